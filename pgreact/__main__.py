@@ -1,0 +1,5 @@
+"""``python -m pgreact``."""
+
+from pgreact.cli import main
+
+main()

@@ -1,0 +1,232 @@
+"""The command line."""
+
+import asyncio
+import datetime
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pgreact import __version__, logs, settings
+from pgreact.errors import ConfigError, PgreactError
+from pgreact.settings import Settings
+
+
+class _Group(click.Group):
+    """Turns our errors into one clear message and an exit code: 2 for usage, 1 for failure."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            _fail(error, 2)
+        except PgreactError as error:
+            _fail(error, 1)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            hint = settings.nearest(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"{error.message.rstrip('.')}{hint}", ctx) from None
+
+
+def _fail(error: Exception, code: int) -> None:
+    for line in str(error).splitlines():
+        click.echo(f"pgreact: {line}", err=True)
+    sys.exit(code)
+
+
+_Load = Callable[..., Settings]
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pgreact")
+@click.option(
+    "-c", "--config", metavar="FILE", help="Configuration; else PGREACT_CONFIG, else ./pgreact.toml."
+)
+@click.option("-A", "--app", metavar="APP", help="Celery application, as celery -A takes it.")
+@click.option("-b", "--broker", metavar="URL", help="Broker, when the application need not be imported.")
+@click.option("--dsn", metavar="DSN", help="PostgreSQL; else PGREACT_DSN, else libpq's own PG* variables.")
+@click.pass_context
+def main(
+    ctx: click.Context, config: str | None, app: str | None, broker: str | None, dsn: str | None
+) -> None:
+    """A committed change in PostgreSQL becomes one Celery call, at once.
+
+    \b
+    Example:
+      pgreact apply             # triggers onto your tables, as pgreact.toml says
+      pgreact -A proj listen    # the daemon: run it as a service, on two machines
+      pgreact status
+    """
+
+    def load(**more: str | None) -> Settings:
+        return settings.load(config, overrides={"app": app, "broker": broker, "dsn": dsn, **more})
+
+    ctx.obj = load
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@click.option(
+    "--sql", "as_sql", is_flag=True, help="Print plain SQL for your own migration tool; needs no database."
+)
+@click.option("--since", default=0, metavar="N", help="With --sql: leave out the first N migrations.")
+@click.option(
+    "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.pass_obj
+def apply(load: _Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_json: bool) -> None:
+    """Make the database as the configuration says: schema, routes, triggers.
+
+    Running it twice changes nothing; what the file no longer names is detached. It never waits in a lock for
+    longer than 0.2 s, so that it does not hold up writers.
+
+    \b
+    Example:
+      pgreact -c pgreact.toml apply --dry-run
+    """
+    from pgreact.database import blueprint, plan
+    from pgreact.database.connect import connect
+
+    loaded = load()
+    if as_sql:
+        click.echo(blueprint.script(loaded, since), nl=False)
+        return
+    if since:
+        raise click.UsageError("--since goes with --sql")
+    done: list[plan.Change] = []
+    with connect(loaded.dsn) as connection:
+        steps = (
+            iter(plan.plan(connection, loaded))
+            if dry_run
+            else plan.apply(connection, loaded, wait, lambda line: click.echo(line, err=True))
+        )
+        for step in steps:
+            done.append(step)
+            if not as_json:
+                click.echo(str(step))
+    _summary(done, as_json, "Nothing to change." if not done else "")
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
+)
+@click.pass_obj
+def uninstall(load: _Load, yes: bool, wait: float) -> None:
+    """Remove pgreact from the database, which is then as it was before.
+
+    \b
+    Example:
+      pgreact uninstall --yes
+    """
+    from pgreact.database import conninfo, plan
+    from pgreact.database.connect import connect
+
+    loaded = load()
+    with connect(loaded.dsn) as connection:
+        steps = plan.uninstall_plan(connection)
+        if not steps:
+            click.echo("Nothing to remove.")
+            return
+        if not yes:
+            for step in steps:
+                click.echo(str(step))
+            if not sys.stdin.isatty():
+                raise ConfigError("uninstall asks before it removes: give --yes where nobody can answer")
+            click.confirm(f"Remove these from {conninfo.shown(loaded.dsn)}?", abort=True)
+        for step in plan.uninstall(connection, wait, lambda line: click.echo(line, err=True)):
+            click.echo(str(step))
+
+
+@main.command()
+@click.option(
+    "--log-format", type=click.Choice(["auto", "console", "json"]), help="auto: JSON unless on a terminal."
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info.")
+@click.pass_obj
+def listen(load: _Load, log_format: str | None, log_level: str | None) -> None:
+    """Run the daemon: hear commits, call Celery. Run two; one leads, the other takes over.
+
+    Logs to standard error. SIGTERM hands over and exits 0. Under systemd use Type=notify.
+
+    \b
+    Example:
+      pgreact -A proj listen --log-format json
+    """
+    from pgreact.daemon import listen as run
+
+    loaded = load(log_format=log_format, log_level=log_level)
+    logs.configure(loaded.log_format, loaded.log_level)
+    asyncio.run(run(loaded))
+
+
+@main.command()
+@click.argument("route")
+@click.pass_obj
+def signal(load: _Load, route: str) -> None:
+    """Signal a route by hand: one dispatch, within its window.
+
+    \b
+    Example:
+      pgreact signal dispatch
+    """
+    import psycopg
+
+    from pgreact.database.connect import connect
+
+    with connect(load().dsn) as connection:
+        try:
+            connection.execute("select pgreact.signal(%s)", (route,))
+        except psycopg.errors.UndefinedObject as error:
+            known = [name for (name,) in connection.execute("select name from pgreact.route")]
+            raise ConfigError(f'no route "{route}"{settings.nearest(route, known)}') from error
+    click.echo(f"signalled {route}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def status(load: _Load, as_json: bool) -> None:
+    """Show leader and standbys, and each route with its tables, triggers and last dispatch.
+
+    Exits 1 when nobody leads, a trigger is missing or a route fails.
+
+    \b
+    Example:
+      pgreact status --json
+    """
+    from pgreact.database.connect import connect
+    from pgreact.operate import status as reader
+
+    with connect(load().dsn) as connection:
+        found = reader.read(connection)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, default=_json))
+    else:
+        for line in reader.lines(found, datetime.datetime.now(datetime.UTC)):
+            click.echo(line)
+    sys.exit(0 if found["healthy"] else 1)
+
+
+def _summary(done: list[Any], as_json: bool, otherwise: str) -> None:
+    if as_json:
+        click.echo(json.dumps([{"sign": step.sign, "what": step.what} for step in done], indent=2))
+    elif otherwise:
+        click.echo(otherwise)
+
+
+def _json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Sessions with PostgreSQL, and the schema that pgreact keeps there."""

@@ -1,0 +1,195 @@
+"""One asyncpg session of the daemon, which says plainly when it is gone."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import Any, Never, Self, cast
+
+import asyncpg
+
+from pgreact.database import conninfo
+from pgreact.errors import PgreactError, SessionLost
+
+# A vanished host frees its locks after idle + interval * count = 10 s; see "Leadership" in docs/protocols.md.
+# Set one by one after connecting: a pooler refuses them as start-up parameters with an obscure message.
+_GUARDS = {
+    "tcp_keepalives_idle": "4",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    # a backend that waits in a lock otherwise never looks whether its client is still there
+    "client_connection_check_interval": "2000",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "60000",
+    # what the daemon writes is for people to read; a crash of the server may forget the last second of it
+    "synchronous_commit": "off",
+}
+CONNECT_TIMEOUT = 10.0
+REPLY_TIMEOUT = 5.0
+
+
+class Session:
+    """A connection, with one user at a time, whose every way of ending is :class:`SessionLost`."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
+        self._turn = asyncio.Lock()
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        connection.add_termination_listener(self._ended)
+
+    @classmethod
+    async def open(cls, dsn: str, role: str, *, idle_limit: float = 0) -> Self:
+        """Connect.
+
+        Args:
+            dsn: As libpq reads it.
+            role: The session's ``application_name``, which ``pg_stat_activity`` shows.
+            idle_limit: Seconds without a word from us after which the server ends the session; 0: never.
+
+        Raises:
+            SessionLost: It cannot be reached, or refuses.
+            ConfigError: The DSN is none.
+        """
+        arguments = {"timeout": CONNECT_TIMEOUT, **conninfo.for_asyncpg(dsn)}
+        try:
+            connection = await asyncpg.connect(statement_cache_size=20, **arguments)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ssl.SSLError) as error:
+            raise SessionLost(f"cannot connect to {conninfo.shown(dsn)}: {_reason(error)}") from None
+        session = cls(connection)
+        settings = {**_GUARDS, "application_name": role, "idle_session_timeout": str(int(idle_limit * 1000))}
+        try:
+            await session.fetch(
+                "select set_config(name, value, false) from unnest($1::text[], $2::text[]) s (name, value)",
+                list(settings),
+                list(settings.values()),
+            )
+        except BaseException:
+            session.abandon()
+            raise
+        return session
+
+    async def fetch(self, sql: str, *args: object, timeout: float = REPLY_TIMEOUT) -> list[asyncpg.Record]:
+        """Run one statement.
+
+        Args:
+            sql: Its text.
+            *args: Its parameters.
+            timeout: Seconds for the answer, after which the session is in doubt and so lost.
+
+        Raises:
+            SessionLost: The session is gone or in doubt.
+            asyncpg.PostgresError: The server refused this statement; the session lives.
+        """
+        async with self._turn:
+            try:
+                return await asyncio.wait_for(self._connection.fetch(sql, *args), timeout)
+            except TimeoutError:
+                self.abandon()
+                raise SessionLost(f"no answer from PostgreSQL in {timeout:g} s") from None
+            except (OSError, asyncpg.InterfaceError) as error:
+                raise SessionLost(_reason(error)) from None
+            except asyncpg.PostgresError as error:
+                if self._connection.is_closed() or (
+                    isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError)
+                    and not isinstance(error, asyncpg.QueryCanceledError)
+                ):
+                    raise SessionLost(_reason(error)) from None
+                raise
+
+    async def value(self, sql: str, *args: object, timeout: float = REPLY_TIMEOUT) -> Any:
+        """Run one statement and return the first column of its first row, ``None`` without rows."""
+        rows = await self.fetch(sql, *args, timeout=timeout)
+        return rows[0][0] if rows else None
+
+    async def boolean_query(self, sql: str, timeout: float) -> bool:
+        """Ask a question that a user wrote: read only, and no longer than the time-out.
+
+        Raises:
+            SessionLost: The session is gone.
+            asyncpg.PostgresError: The server refused it.
+        """
+        async with self._turn:
+            try:
+                async with asyncio.timeout(timeout + REPLY_TIMEOUT):
+                    async with self._connection.transaction(readonly=True):
+                        await self._connection.execute(f"set local statement_timeout = {int(timeout * 1000)}")
+                        return bool(await self._connection.fetchval(sql))
+            except TimeoutError:
+                self.abandon()
+                raise SessionLost(f"no answer from PostgreSQL in {timeout + REPLY_TIMEOUT:g} s") from None
+            except (OSError, asyncpg.InterfaceError) as error:
+                raise SessionLost(_reason(error)) from None
+            except asyncpg.PostgresError as error:
+                if self._connection.is_closed():
+                    raise SessionLost(_reason(error)) from None
+                raise
+
+    async def listen(self, channel: str, callback: Callable[[int, str], None]) -> None:
+        """LISTEN; the callback gets the sender's process id and the payload, and must not wait.
+
+        Raises:
+            SessionLost: The session is gone, or LISTEN is refused.
+        """
+
+        def received(_connection: object, pid: int, _channel: str, payload: object) -> None:
+            callback(pid, str(payload))
+
+        try:
+            async with asyncio.timeout(REPLY_TIMEOUT):
+                await self._connection.add_listener(channel, cast("Any", received))
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise SessionLost(f"LISTEN failed: {_reason(error)}") from None
+
+    async def watch(self) -> Never:
+        """Wait until the session is lost.
+
+        Raises:
+            SessionLost: It is.
+        """
+        raise SessionLost(await asyncio.shield(self.lost))
+
+    @property
+    def version(self) -> str:
+        """PostgreSQL's version, like ``18.4``."""
+        found = self._connection.get_server_version()
+        return f"{found.major}.{found.micro}"
+
+    async def close(self) -> None:
+        """End the session, politely for a second."""
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await self._connection.close(timeout=1)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End the session without a word."""
+        self._connection.terminate()
+
+    def _ended(self, *_: object) -> None:
+        if not self.lost.done():
+            self.lost.set_result("PostgreSQL ended the session")
+
+
+def said(error: BaseException) -> str:
+    """Return the first line of what the server said, without its details and hints."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return said(error)
+
+
+def refusal(error: asyncpg.PostgresError, doing: str) -> PgreactError:
+    """Turn the server's refusal into an error that says what to do."""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return PgreactError(
+            f"{doing}: {said(error)}; let the owner run: select pgreact.grant_role('<this role>', 'daemon')"
+        )
+    if isinstance(
+        error, asyncpg.InvalidSchemaNameError | asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError
+    ):
+        return PgreactError(f'{doing}: {said(error)}; run "pgreact apply" on this database first')
+    return PgreactError(f"{doing}: {said(error)}")

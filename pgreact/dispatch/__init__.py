@@ -1,0 +1,1 @@
+"""A signal becomes one Celery call."""

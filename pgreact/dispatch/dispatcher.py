@@ -1,0 +1,200 @@
+"""The shell around the flights: timers, publishes, and a word in the log."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from pgreact import logs
+from pgreact.clock import Clock
+from pgreact.dispatch import flight as flights
+from pgreact.dispatch.flight import Flight, Load
+from pgreact.dispatch.publisher import Publisher, PublishFailed
+from pgreact.dispatch.route import Route
+from pgreact.errors import SessionLost
+
+RETRY_BASE = 0.1
+RETRY_CAP = 5.0
+
+
+class Authority(Protocol):
+    """The right to dispatch."""
+
+    async def confirm(self) -> None:
+        """Return once it is certain that the right is still held for long enough to publish.
+
+        Raises:
+            SessionLost: It is not.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Last:
+    """The last dispatch of a route, for ``pgreact status``."""
+
+    task_id: str
+    published: float
+    signals: int
+    waited: float
+
+
+class Runner:
+    """One route's flight and what moves it. Everything runs in the event loop's thread."""
+
+    def __init__(self, route: Route, owner: "Dispatcher") -> None:
+        self.route = route
+        self.flight = Flight()
+        self.last: Last | None = None
+        self.dispatches = 0
+        self.error: str | None = None
+        self.removed = False
+        self._owner = owner
+        self._timer: asyncio.TimerHandle | None = None
+
+    def signal(self, signals: int = 1) -> None:
+        """Something changed for the route."""
+        if self.flight.owed is None:
+            logs.emit(logs.SignalReceived(route=self.route.name))
+        self.flight = flights.signalled(self.flight, self._owner.clock.monotonic(), signals)
+        self.advance()
+
+    def advance(self) -> None:
+        """Publish if it is time, or set the timer for when it will be."""
+        self.rest()
+        self._owner.on_change(self)
+        at = flights.due(self.flight, self.route.window)
+        if at is None or self._owner.closing or self.removed:
+            return
+        wait = at - self._owner.clock.monotonic()
+        if wait > 0:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.advance)
+            return
+        self.flight = flights.begun(self.flight, self._owner.clock.monotonic())
+        assert self.flight.carried is not None
+        self._owner.start(self._publish(self.flight.carried))
+
+    def rest(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _publish(self, load: Load) -> None:
+        clock = self._owner.clock
+        try:
+            await self._owner.authority.confirm()
+            began = clock.monotonic()
+            task_id = await self._owner.publisher.publish(self.route)
+        except SessionLost:
+            return  # whoever leads next sweeps
+        except PublishFailed as error:
+            self._failed(str(error))
+        else:
+            now = clock.monotonic()
+            self.flight = flights.published(self.flight)
+            self.error = None
+            self.dispatches += 1
+            self.last = Last(task_id, now, load.signals, now - load.since)
+            logs.emit(
+                logs.DispatchPublished(
+                    route=self.route.name,
+                    task_id=task_id,
+                    signals=load.signals,
+                    waited_ms=round((now - load.since) * 1000, 3),
+                    publish_ms=round((now - began) * 1000, 3),
+                )
+            )
+        self.advance()
+
+    def _failed(self, error: str) -> None:
+        clock = self._owner.clock
+        delay = clock.backoff(self.flight.failures + 1, base=RETRY_BASE, cap=RETRY_CAP)
+        self.flight = flights.failed(self.flight, clock.monotonic(), delay)
+        if error != self.error:
+            logs.emit(logs.DispatchFailed(route=self.route.name, error=error, retry_in_s=round(delay, 3)))
+        self.error = error
+
+
+class Dispatcher:
+    """All routes of one leader's term. Leaving it waits for the publish in hand and starts no other."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        authority: Authority,
+        clock: Clock,
+        routes: Mapping[int, Route],
+        on_change: Callable[[Runner], None] = lambda _runner: None,
+    ) -> None:
+        self.publisher = publisher
+        self.authority = authority
+        self.clock = clock
+        self.on_change = on_change
+        self.closing = False
+        self.runners = {route_id: Runner(route, self) for route_id, route in routes.items()}
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def signal(self, route_id: int) -> bool:
+        """Mark a route dirty; return whether there is such a route."""
+        runner = self.runners.get(route_id)
+        if runner is None:
+            return False
+        runner.signal()
+        return True
+
+    def reroute(self, routes: Mapping[int, Route]) -> list[Runner]:
+        """Take over the routes as they are now, keeping the flights of those that stay.
+
+        Returns:
+            The new ones, which must be swept: what they watch may have been signalled unheard.
+        """
+        for gone in self.runners.keys() - routes.keys():
+            runner = self.runners.pop(gone)
+            runner.removed = True
+            runner.rest()
+            logs.emit(logs.RouteChanged(route=runner.route.name, change="removed", keys=[]))
+        added: list[Runner] = []
+        for route_id, route in routes.items():
+            known = self.runners.get(route_id)
+            if known is None:
+                self.runners[route_id] = Runner(route, self)
+                added.append(self.runners[route_id])
+                logs.emit(logs.RouteChanged(route=route.name, change="added", keys=[]))
+            elif keys := known.route.changed(route):
+                known.route = route
+                logs.emit(logs.RouteChanged(route=route.name, change="changed", keys=keys))
+                known.advance()
+        return added
+
+    def start(self, publish: Coroutine[Any, Any, None]) -> None:
+        """Run a publish beside everything else."""
+        task = asyncio.get_running_loop().create_task(publish, name="publish")
+        self._publishing.add(task)
+        task.add_done_callback(self._ended)
+
+    async def broken(self) -> None:
+        """Wait for a mistake of ours in a publish, which must stop the daemon visibly."""
+        await asyncio.shield(self._broken)
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Start nothing more, and wait for what is in hand: it has a deadline of its own."""
+        self.closing = True
+        for runner in self.runners.values():
+            runner.rest()
+        if self._publishing:
+            await asyncio.wait(self._publishing)
+        self._broken.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._publishing.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not self._broken.done():
+            self._broken.set_exception(error)

@@ -1,0 +1,239 @@
+"""The only door to Celery: one message at a time, from a thread of its own, because kombu blocks."""
+
+import asyncio
+import contextlib
+import dataclasses
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+from celery import Celery
+from celery.app.utils import find_app
+from kombu import Connection, Producer
+from kombu.utils.url import maybe_sanitize_url
+
+from pgreact.dispatch.route import Route
+from pgreact.errors import ConfigError, PgreactError
+
+# With the leader's last sign of life at most 5 s old when a publish begins, both end before PostgreSQL can
+# give the lock of a vanished leader to another: 5 + 4 < 10. See "Leadership" in docs/protocols.md.
+DEADLINE = 4.0
+
+
+class PublishFailed(PgreactError):
+    """The broker did not confirm the message; it may have it all the same."""
+
+
+class Publisher(Protocol):
+    """What the dispatcher needs; the tests have one that fails on demand."""
+
+    async def publish(self, route: Route) -> str:
+        """Publish one call of the route's task and return its Celery id.
+
+        Raises:
+            PublishFailed: The broker did not confirm it before the deadline.
+        """
+        ...
+
+
+def open_app(app: str | None, broker: str | None) -> Celery:
+    """Return the Celery application to publish through.
+
+    Args:
+        app: As ``celery -A`` takes it; its settings decide queues, routing and serializer.
+        broker: A broker URL, when no application need be imported; with both, it overrides the app's.
+
+    Raises:
+        ConfigError: Neither is given, or the application cannot be imported.
+    """
+    if app is None and broker is None:
+        raise ConfigError('no Celery application: set "app" or "broker" in pgreact.toml, or give -A proj')
+    if app is None:
+        return Celery("pgreact", broker=broker, set_as_current=False)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = find_app(app)
+    except Exception as error:
+        raise ConfigError(
+            f'Celery application "{app}" cannot be imported: {type(error).__name__}: {error}'
+        ) from error
+    if not isinstance(found, Celery):
+        raise ConfigError(
+            f'"{app}" is a {type(found).__name__}, not a Celery application: name it like proj.celery:app'
+        )
+    if broker is not None:
+        found.conf["broker_url"] = broker
+    return found
+
+
+def shown(app: Celery) -> str:
+    """Return application and broker for a log, without password."""
+    url = app.conf.broker_write_url or app.conf.broker_url or "amqp://"
+    first = url if isinstance(url, str) else url[0]
+    return f"{app.main or 'app'} via {maybe_sanitize_url(first.split(';')[0])}"
+
+
+class _NoResult:
+    """Instead of Celery's result object, which would open the result backend."""
+
+    def __init__(self, task_id: str) -> None:
+        self.id = task_id
+
+
+@dataclasses.dataclass
+class _Call:
+    route: Route
+    answer: Callable[[str | Exception], None]
+
+
+class CeleryPublisher:
+    """Publishes through a Celery application."""
+
+    def __init__(self, app: Celery, deadline: float = DEADLINE) -> None:
+        self._app = app
+        self._deadline = deadline
+        self._line: _Line | None = None
+
+    async def publish(self, route: Route) -> str:
+        """Publish one call of the route's task and return its Celery id.
+
+        Raises:
+            PublishFailed: The broker did not confirm it before the deadline.
+        """
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[str] = loop.create_future()
+
+        def settle(outcome: str | Exception) -> None:
+            if answered.done():
+                return
+            if isinstance(outcome, Exception):
+                answered.set_exception(outcome)
+            else:
+                answered.set_result(outcome)
+
+        def answer(outcome: str | Exception) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, outcome)
+
+        line = self._line = self._line or _Line(self._app, self._deadline)
+        line.calls.put(_Call(route, answer))
+        try:
+            return await asyncio.wait_for(answered, self._deadline)
+        except TimeoutError:
+            self._line = None
+            line.sever()
+            raise PublishFailed(f"no answer from the broker in {self._deadline:g} s") from None
+        except Exception as error:
+            text = str(error).strip().splitlines()
+            raise PublishFailed(f"{type(error).__name__}: {text[0] if text else 'no details'}") from error
+
+    def warm_up(self) -> None:
+        """Connect beforehand, in the background: the first publish after an election must not wait for it."""
+        self._line = self._line or _Line(self._app, self._deadline)
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._line is not None:
+            self._line.calls.put(None)
+            self._line = None
+
+
+class _Line:
+    """One thread with one connection. When it hangs it is severed and left behind, not waited for."""
+
+    def __init__(self, app: Celery, deadline: float) -> None:
+        self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._app = app
+        self._deadline = deadline
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+        self._used = False
+        self._severed = False
+        # a daemon thread: a broker that hangs must not hold up the exit
+        threading.Thread(target=self._work, name="publisher", daemon=True).start()
+
+    def sever(self) -> None:
+        """Tear the connection from under the thread, so that a hanging call ends."""
+        self._severed = True
+        self.calls.put(None)
+        transport = getattr(getattr(self._connection, "_connection", None), "transport", None)
+        sock = getattr(transport, "sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _work(self) -> None:
+        with contextlib.suppress(Exception):
+            # its failure is not news yet: nothing is lost before something is published
+            self._producer = self._connect()
+        while (call := self.calls.get()) is not None and not self._severed:
+            try:
+                outcome: str | Exception = self._publish(call.route)
+            except Exception as error:  # noqa: BLE001 - whatever kombu raises, the daemon must hear of it
+                self._hang_up()
+                outcome = error
+            call.answer(outcome)
+        self._hang_up()
+
+    def _publish(self, route: Route) -> str:
+        try:
+            return self._send(route)
+        except Exception:
+            # A connection that was fine an hour ago may be dead by now, and says so only when it is used.
+            if not self._used or self._severed:
+                raise
+            self._hang_up()
+            return self._send(route)
+
+    def _connect(self) -> Producer:
+        # heartbeat 0: nobody would answer them between two dispatches
+        self._connection = self._app.connection_for_write(
+            connect_timeout=self._deadline, heartbeat=0, transport_options=self._transport_options()
+        )
+        producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+        assert producer.channel is not None  # connects; also loads what Celery loads at the first message
+        assert self._app.amqp.send_task_message is not None
+        return producer
+
+    def _send(self, route: Route) -> str:
+        if self._producer is None:
+            self._producer = self._connect()
+        options = {"ignore_result": True, "serializer": self._app.conf.task_serializer, **route.options}
+        task_id = str(uuid4())
+        self._app.send_task(
+            route.task,
+            args=options.pop("args", None),
+            kwargs=options.pop("kwargs", None),
+            countdown=route.countdown or None,
+            expires=route.expires,
+            task_id=task_id,
+            producer=self._producer,
+            retry=False,
+            add_to_parent=False,
+            result_cls=_NoResult,  # type: ignore[arg-type]
+            confirm_timeout=self._deadline,
+            **options,
+        )
+        self._used = True
+        return task_id
+
+    def _transport_options(self) -> dict[str, Any]:
+        transport = self._app.connection_for_write().transport_cls
+        if "amqp" in str(transport):
+            return {"confirm_publish": True}
+        if "redis" in str(transport):
+            return {"socket_timeout": self._deadline, "socket_connect_timeout": self._deadline}
+        return {}
+
+    def _hang_up(self) -> None:
+        connection, self._connection, self._producer, self._used = self._connection, None, None, False
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.collapse()  # type: ignore[attr-defined]

@@ -1,0 +1,40 @@
+"""How a daemon's sessions call themselves in ``pg_stat_activity``, where ``pgreact status`` reads it."""
+
+import os
+import re
+import socket
+import time
+from typing import NamedTuple
+
+HOST = socket.gethostname()
+
+
+class Identity(NamedTuple):
+    """Who a session belongs to."""
+
+    role: str
+    host: str
+    pid: int
+    since: int
+
+
+def application_name(role: str, since: float | None = None) -> str:
+    """Return ``pgreact ROLE HOST PID SINCE``.
+
+    Args:
+        role: ``leader``, ``standby`` or what else the session is for.
+        since: Seconds since 1970; ``None``: now.
+
+    Returns:
+        At most 63 bytes, PostgreSQL's limit: of a longer host name the end, which tells pods apart.
+    """
+    tail = f" {os.getpid()} {int(since if since is not None else time.time())}"
+    head = f"pgreact {role} "
+    host = re.sub(r"[^!-~]", "-", HOST)[-(63 - len(head) - len(tail)) :]
+    return head + host + tail
+
+
+def parse(name: str) -> Identity | None:
+    """Read such a name back; ``None`` for any other name."""
+    found = re.fullmatch(r"pgreact (\w+) (\S+) (\d+) (\d+)", name)
+    return Identity(found[1], found[2], int(found[3]), int(found[4])) if found else None

@@ -1,0 +1,234 @@
+"""The log: every event pgreact writes, its keys and what they mean.
+
+``docs/logs.md`` is made from this module: ``python -m pgreact.logs > docs/logs.md``.
+"""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+import structlog
+
+Format = Literal["auto", "console", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+Route = Annotated[str, "name of the route"]
+Reason = Annotated[str, "why"]
+RetryIn = Annotated[float, "seconds until the next attempt"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+    name: ClassVar[str]
+    level: ClassVar[Level]
+
+    def __init_subclass__(cls, *, name: str, level: Level = "info") -> None:
+        cls.name = name
+        cls.level = level
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DaemonStarted(Event, name="daemon.started"):
+    """The daemon runs and knows its configuration; it has not connected yet."""
+
+    version: Annotated[str, "pgreact's version"]
+    host: Annotated[str, "this machine"]
+    pid: Annotated[int, "this process"]
+    database: Annotated[str, "where it connects to, without password"]
+    celery: Annotated[str, "application or broker it publishes through, without password"]
+    config: Annotated[str | None, "configuration file"] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DaemonStopped(Event, name="daemon.stopped"):
+    """The daemon ends."""
+
+    reason: Reason
+    uptime_s: Annotated[float, "seconds since it started"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListenerConnected(Event, name="listener.connected"):
+    """LISTEN is in force, and a notification to itself came back."""
+
+    mode: Annotated[str, "how commits become signals: notify"]
+    reason: Reason
+    server: Annotated[str, "PostgreSQL's version"]
+    probe_ms: Annotated[float, "round trip of the notification to itself"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListenerLost(Event, name="listener.lost", level="warning"):
+    """A session with PostgreSQL ended or is in doubt. Reported once; retried until it works."""
+
+    reason: Reason
+    retry_in_s: RetryIn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StandbyWaiting(Event, name="standby.waiting"):
+    """Another daemon leads; this one waits in the lock and takes over the moment it is free."""
+
+    leader: Annotated[str | None, "who leads: host and pid"] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeaderElected(Event, name="leader.elected"):
+    """This daemon dispatches from now on; a sweep follows."""
+
+    routes: Annotated[int, "how many routes there are"]
+    waited_s: Annotated[float, "seconds as standby"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeaderLost(Event, name="leader.lost", level="warning"):
+    """This daemon stepped down because its session is gone or in doubt."""
+
+    reason: Reason
+    led_s: Annotated[float, "seconds it led"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeaderResigned(Event, name="leader.resigned"):
+    """This daemon hands over of its own will; the next takes over at once."""
+
+    led_s: Annotated[float, "seconds it led"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignalReceived(Event, name="signal.received", level="debug"):
+    """A route that was clean has become dirty."""
+
+    route: Route
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DispatchPublished(Event, name="dispatch.published"):
+    """The broker has the Celery call."""
+
+    route: Route
+    task_id: Annotated[str, "Celery's id of the call"]
+    signals: Annotated[int, "how many signals it coalesces"]
+    waited_ms: Annotated[float, "from the first of those signals to the broker's answer"]
+    publish_ms: Annotated[float, "of that, inside the publish"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DispatchFailed(Event, name="dispatch.failed", level="error"):
+    """The broker did not take the call. Reported once for each new reason; nothing is lost."""
+
+    route: Route
+    error: Annotated[str, "what the broker or Celery said"]
+    retry_in_s: RetryIn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepFinished(Event, name="sweep.finished"):
+    """The daemon looked for work that nobody signalled. A backstop sweep that finds none says nothing."""
+
+    route: Route
+    reason: Annotated[str, "elected, added, changed or backstop"]
+    dispatch: Annotated[bool, "whether it makes the route dirty"]
+    took_ms: Annotated[float, "how long the ready query took; 0 without one"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepFailed(Event, name="sweep.failed", level="warning"):
+    """A route's ready query failed. Reported once for each new error; the sweep dispatches all the same."""
+
+    route: Route
+    error: Annotated[str, "what PostgreSQL said"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RouteChanged(Event, name="route.changed"):
+    """A committed change to pgreact.route is in force."""
+
+    route: Route
+    change: Annotated[str, "added, removed or changed"]
+    keys: Annotated[list[str], "the settings that changed"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NotificationRejected(Event, name="notification.rejected", level="warning"):
+    """Somebody sent our channel something that is no signal. Reported at most every 10 seconds."""
+
+    payload: Annotated[str, "the first of them, shortened"]
+    backend_pid: Annotated[int, "PostgreSQL process that sent it"]
+    count: Annotated[int, "how many since the last report"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatusFailed(Event, name="status.failed", level="warning"):
+    """What "pgreact status" shows could not be written. Reported once; dispatching goes on."""
+
+    error: Annotated[str, "what PostgreSQL said"]
+
+
+def emit(event: Event) -> None:
+    """Write one event."""
+    keys = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    structlog.get_logger().log(getattr(logging, event.level.upper()), event.name, **keys)
+
+
+def configure(form: Format, level: Level) -> None:
+    """Send all logs, those of other libraries from warnings up, to standard error.
+
+    Args:
+        form: ``json``, ``console``, or ``auto``: console on a terminal and JSON elsewhere.
+        level: The lowest level of pgreact's own events.
+    """
+    plain = form == "console" or (form == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if plain
+        else structlog.processors.JSONRenderer(default=str)
+    )
+    tail = [renderer] if plain else [structlog.processors.format_exc_info, renderer]
+    structlog.configure(
+        processors=[*shared, *tail],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _catalogue() -> Iterator[str]:
+    yield "# Log events"
+    yield ""
+    yield "Made from `pgreact/logs.py` by `python -m pgreact.logs`; do not edit."
+    yield ""
+    yield "Every line carries `timestamp` (UTC), `level` and `event`. A key, once released, is never renamed"
+    yield "silently."
+    for event in Event.__subclasses__():
+        yield ""
+        yield f"## `{event.name}` ({event.level})"
+        yield ""
+        yield (event.__doc__ or "").strip()
+        yield ""
+        hints = get_type_hints(event, include_extras=True)
+        for field in dataclasses.fields(event):
+            hint = hints[field.name]
+            kind, meaning = get_args(hint)[:2] if get_origin(hint) is Annotated else (hint, "")
+            shown = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+            yield f"- `{field.name}` ({shown}): {meaning}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(_catalogue()) + "\n")

@@ -1,0 +1,79 @@
+"""Writes each route's flight into ``pgreact.flight`` for ``pgreact status``."""
+
+import asyncio
+import json
+from typing import Any
+
+import asyncpg
+
+from pgreact import logs
+from pgreact.clock import Clock
+from pgreact.database.session import Session, said
+from pgreact.dispatch.dispatcher import Runner
+from pgreact.shipped import query
+
+PAUSE = 1.0  # seconds between two writes: what people read need not be fresher, and it costs a transaction
+
+
+class Scribe:
+    """Notes which routes changed, and writes them in one statement, at most once a second."""
+
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+        self._changed: dict[int, Runner] = {}
+        self._written: dict[int, int] = {}
+        self._something = asyncio.Event()
+        self._error: str | None = None
+
+    def note(self, runner: Runner) -> None:
+        """A route's flight changed."""
+        self._changed[runner.route.id] = runner
+        self._something.set()
+
+    async def run(self) -> None:
+        """Write for ever.
+
+        Raises:
+            SessionLost: The session is gone.
+        """
+        while True:
+            await self._something.wait()
+            await asyncio.sleep(PAUSE)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what changed since the last time.
+
+        Raises:
+            SessionLost: The session is gone.
+        """
+        self._something.clear()
+        changed, self._changed = self._changed, {}
+        if not changed:
+            return
+        try:
+            await self._session.fetch(
+                query("write_flight"), json.dumps([self._row(r) for r in changed.values()])
+            )
+        except asyncpg.PostgresError as error:
+            if said(error) != self._error:
+                logs.emit(logs.StatusFailed(error=said(error)))
+            self._error = said(error)
+            return
+        self._error = None
+        self._written.update({route_id: runner.dispatches for route_id, runner in changed.items()})
+
+    def _row(self, runner: Runner) -> dict[str, Any]:
+        now, flight, last = self._clock.monotonic(), runner.flight, runner.last
+        return {
+            "route_id": runner.route.id,
+            "dispatches": runner.dispatches - self._written.get(runner.route.id, 0),
+            "task_id": last and last.task_id,
+            "published_ago": last and now - last.published,
+            "signals": last and last.signals,
+            "waited_ms": last and round(last.waited * 1000, 3),
+            "dirty_for": flight.owed and now - flight.owed.since,
+            "in_flight_for": flight.carried and now - flight.departed,
+            "error": runner.error,
+        }

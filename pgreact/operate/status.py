@@ -1,0 +1,117 @@
+"""``pgreact status``: who leads, what each route does, whether its triggers stand."""
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from pgreact import identity
+from pgreact.shipped import query
+
+
+def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
+    """Return the state of the cluster, ready for JSON.
+
+    Args:
+        connection: Any session on the database.
+
+    Returns:
+        ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, and ``healthy``:
+        somebody leads, every trigger stands, and no route fails.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        daemons = [
+            {**_person(row["application_name"]), "leads": row["granted"]}
+            for row in cursor.execute(query("daemons").encode()).fetchall()
+        ]
+        tables = cursor.execute(query("trigger_health").encode()).fetchall()
+        routes = [
+            {
+                "name": row["name"],
+                "task": row["task"],
+                "window_s": row["window_s"],
+                "single_flight": row["single_flight"],
+                "dispatches": row["dispatches"],
+                "last_dispatch": {
+                    key: row[key] for key in ("published_at", "task_id", "signals", "waited_ms")
+                }
+                if row["task_id"]
+                else None,
+                "dirty_since": row["dirty_since"],
+                "in_flight_since": row["in_flight_since"],
+                "error": row["error"],
+                "tables": [
+                    {key: table[key] for key in ("table", "event", "condition", "trigger")}
+                    for table in tables
+                    if table["route"] == row["name"]
+                ],
+            }
+            for row in cursor.execute(query("route_status").encode()).fetchall()
+        ]
+    leader = next((daemon for daemon in daemons if daemon["leads"]), None)
+    return {
+        "healthy": leader is not None
+        and not any(route["error"] for route in routes)
+        and all(table["trigger"] == "ok" for table in tables),
+        "leader": _without_role(leader) if leader else None,
+        "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
+        "routes": routes,
+    }
+
+
+def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
+    """Return the same for people."""
+    leader = status["leader"]
+    if leader:
+        yield f"leader   {leader['host']} pid {leader['pid']}, for {_ago(leader['since'], now)}"
+    else:
+        yield 'leader   NONE: no daemon leads; start one with "pgreact listen"'
+    for standby in status["standbys"]:
+        yield f"standby  {standby['host']} pid {standby['pid']}, for {_ago(standby['since'], now)}"
+    for route in status["routes"]:
+        yield ""
+        yield f"route {route['name']} → {route['task']} (window {route['window_s'] * 1000:g} ms)"
+        last = route["last_dispatch"]
+        if last:
+            yield (
+                f"  last dispatch {_ago(last['published_at'], now)} ago: task {last['task_id']}, "
+                f"{last['signals']} signals, waited {last['waited_ms']:g} ms; {route['dispatches']} in all"
+            )
+        else:
+            yield "  no dispatch yet"
+        if route["error"]:
+            yield f"  FAILING: {route['error']}"
+        if route["dirty_since"]:
+            yield f"  dirty for {_ago(route['dirty_since'], now)}"
+        if route["in_flight_since"]:
+            yield f"  in flight for {_ago(route['in_flight_since'], now)}"
+        for table in route["tables"]:
+            when = f" when {table['condition']}" if table["condition"] else ""
+            state = "ok" if table["trigger"] == "ok" else table["trigger"].upper() + ': run "pgreact apply"'
+            yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
+        if not route["tables"]:
+            yield "  watches no table"
+
+
+def _person(application_name: str) -> dict[str, Any]:
+    found = identity.parse(application_name)
+    if found is None:
+        return {"host": application_name or "unknown", "pid": None, "since": None}
+    since = datetime.datetime.fromtimestamp(found.since, datetime.UTC)
+    return {"host": found.host, "pid": found.pid, "since": since}
+
+
+def _without_role(daemon: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in daemon.items() if key != "leads"}
+
+
+def _ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
+    if then is None:
+        return "an unknown time"
+    seconds = max(0.0, (now - then).total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,252 @@
+"""The configuration: one TOML file and the environment, checked once, then frozen."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from pgreact.errors import ConfigError
+from pgreact.logs import Format, Level
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_RESERVED_OPTIONS = {
+    "countdown": "set the route's own countdown",
+    "expires": "set the route's own expires",
+    "eta": "set the route's own countdown",
+    "task_id": "each dispatch gets an id of its own",
+    "retry": "pgreact retries by itself, for ever",
+    "retry_policy": "pgreact retries by itself, for ever",
+    "connection": "pgreact has its own",
+    "producer": "pgreact has its own",
+    "publisher": "pgreact has its own",
+    "add_to_parent": "a dispatch has no parent",
+}
+
+
+def duration(value: object) -> float:
+    """Read a duration.
+
+    Args:
+        value: Text like ``"100ms"``, ``"1.5s"``, ``"2m"``, ``"1h"``, ``"1d"``, or a number of seconds.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        ValueError: It is not a duration, or negative.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)):
+        if found[2] is None and float(found[1]) != 0:
+            raise ValueError(f'"{value}" has no unit: write "{found[1]}s" or another of ms, s, m, h, d')
+        seconds = float(found[1]) * _UNITS[found[2] or "s"]
+    else:
+        raise ValueError(f'{value!r} is not a duration: write "100ms", "15s", "2m", "1h" or "1d"')
+    if not 0 <= seconds < 1e9:
+        raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 30 years")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(duration)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Watch(_Model):
+    """Which changes of one table signal a route."""
+
+    table: str = Field(min_length=1)
+    on: tuple[Literal["insert", "update", "delete", "truncate"], ...] = Field(min_length=1)
+    when: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if len(set(self.on)) != len(self.on):
+            raise ValueError(f"on names an event twice: {', '.join(self.on)}")
+        if self.when is not None and "truncate" in self.on:
+            raise ValueError("a truncate has no rows, so it takes no when: give it an entry of its own")
+        return self
+
+
+class RouteSettings(_Model):
+    """One route, as the file names it."""
+
+    task: str = Field(min_length=1)
+    window: Annotated[Duration, Field(le=3600)] = 0.1
+    countdown: Duration = 0.0
+    expires: Duration = 15.0
+    sweep: Duration = 60.0
+    single_flight: Literal["publish"] = "publish"
+    options: dict[str, Any] = {}
+    ready: str | None = Field(default=None, min_length=1)
+    tables: tuple[Watch, ...] = ()
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        for option in self.options:
+            if option in _RESERVED_OPTIONS:
+                raise ValueError(f"options must not name {option}: {_RESERVED_OPTIONS[option]}")
+        if 0 < self.sweep < 1:
+            raise ValueError('sweep must be 0 (off) or at least "1s": it is a backstop, not a poll')
+        return self
+
+
+class Settings(_Model):
+    """All of the configuration."""
+
+    dsn: str = ""
+    listen_dsn: str | None = None
+    app: str | None = None
+    broker: str | None = None
+    log_format: Format = "auto"
+    log_level: Level = "info"
+    routes: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")], RouteSettings] = {}
+
+    _file: Path | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The file it was read from, if any."""
+        return self._file
+
+    @property
+    def daemon_dsn(self) -> str:
+        """Where the daemon's sessions connect: they need a session of their own, no pooler."""
+        return self.dsn if self.listen_dsn is None else self.listen_dsn
+
+
+def load(
+    path: str | None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, str | None] | None = None,
+) -> Settings:
+    """Read the configuration: the command line wins over the environment, and that over the file.
+
+    Args:
+        path: The file; ``None``: ``PGREACT_CONFIG``, else ``pgreact.toml`` here if there is one.
+        environ: Holds ``PGREACT_DSN`` and so on, ``PGREACT_ROUTES__NAME__WINDOW`` for a route's scalars.
+        overrides: Scalars from the command line; ``None``: not given.
+
+    Raises:
+        ConfigError: One line for each mistake, naming file and key.
+    """
+    named = path or environ.get("PGREACT_CONFIG")
+    file = Path(named) if named else Path("pgreact.toml")
+    data: dict[str, Any] = {}
+    if named or file.is_file():
+        try:
+            data = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{file}: no such file; name one with -c or PGREACT_CONFIG") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{file}: {error}") from None
+    else:
+        file = None  # type: ignore[assignment]
+    sources = _overlay(data, environ)
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            data[key] = value
+            sources[key,] = "--" + key.replace("_", "-")
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        lines = [
+            _explain(detail, data, sources, str(file or "the configuration"))
+            for detail in error.errors()
+            # a list whose only item is wrong counts as empty, too: one mistake, one line
+            if not (detail["type"] == "too_short" and _at(data, detail["loc"]))
+        ]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+    _refuse_twins(settings, str(file))
+    settings._file = file
+    return settings
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return ``; did you mean "…"?``, or the names there are, or nothing where there are none."""
+    close = difflib.get_close_matches(word, known, 1)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; there are: {', '.join(sorted(known))}" if known else ""
+
+
+def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """Lay the environment over the file's data; return where each such key came from."""
+    sources: dict[tuple[str, ...], str] = {}
+    for key in ("dsn", "listen_dsn", "app", "broker", "log_format", "log_level"):
+        if value := environ.get(f"PGREACT_{key.upper()}"):
+            data[key] = value
+            sources[key,] = f"PGREACT_{key.upper()}"
+    routes = data.get("routes")
+    routes = routes if isinstance(routes, dict) else {}
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith("PGREACT_ROUTES__"):
+            continue
+        route, _, key = variable.removeprefix("PGREACT_ROUTES__").lower().partition("__")
+        known = {re.sub(r"[.-]", "_", name.lower()): name for name in routes}
+        if route not in known:
+            raise ConfigError(
+                f'{variable}: no route "{route}" in the file{nearest(route, list(known.values()))}'
+            )
+        scalars = sorted(set(RouteSettings.model_fields) - {"tables", "options"})
+        if key not in scalars:
+            raise ConfigError(f'{variable}: "{key}" cannot be set here{nearest(key, scalars)}')
+        routes[known[route]][key] = value
+        sources["routes", known[route], key] = variable
+    return sources
+
+
+def _explain(
+    detail: ErrorDetails, data: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], file: str
+) -> str:
+    place = tuple(str(part) for part in detail["loc"] if part != "[key]")
+    source = sources.get(place, file)
+    key = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in place).lstrip(".")
+    message = detail["msg"].removeprefix("Value error, ")
+    match detail["type"]:
+        case "extra_forbidden":
+            models: dict[int, type[BaseModel]] = {1: Settings, 3: RouteSettings}
+            known = models.get(len(place), Watch).model_fields
+            return f'{source}: {key}: unknown key "{place[-1]}"{nearest(place[-1], list(known))}'
+        case "missing":
+            return f"{source}: {key}: is missing"
+        case "too_short":
+            return f"{source}: {key}: must not be empty"
+        case "literal_error":
+            wrong = _at(data, detail["loc"])
+            known_words = re.findall(r"'([^']+)'", message)
+            return f"{source}: {key}: {wrong!r} is not known{nearest(str(wrong), known_words)}"
+        case "string_pattern_mismatch" if place[:1] == ("routes",):
+            return (
+                f'{source}: {key}: a route\'s name begins with a letter or "_" and goes on with letters, '
+                'digits, "_", "." and "-", 63 in all'
+            )
+    return f"{source}: {key}: {message[:1].lower()}{message[1:]}"
+
+
+def _at(data: Any, place: tuple[str | int, ...]) -> Any:
+    for part in place:
+        data = data[part]
+    return data
+
+
+def _refuse_twins(settings: Settings, file: str) -> None:
+    for name, route in settings.routes.items():
+        seen: dict[tuple[str, str], int] = {}
+        for index, watch in enumerate(route.tables):
+            for event in watch.on:
+                first = seen.setdefault((watch.table, event), index)
+                if first != index:
+                    raise ConfigError(
+                        f"{file}: routes.{name}.tables[{index}]: {event} of {watch.table} is named already "
+                        f"in tables[{first}]"
+                    )

@@ -1,0 +1,81 @@
+"""Who dispatches: the one daemon whose session holds the lock."""
+
+import asyncio
+from typing import Self
+
+import asyncpg
+
+from pgreact.clock import Clock
+from pgreact.database.session import REPLY_TIMEOUT, Session, refusal
+from pgreact.errors import SessionLost
+
+PATIENCE = 5.0  # seconds a standby's statement waits in the lock, and holds back vacuum, before it asks anew
+IDLE_LIMIT = 30.0  # seconds without a word after which the server ends a frozen leader's session
+TRUST = 5.0  # seconds for which a sign of life is good enough to publish
+CONFIRM_TIMEOUT = 3.0
+
+
+class Candidate:
+    """A session that waits for the lock, and holds it from then on."""
+
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self.session = session
+        self._clock = clock
+        self._alive_at = clock.monotonic()
+
+    @classmethod
+    async def open(cls, dsn: str, name: str, clock: Clock) -> Self:
+        """Connect.
+
+        Raises:
+            SessionLost: The server cannot be reached.
+        """
+        return cls(await Session.open(dsn, name, idle_limit=IDLE_LIMIT), clock)
+
+    async def try_lead(self, patience: float = PATIENCE) -> bool:
+        """Wait for the lock for a while; return whether this session holds it.
+
+        Raises:
+            SessionLost: The session is gone.
+            PgreactError: pgreact's schema is missing, or this role may not use it.
+        """
+        began = self._clock.monotonic()
+        try:
+            held = bool(
+                await self.session.value(
+                    "select pgreact.lead('leader', make_interval(secs => $1))",
+                    patience,
+                    timeout=patience + REPLY_TIMEOUT,
+                )
+            )
+        except asyncpg.PostgresError as error:
+            raise refusal(error, "cannot wait for leadership") from None
+        self.alive(began)
+        return held
+
+    def alive(self, sent_at: float) -> None:
+        """The server answered on this session to something sent at that moment."""
+        self._alive_at = max(self._alive_at, sent_at)
+
+    async def confirm(self) -> None:
+        """Return once it is certain that no other daemon leads, or will for the length of a publish.
+
+        A leader that was cut off or frozen must not publish before it knows whether it was replaced. What it
+        heard less than ``TRUST`` seconds ago is proof enough: the server gives the lock of a vanished client
+        to another after 10 s at the earliest, and if it ends the session itself, we are told.
+
+        Raises:
+            SessionLost: The session is gone or in doubt.
+        """
+        if self.session.lost.done():
+            raise SessionLost(self.session.lost.result())
+        if self._clock.monotonic() - self._alive_at < TRUST:
+            return
+        began = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT):
+                await self.session.fetch("select 1")
+        except TimeoutError:
+            self.session.abandon()
+            raise SessionLost(f"no answer from PostgreSQL in {CONFIRM_TIMEOUT:g} s") from None
+        self.alive(began)

@@ -1,0 +1,14 @@
+-- 1885827685 is 'pgre' in ASCII: unlikely to meet another application's locks.
+create or replace function pgreact.lock_class(purpose text) returns integer
+    language sql
+    immutable strict parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+select case purpose
+    when 'leader' then 1885827685  -- object 0: held by the session of the one daemon that dispatches
+    when 'guard' then 1885827686   -- object 0: held by its second session: a publish in hand may still end
+    when 'apply' then 1885827687   -- object 0: held by the transactions of "pgreact apply"
+end
+$$;
+comment on function pgreact.lock_class(text) is 'the first number of an advisory lock (class, object) of pgreact';
+revoke all on function pgreact.lock_class(text) from public;

@@ -1,0 +1,8 @@
+create or replace function pgreact.mute() returns void
+    language sql
+    set search_path = pg_catalog, pg_temp
+as $$
+select set_config('pgreact.muted', 'on', true)
+$$;
+comment on function pgreact.mute() is 'the rest of this transaction signals nothing; a rolled-back savepoint takes it back';
+revoke all on function pgreact.mute() from public;
