@@ -105,9 +105,10 @@ class Daemon:
         listener = await Listener.open(self._dsn, application_name("listener"), self._receive)
         sessions = [listener.session]
         try:
-            probe = await listener.probe()
             candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
             sessions.append(candidate.session)
+            # from the other session: a pooler delivers to whoever just used the server's connection
+            probe = await listener.probe(candidate.session)
             logs.emit(
                 logs.ListenerConnected(
                     mode="notify",

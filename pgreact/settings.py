@@ -51,7 +51,7 @@ def duration(value: object) -> float:
         raise ValueError(f'{value!r} is not a duration: write "100ms", "15s", "2m", "1h" or "1d"')
     if not 0 <= seconds < 1e9:
         raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 30 years")
-    return seconds
+    return round(seconds, 6)  # PostgreSQL keeps microseconds, and what it keeps is compared with this
 
 
 Duration = Annotated[float, BeforeValidator(duration)]
@@ -188,6 +188,7 @@ def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str
             sources[key,] = f"PGREACT_{key.upper()}"
     routes = data.get("routes")
     routes = routes if isinstance(routes, dict) else {}
+    routes = {name: route for name, route in routes.items() if isinstance(route, dict)}
     for variable, value in sorted(environ.items()):
         if not variable.startswith("PGREACT_ROUTES__"):
             continue

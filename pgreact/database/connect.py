@@ -24,8 +24,10 @@ def connect(dsn: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
     where = conninfo.shown(dsn)
     try:
         with psycopg.connect(
-            dsn, autocommit=True, connect_timeout=10, application_name="pgreact cli"
+            dsn, autocommit=True, connect_timeout=10, application_name="pgreact cli", client_encoding="utf8"
         ) as connection:
+            # whatever the database's default: each step must see what another session did before it
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             # a pooler that hands out another session for each transaction cannot keep prepared statements
             connection.prepare_threshold = None
             yield connection

@@ -122,6 +122,7 @@ def _step_by_step(
 ) -> Iterator[Change]:
     deadline = time.monotonic() + patience
     waiting_for = ""
+    done: list[Change] = []
     while True:
         change: Change | None = None
         try:
@@ -131,6 +132,8 @@ def _step_by_step(
                 change = next(iter(steps()), None)
                 if change is None:
                     return
+                if done.count(change) > 2:
+                    raise PgreactError(f"{change}: done three times and still to do: something undoes it")
                 connection.execute(change.statement.encode())
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             step = str(change) if change else "another pgreact apply"
@@ -144,6 +147,7 @@ def _step_by_step(
                 waiting_for = step
             time.sleep(0.1 + 0.2 * random.random())
         else:
+            done.append(change)
             yield change
             deadline = time.monotonic() + patience
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Never, Self, cast
 
 import asyncpg
@@ -82,21 +82,8 @@ class Session:
             SessionLost: The session is gone or in doubt.
             asyncpg.PostgresError: The server refused this statement; the session lives.
         """
-        async with self._turn:
-            try:
-                return await asyncio.wait_for(self._connection.fetch(sql, *args), timeout)
-            except TimeoutError:
-                self.abandon()
-                raise SessionLost(f"no answer from PostgreSQL in {timeout:g} s") from None
-            except (OSError, asyncpg.InterfaceError) as error:
-                raise SessionLost(_reason(error)) from None
-            except asyncpg.PostgresError as error:
-                if self._connection.is_closed() or (
-                    isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError)
-                    and not isinstance(error, asyncpg.QueryCanceledError)
-                ):
-                    raise SessionLost(_reason(error)) from None
-                raise
+        async with self._turn, self._certain(timeout):
+            return await self._connection.fetch(sql, *args)
 
     async def value(self, sql: str, *args: object, timeout: float = REPLY_TIMEOUT) -> Any:
         """Run one statement and return the first column of its first row, ``None`` without rows."""
@@ -110,21 +97,35 @@ class Session:
             SessionLost: The session is gone.
             asyncpg.PostgresError: The server refused it.
         """
-        async with self._turn:
-            try:
-                async with asyncio.timeout(timeout + REPLY_TIMEOUT):
-                    async with self._connection.transaction(readonly=True):
-                        await self._connection.execute(f"set local statement_timeout = {int(timeout * 1000)}")
-                        return bool(await self._connection.fetchval(sql))
-            except TimeoutError:
+        async with (
+            self._turn,
+            self._certain(timeout + REPLY_TIMEOUT),
+            self._connection.transaction(readonly=True),
+        ):
+            await self._connection.execute(f"set local statement_timeout = {int(timeout * 1000)}")
+            return bool(await self._connection.fetchval(sql))
+
+    @contextlib.asynccontextmanager
+    async def _certain(self, timeout: float) -> AsyncIterator[None]:
+        """Let nobody go on with a session whose state is in doubt."""
+        try:
+            async with asyncio.timeout(timeout):
+                yield
+        except TimeoutError:
+            self.abandon()
+            raise SessionLost(f"no answer from PostgreSQL in {timeout:g} s") from None
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            self.abandon()
+            raise SessionLost(_reason(error)) from None
+        except asyncpg.PostgresError as error:
+            ended = isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError)
+            if self._connection.is_closed() or (ended and not isinstance(error, asyncpg.QueryCanceledError)):
                 self.abandon()
-                raise SessionLost(f"no answer from PostgreSQL in {timeout + REPLY_TIMEOUT:g} s") from None
-            except (OSError, asyncpg.InterfaceError) as error:
                 raise SessionLost(_reason(error)) from None
-            except asyncpg.PostgresError as error:
-                if self._connection.is_closed():
-                    raise SessionLost(_reason(error)) from None
-                raise
+            raise
+        except asyncio.CancelledError:
+            self.abandon()  # in the middle of a statement
+            raise
 
     async def listen(self, channel: str, callback: Callable[[int, str], None]) -> None:
         """LISTEN; the callback gets the sender's process id and the payload, and must not wait.

@@ -7,6 +7,7 @@ import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -183,11 +184,12 @@ class _Line:
         self._hang_up()
 
     def _publish(self, route: Route) -> str:
+        began = time.monotonic()
         try:
             return self._send(route)
         except Exception:
             # A connection that was fine an hour ago may be dead by now, and says so only when it is used.
-            if not self._used or self._severed:
+            if not self._used or self._severed or time.monotonic() - began > self._deadline / 2:
                 raise
             self._hang_up()
             return self._send(route)
@@ -195,7 +197,7 @@ class _Line:
     def _connect(self) -> Producer:
         # heartbeat 0: nobody would answer them between two dispatches
         self._connection = self._app.connection_for_write(
-            connect_timeout=self._deadline, heartbeat=0, transport_options=self._transport_options()
+            connect_timeout=self._deadline / 2, heartbeat=0, transport_options=self._transport_options()
         )
         producer = self._app.amqp.Producer(self._connection, auto_declare=False)
         assert producer.channel is not None  # connects; also loads what Celery loads at the first message
@@ -205,6 +207,8 @@ class _Line:
     def _send(self, route: Route) -> str:
         if self._producer is None:
             self._producer = self._connect()
+        if self._severed:
+            raise PublishFailed("nobody waits for it any more")
         options = {"ignore_result": True, "serializer": self._app.conf.task_serializer, **route.options}
         task_id = str(uuid4())
         self._app.send_task(
@@ -229,7 +233,7 @@ class _Line:
         if "amqp" in str(transport):
             return {"confirm_publish": True}
         if "redis" in str(transport):
-            return {"socket_timeout": self._deadline, "socket_connect_timeout": self._deadline}
+            return {"socket_timeout": self._deadline / 2, "socket_connect_timeout": self._deadline / 2}
         return {}
 
     def _hang_up(self) -> None:

@@ -43,7 +43,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
                 "in_flight_since": row["in_flight_since"],
                 "error": row["error"],
                 "tables": [
-                    {key: table[key] for key in ("table", "event", "condition", "trigger")}
+                    {key: table[key] for key in ("table", "event", "condition", "origin", "trigger")}
                     for table in tables
                     if table["route"] == row["name"]
                 ],
@@ -89,10 +89,15 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
             yield f"  in flight for {_ago(route['in_flight_since'], now)}"
         for table in route["tables"]:
             when = f" when {table['condition']}" if table["condition"] else ""
-            state = "ok" if table["trigger"] == "ok" else table["trigger"].upper() + ': run "pgreact apply"'
+            state = "ok" if table["trigger"] == "ok" else f"{table['trigger'].upper()}: {_remedy(table)}"
             yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
         if not route["tables"]:
             yield "  watches no table"
+
+
+def _remedy(table: dict[str, Any]) -> str:
+    # apply leaves alone what was attached in SQL
+    return 'run "pgreact apply"' if table["origin"] == "config" else "call pgreact.attach again"
 
 
 def _person(application_name: str) -> dict[str, Any]:

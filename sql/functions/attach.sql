@@ -13,8 +13,8 @@ declare
     persistence "char";
     by_row boolean;
     change text;
+    called text;
     part regclass;
-    stands boolean;
 begin
     if watched is null or route is null or coalesce(cardinality(events), 0) = 0 then
         raise exception 'attach needs a table, a route and at least one event'
@@ -51,29 +51,65 @@ begin
                 using errcode = 'invalid_parameter_value',
                     hint = 'Attach truncate in a call of its own.';
         end if;
-        -- Whoever attaches the same again should not wait for a lock, nor make writers wait.
-        stands := change <> 'truncate' and exists (
-            select
-            from pg_trigger t
-            join pgreact.watched w on w.relation = t.tgrelid
-            where t.tgrelid = attach.watched
-                and t.tgname = format('pgreact_%s_%s', known, change)
-                and t.tgfoid = 'pgreact.signal_v1'::regproc
-                and t.tgenabled in ('O', 'A')
-                and (t.tgtype & 1 = 1) = by_row
-                and w.route_id = known
-                and w.event = change
-                and w.condition is not distinct from attach.condition
-        );
-        if not stands then
+        called := format('pgreact_%s_%s', known, change);
+        if exists (
+            select from pg_trigger t where t.tgrelid = watched and t.tgname = called and t.tgparentid <> 0
+        ) then
+            -- It was cloned from a parent's trigger, which does the same, and cannot be replaced.
+            if not exists (
+                select
+                from pg_partition_ancestors(watched) a
+                join pgreact.watched w on w.relation = a.relid
+                where a.relid <> watched
+                    and w.route_id = known
+                    and w.event = change
+                    and w.condition is not distinct from attach.condition
+            ) then
+                raise exception 'a parent of % signals route "%" on % already, with another condition',
+                    watched, route, change
+                    using errcode = 'object_not_in_prerequisite_state',
+                        hint = 'Attach with the same condition, or to the parent alone.';
+            end if;
+            if exists (
+                select
+                from pg_trigger t
+                where t.tgrelid = watched and t.tgname = called and t.tgenabled not in ('O', 'A')
+            ) then
+                execute format('alter table %s enable trigger %I', watched, called);
+            end if;
+        else
             for part in
-                select t.relid from pg_partition_tree(watched) t where change = 'truncate' and kind = 'p'
-                union
-                select watched
+                select c.oid
+                from pg_class c
+                where (c.oid = watched
+                        -- nobody clones a truncate trigger
+                        or change = 'truncate' and c.oid in (select p.relid from pg_partition_tree(watched) p))
+                    -- Whoever attaches the same again should not wait for a lock, nor make writers wait.
+                    and not exists (
+                        select
+                        from pg_trigger t
+                        left join pgreact.watched w
+                            on w.relation = watched and w.route_id = known and w.event = change
+                        where t.tgrelid = c.oid
+                            and t.tgname = called
+                            and t.tgfoid = 'pgreact.signal_v1'::regproc
+                            and (change = 'truncate'
+                                or (t.tgtype & 1 = 1) = by_row
+                                    and w.event is not null
+                                    and w.condition is not distinct from attach.condition)
+                            and not exists (
+                                select
+                                from pg_trigger d
+                                where d.tgname = called
+                                    and d.tgenabled not in ('O', 'A')
+                                    and (d.tgrelid = c.oid
+                                        or d.tgrelid in (select p.relid from pg_partition_tree(c.oid) p))
+                            )
+                    )
             loop
                 execute format(
                     'create or replace trigger %I after %s on %s %s for each %s %s execute function pgreact.signal_v1(%L)',
-                    format('pgreact_%s_%s', known, change), change, part,
+                    called, change, part,
                     case when by_row or change = 'truncate' then ''
                         when change = 'delete' then 'referencing old table as changed'
                         else 'referencing new table as changed' end,

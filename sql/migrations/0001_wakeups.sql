@@ -50,9 +50,10 @@ create table pgreact.watched (
     route_id integer not null references pgreact.route on delete cascade,
     relation regclass not null,
     event text not null check (event in ('insert', 'update', 'delete', 'truncate')),
-    condition text check (condition <> '' and event <> 'truncate'),
+    condition text check (condition <> ''),
     origin text not null default 'sql' check (origin in ('sql', 'config')),
-    primary key (route_id, relation, event)
+    primary key (route_id, relation, event),
+    check (condition is null or event <> 'truncate')  -- a truncate has no rows
 );
 comment on table pgreact.watched is 'which change of which table signals a route; kept by attach and detach';
 

@@ -20,6 +20,12 @@ select
             select from pg_partition_tree(w.relation) p
             where not exists (select from pg_trigger pt where pt.tgrelid = p.relid and pt.tgname = t.tgname)
         ) then 'missing on a partition'
+        when exists (
+            select
+            from pg_partition_tree(w.relation) p
+            join pg_trigger pt on pt.tgrelid = p.relid and pt.tgname = t.tgname
+            where pt.tgenabled not in ('O', 'A')
+        ) then 'disabled on a partition'
         else 'ok'
     end as trigger
 from pgreact.watched w

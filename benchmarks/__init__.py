@@ -1,0 +1,1 @@
+"""pgreact beside its peers, each bench in one run; see README.md."""

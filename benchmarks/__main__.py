@@ -1,0 +1,40 @@
+"""``python -m benchmarks NAME [--quick]``."""
+
+import argparse
+import importlib
+import sys
+
+from benchmarks.report import Report
+from pgreact.errors import PgreactError
+from tests.servers import Missing
+
+# each a module with run(report, *, quick)
+BENCHES = {
+    "wakeup": "commit to message, a burst, an idle minute; beside a bare pair and Celery Beat (3 minutes)",
+}
+
+
+def main() -> int:
+    """Run one bench; exit 0 if every bar was met, 1 if not, 2 if it could not run."""
+    parser = argparse.ArgumentParser(
+        prog="./run bench",
+        epilog="benches:\n" + "\n".join(f"  {name:10}{what}" for name, what in BENCHES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bench", choices=BENCHES, metavar="NAME", help="see below")
+    parser.add_argument("--quick", action="store_true", help="the same in less than 40 s, on fewer samples")
+    arguments = parser.parse_args()
+    report = Report()
+    try:
+        importlib.import_module(f"benchmarks.{arguments.bench}").run(report, quick=arguments.quick)
+    except Missing as missing:
+        print(f"bench: not on this machine: {missing}", file=sys.stderr)
+        return 2
+    except PgreactError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    return report.verdict()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What every bench prints: tables, and bars that the run meets or misses."""
+
+import dataclasses
+import math
+import os
+import platform
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """A promise about one number: at most so much."""
+
+    what: str
+    value: float
+    limit: float
+    unit: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the number keeps it."""
+        return self.value <= self.limit
+
+
+class Report:
+    """Prints as it goes, and remembers the bars."""
+
+    def __init__(self) -> None:
+        self._bars: list[Bar] = []
+        print(
+            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {platform.python_version()}"
+        )
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """Print a table: the first column to the left, the numbers to the right."""
+        first = max(len(title), *(len(name) for name, _ in rows)) + 2
+        widths = [
+            max(len(column), *(len(cells[index]) for _, cells in rows)) + 2
+            for index, column in enumerate(columns)
+        ]
+
+        def line(name: str, cells: Sequence[str]) -> str:
+            return name.ljust(first) + "".join(c.rjust(w) for c, w in zip(cells, widths, strict=True))
+
+        print(f"\n{line(title, columns)}\n{'-' * (first + sum(widths))}")
+        for name, cells in rows:
+            print(line(name, cells))
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        print(f"  {text}", flush=True)
+
+    def bar(self, what: str, value: float, limit: float, unit: str = "") -> None:
+        """Hold a number against its bar."""
+        self._bars.append(Bar(what, value, limit, unit))
+
+    def verdict(self) -> int:
+        """Print all bars; return the exit status: 1 if one was missed."""
+        self.table(
+            "bar",
+            ["measured", "at most", ""],
+            [
+                (bar.what, [f"{bar.value:.4g}{bar.unit}", f"{bar.limit:.4g}{bar.unit}", _word(bar)])
+                for bar in self._bars
+            ],
+        )
+        return 0 if all(bar.met for bar in self._bars) else 1
+
+
+def percentile(sample: Sequence[float], percent: float) -> float:
+    """Return the smallest value that so many percent of the sample do not exceed."""
+    return sorted(sample)[max(0, math.ceil(len(sample) * percent / 100) - 1)]
+
+
+def ms(seconds: float) -> str:
+    """Return milliseconds with two decimals."""
+    return f"{seconds * 1000:.2f}"
+
+
+def _word(bar: Bar) -> str:
+    return "met" if bar.met else "MISSED"

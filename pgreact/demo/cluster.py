@@ -1,0 +1,121 @@
+"""The parts of the demo: PostgreSQL, the broker on it, a worker and the listeners."""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+from types import TracebackType
+from typing import Self
+
+import psycopg
+
+from pgreact.demo.guard import Guard
+from pgreact.demo.journal import Journal
+from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.demo.process import Process
+from pgreact.errors import PgreactError
+from pgreact.shipped import folder
+
+LISTENERS = ("listener A", "listener B")
+WORKER = "worker"
+WORKER_PROCESSES = 5  # the example's limit of jobs, and one for the dispatcher
+
+
+class Cluster:
+    """Everything the example application needs, on this machine, gone when the ``with`` block ends."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Choose the parts; nothing is started yet.
+
+        Raises:
+            PgreactError: A package or PostgreSQL is missing.
+        """
+        if importlib.util.find_spec("pgmq") is None:
+            raise PgreactError('the demo needs more packages: pip install "pgreact[demo]"')
+        self.examples = folder("examples")
+        self.listeners: dict[str, Process] = {}
+        self._journal = journal
+        # commit times are PostgreSQL's own
+        self.postgres = EmbeddedPostgres(settings={"track_commit_timestamp": "on"})
+        self._stack = contextlib.ExitStack()
+        self._guard: Guard | None = None
+
+    @property
+    def dsn(self) -> str:
+        """The database of the application, and of the broker."""
+        return self.postgres.dsn()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.postgres)
+        self._guard = self._stack.enter_context(Guard())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def make_tables(self) -> None:
+        """Create the application's tables, and the broker's."""
+        from pgmq.install import install_pgmq_from_sql
+
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute((self.examples / "schema.sql").read_bytes())
+        install_pgmq_from_sql(dsn=self.dsn)
+
+    def apply(self) -> list[str]:
+        """Run ``pgreact apply``; return what it prints.
+
+        Raises:
+            PgreactError: It failed.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "pgreact", "apply"],
+            env=self._environ(),
+            cwd=self.examples,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
+        )
+        if done.returncode:
+            raise PgreactError(f"pgreact apply failed:\n{done.stderr.strip()}")
+        return done.stdout.splitlines()
+
+    def start_worker(self) -> None:
+        """Start a Celery worker, which reports ``worker.ready``."""
+        options = ["--loglevel=INFO", f"--concurrency={WORKER_PROCESSES}"]
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        # killed, since it would take seconds to go and has nothing left to do
+        self._start(WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], patience=0)
+
+    def start_listener(self, name: str) -> None:
+        """Start a daemon."""
+        options = ["--log-format", "json", "--log-level", "debug"]
+        self.listeners[name] = self._start(name, ["pgreact", "listen", *options], patience=5)
+
+    def _start(self, name: str, command: list[str], patience: float) -> Process:
+        assert self._guard is not None
+        process = Process(
+            name,
+            [sys.executable, "-m", *command],
+            environ=self._environ(),
+            cwd=self.examples,
+            journal=self._journal,
+            guard=self._guard,
+        )
+        self._stack.callback(process.stop, patience)
+        return process
+
+    def _environ(self) -> dict[str, str]:
+        # what configures the user's own pgreact and PostgreSQL must not reach the demo's
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "CELERY_"))}
+        return {
+            **inherited,
+            "PGREACT_CONFIG": str(self.examples / "pgreact.toml"),
+            "PGREACT_DSN": self.dsn,
+            "PROJ_DSN": self.dsn,
+            "PROJ_BROKER_URL": self.dsn.replace("postgresql://", "pgmq://", 1),
+        }

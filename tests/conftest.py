@@ -1,0 +1,119 @@
+"""Fixtures on real parts: one PostgreSQL per major for the whole run, a database of its own for each test."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pgreact.database.plan import apply
+from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.settings import Settings
+from tests import servers
+from tests.harness import Daemon, Database, Inbox
+
+MAJOR = int(os.environ.get("PGREACT_PG_MAJOR", "18"))
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of this machine's configuration reaches a test, and it works in a directory of its own."""
+    for variable in list(os.environ):
+        if variable.startswith(("PGREACT_", "PG")) and variable not in {
+            "PGREACT_REQUIRE",
+            "PGREACT_PG_BINDIR",
+        }:
+            monkeypatch.delenv(variable)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The server most tests use."""
+    with EmbeddedPostgres(bindir=servers.postgres_binaries(MAJOR)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=[14, 18])
+def each_postgres(request: pytest.FixtureRequest, postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """The oldest supported server, and the newest."""
+    if request.param == MAJOR:
+        yield postgres
+        return
+    servers.require_or_skip(f"pg{request.param}")
+    with EmbeddedPostgres(bindir=servers.postgres_binaries(request.param)) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server for one test alone, which may restart it."""
+    with EmbeddedPostgres(bindir=servers.postgres_binaries(MAJOR)) as server:
+        yield server
+
+
+def _database(server: EmbeddedPostgres) -> Iterator[Database]:
+    name = f"t_{uuid4().hex[:12]}"
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(f"create database {name}")
+    try:
+        yield Database(server.dsn(dbname=name))
+    finally:
+        with psycopg.connect(server.dsn(), autocommit=True) as admin:
+            admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A fresh, empty database."""
+    yield from _database(postgres)
+
+
+@pytest.fixture
+def each_database(each_postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A fresh, empty database on the oldest supported server, then on the newest."""
+    yield from _database(each_postgres)
+
+
+@pytest.fixture
+def installed() -> Callable[..., None]:
+    """Applies a configuration to a database: ``installed(database, {"routes": {...}})``."""
+
+    def install(database: Database, configuration: dict[str, Any] | None = None) -> None:
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            list(apply(connection, Settings.model_validate(configuration or {}), 10.0, lambda _line: None))
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis."""
+    servers.require_or_skip("redis")
+    with servers.redis_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def inbox(redis_url: str) -> Iterator[Inbox]:
+    """A Celery queue of its own on Redis, read as a worker would, without running anything."""
+    box = Inbox(redis_url, f"q_{uuid4().hex[:12]}")
+    yield box
+    box.close()
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts ``pgreact listen`` processes: ``daemons(dsn, broker)``; all are gone after the test."""
+    started: list[Daemon] = []
+
+    def start(dsn: str, broker: str, **options: Any) -> Daemon:
+        started.append(Daemon(dsn, broker, cwd=tmp_path, **options))
+        return started[-1]
+
+    yield start
+    for daemon in started:
+        daemon.kill()

@@ -1,0 +1,170 @@
+"""A broker that is down, hangs or forgets us: signals are kept, the loop goes on, the stop is in time."""
+
+import asyncio
+import contextlib
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from celery import Celery
+
+from pgreact.clock import Clock
+from pgreact.dispatch.dispatcher import Dispatcher
+from pgreact.dispatch.publisher import CeleryPublisher, Publisher, PublishFailed
+from pgreact.dispatch.route import Route
+from pgreact.wakeup.listener import Listener
+from tests import servers
+from tests.disruption.proxy import Proxy
+from tests.harness import Daemon, Database, Inbox, one_route
+
+Start = Callable[..., Daemon]
+Install = Callable[..., None]
+
+ROUTE = Route(
+    id=1, name="dispatch", task="proj.dispatch", window=0.0, countdown=0.0, expires=15.0, sweep=0.0,
+    single_flight="publish", options={}, ready=None, origin="sql",
+)  # fmt: skip
+
+
+@pytest.fixture
+def way(redis_url: str) -> Iterator[Proxy]:
+    """A way to Redis that can be cut."""
+    with Proxy(int(redis_url.rsplit(":", 1)[1].split("/", maxsplit=1)[0])) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def leader(database: Database, inbox: Inbox, installed: Install, daemons: Start, way: Proxy) -> Daemon:
+    """A daemon that leads and reaches its broker through the proxy."""
+    database.run("create table job_queue (id int)")
+    installed(database, one_route(inbox))
+    daemon = daemons(database.dsn, f"redis://127.0.0.1:{way.port}/0")
+    daemon.wait_for("sweep.finished", dispatch=False)
+    return daemon
+
+
+def test_a_connection_that_died_unnoticed_costs_nothing(
+    leader: Daemon, database: Database, inbox: Inbox, way: Proxy
+) -> None:
+    database.run("insert into job_queue values (1)")
+    inbox.take()
+    way.reset()
+    database.run("insert into job_queue values (2)")
+    inbox.take()
+    assert not leader.seen("dispatch.failed")
+
+
+@pytest.mark.parametrize("fault", ["stall", "swallow"])
+def test_a_broker_that_hangs_keeps_nobody_from_noticing_and_loses_no_signal(
+    fault: str, leader: Daemon, database: Database, inbox: Inbox, way: Proxy
+) -> None:
+    database.run("insert into job_queue values (1)")
+    inbox.take()
+    way.set(fault)  # type: ignore[arg-type]
+    database.run("insert into job_queue values (2)")
+    failed = leader.wait_for("dispatch.failed")
+    assert "no answer from the broker in 4 s" in failed["error"] or "imeout" in failed["error"]
+    for number in range(3, 13):
+        database.run(f"insert into job_queue values ({number})")
+    way.set("pass")
+    leader.wait_for("dispatch.published", signals=11)
+    assert leader.stop() == 0
+
+
+def test_stopping_while_the_broker_hangs_takes_less_than_five_seconds(
+    leader: Daemon, database: Database, inbox: Inbox, way: Proxy
+) -> None:
+    way.set("stall")
+    database.run("insert into job_queue values (1)")
+    leader.wait_for("signal.received")
+    began = time.monotonic()
+    assert leader.stop() == 0
+    assert time.monotonic() - began < 5.5  # the promise is 5; a slow machine may need a moment to tell
+
+
+class Certain:
+    """Authority that is never in doubt."""
+
+    async def confirm(self) -> None:
+        """It is."""
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[str]:
+    """A broker that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"amqp://127.0.0.1:{server.getsockname()[1]}//"
+
+
+async def test_the_event_loop_never_waits_for_the_broker(database: Database) -> None:
+    waits: list[float] = []
+    with black_hole() as url:
+        publisher: Publisher = CeleryPublisher(Celery(broker=url, set_as_current=False))
+        listener = await Listener.open(database.dsn, "test", lambda _pid, _payload: None)
+        async with Dispatcher(publisher, Certain(), Clock(), {1: ROUTE}) as dispatcher:
+            runner = dispatcher.runners[1]
+            dispatcher.signal(1)
+            while runner.error is None:
+                waits.append(await listener.probe())
+                await asyncio.sleep(0)
+            assert runner.flight.owed is not None
+        await listener.session.close()
+    assert statistics.median(waits) < 0.05
+    # a single late one is this machine's; a loop that waited for the broker would have waited 4 s
+    assert max(waits) < 2
+
+
+async def test_a_publish_that_hung_is_not_delivered_later(redis_url: str, inbox: Inbox, way: Proxy) -> None:
+    """The severed thread must not send what nobody waits for any more."""
+    publisher = CeleryPublisher(
+        Celery(broker=f"redis://127.0.0.1:{way.port}/0", set_as_current=False), deadline=1.0
+    )
+    route = Route(
+        **{**{field: getattr(ROUTE, field) for field in ROUTE.__dataclass_fields__}, "options": inbox.options}
+    )
+    first = await publisher.publish(route)
+    way.set("stall")
+    with pytest.raises(PublishFailed):
+        await publisher.publish(route)
+    way.reset()
+    way.set("pass")
+    third = await publisher.publish(route)
+    await publisher.close()
+    assert [message["id"] for message in inbox.rest()] == [first, third]
+
+
+def test_a_message_that_cannot_be_built_is_an_error_that_is_told_once(
+    leader: Daemon, database: Database, inbox: Inbox
+) -> None:
+    database.run('update pgreact.route set options = options || \'{"serializer": "nonsense"}\'')
+    leader.wait_for("route.changed")
+    database.run("insert into job_queue values (1)")
+    assert "nonsense" in leader.wait_for("dispatch.failed")["error"]
+    database.run("update pgreact.route set options = options - 'serializer'")
+    leader.wait_for("dispatch.published")
+    inbox.take()
+    assert len(leader.seen("dispatch.failed")) == 1
+
+
+def test_rabbitmq_that_freezes_gets_the_call_when_it_thaws(
+    database: Database, installed: Install, daemons: Start
+) -> None:
+    servers.require_or_skip("rabbitmq")
+    with servers.rabbitmq_server() as broker:
+        box = Inbox(broker.url, "dispatch")
+        database.run("create table job_queue (id int)")
+        installed(database, one_route(box))
+        daemon = daemons(database.dsn, broker.url)
+        daemon.wait_for("sweep.finished")
+        database.run("insert into job_queue values (1)")
+        box.take()
+        daemon.wait_for("dispatch.published")
+        broker.pause()
+        database.run("insert into job_queue values (2)")
+        assert "no answer from the broker" in daemon.wait_for("dispatch.failed")["error"]
+        broker.resume()
+        daemon.wait_for("dispatch.published", count=2)
+        box.take()
+        box.close()

@@ -1,0 +1,51 @@
+"""Hears which commits notified, without waiting for silence."""
+
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+import psycopg
+
+from tests.harness import Database, eventually
+
+
+class Ear:
+    """A LISTENing session that knows the routes by name."""
+
+    def __init__(self, database: Database) -> None:
+        self._payloads: list[str] = []
+        self._connection = database.connect()
+        self._connection.add_notify_handler(lambda heard: self._payloads.append(heard.payload))
+        self._connection.execute("listen pgreact")
+
+    def heard(self) -> list[str]:
+        """Return the routes signalled by the commits since the last call, sorted.
+
+        Notifications come in the order of the commits: what was not heard before our own mark never comes.
+        """
+        mark = uuid4().hex
+        self._connection.execute("select pg_notify('pgreact', %s)", [mark])
+        eventually(lambda: self._connection.execute("select 1") and mark in self._payloads, "our own mark")
+        payloads, self._payloads = self._payloads, []
+        payloads.remove(mark)
+        rows = self._connection.execute("select id::text, name from pgreact.route").fetchall()
+        names: dict[str, str] = dict(rows)
+        return sorted(names.get(payload, payload) for payload in payloads)
+
+    def after(
+        self, writer: "psycopg.Connection[tuple[object, ...]]", *statements: str
+    ) -> dict[str, list[str]]:
+        """Run statements, each in a transaction of its own; return what each of them made heard."""
+        found = {}
+        for statement in statements:
+            writer.execute(statement.encode())
+            found[statement] = self.heard()
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._connection.close()

@@ -1,0 +1,231 @@
+"""What the tests drive: the daemon as a process, its log as events, a queue as a worker sees it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from kombu import Connection, Queue
+
+DEADLINE = 20.0
+NEVER = 0
+
+
+class Late(AssertionError):
+    """What was awaited did not happen in time."""
+
+
+class Database:
+    """A database, with what tests do to one."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def connect(self, **options: Any) -> "psycopg.Connection[tuple[Any, ...]]":
+        """Open a connection, in autocommit mode unless told otherwise."""
+        return psycopg.connect(self.dsn, **{"autocommit": True, **options})
+
+    def run(self, *statements: str) -> None:
+        """Run statements, each in a transaction of its own."""
+        with self.connect() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def value(self, statement: str, *args: object) -> Any:
+        """Return the first column of the first row."""
+        with self.connect() as connection:
+            row = connection.execute(statement.encode(), args or None).fetchone()
+        return row[0] if row else None
+
+    def until(self, condition: str, deadline: float = DEADLINE) -> None:
+        """Wait until a query is true, asking on one connection."""
+        with self.connect() as connection:
+            eventually(
+                lambda: bool((connection.execute(condition.encode()).fetchone() or [False])[0]),
+                condition,
+                deadline,
+            )
+
+
+def eventually(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
+    """Wait until something is true that sends no event of its own."""
+    end = time.monotonic() + deadline
+    while not condition():
+        if time.monotonic() > end:
+            raise Late(f"not in {deadline:g} s: {what}")
+        time.sleep(0.005)
+
+
+class Daemon:
+    """A ``pgreact listen`` process, and the events of its log."""
+
+    def __init__(
+        self,
+        dsn: str,
+        broker: str,
+        *,
+        cwd: Path,
+        environ: Mapping[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+        level: str = "debug",
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            [
+                *prefix,
+                *(sys.executable, "-m", "pgreact", *arguments),
+                *("listen", "--log-format", "json", "--log-level", level),
+            ],
+            env={**os.environ, "PGREACT_DSN": dsn, "PGREACT_BROKER": broker, **(environ or {})},
+            cwd=cwd,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self._reader = threading.Thread(target=self._read, name="log", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                with self._news:
+                    self.events.append({**event, "_heard": time.monotonic()})
+                    self._news.notify_all()
+                continue
+            with self._news:
+                self.events.append({"event": "(text)", "text": line.rstrip()})
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def seen(self, name: str, **keys: Any) -> list[dict[str, Any]]:
+        """Return the events of that name, and with those keys, so far."""
+        return [
+            event
+            for event in list(self.events)
+            if event["event"] == name and all(event.get(key) == value for key, value in keys.items())
+        ]
+
+    def wait_for(self, name: str, count: int = 1, deadline: float = DEADLINE, **keys: Any) -> dict[str, Any]:
+        """Wait until the log has so many such events; return the last of them."""
+        end = time.monotonic() + deadline
+        with self._news:
+            while len(found := self.seen(name, **keys)) < count:
+                left = end - time.monotonic()
+                if left <= 0 or (self.process.poll() is not None and not self._reader.is_alive()):
+                    shown = "\n".join(json.dumps(event, default=str) for event in self.events[-40:])
+                    raise Late(f"{count} of {name} {keys} not in {deadline:g} s; the log so far:\n{shown}")
+                self._news.wait(min(left, 0.2))
+        return found[count - 1]
+
+    def ready(self) -> "Daemon":
+        """Wait until it leads or stands by, and return it."""
+        end = time.monotonic() + DEADLINE
+        with self._news:
+            while not (self.seen("leader.elected") or self.seen("standby.waiting")):
+                if time.monotonic() > end or (
+                    self.process.poll() is not None and not self._reader.is_alive()
+                ):
+                    raise Late(f"neither leader nor standby: {self.events}")
+                self._news.wait(0.2)
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def stop(self, deadline: float = 10.0) -> int:
+        """Ask it to stop; return its exit status."""
+        self.process.terminate()
+        return self.exit(deadline)
+
+    def exit(self, deadline: float = DEADLINE) -> int:
+        """Wait for it to end; return its exit status."""
+        status = self.process.wait(deadline)
+        self._reader.join(deadline)
+        return status
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+class Inbox:
+    """A Celery queue, read as a worker reads it."""
+
+    def __init__(self, url: str, queue: str) -> None:
+        self.url = url
+        self.queue = queue
+        self._connection = Connection(url)
+        self._simple = self._connection.SimpleQueue(Queue(queue))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The route's options that lead here."""
+        return {"queue": self.queue}
+
+    def take(self, deadline: float = DEADLINE) -> Mapping[str, Any]:
+        """Wait for the next message; return its headers (task, id, expires …)."""
+        try:
+            message = self._simple.get(timeout=deadline)
+        except self._simple.Empty:
+            raise Late(f"no message in {self.queue} in {deadline:g} s") from None
+        message.ack()
+        headers: Mapping[str, Any] = message.headers
+        return headers
+
+    def rest(self) -> list[Mapping[str, Any]]:
+        """Take what is left, once nothing publishes any more."""
+        left = []
+        with contextlib.suppress(self._simple.Empty):
+            while True:
+                message = self._simple.get(timeout=0.3)
+                message.ack()
+                left.append(message.headers)
+        return left
+
+    def close(self) -> None:
+        """Remove the queue."""
+        self._simple.close()
+        with contextlib.suppress(Exception):
+            self._simple.queue.delete()
+        self._connection.release()
+
+
+def one_route(inbox: Inbox, **route: object) -> dict[str, Any]:
+    """A route that sweeps silently when its table is empty, so that every call has a commit behind it."""
+    return {
+        "routes": {
+            "dispatch": {
+                "task": "proj.dispatch",
+                "sweep": NEVER,
+                "window": "50ms",
+                "ready": "select exists (select from job_queue)",
+                "options": inbox.options,
+                "tables": [{"table": "job_queue", "on": ["insert", "update", "delete", "truncate"]}],
+                **route,
+            }
+        }
+    }

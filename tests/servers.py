@@ -1,0 +1,318 @@
+"""Real servers for tests: each on free ports of 127.0.0.1, in a directory of its own, gone afterwards."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg.conninfo
+import pytest
+
+from pgreact.demo.guard import Guard
+from pgreact.demo.postgres import find_binaries, free_port
+from pgreact.errors import PgreactError
+
+DEADLINE = 60.0
+# Read once: tests run without this machine's settings.
+MAJOR = int(os.environ.get("PGREACT_PG_MAJOR") or 18)
+_CACHE = Path(__file__).parents[1] / ".cache"
+_SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+class Missing(Exception):
+    """A server or tool that is not installed here."""
+
+
+# ---- what this machine has ---------------------------------------------------------------------------------
+
+
+def program(name: str) -> str:
+    """Find a program, in the system administrator's directories too.
+
+    Raises:
+        Missing: it is not installed.
+    """
+    if path := shutil.which(name, path=_SBIN):
+        return path
+    raise Missing(name)
+
+
+def postgres_binaries(major: int | None = None) -> Path:
+    """Find PostgreSQL's binaries of one major version.
+
+    Args:
+        major: by default `$PGREACT_PG_MAJOR`, or else 18.
+
+    Raises:
+        Missing: there are none.
+    """
+    major = major or MAJOR
+    fetched = _CACHE / f"pg{major}" / "bin"
+    if fetched.exists():
+        return fetched
+    try:
+        return find_binaries(major)
+    except PgreactError as error:
+        raise Missing(f"PostgreSQL {major}") from error
+
+
+def _namespaces() -> None:
+    """Network namespaces need the tool and the right to make one."""
+    name = f"pgreact-{os.getpid()}"
+    made = subprocess.run([program("ip"), "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise Missing(f"network namespaces ({made.stderr.strip()})")
+    subprocess.run([program("ip"), "netns", "delete", name], check=True)
+
+
+_NEEDS: Mapping[str, Callable[[], object]] = {
+    "redis": lambda: program("redis-server"),
+    "rabbitmq": lambda: (program("rabbitmq-server"), program("epmd")),
+    "pgbouncer": lambda: program("pgbouncer"),
+    "netns": _namespaces,
+}
+
+
+def require_or_skip(name: str) -> None:
+    """Skip the test if this machine lacks something; fail it if `$PGREACT_REQUIRE` names that, or "all".
+
+    Args:
+        name: "redis", "rabbitmq", "pgbouncer", "netns", or "pg14" and the like.
+    """
+    try:
+        if name.startswith("pg") and name[2:].isdigit():
+            postgres_binaries(int(name[2:]))
+        else:
+            _NEEDS[name]()
+    except Missing as missing:
+        reason = f"not on this machine: {missing}"
+        if {name, "all"} & set(os.environ.get("PGREACT_REQUIRE", "").split(",")):
+            pytest.fail(f"PGREACT_REQUIRE names {name}, but {reason}", pytrace=False)
+        pytest.skip(reason)
+
+
+# ---- running it --------------------------------------------------------------------------------------------
+
+
+class Server:
+    """One server process with its children, which a test may stop, kill, freeze and start again.
+
+    It comes back on the same port with the same directory.
+    """
+
+    def __init__(
+        self, url: str, port: int, directory: Path, guard: Guard, command: list[str], **popen: Any
+    ) -> None:
+        self.url = url
+        self.port = port
+        self.directory = directory
+        self._guard = guard
+        self._command = command
+        self._popen = popen
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """What the server wrote to its standard output."""
+        return self.directory / "log"
+
+    def start(self) -> None:
+        """Start it and wait until its port answers."""
+        assert self._process is None, "already started"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self.directory,
+                **self._popen,
+            )
+        self._guard.watch(-self._process.pid)
+        self._wait_for_port(answers=True)
+
+    def stop(self) -> None:
+        """End it as its administrator would, and wait."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would, and wait."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, signum: signal.Signals) -> None:
+        assert self._process is not None, "not started"
+        os.killpg(self._process.pid, signum)
+
+    def _wait_for_port(self, *, answers: bool) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while _answers(self.port) is not answers:
+            ended = answers and self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                state = "ended" if ended else "does not answer" if answers else "still answers"
+                words = self.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{self._command[0]} {state} on port {self.port}:\n{words}")
+            time.sleep(0.01)
+
+    def _end(self, signum: signal.Signals) -> None:
+        if self._process is None:
+            return
+        group = self._process.pid
+        # What we started may be a wrapper: wait for those it started, too. A successor needs their port.
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(group).children(recursive=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signum)
+            os.killpg(group, signal.SIGCONT)  # a frozen one would never see the first
+        try:
+            self._process.wait(DEADLINE)
+        finally:
+            # A server that does not listen, and helpers that outlive theirs.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+            self._process.wait()
+            psutil.wait_procs(family, timeout=5)
+            self._guard.forget(-group)
+            self._process = None
+        self._wait_for_port(answers=False)
+
+
+@contextlib.contextmanager
+def _place() -> Iterator[tuple[Path, Guard]]:
+    """A directory that anyone can reach, and a guard that removes it."""
+    directory = Path(tempfile.mkdtemp(prefix="pgreact-test-", dir="/tmp"))  # short, and open to all
+    directory.chmod(0o755)
+    with Guard(directory) as guard:
+        yield directory, guard
+
+
+@contextlib.contextmanager
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[Server]:
+    """Run Redis; its data are gone when it stops.
+
+    Raises:
+        Missing: it is not installed.
+    """
+    redis = program("redis-server")
+    port = free_port()
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    with (
+        _place() as (directory, guard),
+        _running(Server(f"redis://127.0.0.1:{port}/0", port, directory, guard, [redis, *options])) as server,
+    ):
+        yield server
+
+
+@contextlib.contextmanager
+def rabbitmq_server() -> Iterator[Server]:
+    """Run RabbitMQ; durable queues outlive a restart.
+
+    Raises:
+        Missing: it is not installed.
+    """
+    # What is on the PATH may be Debian's wrapper, which changes user; the script behind it does not.
+    script = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    rabbitmq = str(script) if script.exists() else program("rabbitmq-server")
+    port, dist_port, names_port = free_port(), free_port(), free_port()
+    with _place() as (directory, guard):
+        (directory / "plugins").write_text("[].\n")
+        (directory / "rabbitmq.conf").write_text("log.console = true\nlog.file = false\n")
+        (directory / "env.conf").touch()
+        environment = {
+            "PATH": _SBIN,
+            "HOME": str(directory),  # the nodes' shared cookie
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(names_port),
+            "RABBITMQ_NODENAME": "pgreact@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(port),
+            "RABBITMQ_DIST_PORT": str(dist_port),
+            "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(directory / "logs"),
+            "RABBITMQ_PID_FILE": str(directory / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
+            "RABBITMQ_CONF_ENV_FILE": str(directory / "env.conf"),
+        }
+        # Erlang's name server would be started by the first node and outlive it: so we bring our own.
+        names = Server("", names_port, directory, guard, [program("epmd")], env=environment)
+        url = f"amqp://guest:guest@127.0.0.1:{port}//"
+        with (
+            _running(names),
+            _running(Server(url, port, directory, guard, [rabbitmq], env=environment)) as server,
+        ):
+            yield server
+
+
+@contextlib.contextmanager
+def pgbouncer(dsn: str, mode: str = "transaction", **settings: str) -> Iterator[Server]:
+    """Run PgBouncer before a PostgreSQL that trusts us; `url` is the way through it.
+
+    Args:
+        dsn: the PostgreSQL behind it. Every database and the role named in it can be reached.
+        mode: "session", "transaction" or "statement".
+        settings: further settings of `pgbouncer.ini`.
+
+    Raises:
+        Missing: it is not installed.
+    """
+    bouncer = program("pgbouncer")
+    target = psycopg.conninfo.conninfo_to_dict(dsn)
+    port = free_port()
+    # It refuses to be root.
+    user: dict[str, Any] = {"user": pwd.getpwnam("nobody").pw_uid} if os.geteuid() == 0 else {}
+    with _place() as (directory, guard):
+        ini = directory / "pgbouncer.ini"
+        users = directory / "users"
+        users.write_text(f'"{target["user"]}" ""\n')
+        lines = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": str(port),
+            "unix_socket_dir": "",
+            "auth_type": "trust",
+            "auth_file": str(users),
+            "pool_mode": mode,
+            **settings,
+        }
+        ini.write_text(
+            f"[databases]\n* = host={target['host']} port={target['port']}\n[pgbouncer]\n"
+            + "".join(f"{name} = {value}\n" for name, value in lines.items())
+        )
+        for file in (ini, users):
+            file.chmod(0o644)
+        url = f"postgresql://{target['user']}@127.0.0.1:{port}/{target['dbname']}"
+        with _running(Server(url, port, directory, guard, [bouncer, str(ini)], **user)) as server:
+            yield server
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
