@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from pgreact import __version__, logs, settings
+from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import Settings
 
@@ -188,7 +190,8 @@ def signal(load: _Load, route: str) -> None:
             connection.execute("select pgreact.signal(%s)", (route,))
         except psycopg.errors.UndefinedObject as error:
             # who may signal need not be allowed to read the routes
-            known = (error.diag.message_hint or "").removeprefix("Known routes: ").rstrip(".").split(", ")
+            hint = re.fullmatch(r"Known routes: (.*)\.", error.diag.message_hint or "")
+            known = hint[1].split(", ") if hint else []
             raise ConfigError(f'no route "{route}"{settings.nearest(route, known)}') from error
     click.echo(f"signalled {route}")
 
@@ -228,6 +231,8 @@ def _summary(done: list[Any], as_json: bool, otherwise: str) -> None:
 def _json(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
+
+main.add_command(demo)
 
 if __name__ == "__main__":
     main()

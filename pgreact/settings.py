@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pgreact.errors import ConfigError
 from pgreact.logs import Format, Level
 
+_SHOWN = 12  # names in a message
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RESERVED_OPTIONS = {
     "countdown": "set the route's own countdown",
@@ -176,7 +177,8 @@ def nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, 1)
     if close:
         return f'; did you mean "{close[0]}"?'
-    return f"; there are: {', '.join(sorted(known))}" if known else ""
+    more = ", …" if len(known) > _SHOWN else ""
+    return f"; there are: {', '.join(sorted(known)[:_SHOWN])}{more}" if known else ""
 
 
 def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:

@@ -260,8 +260,10 @@ def _resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
                 "and n.nspname not in ('pg_catalog', 'information_schema', 'pgreact')"
             )
         ]
-        full = table if "." in table else f"public.{table}"
-        raise ConfigError(f'{place}.table: no table "{table}" in the database{nearest(full, known)}')
+        schema, _, bare = table.rpartition(".")
+        namesakes = [name for name in known if name.rpartition(".")[2] == bare]
+        hint = nearest(namesakes[0] if namesakes else f"{schema or 'public'}.{bare}", known)
+        raise ConfigError(f'{place}.table: no table "{table}" in the database{hint}')
     return int(rows[0][0]), str(rows[0][1])
 
 
@@ -270,8 +272,8 @@ def _check_ready(connection: Connection, settings: Settings, name: str, route: R
         return
     try:
         with _savepoint(connection):
-            # prepared, so that it can only be one statement
-            connection.execute(b"explain " + route.ready.encode(), prepare=True)
+            # binary: the extended protocol, which takes one statement only
+            connection.execute(b"explain " + route.ready.encode(), binary=True)
     except psycopg.Error as error:
         raise ConfigError(
             f"{settings.file or 'configuration'}: routes.{name}.ready: {error.diag.message_primary or error}"

@@ -38,7 +38,7 @@ class Cluster:
         self._journal = journal
         # commit times are PostgreSQL's own
         self.postgres = EmbeddedPostgres(settings={"track_commit_timestamp": "on"})
-        self._stack = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()  # what must end, and in which order
         self._guard: Guard | None = None
 
     @property
@@ -47,8 +47,10 @@ class Cluster:
         return self.postgres.dsn()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self.postgres)
-        self._guard = self._stack.enter_context(Guard())
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.postgres)
+            self._guard = stack.enter_context(Guard())
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(

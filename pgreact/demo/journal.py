@@ -65,18 +65,14 @@ class Journal:
             PgreactError: The process ended, or the event did not come in time.
             Interrupted: Somebody asked to stop.
         """
-
-        def ended() -> bool:
-            gone = self.find(ENDED, who)
-            if gone and not self.find(name, who, after):
-                raise PgreactError(f"{who} ended:\n{gone[0].keys['last_words']}")
-            return False
-
         found: list[Entry] = []
 
         def came() -> bool:
+            ended = self.find(ENDED, who)  # before the look at what it told until then
             found[:] = self.find(name, who, after)
-            return bool(found) or ended()
+            if ended and not found:
+                raise PgreactError(f"{who} ended:\n{ended[0].keys['last_words']}")
+            return bool(found)
 
         if not self.until(came, deadline):
             raise PgreactError(f"{who}: no {name} in {deadline:g} s")

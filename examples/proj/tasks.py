@@ -1,0 +1,70 @@
+"""The dispatcher and the jobs. Nothing here knows of pgreact, which calls the dispatcher after a commit."""
+
+import os
+import time
+
+import psycopg
+
+from proj.celery import app
+
+DSN = os.environ.get("PROJ_DSN", "")
+LIMIT = 4  # jobs in progress at a time, on all workers together
+
+# Two dispatches may overlap. One waits for the other here, so that it counts what the other has claimed.
+ONE_AT_A_TIME = "select pg_advisory_xact_lock(hashtext('proj.dispatch'))"
+
+CLAIM = """
+with next as (
+    select id
+    from job_queue
+    order by id
+    limit greatest(0, %s - (select count(*) from in_progress))
+    for update skip locked
+), claimed as (
+    delete from job_queue using next where job_queue.id = next.id
+    returning job_queue.id, job_queue.payload
+)
+insert into in_progress (job_id, payload)
+select id, payload from claimed order by id
+returning job_id
+"""
+
+
+@app.task
+def dispatch_next_available() -> None:
+    """Claim as many jobs as there are free places, and send them to the workers."""
+    with psycopg.connect(DSN) as connection:
+        connection.execute(ONE_AT_A_TIME)
+        claimed = connection.execute(CLAIM, (LIMIT,)).fetchall()
+    # Sent after the commit: a job that starts before it would not find its row. A crash right here leaves
+    # jobs claimed but not sent; to survive that, send again what stays in in_progress for too long (outbox).
+    for (job_id,) in claimed:
+        run_job.delay(job_id)
+
+
+@app.task(
+    acks_late=True,  # a worker that dies leaves the message to another
+    reject_on_worker_lost=True,
+    autoretry_for=(Exception,),
+    retry_backoff=True,
+    max_retries=None,  # a job keeps its place until it is done
+)
+def run_job(job_id: int) -> None:
+    """Do one job. Its row leaves in_progress in the same commit, which signals: a place is free."""
+    with psycopg.connect(DSN) as connection:
+        # The row is locked as long as the job runs. A second message for the same job waits here: then the
+        # row is gone and it has nothing to do, or the first one crashed and it does the job.
+        found = connection.execute(
+            "select payload, clock_timestamp() from in_progress where job_id = %s for update", (job_id,)
+        ).fetchone()
+        if found is None:
+            return
+        payload, started_at = found
+        work(payload)
+        connection.execute("insert into job_done (job_id, started_at) values (%s, %s)", (job_id, started_at))
+        connection.execute("delete from in_progress where job_id = %s", (job_id,))
+
+
+def work(payload: dict[str, float]) -> None:
+    """Stand in for what a job does."""
+    time.sleep(payload.get("seconds", 0))

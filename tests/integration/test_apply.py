@@ -1,0 +1,485 @@
+"""``pgreact apply`` and ``uninstall``: database and configuration, brought together and parted again."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgreact.database import blueprint, plan
+from pgreact.settings import load
+from tests.catalog import catalog
+from tests.command import pgreact
+from tests.ear import Ear
+from tests.harness import Database
+
+Install = Callable[..., None]
+
+FILE = """
+[routes.dispatch]
+task = "proj.dispatch"
+options = { queue = "q", priority = 9, kwargs = { a = [1, "ä"] } }
+ready = "select exists (select from job_queue)"
+tables = [
+  { table = "job_queue", on = ["insert", "truncate"] },
+  { table = "public.in_progress", on = ["insert", "delete"] },
+  { table = "jobs", on = ["insert", "update"], when = "new.status = 'ready'" },
+]
+[routes.scale]
+task = "proj.scale"
+window = "1s"
+tables = [{ table = "job_queue", on = ["insert"] }]
+"""
+
+PLAN = """\
++ schema pgreact: migration 0001_wakeups
++ schema pgreact: functions
++ route dispatch: calls proj.dispatch
++ route dispatch: insert, truncate on public.job_queue
++ route dispatch: insert, delete on public.in_progress
++ route dispatch: insert, update on public.jobs when new.status = 'ready'
++ route scale: calls proj.scale
++ route scale: insert on public.job_queue
+"""
+
+TABLES = (
+    "create table job_queue (id int)",
+    "create table in_progress (id int)",
+    "create table jobs (id int, status text) partition by range (id)",
+    "create table jobs_1 partition of jobs for values from (0) to (100)",
+)
+
+
+@pytest.fixture
+def ours(database: Database) -> Database:
+    """A database with the tables that ``FILE`` watches, and that file."""
+    database.run(*TABLES)
+    write(FILE)
+    return database
+
+
+@pytest.fixture
+def applied(ours: Database, installed: Install) -> Database:
+    """The same, once it was applied."""
+    with ours.connect() as connection:
+        list(plan.apply(connection, load(None), 10.0, lambda _line: None))
+    return ours
+
+
+def write(text: str) -> None:
+    Path("pgreact.toml").write_text(text, encoding="utf-8")
+
+
+def apply(database: Database, *options: str) -> str:
+    said = pgreact("apply", *options, dsn=database.dsn)
+    assert (said.code, said.err) == (0, "")
+    return said.out
+
+
+# ---- the plan ----------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_printed_like_a_diff_and_twice_changes_nothing(ours: Database) -> None:
+    assert apply(ours) == PLAN
+    before = catalog(ours, rows=True)
+    assert apply(ours) == "Nothing to change.\n"
+    assert apply(ours, "--dry-run") == "Nothing to change.\n"
+    assert json.loads(apply(ours, "--json")) == []
+    assert catalog(ours, rows=True) == before
+
+
+def test_a_dry_run_prints_the_same_plan_and_changes_nothing(ours: Database) -> None:
+    before = catalog(ours)
+    assert apply(ours, "--dry-run") == PLAN
+    shown = json.loads(apply(ours, "--dry-run", "--json"))
+    assert [f"{step['sign']} {step['what']}" for step in shown] == PLAN.splitlines()
+    assert catalog(ours) == before
+
+
+def test_a_changed_route_shows_old_and_new(applied: Database) -> None:
+    write(FILE.replace('"1s"', '"1.5s"').replace("priority = 9", "priority = 8").replace("[1, ", "[2, "))
+    assert apply(applied) == (
+        '~ route dispatch: options {"queue": "q", "kwargs": {"a": [1, "ä"]}, "priority": 9} → '
+        '{"queue": "q", "priority": 8, "kwargs": {"a": [2, "ä"]}}\n'
+        "~ route scale: window 1s → 1.5s\n"
+    )
+    assert apply(applied) == "Nothing to change.\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("window", '"0.1234567s"'), ("window", 0), ("sweep", 0), ("expires", '"0s"'), ("countdown", '"30d"'),
+     ("expires", "86400.000001"), ("options", "{ a = 1.0, b = 1e22, c = 2020-01-01, d = true, e = [] }"),
+     ("ready", "\"select true -- 100% 'ä'\"")],
+)  # fmt: skip
+def test_every_value_converges(database: Database, key: str, value: object) -> None:
+    write(f'[routes.dispatch]\ntask = "t"\n{key} = {value}')
+    apply(database)
+    assert apply(database) == "Nothing to change.\n"
+
+
+def test_a_changed_condition_and_changed_events_are_mended(applied: Database) -> None:
+    write(
+        FILE.replace("new.status = 'ready'", "new.id > 5").replace(
+            '["insert", "truncate"]', '["insert", "delete"]'
+        )
+    )
+    assert apply(applied) == (
+        "+ route dispatch: delete on public.job_queue\n"
+        "~ route dispatch: insert, update on public.jobs when new.id > 5\n"
+        "- route dispatch: truncate on public.job_queue\n"
+    )
+    assert apply(applied) == "Nothing to change.\n"
+    with Ear(applied) as ear, applied.connect() as writer:
+        assert ear.after(writer, "truncate job_queue", "insert into jobs values (6)") == {
+            "truncate job_queue": [],
+            "insert into jobs values (6)": ["dispatch"],
+        }
+
+
+# ---- plain SQL ---------------------------------------------------------------------------------------------
+
+
+def test_the_printed_sql_makes_the_same_database(ours: Database, postgres: object) -> None:
+    script = pgreact("apply", "--sql", dsn="host=/nowhere")
+    assert script.code == 0
+    ours.run(script.out)
+    by_script = catalog(ours, rows=True)
+    assert apply(ours) == "Nothing to change.\n"
+    ours.run(script.out.split("-- functions", 1)[1])  # what a later script repeats does no harm
+    assert catalog(ours, rows=True) == by_script
+    assert pgreact("uninstall", "--yes", dsn=ours.dsn).code == 0
+    apply(ours)
+    assert catalog(ours, rows=True) == by_script
+
+
+def test_since_leaves_out_what_has_run(applied: Database) -> None:
+    count = len(blueprint.migrations())
+    rest = pgreact("apply", "--sql", "--since", str(count))
+    assert "create schema" not in rest.out
+    write(FILE.replace("1s", "2s"))
+    applied.run(pgreact("apply", "--sql", "--since", str(count)).out)
+    assert apply(applied) == "Nothing to change.\n"
+    assert pgreact("apply", "--sql", "--since", str(count + 1)).err == (
+        f"pgreact: --since {count + 1}: the last migration is {count}\n"
+    )
+    assert pgreact("apply", "--sql", "--since", "-1").code == 2
+    assert pgreact("apply", "--since", "1").code == 2
+
+
+# ---- what the file names, and what it does not -------------------------------------------------------------
+
+
+def test_what_the_file_no_longer_names_is_detached(applied: Database) -> None:
+    write('[routes.scale]\ntask = "proj.scale"\nwindow = "1s"\n')
+    assert apply(applied) == (
+        "- route dispatch, with its triggers\n- route scale: insert on public.job_queue\n"
+    )
+    assert applied.value("select count(*) from pg_trigger where tgname ~ '^pgreact_'") == 0
+    write("")
+    assert apply(applied) == "- route scale, with its triggers\n"
+    assert apply(applied) == "Nothing to change.\n"
+
+
+def test_what_was_made_in_sql_survives(applied: Database) -> None:
+    applied.run(
+        "insert into pgreact.route (name, task) values ('own', 'proj.own')",
+        "select pgreact.attach('job_queue', 'own', '{insert}')",
+        "select pgreact.attach('in_progress', 'scale', '{insert}')",
+    )
+    assert apply(applied) == "Nothing to change.\n"
+    write(FILE.replace('tables = [{ table = "job_queue", on = ["insert"] }]', ""))
+    assert apply(applied) == "- route scale: insert on public.job_queue\n"
+    assert applied.value(
+        "select array_agg(relation::text order by relation::text) from pgreact.watched where origin = 'sql'"
+    ) == [
+        "in_progress",
+        "job_queue",
+    ]
+
+
+def test_the_file_adopts_what_was_made_in_sql(applied: Database) -> None:
+    applied.run(
+        "insert into pgreact.route (name, task) values ('own', 'proj.own')",
+        "select pgreact.attach('job_queue', 'own', '{insert}')",
+    )
+    oid = "select max(oid::bigint) from pg_trigger where tgrelid = 'job_queue'::regclass"
+    before = applied.value(oid)
+    write(FILE + '[routes.own]\ntask = "proj.own"\ntables = [{ table = "job_queue", on = ["insert"] }]')
+    assert apply(applied) == (
+        '~ route own: origin "sql" → "config"\n~ route own: insert on public.job_queue\n'
+    )
+    assert applied.value(oid) == before
+    write(FILE)
+    assert apply(applied) == "- route own, with its triggers\n"
+
+
+@pytest.mark.parametrize(
+    ("harm", "mended"),
+    [
+        ("drop trigger pgreact_1_insert on job_queue", "~ route dispatch: insert on public.job_queue"),
+        ("alter table job_queue disable trigger all", "~ route dispatch: insert, truncate on"),
+        ("alter table jobs_1 disable trigger user", "~ route dispatch: insert, update on public.jobs when"),
+        ("update pgreact.route set task = 'x' where id = 1", '~ route dispatch: task "x" → "proj.dispatch"'),
+        ("update pgreact.watched set condition = 'x' where event = 'update'", "~ route dispatch: update on"),
+        ("select pgreact.detach('in_progress', 'dispatch')", "+ route dispatch: insert, delete on"),
+        ("delete from pgreact.route where id = 2", "+ route scale: calls proj.scale"),
+        ("delete from pgreact.migration where name = 'functions'", "+ schema pgreact: functions"),
+        ("alter table in_progress rename to x; create table in_progress (id int)",
+         "+ route dispatch: insert, delete on public.in_progress"),
+        ("drop table in_progress; create table in_progress (id int)",
+         "+ route dispatch: insert, delete on public.in_progress"),
+    ],
+)  # fmt: skip
+def test_drift_is_mended(applied: Database, harm: str, mended: str) -> None:
+    before = catalog(applied, rows=True)
+    applied.run(*harm.split("; "))
+    out = apply(applied)
+    assert mended in out
+    assert apply(applied) == "Nothing to change.\n"
+    applied.run("drop table if exists x")
+    after = catalog(applied, rows=True)
+    assert {part: after[part] for part in ("triggers", "routes", "watched")} == {
+        part: before[part] for part in ("triggers", "routes", "watched")
+    } or "scale" in mended  # which has a new id, hence a new trigger name
+
+
+# ---- several at once, and others at work -------------------------------------------------------------------
+
+
+def test_concurrent_applies_all_succeed_and_converge(ours: Database) -> None:
+    settings = load(None)
+    start = threading.Barrier(8)
+
+    def one(_number: int) -> list[str]:
+        with ours.connect() as connection:
+            start.wait(10)
+            return [str(step) for step in plan.apply(connection, settings, 60.0, lambda _line: None)]
+
+    with ThreadPoolExecutor(8) as pool:
+        steps = [step for taken in pool.map(one, range(8)) for step in taken]
+    assert sorted(steps) == sorted(PLAN.splitlines())  # each step once, whoever took it
+    assert apply(ours) == "Nothing to change.\n"
+
+
+def test_apply_converges_whatever_isolation_the_database_prefers(ours: Database) -> None:
+    ours.run(
+        f"alter database {psycopg.conninfo.conninfo_to_dict(ours.dsn)['dbname']} "
+        "set default_transaction_isolation = 'serializable'"
+    )
+    with ours.connect() as other, ThreadPoolExecutor(1) as pool:
+        other.execute(blueprint.APPLY_LOCK.replace("xact_", ""))
+        applying = pool.submit(pgreact, "apply", dsn=ours.dsn)
+        ours.until("select exists (select from pg_locks where locktype = 'advisory' and not granted)")
+        other.execute("create schema pgreact")
+        other.execute("select pg_advisory_unlock_all()")
+        said = applying.result(30)
+    assert (said.code, said.err) == (
+        1,
+        "pgreact: there is a schema pgreact that pgreact did not make: rename it first\n",
+    )
+
+
+def test_apply_lets_writers_pass_while_it_waits_for_a_long_transaction(ours: Database) -> None:
+    waits = threading.Event()
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        waits.set()
+
+    def run() -> list[plan.Change]:
+        with ours.connect() as connection:
+            return list(plan.apply(connection, load(None), 60.0, tell))
+
+    with ours.connect() as long, ThreadPoolExecutor(1) as pool:
+        with long.transaction():
+            long.execute("insert into in_progress values (1)")
+            applying = pool.submit(run)
+            assert waits.wait(20)
+            with ours.connect() as writer:
+                writer.execute("set lock_timeout = '2s'")
+                for _ in range(5):
+                    ours.until(
+                        "select exists (select from pg_stat_activity where wait_event_type = 'Lock' "
+                        "and query like 'select pgreact.attach%in_progress%')"
+                    )
+                    writer.execute("insert into in_progress values (2)")
+            assert not applying.done()
+        assert len(applying.result(30)) == len(PLAN.splitlines())
+    assert told == ["waiting for a lock: + route dispatch: insert, delete on public.in_progress"]
+    assert apply(ours) == "Nothing to change.\n"
+
+
+def test_apply_gives_up_when_a_lock_cannot_be_had(ours: Database) -> None:
+    with ours.connect() as long, long.transaction():
+        long.execute("insert into in_progress values (1)")
+        said = pgreact("apply", "--wait", "0.5", dsn=ours.dsn)
+    assert said.code == 1
+    assert said.out.splitlines() == PLAN.splitlines()[:4]
+    step = "+ route dispatch: insert, delete on public.in_progress"
+    assert said.err.splitlines() == [
+        f"waiting for a lock: {step}",
+        f"pgreact: {step}: a lock could not be had in 0.5 s: a long transaction holds it; "
+        + "end it or give --wait more seconds; what was printed before is done",
+    ]
+    assert apply(ours).splitlines() == PLAN.splitlines()[4:]
+
+
+def test_another_apply_is_waited_for(ours: Database) -> None:
+    with ours.connect() as other, other.transaction():
+        other.execute(blueprint.APPLY_LOCK)
+        said = pgreact("apply", "--wait", "0.5", dsn=ours.dsn)
+    assert said.code == 1
+    assert said.err.startswith("waiting for a lock: another pgreact apply\n")
+
+
+def test_a_step_that_something_undoes_is_not_repeated_for_ever(applied: Database) -> None:
+    applied.run(
+        "create function undo() returns trigger language plpgsql as "
+        "$$begin new.task := 'undone'; return new; end$$",
+        "create trigger undo before insert or update on pgreact.route for each row execute function undo()",
+    )
+    write(FILE.replace("proj.scale", "proj.other"))
+    said = pgreact("apply", dsn=applied.dsn)
+    assert said.code == 1
+    assert "something undoes it" in said.err
+
+
+# ---- what can be wrong -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"public.in_progress"', '"public.in_progres"',
+         'tables[1].table: no table "public.in_progres" in the database; did you mean "public.in_progress"?'),
+        ('"jobs"', '"job"', 'tables[2].table: no table "job" in the database; did you mean "public.jobs"?'),
+        ('"jobs"', '"other.jobs"', 'no table "other.jobs" in the database; did you mean "public.jobs"?'),
+        ('"jobs"', "'\"jobs'", 'tables[2].table: '),
+        ('"jobs"', '"a.b.c.d"', 'tables[2].table: "a.b.c.d" is no table name: improper'),
+        ('"public.in_progress"', '"public.job_queue"',
+         "routes.dispatch.tables[1]: insert of public.job_queue is named twice for this route"),
+        ("from job_queue)", "from jobqueue)", 'routes.dispatch.ready: relation "jobqueue" does not exist'),
+        ("select exists (select from job_queue)", "select 1; drop table jobs",
+         "routes.dispatch.ready: cannot insert multiple commands"),
+        ("select exists (select from job_queue)", "vacuum", 'ready: syntax error at or near "vacuum"'),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_file_is_named_before_anything_changes(
+    ours: Database, old: str, new: str, message: str
+) -> None:
+    write(FILE.replace(old, new, 1))
+    before = catalog(ours)
+    for options in ((), ("--dry-run",)):
+        said = pgreact("apply", *options, dsn=ours.dsn)
+        assert (said.code, said.out) == (2, "")
+        assert said.err.startswith("pgreact: pgreact.toml: routes.dispatch")
+        assert message in said.err
+        assert catalog(ours) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("new.status =", "new.state =", 'column new.state does not exist'),
+        ('"insert", "update"]', '"delete"]', "cannot reference NEW values"),
+        ('"jobs"', '"seen"', "public.seen is not a permanent table; Attach to ordinary and"),
+    ],
+)  # fmt: skip
+def test_what_only_postgresql_can_refuse_is_said_with_its_words(
+    ours: Database, old: str, new: str, message: str
+) -> None:
+    ours.run("create view seen as select * from jobs")
+    write(FILE.replace(old, new, 1))
+    said = pgreact("apply", dsn=ours.dsn)
+    assert said.code == 1
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_a_schema_of_that_name_which_is_not_ours_is_left_alone(ours: Database) -> None:
+    ours.run("create schema pgreact", "create table pgreact.theirs (id int)")
+    for command in (("apply",), ("uninstall", "--yes")):
+        said = pgreact(*command, dsn=ours.dsn)
+        assert said.code == 1
+        assert said.err == "pgreact: there is a schema pgreact that pgreact did not make: rename it first\n"
+    assert ours.value("select count(*) from pgreact.theirs") == 0
+
+
+def test_a_database_of_a_newer_pgreact_is_left_alone(applied: Database) -> None:
+    applied.run("insert into pgreact.migration values ('9999_later', 'x')")
+    said = pgreact("apply", dsn=applied.dsn)
+    assert said.code == 1
+    assert "set up by a newer pgreact (migration 9999_later)" in said.err
+
+
+def test_a_database_that_cannot_be_reached_is_named_without_password() -> None:
+    for command in (("apply",), ("status",), ("signal", "x"), ("uninstall", "--yes")):
+        said = pgreact(*command, dsn="postgresql://me:secret@127.0.0.1:1/nope")
+        assert said.code == 1
+        assert (
+            said.err.startswith("pgreact: user=me dbname=nope host=127.0.0.1 port=1: ")
+            or "port=1" in said.err
+        )
+        assert "secret" not in said.err
+        assert len(said.err.splitlines()) == 1
+
+
+# ---- uninstall ---------------------------------------------------------------------------------------------
+
+
+def test_uninstall_leaves_the_database_as_it_was(ours: Database) -> None:
+    ours.run(
+        'create schema "Weird ""Schema"',
+        'create table "Weird ""Schema"."Job.Queue" (id int)',
+        "create function own() returns trigger language plpgsql as 'begin return null; end'",
+        "create trigger pgreact_mine after insert on job_queue execute function own()",
+        "create table jobs_2 partition of jobs for values from (100) to (200)",
+    )
+    before = catalog(ours)
+    write(
+        FILE
+        + """
+[routes.more]
+task = "proj.more"
+tables = [
+  { table = "jobs", on = ["insert", "delete", "truncate"] },
+  { table = '"Weird ""Schema"."Job.Queue"', on = ["insert", "update", "delete", "truncate"] },
+]
+"""
+    )
+    apply(ours)
+    ours.run(
+        "alter table jobs detach partition jobs_2",  # keeps its truncate trigger
+        "insert into pgreact.route (name, task) values ('own', 'proj.own')",
+        "select pgreact.attach('in_progress', 'own', '{update}')",
+        "truncate pgreact.route cascade",  # forgets what is watched, and leaves the triggers
+    )
+    said = pgreact("uninstall", "--yes", dsn=ours.dsn)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.endswith("- schema pgreact\n")
+    ours.run("alter table jobs attach partition jobs_2 for values from (100) to (200)")
+    assert catalog(ours) == before
+    assert pgreact("uninstall", dsn=ours.dsn).out == "Nothing to remove.\n"
+
+
+def test_uninstall_asks_and_without_an_answer_removes_nothing(applied: Database) -> None:
+    before = catalog(applied, rows=True)
+    said = pgreact("uninstall", dsn=applied.dsn)
+    assert said.code == 2
+    assert said.err == "pgreact: uninstall asks before it removes: give --yes where nobody can answer\n"
+    assert "- schema pgreact\n" in said.out
+    assert catalog(applied, rows=True) == before
+
+
+def test_uninstall_waits_for_locks_as_apply_does(applied: Database) -> None:
+    with applied.connect() as long, long.transaction():
+        long.execute("insert into in_progress values (1)")
+        said = pgreact("uninstall", "--yes", "--wait", "0.5", dsn=applied.dsn)
+    assert said.code == 1
+    assert "a lock could not be had in 0.5 s" in said.err
+    assert pgreact("uninstall", "--yes", dsn=applied.dsn).code == 0

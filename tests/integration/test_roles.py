@@ -1,0 +1,216 @@
+"""Who may do what: the owner of the tables, the daemon, those who only write, and those who signal."""
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.command import pgreact
+from tests.ear import Ear
+from tests.harness import Daemon, Database, Inbox
+
+Install = Callable[..., None]
+Start = Callable[..., Daemon]
+
+ROLES = ("owner", "daemon", "writer", "signaller", "nobody")
+
+
+@pytest.fixture
+def roles(database: Database, installed: Install) -> Iterator[Callable[[str], Database]]:
+    """A database that pgreact was applied to by the tables' owner, who is no superuser; by role."""
+    name = psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"]
+
+    def login(role: str) -> Database:
+        return Database(psycopg.conninfo.make_conninfo(database.dsn, user=f"{name}_{role}"))
+
+    for role in ROLES:
+        database.run(f"create role {name}_{role} login")
+    database.run(
+        f"grant create on database {name} to {name}_owner", f"create schema app authorization {name}_owner"
+    )
+    owner = login("owner")
+    owner.run(
+        "create table app.job_queue (id int, status text)",
+        "create table app.parts (id int, status text) partition by range (id)",
+        "create table app.low partition of app.parts for values from (0) to (100)",
+        f"grant usage on schema app to {name}_writer, {name}_daemon, {name}_signaller",
+        f"grant select, insert, update, delete, truncate on all tables in schema app to {name}_writer",
+    )
+    routes = {
+        "dispatch": {
+            "task": "proj.dispatch",
+            "tables": [
+                {"table": "app.job_queue", "on": ["insert", "update", "delete", "truncate"]},
+                {"table": "app.parts", "on": ["insert", "update", "delete", "truncate"]},
+            ],
+        },
+        "ready": {
+            "task": "proj.ready",
+            "tables": [
+                {"table": "app.job_queue", "on": ["insert", "update"], "when": "new.status = 'ready'"}
+            ],
+        },
+    }
+    installed(owner, {"routes": routes})
+    owner.run(
+        f"select pgreact.grant_role('{name}_daemon', 'daemon')",
+        f"select pgreact.grant_role('{name}_signaller', 'signaller')",
+    )
+    yield login
+    for role in ROLES:
+        database.run(f"drop owned by {name}_{role} cascade", f"drop role {name}_{role}")
+
+
+def everything(database: Database) -> dict[str, str]:
+    """Return a statement for each thing in schema pgreact: a call of each function, each way to use a table."""
+    with database.connect() as connection:
+        functions = connection.execute(
+            "select p.oid::regproc::text, p.proargtypes::regtype[]::text[], prorettype = 'trigger'::regtype "
+            "from pg_proc p where pronamespace = 'pgreact'::regnamespace"
+        ).fetchall()
+        tables = connection.execute(
+            "select oid::regclass::text, (select attname from pg_attribute where attrelid = c.oid and attnum = 1) "
+            "from pg_class c where relkind = 'r' and relnamespace = 'pgreact'::regnamespace"
+        ).fetchall()
+    found = {}
+    for name, types, is_trigger in functions:
+        arguments = ", ".join(f"null::{kind}" for kind in types)
+        found[name] = (
+            f"create temp table t (id int); create trigger t after insert on t execute function {name}()"
+            if is_trigger
+            else f"select {name}({arguments})"
+        )
+    for table, column in tables:
+        found[f"select {table}"] = f"select * from {table}"
+        found[f"insert {table}"] = f"insert into {table} default values"
+        found[f"update {table}"] = f"update {table} set {sql.Identifier(column).as_string()} = default"
+        found[f"delete {table}"] = f"delete from {table}"
+        found[f"truncate {table}"] = f"truncate {table} cascade"
+    return found
+
+
+def allowed(database: Database, statements: dict[str, str]) -> set[str]:
+    """Return which statements a role may run; each is taken back."""
+    found = set()
+    with database.connect() as connection:
+        for name, statement in statements.items():
+            try:
+                with connection.transaction(force_rollback=True):
+                    connection.execute(statement.encode())
+            except psycopg.errors.InsufficientPrivilege:
+                continue
+            except psycopg.Error:
+                pass  # it got past the rights
+            found.add(name)
+    return found
+
+
+def test_who_only_writes_the_tables_needs_nothing_more(roles: Callable[[str], Database]) -> None:
+    statements = {
+        "insert into app.job_queue values (1, 'ready')": ["dispatch", "ready"],
+        "update app.job_queue set status = 'done'": ["dispatch"],
+        "delete from app.job_queue": ["dispatch"],
+        "truncate app.job_queue": ["dispatch"],
+        "insert into app.parts values (1)": ["dispatch"],
+        "update app.low set id = 2": ["dispatch"],
+        "delete from app.parts": ["dispatch"],
+        "truncate app.parts": ["dispatch"],
+    }
+    with Ear(roles("owner")) as ear, roles("writer").connect() as writer:
+        assert ear.after(writer, *statements) == statements
+
+
+@pytest.mark.parametrize("role", ["writer", "nobody"])
+def test_who_was_granted_nothing_can_do_nothing_in_pgreact(
+    roles: Callable[[str], Database], role: str
+) -> None:
+    statements = everything(roles("owner"))
+    assert len(statements) > 25
+    assert allowed(roles(role), statements) == set()
+    assert (
+        allowed(roles(role), {"attach": "select pgreact.attach('app.job_queue', 'dispatch', '{insert}')"})
+        == set()
+    )
+
+
+def test_a_signaller_signals_and_mutes_and_no_more(roles: Callable[[str], Database]) -> None:
+    assert allowed(roles("signaller"), everything(roles("owner"))) == {"pgreact.signal", "pgreact.mute"}
+    with Ear(roles("owner")) as ear:
+        said = pgreact("signal", "dispatch", dsn=roles("signaller").dsn)
+        assert (said.code, said.out) == (0, "signalled dispatch\n")
+        assert ear.heard() == ["dispatch"]
+    said = pgreact("signal", "dispatchh", dsn=roles("signaller").dsn)
+    assert (said.code, said.err) == (2, 'pgreact: no route "dispatchh"; did you mean "dispatch"?\n')
+
+
+def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callable[[str], Database]) -> None:
+    assert allowed(roles("daemon"), everything(roles("owner"))) == {
+        "pgreact.lead",
+        "pgreact.lock_class",
+        "select pgreact.migration",
+        "select pgreact.route",
+        "select pgreact.watched",
+        "select pgreact.flight",
+        "insert pgreact.flight",
+        "update pgreact.flight",
+    }
+
+
+def test_the_daemon_runs_with_the_daemons_role(
+    roles: Callable[[str], Database], inbox: Inbox, daemons: Start
+) -> None:
+    roles("owner").run(
+        f"update pgreact.route set sweep = '0', options = '{{\"queue\": \"{inbox.queue}\"}}', "
+        "ready = 'select false' where name = 'dispatch'",
+        "delete from pgreact.route where name = 'ready'",
+    )
+    daemon = daemons(roles("daemon").dsn, inbox.url)
+    daemon.wait_for("sweep.finished", dispatch=False)
+    roles("writer").run("insert into app.job_queue values (1)")
+    published = daemon.wait_for("dispatch.published")
+    assert inbox.take()["id"] == published["task_id"]
+    roles("owner").until(
+        "select exists (select from pgreact.flight where dispatches = 1 and dirty_since is null)"
+    )
+
+    said = pgreact("status", dsn=roles("daemon").dsn)
+    assert said.code == 0
+    assert f"pid {daemon.pid}" in said.out
+    assert published["task_id"] in said.out
+
+    roles("owner").run("update pgreact.route set \"window\" = '1 s'")
+    assert daemon.wait_for("route.changed")["keys"] == ["window"]
+    assert daemon.stop() == 0
+    assert not daemon.seen("status.failed")
+
+
+def test_a_daemon_without_grants_says_what_to_run(
+    roles: Callable[[str], Database], redis_url: str, daemons: Start
+) -> None:
+    daemon = daemons(roles("nobody").dsn, redis_url)
+    assert daemon.exit() == 1
+    said = "\n".join(event["text"] for event in daemon.seen("(text)"))
+    assert "permission denied for schema pgreact" in said
+    assert "pgreact.grant_role('<this role>', 'daemon')" in said
+    assert "Traceback" not in said
+
+
+def test_status_and_signal_without_grants_say_what_is_missing(roles: Callable[[str], Database]) -> None:
+    for command in (["status"], ["signal", "dispatch"]):
+        said = pgreact(*command, dsn=roles("writer").dsn)
+        assert said.code == 1
+        assert "permission denied for schema pgreact" in said.err
+        assert len(said.err.splitlines()) == 1
+
+
+def test_grant_role_names_the_kinds_there_are(roles: Callable[[str], Database]) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='no kind of role "boss"') as caught:
+        roles("owner").run("select pgreact.grant_role(current_user::regrole, 'boss')")
+    assert "daemon" in (caught.value.diag.message_hint or "")
+
+
+def test_apply_needs_the_owner_of_the_tables(roles: Callable[[str], Database]) -> None:
+    assert pgreact("apply", dsn=roles("writer").dsn).code == 1
+    assert "permission denied" in pgreact("apply", dsn=roles("daemon").dsn).err
+    assert pgreact("uninstall", "--yes", dsn=roles("daemon").dsn).code == 1
