@@ -1,6 +1,7 @@
 """The limit: asyncpg hears the commit, and kombu publishes from within the callback. No promise is kept.
 
-``python -m benchmarks.bare DSN BROKER QUEUE``; the message is one that a Celery worker would take.
+``python -m benchmarks.bare DSN BROKER QUEUE``. The message is what Celery would send, made beforehand:
+both sides give the broker, and the one who reads it, the same to do.
 """
 
 import asyncio
@@ -11,6 +12,27 @@ import asyncpg
 import sdnotify
 from kombu import Connection
 
+BODY = [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+HEADERS: dict[str, object] = {
+    "lang": "py",
+    "task": "tasks.dispatch_next_available",
+    "shadow": None,
+    "eta": None,
+    "expires": "2026-01-01T00:00:00.000000+00:00",
+    "group": None,
+    "group_index": None,
+    "retries": 0,
+    "timelimit": [None, None],
+    "parent_id": None,
+    "argsrepr": "()",
+    "kwargsrepr": "{}",
+    "origin": "gen1@bare",
+    "ignore_result": True,
+    "replaced_task_nesting": 0,
+    "stamped_headers": None,
+    "stamps": {},
+}
+
 
 async def main(dsn: str, broker: str, queue: str) -> None:
     """Publish one message for each notification, for ever."""
@@ -19,12 +41,15 @@ async def main(dsn: str, broker: str, queue: str) -> None:
     assert producer.channel is not None  # connects
 
     def heard(*_: object) -> None:
+        task_id = str(uuid4())
         producer.publish(
-            [[], {}, {}],
+            BODY,
             routing_key=queue,
-            headers={"lang": "py", "task": "tasks.dispatch_next_available", "id": str(uuid4())},
+            headers={**HEADERS, "id": task_id, "root_id": task_id},
+            correlation_id=task_id,
             serializer="json",
-            delivery_mode="persistent",
+            delivery_mode=2,  # persistent, as Celery's
+            expiration=15,
         )
 
     connection = await asyncpg.connect(dsn)

@@ -25,7 +25,7 @@ class Workshop:
 
     def __enter__(self) -> Self:
         """Make the directory."""
-        self.directory = Path(tempfile.mkdtemp(prefix="pgreact-bench-", dir="/tmp"))  # noqa: S108 - short
+        self.directory = Path(tempfile.mkdtemp(prefix="pgreact-bench-", dir="/tmp"))
         self._guard = Guard(self.directory)
         return self
 

@@ -64,6 +64,7 @@ class Report:
                 for bar in self._bars
             ],
         )
+        self.note(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         return 0 if all(bar.met for bar in self._bars) else 1
 
 

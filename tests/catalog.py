@@ -50,8 +50,9 @@ _PARTS = {
         join pg_namespace n on n.oid = typnamespace
         where {_OURS}""",
     "counts": """
-        select (select count(*) from pg_proc), (select count(*) from pg_class), (select count(*) from pg_type),
-            (select count(*) from pg_trigger), (select count(*) from pg_default_acl)""",
+        select (select count(*) from pg_proc), (select count(*) from pg_class),
+            (select count(*) from pg_type), (select count(*) from pg_trigger),
+            (select count(*) from pg_default_acl)""",
 }
 _ROWS = {
     "routes": "select to_jsonb(r) - 'id' from pgreact.route r",

@@ -208,10 +208,11 @@ class Inbox:
 
     def close(self) -> None:
         """Remove the queue."""
-        self._simple.close()
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # its broker may have been restarted
+            self._simple.close()
             self._simple.queue.delete()
-        self._connection.release()
+        with contextlib.suppress(Exception):
+            self._connection.release()
 
 
 def one_route(inbox: Inbox, **route: object) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One psycopg connection of the command line."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +45,6 @@ def readable(error: psycopg.Error, where: str) -> str:
         psycopg.errors.UndefinedTable,
         psycopg.errors.UndefinedFunction,
     )
-    if isinstance(error, absent) and "pgreact." in said:
+    if isinstance(error, absent) and re.search(r"\bpgreact\b", said):
         hint = '; run "pgreact apply" first'
     return f"{where}: {said}{hint}"

@@ -104,7 +104,9 @@ def _try(dsn: str, resolved: dict[str, str]) -> None:
 def _complaint(dsn: str, text: str) -> str:
     """Say what libpq said; it quotes what it did not understand, which may be part of a password."""
     said = text.strip().splitlines()[0]
+    if re.fullmatch(r"[\w./-]+", dsn):
+        return f'dsn "{dsn}": {said}'
     if not re.match("invalid connection option|invalid URI query parameter|(definition of )?service", said):
         keywords = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
         said = re.sub('"([^"]*)"', lambda found: found[0] if found[1] in keywords else '"…"', said)
-    return f'dsn "{dsn}": {said}' if re.fullmatch(r"[\w./-]+", dsn) else f"dsn: {said}"
+    return f"dsn: {said}"

@@ -55,7 +55,7 @@ def open_app(app: str | None, broker: str | None) -> Celery:
     if app is None and broker is None:
         raise ConfigError('no Celery application: set "app" or "broker" in pgreact.toml, or give -A proj')
     if app is None:
-        return Celery("pgreact", broker=broker, set_as_current=False)
+        return _checked(Celery("pgreact", broker=broker, set_as_current=False))
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -71,7 +71,16 @@ def open_app(app: str | None, broker: str | None) -> Celery:
         )
     if broker is not None:
         found.conf["broker_url"] = broker
-    return found
+    return _checked(found)
+
+
+def _checked(app: Celery) -> Celery:
+    """Make sure that there is code for the broker's kind, before anything waits for it."""
+    try:
+        assert app.connection_for_write().transport is not None
+    except Exception as error:
+        raise ConfigError(f"broker {shown(app)}: {type(error).__name__}: {error}") from error
+    return app
 
 
 def shown(app: Celery) -> str:
@@ -199,6 +208,8 @@ class _Line:
         self._connection = self._app.connection_for_write(
             connect_timeout=self._deadline / 2, heartbeat=0, transport_options=self._transport_options()
         )
+        # no pauses and no more: the flight has a back-off of its own, and who repeats for ever never ends
+        self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
         producer = self._app.amqp.Producer(self._connection, auto_declare=False)
         assert producer.channel is not None  # connects; also loads what Celery loads at the first message
         assert self._app.amqp.send_task_message is not None

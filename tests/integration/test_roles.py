@@ -13,6 +13,14 @@ from tests.harness import Daemon, Database, Inbox
 Install = Callable[..., None]
 Start = Callable[..., Daemon]
 
+# of each type an argument: PostgreSQL does not even ask for the right to call a strict function with null
+SAMPLES = {
+    "text": "'x'",
+    "text[]": "'{insert}'",
+    "regclass": "'pg_class'",
+    "regrole": "current_user",
+    "interval": "'1 ms'",
+}
 ROLES = ("owner", "daemon", "writer", "signaller", "nobody")
 
 
@@ -63,19 +71,19 @@ def roles(database: Database, installed: Install) -> Iterator[Callable[[str], Da
 
 
 def everything(database: Database) -> dict[str, str]:
-    """Return a statement for each thing in schema pgreact: a call of each function, each way to use a table."""
+    """Return a statement for each function in schema pgreact, and for each way to use a table."""
     with database.connect() as connection:
         functions = connection.execute(
             "select p.oid::regproc::text, p.proargtypes::regtype[]::text[], prorettype = 'trigger'::regtype "
             "from pg_proc p where pronamespace = 'pgreact'::regnamespace"
         ).fetchall()
         tables = connection.execute(
-            "select oid::regclass::text, (select attname from pg_attribute where attrelid = c.oid and attnum = 1) "
-            "from pg_class c where relkind = 'r' and relnamespace = 'pgreact'::regnamespace"
+            "select c.oid::regclass::text, attname from pg_class c join pg_attribute on attrelid = c.oid "
+            "where relkind = 'r' and relnamespace = 'pgreact'::regnamespace and attnum = 1"
         ).fetchall()
-    found = {}
+    found: dict[str, str] = {}
     for name, types, is_trigger in functions:
-        arguments = ", ".join(f"null::{kind}" for kind in types)
+        arguments = ", ".join(f"{SAMPLES[kind]}::{kind}" for kind in types)
         found[name] = (
             f"create temp table t (id int); create trigger t after insert on t execute function {name}()"
             if is_trigger

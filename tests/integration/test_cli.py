@@ -1,0 +1,358 @@
+"""The command line: what it says, how it exits, and where it takes its settings from."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgreact import __version__, identity
+from pgreact.cli import main
+from pgreact.database.plan import apply
+from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.settings import Settings
+from tests.command import pgreact
+from tests.ear import Ear
+from tests.harness import Database
+
+ROUTES = {
+    "routes": {
+        "dispatch": {
+            "task": "proj.dispatch",
+            "tables": [
+                {"table": "job_queue", "on": ["insert", "truncate"]},
+                {"table": "job_queue", "on": ["update"], "when": "new.id = 1"},
+            ],
+        },
+        "idle": {"task": "proj.idle", "window": "2s"},
+    }
+}
+
+
+@pytest.fixture
+def applied(database: Database, installed: Callable[..., None]) -> Database:
+    """A database with two routes."""
+    database.run("create table job_queue (id int)")
+    installed(database, ROUTES)
+    return database
+
+
+@pytest.fixture(scope="module")
+def untouched(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """The same, for tests that leave it as it was."""
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute("create database t_cli")
+        database = Database(postgres.dsn(dbname="t_cli"))
+        database.run("create table job_queue (id int)")
+        with database.connect() as connection:
+            list(apply(connection, Settings.model_validate(ROUTES), 10.0, lambda _line: None))
+        yield database
+        admin.execute("drop database t_cli with (force)")
+
+
+@contextmanager
+def daemons(database: Database, standbys: int = 0) -> Iterator[None]:
+    """Hold the leader's lock, and wait in it, as daemons do."""
+    with ExitStack() as stack:
+        name = identity.application_name("leader", 1_000_000_000)
+        leader = stack.enter_context(database.connect(application_name=name))
+        leader.execute("select pgreact.lead('leader', '1 s')")
+        for number in range(standbys):
+            waiting = stack.enter_context(
+                database.connect(application_name=f"pgreact standby host-{number} {number + 7} 1000000000")
+            )
+            wait = "select pgreact.lead('leader', '60 s'), pg_advisory_unlock_all()"
+            thread = threading.Thread(target=waiting.execute, args=[wait])
+            thread.start()
+            stack.callback(thread.join)
+        waiting_now = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        database.until(f"select ({waiting_now}) = {standbys}")
+        stack.callback(leader.execute, "select pg_advisory_unlock_all()")
+        yield
+
+
+# ---- help and exit codes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [None, *main.list_commands(None)])  # type: ignore[arg-type]
+def test_every_command_has_help_with_an_example(command: str | None) -> None:
+    for option in ("--help", "-h"):
+        said = pgreact(*([command] if command else []), option)
+        assert said.code == 0
+        example = said.out.partition("Example:\n")[2].splitlines()[0]
+        assert example.strip().startswith("pgreact ")
+        assert (command or "apply") in example
+        assert all(len(line) < 100 for line in said.out.splitlines())
+
+
+def test_the_version_is_printed() -> None:
+    assert pgreact("--version").out == f"pgreact, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["aply"], "No such command 'aply'; did you mean \"apply\"?"),
+        (["zzz"], "No such command 'zzz'; there are: apply, "),
+        (["apply", "--dryrun"], "No such option"),
+        (["apply", "--wait", "soon"], "'soon' is not a valid float"),
+        (["apply", "extra"], "unexpected extra argument"),
+        (["apply", "--since", "1"], "--since goes with --sql"),
+        (["signal"], "Missing argument 'ROUTE'"),
+        (["listen", "--log-level", "loud"], "'loud' is not one of"),
+        (["-c", "nope.toml", "status"], "pgreact: nope.toml: no such file"),
+        (["--dsn", "nonsense", "status"], 'pgreact: dsn "nonsense": missing "="'),
+        (["--dsn", "service=nope", "status"], "pgreact: dsn: "),
+        (["--dsn", "postgresql://u:hunter2@h:port/d", "apply"], "pgreact: dsn: "),
+    ],
+)
+def test_a_mistake_in_the_command_exits_2(arguments: list[str], message: str) -> None:
+    said = pgreact(*arguments)
+    assert said.code == 2
+    assert message in said.err
+    assert "hunter2" not in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("command", ["apply", "listen", "status", "signal x", "uninstall", "apply --sql"])
+def test_a_mistake_in_the_file_exits_2_whatever_the_command(command: str) -> None:
+    Path("pgreact.toml").write_text('[routes.dispatch]\ntask = "t"\nwindow = "often"\nsweeep = "1s"\n')
+    said = pgreact(*command.split())
+    assert said.code == 2
+    window, sweep = said.err.splitlines()
+    assert window.startswith(
+        "pgreact: pgreact.toml: routes.dispatch.window: 'often' is not a duration: write"
+    )
+    assert (
+        sweep == 'pgreact: pgreact.toml: routes.dispatch.sweeep: unknown key "sweeep"; did you mean "sweep"?'
+    )
+
+
+# ---- listen, up to where it would run ----------------------------------------------------------------------
+
+BROKEN = {
+    "broken.py": "raise RuntimeError('no luck')",
+    "plain.py": "app = 3",
+    "syntax.py": "def",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, 'no Celery application: set "app" or "broker" in pgreact.toml, or give -A proj'),
+        (["-A", "missing_module"], 2, 'Celery application "missing_module" cannot be imported: '),
+        (["-A", "broken"], 2, 'Celery application "broken" cannot be imported: RuntimeError: no luck'),
+        (["-A", "syntax"], 2, 'Celery application "syntax" cannot be imported: SyntaxError'),
+        (["-A", "plain:app"], 2, '"plain:app" is a int, not a Celery application'),
+        (["-b", "memory://", "--dsn", "nonsense"], 2, 'dsn "nonsense": missing "="'),
+        (["-b", "memory://", "--dsn", "host=127.0.0.1 port=1"], 1, "cannot connect to host=127.0.0.1 port=1"),
+    ],
+    ids=str,
+)
+def test_listen_says_what_keeps_it_from_running(arguments: list[str], code: int, message: str) -> None:
+    for name, text in BROKEN.items():
+        Path(name).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pgreact", *arguments, "listen"],
+        capture_output=True, encoding="utf-8", timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert f"pgreact: {message}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+# ---- where the settings come from --------------------------------------------------------------------------
+
+
+def reached(*options: str) -> bool:
+    """Tell whether a command finds the database."""
+    said = pgreact(*options, "signal", "idle")
+    assert said.code in {0, 1}
+    return said.code == 0
+
+
+def test_the_dsn_comes_from_option_then_variable_then_file_then_libpqs_variables(
+    untouched: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = "host=127.0.0.1 port=1"
+    config = Path("pgreact.toml")
+
+    parts = psycopg.conninfo.conninfo_to_dict(untouched.dsn)
+    for variable, key in {
+        "PGHOST": "host",
+        "PGPORT": "port",
+        "PGUSER": "user",
+        "PGDATABASE": "dbname",
+    }.items():
+        monkeypatch.setenv(variable, str(parts[key]))
+    assert reached()
+    config.write_text(f'dsn = "{nowhere}"')
+    assert not reached()
+    config.write_text(f'dsn = "{untouched.dsn}"')
+    monkeypatch.setenv("PGPORT", "1")
+    assert reached()
+    monkeypatch.setenv("PGREACT_DSN", nowhere)
+    assert not reached()
+    assert reached("--dsn", untouched.dsn)
+
+
+def test_a_service_file_names_the_database(untouched: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = psycopg.conninfo.conninfo_to_dict(untouched.dsn)
+    lines = (f"{key}={value}" for key, value in parts.items())
+    Path("services").write_text("\n".join(["[app]", *lines]) + "\n[other]\nhost=127.0.0.1\nport=1\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(Path("services").resolve()))
+    assert reached("--dsn", "service=app")
+    assert reached("--dsn", "postgresql:///?service=app")
+    assert not reached("--dsn", "service=other")
+    monkeypatch.setenv("PGSERVICE", "app")
+    assert reached()
+    monkeypatch.setenv("PGSERVICE", "other")
+    assert not reached()
+    assert reached("--dsn", "service=app")
+
+
+def test_the_configuration_is_found_by_option_and_variable(
+    untouched: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("far.toml").write_text(f'dsn = "{untouched.dsn}"')
+    assert reached("-c", "far.toml")
+    monkeypatch.setenv("PGREACT_CONFIG", "far.toml")
+    assert reached()
+
+
+# ---- signal ------------------------------------------------------------------------------------------------
+
+
+def test_signal_signals(untouched: Database) -> None:
+    with Ear(untouched) as ear:
+        said = pgreact("signal", "dispatch", dsn=untouched.dsn)
+        assert said == (0, "signalled dispatch\n", "")
+        assert ear.heard() == ["dispatch"]
+
+
+def test_signal_of_an_unknown_route_names_the_nearest(untouched: Database, database: Database) -> None:
+    said = pgreact("signal", "dispach", dsn=untouched.dsn)
+    assert said == (2, "", 'pgreact: no route "dispach"; did you mean "dispatch"?\n')
+    said = pgreact("signal", "zzz", dsn=untouched.dsn)
+    assert said.err == 'pgreact: no route "zzz"; there are: dispatch, idle\n'
+    with database.connect() as connection:
+        list(apply(connection, Settings(), 10.0, lambda _line: None))
+    assert pgreact("signal", "zzz", dsn=database.dsn) == (2, "", 'pgreact: no route "zzz"\n')
+
+
+@pytest.mark.parametrize("command", ["signal x", "status"])
+def test_without_schema_a_command_says_to_apply(database: Database, command: str) -> None:
+    said = pgreact(*command.split(), dsn=database.dsn)
+    assert said.code == 1
+    assert said.err.endswith('; run "pgreact apply" first\n')
+    assert len(said.err.splitlines()) == 1
+
+
+# ---- status ------------------------------------------------------------------------------------------------
+
+
+def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> None:
+    applied.run(
+        "insert into pgreact.flight "
+        "(route_id, dispatches, task_id, published_at, signals, waited_ms, dirty_since) "
+        "select id, 12, 'task-1', now(), 3, 4.5, now() - interval '3 h' "
+        "from pgreact.route where name = 'dispatch'"
+    )
+    with daemons(applied, standbys=2):
+        said = pgreact("status", dsn=applied.dsn)
+        found = json.loads(pgreact("status", "--json", dsn=applied.dsn).out)
+    assert said.code == 0
+    leader, first, second, *rest = said.out.splitlines()
+    assert leader.startswith(f"leader   {identity.HOST} pid {os.getpid()}, for ")
+    assert first.startswith("standby  host-0 pid 7, for ")
+    assert second.startswith("standby  host-1 pid 8, for ")
+    assert rest[0] == ""
+    assert rest[1] == "route dispatch → proj.dispatch (window 100 ms)"
+    assert rest[2].startswith("  last dispatch 0 s ago: task task-1, 3 signals, waited 4.5 ms; 12 in all")
+    assert rest[3:] == [
+        "  dirty for 3 h",
+        "  insert on public.job_queue: trigger ok",
+        "  update on public.job_queue when new.id = 1: trigger ok",
+        "  truncate on public.job_queue: trigger ok",
+        "",
+        "route idle → proj.idle (window 2000 ms)",
+        "  no dispatch yet",
+        "  watches no table",
+    ]
+
+    assert found["healthy"] is True
+    since = "2001-09-09T01:46:40+00:00"
+    assert found["leader"] == {"host": identity.HOST, "pid": os.getpid(), "since": since}
+    assert found["standbys"][1] == {"host": "host-1", "pid": 8, "since": since}
+    dispatch, idle = found["routes"]
+    assert dispatch["last_dispatch"]["task_id"] == "task-1"
+    assert dispatch["tables"][1] == {
+        "table": "public.job_queue",
+        "event": "update",
+        "condition": "new.id = 1",
+        "origin": "config",
+        "trigger": "ok",
+    }
+    assert (idle["last_dispatch"], idle["dirty_since"], idle["tables"]) == (None, None, [])
+
+
+def test_status_exits_1_when_nobody_leads(untouched: Database) -> None:
+    said = pgreact("status", dsn=untouched.dsn)
+    assert said.code == 1
+    assert said.out.startswith('leader   NONE: no daemon leads; start one with "pgreact listen"\n')
+    said = pgreact("status", "--json", dsn=untouched.dsn)
+    found = json.loads(said.out)
+    assert (said.code, found["healthy"], found["leader"], found["standbys"]) == (1, False, None, [])
+
+
+WRONG = {
+    'insert on public.job_queue: trigger MISSING: run "pgreact apply"': [
+        "drop trigger pgreact_1_insert on job_queue"
+    ],
+    'truncate on public.job_queue: trigger DISABLED: run "pgreact apply"': [
+        "alter table job_queue disable trigger pgreact_1_truncate"
+    ],
+    'insert on public.job_queue: trigger WRONG VERSION: run "pgreact apply"': [
+        "create function pgreact.signal_v0() returns trigger language plpgsql as 'begin return null; end'",
+        "drop trigger pgreact_1_insert on job_queue",
+        "create trigger pgreact_1_insert after insert on job_queue execute function pgreact.signal_v0()",
+    ],
+    'trigger TABLE DROPPED: run "pgreact apply"': ["drop table job_queue"],
+    'insert on public.job_queue: trigger WRONG LEVEL: run "pgreact apply"': [
+        "create table parent (id int) partition by list (id)",
+        "alter table parent attach partition job_queue for values in (1)",
+    ],
+    "delete on public.other: trigger DISABLED: call pgreact.attach again": [
+        "create table other (id int)",
+        "select pgreact.attach('other', 'idle', '{delete}')",
+        "alter table other disable trigger all",
+    ],
+    "FAILING: broker says no": ["insert into pgreact.flight (route_id, error) values (2, 'broker says no')"],
+}
+
+
+@pytest.mark.parametrize(("shown", "harm"), WRONG.items())
+def test_status_exits_1_when_something_is_wrong(applied: Database, shown: str, harm: list[str]) -> None:
+    with daemons(applied):
+        assert pgreact("status", dsn=applied.dsn).code == 0
+        applied.run(*harm)
+        said = pgreact("status", dsn=applied.dsn)
+        found = pgreact("status", "--json", dsn=applied.dsn)
+    assert said.code == 1
+    assert shown in said.out
+    assert found.code == 1
+    assert json.loads(found.out)["healthy"] is False
+
+
+def test_somebody_elses_session_in_the_lock_is_shown_by_its_name(untouched: Database) -> None:
+    with untouched.connect(application_name="psql") as other:
+        other.execute("select pg_advisory_lock(pgreact.lock_class('leader'), 0)")
+        assert "leader   psql pid None" in pgreact("status", dsn=untouched.dsn).out

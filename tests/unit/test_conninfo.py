@@ -1,0 +1,274 @@
+"""A DSN means to us what it means to libpq, and no password of it is ever shown."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import asyncpg
+import pytest
+from asyncpg import connect_utils
+from psycopg import pq
+
+from pgreact.database import conninfo
+from pgreact.errors import ConfigError
+
+Env = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: Env) -> Callable[[str], None]:
+    """Writes a service file."""
+
+    def write(text: str) -> None:
+        (tmp_path / "services").write_text(text)
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+
+    return write
+
+
+def parts(dsn: str, *keys: str) -> tuple[str | None, ...]:
+    found = conninfo.resolve(dsn)
+    return tuple(found.get(key) for key in keys)
+
+
+def asked(dsn: str) -> tuple[list[tuple[str, int] | str], dict[str, object]]:
+    """Return what asyncpg makes of our arguments: addresses, and the rest."""
+    arguments = conninfo.for_asyncpg(dsn)
+    addresses, found, *_ = connect_utils._parse_connect_dsn_and_args(
+        dsn=arguments["dsn"],
+        host=None,
+        port=None,
+        user=None,
+        password=None,
+        passfile=None,
+        database=None,
+        ssl=None,
+        service=None,
+        servicefile=None,
+        direct_tls=None,
+        server_settings=arguments.get("server_settings"),
+        target_session_attrs=None,
+        krbsrvname=None,
+        gsslib=None,
+    )
+    return addresses, {key: getattr(found, key) for key in found._fields}
+
+
+# ---- as libpq reads it -------------------------------------------------------------------------------------
+
+
+def test_the_dsn_wins_over_its_service_and_that_over_the_environment(
+    monkeypatch: Env, service: Callable[[str], None]
+) -> None:
+    service("[app]\nhost=of-service\nport=7000\nuser=of-service\n[other]\nhost=x\n")
+    for variable in ("PGHOST", "PGUSER", "PGDATABASE"):
+        monkeypatch.setenv(variable, "of-env")
+    found = parts("service=app host=of-dsn", "host", "user", "dbname", "port", "service")
+    assert found == ("of-dsn", "of-service", "of-env", "7000", None)
+    assert parts("postgresql:///?service=app", "host") == ("of-service",)
+
+
+def test_the_environments_service_counts_unless_the_dsn_names_another(
+    monkeypatch: Env, service: Callable[[str], None]
+) -> None:
+    service("[app]\nhost=of-app\n[other]\nhost=of-other\n")
+    monkeypatch.setenv("PGSERVICE", "app")
+    assert parts("", "host") == ("of-app",)
+    assert parts("service=other", "host") == ("of-other",)
+    assert parts("", "host") == ("of-app",)  # and it is as before
+
+
+def test_an_empty_dsn_is_the_environment(monkeypatch: Env) -> None:
+    monkeypatch.setenv("PGHOST", "h")
+    monkeypatch.setenv("PGPORT", "1234")
+    monkeypatch.setenv("PGDATABASE", "d")
+    monkeypatch.setenv("PGPASSWORD", "p")
+    assert parts("", "host", "port", "dbname", "password") == ("h", "1234", "d", "p")
+
+
+def test_what_nobody_names_is_libpqs_default() -> None:
+    assert parts("host=h", "port", "sslmode") == ("5432", "prefer")
+
+
+@pytest.mark.parametrize("dsn", ["service=nope", "postgresql:///?service=nope"])
+def test_an_unknown_service_is_refused(dsn: str, service: Callable[[str], None]) -> None:
+    service("[app]\nhost=x\n")
+    with pytest.raises(ConfigError, match=r'^dsn.*: definition of service "nope" not found$'):
+        conninfo.resolve(dsn)
+
+
+def test_an_unknown_service_of_the_environment_is_refused(
+    monkeypatch: Env, service: Callable[[str], None]
+) -> None:
+    service("[app]\nhost=x\n")
+    monkeypatch.setenv("PGSERVICE", "nope")
+    with pytest.raises(ConfigError, match='definition of service "nope" not found'):
+        conninfo.resolve("")
+
+
+def test_a_missing_service_file_is_refused(monkeypatch: Env, tmp_path: Path) -> None:
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"service file .* not found"):
+        conninfo.resolve("service=app")
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "nonsense",
+        "host=h nope=1",
+        "postgresql://h/d?nope=1",
+        "postgresql://[::1/d",
+        "host=h port=bad",
+        "port=99999",
+        "host=a,b port=1,2,3",
+        "sslmode=maybe",
+        "target_session_attrs=some",
+        "postgresql://h:1:2/d",
+    ],
+)
+def test_what_libpq_refuses_is_refused_at_once_in_one_line(dsn: str) -> None:
+    with pytest.raises(ConfigError, match=r"^dsn") as caught:
+        conninfo.resolve(dsn)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "",
+        "host=h",
+        "host=a,b port=1,2",
+        "host=a,b",
+        "hostaddr=127.0.0.1",
+        "hostaddr=127.0.0.1,127.0.0.2 host=a,b",
+        "postgresql://u:p@[::1]:5/d",
+        "host=/tmp",
+        "sslmode=verify-full",
+        "service=app",
+        "postgresql://%2Ftmp/d",
+        "host=h sslmode=require target_session_attrs=read-write load_balance_hosts=random",
+    ],
+)
+def test_what_libpq_takes_is_taken(dsn: str, service: Callable[[str], None]) -> None:
+    service("[app]\nhost=a,b\nport=1,2\n")
+    assert conninfo.resolve(dsn)["port"]
+
+
+# ---- for asyncpg -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dsn", "addresses"),
+    [
+        ("host=h port=6000", [("h", 6000)]),
+        ("host=a,b port=1,2", [("a", 1), ("b", 2)]),
+        ("host=a,b port=1", [("a", 1), ("b", 1)]),
+        ("host=a,b port=1,", [("a", 1), ("b", 5432)]),
+        ("host=/run/x,b port=5", ["/run/x/.s.PGSQL.5", ("b", 5)]),
+        ("postgresql://[::1]:6000/d", [("::1", 6000)]),
+        ("host=::1,fe80::1,h port=1,2,3", [("::1", 1), ("fe80::1", 2), ("h", 3)]),
+        ("host=name hostaddr=127.0.0.2 port=1", [("127.0.0.2", 1)]),
+        ("hostaddr=::1 port=1", [("::1", 1)]),
+    ],
+)
+def test_asyncpg_goes_to_the_same_addresses(dsn: str, addresses: list[object]) -> None:
+    assert asked(dsn)[0] == addresses
+
+
+@pytest.mark.parametrize("value", ["plain", "p w", "&+%/?=#:@,", "größe", "'\"\\", "%41"])
+def test_any_value_reaches_asyncpg_unharmed(monkeypatch: Env, value: str) -> None:
+    monkeypatch.setenv("PGUSER", value)
+    monkeypatch.setenv("PGPASSWORD", value)
+    monkeypatch.setenv("PGDATABASE", value)
+    found = asked("host=h")[1]
+    assert (found["user"], found["password"], found["database"]) == (value, value, value)
+
+
+def test_options_and_time_out_reach_asyncpg() -> None:
+    arguments = conninfo.for_asyncpg("host=h options='-c search_path=x' connect_timeout=3")
+    assert arguments["server_settings"] == {"options": "-c search_path=x"}
+    assert arguments["timeout"] == 3
+    assert "timeout" not in conninfo.for_asyncpg("host=h connect_timeout=0")
+    assert "server_settings" not in conninfo.for_asyncpg("host=h application_name=x keepalives=1")
+
+
+def test_tls_and_session_settings_reach_asyncpg() -> None:
+    found = asked("host=h sslmode=require target_session_attrs=read-write")[1]
+    assert found["sslmode"] == connect_utils.SSLMode.require
+    assert found["target_session_attrs"] == connect_utils.SessionAttribute.read_write
+
+
+@pytest.mark.parametrize("named", ["passfile", "PGPASSFILE"])
+def test_the_password_file_is_used_as_libpq_does(monkeypatch: Env, tmp_path: Path, named: str) -> None:
+    file = tmp_path / "passwords"
+    found = "from-file"
+    file.write_text(f"h:6000:d:u:{found}\n")
+    file.chmod(0o600)
+    dsn = "host=h port=6000 dbname=d user=u"
+    if named == "passfile":
+        dsn += f" passfile={file}"
+    else:
+        monkeypatch.setenv("PGPASSFILE", str(file))
+    assert asked(dsn)[1]["password"] == found
+    assert asked(dsn + " password=given")[1]["password"] != found
+
+
+async def test_a_wrong_dsn_never_reaches_asyncpg(monkeypatch: Env) -> None:
+    async def connect(**_arguments: object) -> None:
+        raise AssertionError("asked asyncpg")
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    from pgreact.database.session import Session
+
+    with pytest.raises(ConfigError, match="port"):
+        await Session.open("host=h port=bad", "test")
+
+
+# ---- for people --------------------------------------------------------------------------------------------
+
+
+def test_what_is_shown_says_where_it_leads() -> None:
+    assert conninfo.shown("postgresql://u:hunter2@h:6000/d") == "host=h port=6000 dbname=d user=u"
+    assert conninfo.shown("host='a b' user=u dbname=d") == "host='a b' port=5432 dbname=d user=u"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:hunter2@h:6000/d",
+        "postgresql://u:hun%zzter2hunter2@h/d",
+        "host=h password=hunter2 nope=1",
+        "host=h password=my hunter2",
+        "host=h pasword=hunter2",
+        "postgresql://u:p@hunter2@h/d",
+        "user=u hunter2",
+        "postgresql://u:p:hunter2@h/d",
+        "postgresql://u:x@1:hunter2@h/d",
+        "postgresql://u:hunter2@[::1/d",
+        "postgresql://u@h/d?password=hunter2&sslmode=maybe",
+        "password='hunter2",
+        "postgresql://h/d?password=%hunter2",
+    ],
+)
+def test_a_password_is_never_shown(dsn: str) -> None:
+    try:
+        said = conninfo.shown(dsn)
+    except ConfigError as error:
+        said = str(error)
+    assert "hunter2" not in said or dsn.startswith("postgresql://u:p@hunter2")  # there it is the host's name
+
+
+def test_the_check_goes_nowhere_and_carries_no_password(monkeypatch: Env) -> None:
+    asked_for: list[bytes] = []
+
+    def connect_start(info: bytes) -> pq.PGconn:
+        asked_for.append(info)
+        return pq.PGconn.connect_start(info)
+
+    stub = SimpleNamespace(Conninfo=pq.Conninfo, PGconn=SimpleNamespace(connect_start=connect_start))
+    monkeypatch.setattr(conninfo, "pq", stub)
+    conninfo.resolve("postgresql://u:hunter2@192.0.2.1,192.0.2.2:6000/d")
+    (info,) = asked_for
+    assert b"192.0.2" not in info
+    assert b"hunter2" not in info

@@ -1,0 +1,228 @@
+"""The configuration: file, environment and command line become one checked object."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pgreact.errors import ConfigError
+from pgreact.settings import duration, load, nearest
+
+ROUTE = '[routes.dispatch]\ntask = "proj.dispatch"\n'
+
+
+def written(text: str) -> str:
+    Path("pgreact.toml").write_text(text, encoding="utf-8")
+    return "pgreact.toml"
+
+
+def refused(text: str, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(written(text), environ or {})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("100ms", 0.1),
+        ("1.5s", 1.5),
+        ("2m", 120),
+        ("1h", 3600),
+        ("1d", 86400),
+        ("0", 0),
+        ("0.0", 0),
+        (" 5 s ", 5),
+        (3, 3),
+        (0.25, 0.25),
+        (0, 0),
+        ("0.1234567s", 0.123457),
+        ("0.0001ms", 0),
+    ],
+)
+def test_a_duration_is_read(text: object, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5",
+        "1.5",
+        "s",
+        "5 sec",
+        "-1s",
+        "1m30s",
+        "1,5s",
+        "inf",
+        -1,
+        True,
+        None,
+        [],
+        float("nan"),
+        float("inf"),
+        "99999d",
+    ],
+)
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match=r"is not a duration|has no unit"):
+        duration(text)
+
+
+def test_a_route_has_the_documented_defaults() -> None:
+    route = load(written(ROUTE), {}).routes["dispatch"]
+    assert (route.window, route.countdown, route.expires, route.sweep) == (0.1, 0, 15, 60)
+    assert (route.single_flight, route.options, route.ready, route.tables) == ("publish", {}, None, ())
+
+
+def test_settings_are_frozen() -> None:
+    settings = load(written(ROUTE), {})
+    with pytest.raises(ValidationError):
+        settings.dsn = "x"
+    with pytest.raises(ValidationError):
+        settings.routes["dispatch"].window = 5
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file() -> None:
+    file = written('dsn = "file"\napp = "file"\nbroker = "file"\n' + ROUTE + 'window = "1s"\nsweep = "1s"\n')
+    environ = {"PGREACT_DSN": "env", "PGREACT_APP": "env", "PGREACT_ROUTES__DISPATCH__WINDOW": "2s"}
+    settings = load(file, environ, {"dsn": "line", "app": None})
+    assert (settings.dsn, settings.app, settings.broker) == ("line", "env", "file")
+    assert (settings.routes["dispatch"].window, settings.routes["dispatch"].sweep) == (2, 1)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert load(written('dsn = "file"'), {"PGREACT_DSN": ""}).dsn == "file"
+
+
+def test_the_file_is_found_by_option_then_variable_then_here(tmp_path: Path) -> None:
+    for name in ("option", "variable", "pgreact"):
+        (tmp_path / f"{name}.toml").write_text(f'dsn = "{name}"')
+    variable = {"PGREACT_CONFIG": "variable.toml"}
+    assert load("option.toml", variable).dsn == "option"
+    assert load(None, variable).dsn == "variable"
+    assert load(None, {}).dsn == "pgreact"
+    assert load(None, {}).file == Path("pgreact.toml")
+
+
+def test_without_a_file_the_environment_suffices() -> None:
+    settings = load(None, {"PGREACT_BROKER": "redis://"})
+    assert (settings.file, settings.broker, settings.routes) == (None, "redis://", {})
+
+
+def test_listen_dsn_is_where_the_daemon_goes() -> None:
+    assert load(None, {"PGREACT_DSN": "a"}).daemon_dsn == "a"
+    assert load(None, {"PGREACT_DSN": "a", "PGREACT_LISTEN_DSN": "b"}).daemon_dsn == "b"
+
+
+def test_a_routes_variable_matches_names_that_no_variable_can_hold() -> None:
+    file = written('[routes."My-route.v2"]\ntask = "t"\n[routes.other]\ntask = "t"')
+    environ = {"PGREACT_ROUTES__MY_ROUTE_V2__TASK": "x", "PGREACT_ROUTES__OTHER__SINGLE_FLIGHT": "publish"}
+    assert load(file, environ).routes["My-route.v2"].task == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dns = 'x'", 'pgreact.toml: dns: unknown key "dns"; did you mean "dsn"?'),
+        (ROUTE + "windows = 1", 'routes.dispatch.windows: unknown key "windows"; did you mean "window"?'),
+        (
+            ROUTE + 'tables = [{ table = "x", on = ["insert"], whn = "x" }]',
+            'unknown key "whn"; did you mean "when"?',
+        ),
+        (
+            ROUTE + 'tables = [{ on = ["insert"] }]',
+            "routes.dispatch.tables[0].table: is missing",
+        ),
+        (ROUTE + 'tables = [{ table = "x" }]', "routes.dispatch.tables[0].on: is missing"),
+        (ROUTE + 'tables = [{ table = "x", on = [] }]', "routes.dispatch.tables[0].on: must not be empty"),
+        (
+            ROUTE + 'tables = [{ table = "x", on = ["inserts"] }]',
+            "routes.dispatch.tables[0].on[0]: 'inserts' is not known; did you mean \"insert\"?",
+        ),
+        (ROUTE + 'tables = [{ table = "x", on = ["insert", "insert"] }]', "on names an event twice"),
+        (ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]', "takes no when"),
+        (
+            ROUTE + 'tables = [{ table = "x", on = ["insert"] }, { table = "x", on = ["insert"] }]',
+            "routes.dispatch.tables[1]: insert of x is named already in tables[0]",
+        ),
+        (ROUTE + 'tables = [{ table = "", on = ["insert"] }]', "routes.dispatch.tables[0].table: "),
+        (ROUTE + 'tables = "x"', "routes.dispatch.tables: "),
+        (ROUTE + "window = '1 fortnight'", "routes.dispatch.window: '1 fortnight' is not a duration"),
+        (ROUTE + "window = '100'", '"100" has no unit: write "100s" or another'),
+        (ROUTE + "window = '2h'", "routes.dispatch.window: "),
+        (ROUTE + "sweep = '1ms'", "sweep must be 0 (off) or at least"),
+        (ROUTE + "single_flight = 'publsh'", 'did you mean "publish"?'),
+        (ROUTE + "options = { eta = 1 }", "options must not name eta: set the route's own countdown"),
+        (ROUTE + "ready = ''", "routes.dispatch.ready: "),
+        ("[routes.dispatch]", "routes.dispatch.task: is missing"),
+        ("[routes.'a b']\ntask = 't'", "a route's name begins with a letter"),
+        ("[routes.'1a']\ntask = 't'", "a route's name begins with a letter"),
+        (f"[routes.{'a' * 64}]\ntask = 't'", "a route's name begins with a letter"),
+        ("[routes]\ndispatch = 3", "pgreact.toml: routes.dispatch: "),
+        ("routes = 3", "pgreact.toml: routes: "),
+        ("dsn = 3", "pgreact.toml: dsn: "),
+        ("log_level = 'loud'", "log_level: 'loud' is not known; there are: debug, error, info, warning"),
+        ("dsn = ", "pgreact.toml: "),
+        ("[a]\n[a]", "pgreact.toml: "),
+        (ROUTE + ROUTE, "pgreact.toml: "),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_file_and_key(text: str, message: str) -> None:
+    said = refused(text)
+    assert said.startswith("pgreact.toml: ")
+    assert message in said
+    assert len(said.splitlines()) == 1
+
+
+def test_several_mistakes_are_told_at_once() -> None:
+    assert len(refused(ROUTE + "windo = 1\nswep = 1\n").splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PGREACT_ROUTES__DISPATCH__WINDOW", "soon", "__WINDOW: routes.dispatch.window: 'soon'"),
+        ("PGREACT_ROUTES__DISPACH__WINDOW", "1s", 'no route "dispach" in the file; did you mean "dispatch"?'),
+        ("PGREACT_ROUTES__DISPATCH__WINDOWS", "1s", '"windows" cannot be set here; did you mean "window"?'),
+        ("PGREACT_ROUTES__DISPATCH__TABLES", "x", '"tables" cannot be set here; '),
+        ("PGREACT_LOG_LEVEL", "loud", "PGREACT_LOG_LEVEL: log_level: 'loud' is not known"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: str, message: str) -> None:
+    assert message in refused(ROUTE, {variable: value})
+
+
+def test_a_variable_for_a_route_that_is_no_table_is_no_crash() -> None:
+    assert 'no route "dispatch"' in refused(
+        "[routes]\ndispatch = 3", {"PGREACT_ROUTES__DISPATCH__WINDOW": "1s"}
+    )
+
+
+def test_an_override_that_is_wrong_names_the_option() -> None:
+    with pytest.raises(ConfigError, match=r"^--log-level: log_level: 'loud'"):
+        load(None, {}, {"log_level": "loud"})
+
+
+@pytest.mark.parametrize("name", ["nope.toml", "."])
+def test_a_file_that_cannot_be_read_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: "):
+        load(name, {})
+
+
+def test_a_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pgreact.toml").write_bytes(b'dsn = "\xff"')
+    with pytest.raises(ConfigError, match=r"^pgreact.toml: "):
+        load(None, {})
+
+
+def test_a_secret_in_the_file_is_not_shown() -> None:
+    assert "hunter2" not in refused('dsn = ["postgresql://u:hunter2@h/db"]\nbroker = 1\n')
+
+
+def test_nearest_names_few_of_many() -> None:
+    assert nearest("insrt", ["insert", "delete"]) == '; did you mean "insert"?'
+    assert nearest("zzz", ["b", "a"]) == "; there are: a, b"
+    assert nearest("zzz", []) == ""
+    assert nearest("zzz", [f"n{number:03}" for number in range(500)]).endswith("n010, n011, …")
