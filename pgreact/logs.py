@@ -169,10 +169,16 @@ class StatusFailed(Event, name="status.failed", level="warning"):
     error: Annotated[str, "what PostgreSQL said"]
 
 
+_threshold = logging.DEBUG
+
+
 def emit(event: Event) -> None:
     """Write one event."""
+    level: int = getattr(logging, event.level.upper())
+    if level < _threshold:
+        return  # before any work: a commit's way to Celery leads through here
     keys = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    structlog.get_logger().log(getattr(logging, event.level.upper()), event.name, **keys)
+    structlog.get_logger().log(level, event.name, **keys)
 
 
 def configure(form: Format, level: Level) -> None:
@@ -182,6 +188,8 @@ def configure(form: Format, level: Level) -> None:
         form: ``json``, ``console``, or ``auto``: console on a terminal and JSON elsewhere.
         level: The lowest level of pgreact's own events.
     """
+    global _threshold  # noqa: PLW0603 - one log for one process
+    _threshold = getattr(logging, level.upper())
     plain = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.processors.add_log_level,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import datetime
 import queue
 import socket
 import sys
@@ -97,6 +98,82 @@ class _NoResult:
         self.id = task_id
 
 
+class _Producer(Producer):
+    """Remembers what it declared; kombu does, too, but copies queue and exchange to find out."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._declared: dict[str, object] = {}
+
+    def maybe_declare(self, entity: Any, retry: bool = False, **policy: Any) -> Any:
+        """Declare a queue unless that was done on this connection."""
+        if self._declared.get(entity.name) is entity:
+            return False
+        declared = super().maybe_declare(entity, retry, **policy)
+        if entity.can_cache_declaration:
+            self._declared[entity.name] = entity
+        return declared
+
+
+class _Draft:
+    """One call of a route's task, made by Celery with all that belongs to it, and ready to be sent.
+
+    Making it takes as long as sending it, so the next one is made while nobody waits. For ``send_task`` it
+    is the producer to send through; the message ends here.
+    """
+
+    def __init__(self, app: Celery, route: Route, connection: Any, deadline: float) -> None:
+        self.route = route
+        self.task_id = str(uuid4())
+        self.connection = connection  # ``send_task`` asks its producer for it
+        self._zone = app.timezone
+        options = {"ignore_result": True, "serializer": app.conf.task_serializer, **route.options}
+        app.send_task(
+            route.task,
+            args=options.pop("args", None),
+            kwargs=options.pop("kwargs", None),
+            countdown=route.countdown or None,
+            expires=route.expires,
+            task_id=self.task_id,
+            producer=self,  # type: ignore[arg-type]
+            retry=False,
+            add_to_parent=False,
+            result_cls=_NoResult,  # type: ignore[arg-type]
+            confirm_timeout=deadline,
+            **options,
+        )
+
+    def take(self, sender: Callable[..., object], name: str, message: Any, options: dict[str, Any]) -> None:
+        """Keep what Celery would send, and with what."""
+        self._sender, self._name, self._message, self._options = sender, name, message, options
+
+    def send(self, producer: Producer) -> None:
+        """Send it, with Celery's signals; it expires that long after now."""
+        if self.route.expires is not None:
+            moment = datetime.datetime.now(self._zone) + datetime.timedelta(seconds=self.route.expires)
+            # in the headers, or in the body of the old task protocol, and in the event "task-sent"
+            for part in (self._message.headers, self._message.body, self._message.sent_event):
+                if isinstance(part, dict) and part.get("expires"):
+                    part["expires"] = moment.isoformat()
+        self._sender(producer, self._name, self._message, **self._options)
+
+
+def _let_drafts_be_made(app: Celery) -> None:
+    """Between making a message and sending it: the only place where ``send_task`` can be halted."""
+    sender = app.amqp.send_task_message
+    if getattr(sender, "makes_drafts", False):
+        return
+
+    def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> object:
+        if not isinstance(producer, _Draft):
+            return sender(producer, name, message, **options)
+        producer.take(sender, name, message, options)
+        return None
+
+    send_task_message.makes_drafts = True  # type: ignore[attr-defined]
+    app.amqp.send_task_message = send_task_message  # type: ignore[misc]
+
+
 @dataclasses.dataclass
 class _Call:
     route: Route
@@ -133,9 +210,11 @@ class CeleryPublisher:
                 loop.call_soon_threadsafe(settle, outcome)
 
         line = self._line = self._line or _Line(self._app, self._deadline)
-        line.calls.put(_Call(route, answer))
         try:
-            return await asyncio.wait_for(answered, self._deadline)
+            async with asyncio.timeout(self._deadline):
+                # last: the thread must not have to wait for us to let go of the interpreter
+                line.calls.put(_Call(route, answer))
+                return await answered
         except TimeoutError:
             self._line = None
             line.sever()
@@ -164,6 +243,7 @@ class _Line:
         self._deadline = deadline
         self._connection: Connection | None = None
         self._producer: Producer | None = None
+        self._drafts: dict[int, _Draft] = {}
         self._used = False
         self._severed = False
         # a daemon thread: a broker that hangs must not hold up the exit
@@ -190,6 +270,7 @@ class _Line:
                 self._hang_up()
                 outcome = error
             call.answer(outcome)
+            self._draft_next(call.route)
         self._hang_up()
 
     def _publish(self, route: Route) -> str:
@@ -210,9 +291,9 @@ class _Line:
         )
         # no pauses and no more: the flight has a back-off of its own, and who repeats for ever never ends
         self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
-        producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+        producer = _Producer(self._connection, auto_declare=False)
         assert producer.channel is not None  # connects; also loads what Celery loads at the first message
-        assert self._app.amqp.send_task_message is not None
+        _let_drafts_be_made(self._app)
         return producer
 
     def _send(self, route: Route) -> str:
@@ -220,24 +301,18 @@ class _Line:
             self._producer = self._connect()
         if self._severed:
             raise PublishFailed("nobody waits for it any more")
-        options = {"ignore_result": True, "serializer": self._app.conf.task_serializer, **route.options}
-        task_id = str(uuid4())
-        self._app.send_task(
-            route.task,
-            args=options.pop("args", None),
-            kwargs=options.pop("kwargs", None),
-            countdown=route.countdown or None,
-            expires=route.expires,
-            task_id=task_id,
-            producer=self._producer,
-            retry=False,
-            add_to_parent=False,
-            result_cls=_NoResult,  # type: ignore[arg-type]
-            confirm_timeout=self._deadline,
-            **options,
-        )
+        draft = self._drafts.pop(route.id, None)
+        if draft is None or draft.route is not route:
+            draft = _Draft(self._app, route, self._producer.connection, self._deadline)
+        draft.send(self._producer)
         self._used = True
-        return task_id
+        return draft.task_id
+
+    def _draft_next(self, route: Route) -> None:
+        if self._producer is None or route.countdown:  # an eta must not grow old
+            return
+        with contextlib.suppress(Exception):  # the dispatch itself will tell
+            self._drafts[route.id] = _Draft(self._app, route, self._producer.connection, self._deadline)
 
     def _transport_options(self) -> dict[str, Any]:
         transport = self._app.connection_for_write().transport_cls
