@@ -107,19 +107,10 @@ class Daemon:
         try:
             candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
             sessions.append(candidate.session)
-            # from the other session: a pooler delivers to whoever just used the server's connection
-            probe = await listener.probe(candidate.session)
-            logs.emit(
-                logs.ListenerConnected(
-                    mode="notify",
-                    reason="LISTEN delivers: a notification to itself came back",
-                    server=listener.session.version,
-                    probe_ms=round(probe * 1000, 3),
-                )
-            )
+            await self._prove_hearing(listener, candidate)
             async with asyncio.TaskGroup() as group:
                 work = [
-                    group.create_task(self._contend(candidate), name="leadership"),
+                    group.create_task(self._contend(listener, candidate), name="leadership"),
                     group.create_task(self._beat(listener, candidate), name="beat"),
                     *(group.create_task(session.watch(), name="watch") for session in sessions),
                 ]
@@ -132,7 +123,28 @@ class Daemon:
             self._end_term(None)
             await asyncio.gather(*(session.close() for session in sessions))
 
-    async def _contend(self, candidate: Candidate) -> None:
+    async def _prove_hearing(self, listener: Listener, candidate: Candidate) -> None:
+        """Make sure that notifications arrive, or that nobody sends any.
+
+        Raises:
+            SessionLost: They do not, and some route's writers would send them.
+        """
+        mode, reason = "notify", "LISTEN delivers: a notification to itself came back"
+        try:
+            # from the other session: a pooler delivers to whoever just used the server's connection
+            probe = await listener.probe(candidate.session)
+        except Deaf as deaf:
+            if await candidate.session.value(query("notifying_routes")):
+                raise
+            listener.hears = False
+            probe, mode, reason = 0.0, "poll", f"the gate of every route is set closed; {deaf}"
+        logs.emit(
+            logs.ListenerConnected(
+                mode=mode, reason=reason, server=listener.session.version, probe_ms=round(probe * 1000, 3)
+            )
+        )
+
+    async def _contend(self, listener: Listener, candidate: Candidate) -> None:
         """Stand by until elected, then lead."""
         waiting_since = self._clock.monotonic()
         if not await candidate.try_lead(patience=0.001):
@@ -146,7 +158,7 @@ class Daemon:
             "select set_config('application_name', $1, false)", application_name("leader")
         )
         waited = self._clock.monotonic() - waiting_since
-        async with term(self._dsn, self.publisher, candidate, self._clock) as current:
+        async with term(self._dsn, self.publisher, candidate, self._clock, hears=listener.hears) as current:
             self._led_since = self._clock.monotonic()
             logs.emit(logs.LeaderElected(routes=current.routes, waited_s=round(waited, 3)))
             self._settled("leader")
@@ -164,7 +176,7 @@ class Daemon:
             began = self._clock.monotonic()
             leading = self._term is not None
             # a standby's second session cannot send anything: it waits in the lock
-            await listener.probe(candidate.session if leading else None)
+            await listener.prove_alive(candidate.session if leading else None)
             if leading:
                 candidate.alive(began)
 

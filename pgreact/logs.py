@@ -131,7 +131,7 @@ class SweepFinished(Event, name="sweep.finished"):
     """The daemon looked for work that nobody signalled. A backstop sweep that finds none says nothing."""
 
     route: Route
-    reason: Annotated[str, "elected, added, changed or backstop"]
+    reason: Annotated[str, "elected, added, opened or backstop"]
     dispatch: Annotated[bool, "whether it makes the route dirty"]
     took_ms: Annotated[float, "how long the ready query took; 0 without one"]
 
@@ -142,6 +142,54 @@ class SweepFailed(Event, name="sweep.failed", level="warning"):
 
     route: Route
     error: Annotated[str, "what PostgreSQL said"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GateClosed(Event, name="gate.closed"):
+    """Writers of this route no longer notify; the daemon polls."""
+
+    route: Route
+    reason: Reason
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GateOpened(Event, name="gate.opened"):
+    """Writers of this route notify again."""
+
+    route: Route
+    reason: Reason
+    closed_s: Annotated[float, "seconds it was closed"]
+    polls: Annotated[int, "how often the daemon looked meanwhile"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlightStarted(Event, name="flight.started"):
+    """A worker has begun to run the task (single_flight = "run")."""
+
+    route: Route
+    task_id: Annotated[str, "Celery's id of the call"]
+    waited_ms: Annotated[float, "from the publish to the worker's word"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlightEnded(Event, name="flight.ended"):
+    """The task's run is over, or will not come (single_flight = "run")."""
+
+    route: Route
+    task_id: Annotated[str, "Celery's id of the call"]
+    outcome: Annotated[
+        str, "done, failed, lost (its worker died), expired (nobody began), dropped (one waits already)"
+    ]
+    took_ms: Annotated[float, "from the publish to the end"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlightUnanswered(Event, name="flight.unanswered", level="warning"):
+    """No worker that knows pgreact began the task in its time. Reported once, until one does."""
+
+    route: Route
+    task_id: Annotated[str, "Celery's id of the call"]
+    hint: Annotated[str, "what to look at"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

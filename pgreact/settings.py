@@ -86,7 +86,11 @@ class RouteSettings(_Model):
     countdown: Duration = 0.0
     expires: Duration = 15.0
     sweep: Duration = 60.0
-    single_flight: Literal["publish"] = "publish"
+    single_flight: Literal["publish", "run"] = "publish"
+    gate: Literal["auto", "open", "closed"] = "auto"
+    gate_poll: Annotated[Duration, Field(ge=0.005, le=10)] = 0.04
+    gate_close_rate: int = Field(default=100, gt=0)
+    gate_open_after: Annotated[Duration, Field(ge=0.1, le=3600)] = 1.0
     options: dict[str, Any] = {}
     ready: str | None = Field(default=None, min_length=1)
     tables: tuple[Watch, ...] = ()
@@ -96,6 +100,8 @@ class RouteSettings(_Model):
         for option in self.options:
             if option in _RESERVED_OPTIONS:
                 raise ValueError(f"options must not name {option}: {_RESERVED_OPTIONS[option]}")
+        if self.single_flight == "run" and not self.expires:
+            raise ValueError('single_flight = "run" needs expires: a message that is lost tells nobody')
         if 0 < self.sweep < 1:
             raise ValueError('sweep must be 0 (off) or at least "1s": it is a backstop, not a poll')
         return self

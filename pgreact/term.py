@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -10,30 +11,52 @@ import asyncpg
 from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.database.session import Session, refusal
-from pgreact.dispatch.dispatcher import Authority, Dispatcher
+from pgreact.dispatch.dispatcher import Dispatcher, Runner
 from pgreact.dispatch.publisher import DEADLINE, Publisher
 from pgreact.dispatch.route import Route
 from pgreact.identity import application_name
 from pgreact.operate.scribe import Scribe
 from pgreact.shipped import query
+from pgreact.wakeup.gatekeeper import Gatekeeper
+from pgreact.wakeup.leadership import Candidate
+from pgreact.wakeup.lookout import Lookout
 from pgreact.wakeup.sweep import Sweeper
 
 RELOAD_PAUSE = 0.2  # seconds: anybody may claim that the routes changed, as often as they like
+DEAF_RELOAD = 5.0  # seconds between two reads of the routes when nothing tells of a change
 REPORT_PAUSE = 10.0  # seconds between two reports of foreign notifications
 # The guard is held by a second session, so it is still held when only the first was ended; beyond a publish's
 # deadline its holder has nothing in hand, whatever keeps it.
 GUARD_PATIENCE = DEADLINE + 1
 
 
+_FLIGHT = re.compile(r"flight (\d{1,10}) (\S{1,255}) (started|done|failed|dropped)", re.ASCII)
+
+
 class Term:
     """What the leader does with a notification, and on its own."""
 
-    def __init__(self, session: Session, dispatcher: Dispatcher, scribe: Scribe) -> None:
-        self._session = session
+    def __init__(
+        self,
+        work: Session,
+        looks: Session,
+        candidate: Candidate,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        *,
+        hears: bool,
+    ) -> None:
+        self._work = work
+        self._hears = hears
+        self._looks = looks
         self._dispatcher = dispatcher
-        self._scribe = scribe
-        self._sweeper = Sweeper(session)
+        self._sweeper = Sweeper(work)
+        self._lookout = Lookout(looks, clock, dispatcher.runners)
+        self._gatekeeper = Gatekeeper(candidate, looks, clock, self._sweep_soon, self._changed)
+        self.scribe = Scribe(work, clock, self._gatekeeper.gate)
+        dispatcher.on_change = self._changed
         self._wake = asyncio.Event()
+        self._to_sweep: dict[int, tuple[Runner, str]] = {}
         self._reload = False
         self._reloaded_at = -RELOAD_PAUSE
         self._rejected = 0
@@ -46,10 +69,14 @@ class Term:
 
     def receive(self, pid: int, payload: str) -> None:
         """Take note of a notification."""
-        if payload == "routes":
+        if payload.isascii() and payload.isdigit() and self._dispatcher.signal(int(payload[:10])):
+            self._gatekeeper.notified(int(payload[:10]))
+        elif payload == "routes":
             self._reload = True
             self._wake.set()
-        elif not (payload.isascii() and payload.isdigit() and self._dispatcher.signal(int(payload[:10]))):
+        elif (word := _FLIGHT.fullmatch(payload)) and (runner := self._dispatcher.runners.get(int(word[1]))):
+            runner.told(word[2], word[3])
+        else:
             self._reject(pid, payload)
 
     async def run(self) -> None:
@@ -59,25 +86,39 @@ class Term:
             SessionLost: A session is gone.
             PgreactError: The schema is missing, or this role may not use it.
         """
+        await self._gatekeeper.take_over(self._dispatcher.runners.values(), "elected")
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._scribe.run(), name="scribe")
+            group.create_task(self.scribe.run(), name="scribe")
             group.create_task(self._dispatcher.broken(), name="dispatcher")
+            group.create_task(self._gatekeeper.run(), name="gatekeeper")
+            group.create_task(self._lookout.run(), name="lookout")
             group.create_task(self._keep_up(), name="sweeper")
+            for session in (self._work, self._looks):
+                group.create_task(session.watch(), name="watch")
+
+    def _changed(self, runner: Runner) -> None:
+        self.scribe.note(runner)
+        self._lookout.note(runner)
+
+    def _sweep_soon(self, runner: Runner, reason: str) -> None:
+        self._to_sweep[runner.route.id] = runner, reason
+        self._wake.set()
 
     async def _keep_up(self) -> None:
-        for runner in list(self._dispatcher.runners.values()):
-            await self._sweeper.sweep(runner, "elected")
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._until_next_sweep())
             self._wake.clear()
+            asked, self._to_sweep = self._to_sweep, {}
+            for runner, reason in asked.values():
+                await self._sweeper.sweep(runner, reason)
             swept = False
             for runner in list(self._dispatcher.runners.values()):
                 if (due := self._sweeper.due(runner)) is not None and due <= 0:
                     await self._sweeper.sweep(runner, "backstop")
                     swept = True
             # a notification that was lost must not leave an old route in force for ever
-            if self._reload or swept:
+            if self._reload or swept or not self._hears:
                 await self._follow_routes()
 
     def _until_next_sweep(self) -> float | None:
@@ -86,15 +127,16 @@ class Term:
             for runner in self._dispatcher.runners.values()
             if (due := self._sweeper.due(runner)) is not None
         ]
+        if not self._hears:
+            dues.append(DEAF_RELOAD)
         return max(0.0, min(dues)) if dues else None
 
     async def _follow_routes(self) -> None:
         await asyncio.sleep(max(0.0, self._reloaded_at + RELOAD_PAUSE - time.monotonic()))
         self._reload = False  # before the read: a change during it asks for another
-        added = self._dispatcher.reroute(await load_routes(self._session))
+        self._dispatcher.reroute(await load_routes(self._work))
         self._reloaded_at = time.monotonic()
-        for runner in added:
-            await self._sweeper.sweep(runner, "added")
+        await self._gatekeeper.follow(self._dispatcher.runners)
 
     def _reject(self, pid: int, payload: str) -> None:
         self._rejected += 1
@@ -119,27 +161,28 @@ async def load_routes(session: Session) -> dict[int, Route]:
 
 
 @contextlib.asynccontextmanager
-async def term(dsn: str, publisher: Publisher, authority: Authority, clock: Clock) -> AsyncIterator[Term]:
+async def term(
+    dsn: str, publisher: Publisher, candidate: Candidate, clock: Clock, *, hears: bool
+) -> AsyncIterator[Term]:
     """Begin a term; leaving it waits for the publish in hand, then lets go of the guard.
 
     Raises:
         SessionLost: The server cannot be reached.
         PgreactError: The schema is missing, or this role may not use it.
     """
-    session = await Session.open(dsn, application_name("work"))
-    try:
-        await session.value(
+    async with contextlib.AsyncExitStack() as stack:
+        work = await Session.open(dsn, application_name("work"))
+        stack.push_async_callback(work.close)
+        # polls must not wait for a ready query that takes its time
+        looks = await Session.open(dsn, application_name("looks"))
+        stack.push_async_callback(looks.close)
+        await work.value(
             "select pgreact.lead('guard', make_interval(secs => $1))",
             GUARD_PATIENCE,
             timeout=GUARD_PATIENCE + 5,
         )
-        scribe = Scribe(session, clock)
-
-        async with Dispatcher(
-            publisher, authority, clock, await load_routes(session), scribe.note
-        ) as dispatcher:
-            yield Term(session, dispatcher, scribe)
-        if not session.lost.done():
-            await scribe.write()
-    finally:
-        await session.close()
+        async with Dispatcher(publisher, candidate, clock, await load_routes(work)) as dispatcher:
+            current = Term(work, looks, candidate, dispatcher, clock, hears=hears)
+            yield current
+        if not work.lost.done():
+            await current.scribe.write()

@@ -131,7 +131,8 @@ class Session:
         """LISTEN; the callback gets the sender's process id and the payload, and must not wait.
 
         Raises:
-            SessionLost: The session is gone, or LISTEN is refused.
+            SessionLost: The session is gone.
+            asyncpg.PostgresError: LISTEN is refused.
         """
 
         def received(_connection: object, pid: int, _channel: str, payload: object) -> None:
@@ -140,7 +141,7 @@ class Session:
         try:
             async with asyncio.timeout(REPLY_TIMEOUT):
                 await self._connection.add_listener(channel, cast("Any", received))
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
             raise SessionLost(f"LISTEN failed: {_reason(error)}") from None
 
     async def watch(self) -> Never:
@@ -150,6 +151,11 @@ class Session:
             SessionLost: It is.
         """
         raise SessionLost(await asyncio.shield(self.lost))
+
+    @property
+    def backend_pid(self) -> int:
+        """The server's process id of this session."""
+        return int(self._connection.get_server_pid())
 
     @property
     def version(self) -> str:

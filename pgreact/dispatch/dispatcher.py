@@ -2,20 +2,23 @@
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
+from uuid import uuid4
 
 from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.dispatch import flight as flights
-from pgreact.dispatch.flight import Flight, Load
+from pgreact.dispatch.flight import Airborne, Flight, Load
 from pgreact.dispatch.publisher import Publisher, PublishFailed
 from pgreact.dispatch.route import Route
 from pgreact.errors import SessionLost
 
 RETRY_BASE = 0.1
 RETRY_CAP = 5.0
+DROP_PAUSE = 0.5  # seconds until a message that was dropped is published again: somebody waits to run
 
 
 class Authority(Protocol):
@@ -50,7 +53,9 @@ class Runner:
         self.dispatches = 0
         self.error: str | None = None
         self.removed = False
+        self.unanswered_since: float | None = None  # no worker that knows pgreact has begun a task since
         self._owner = owner
+        self._following = str(uuid4())  # Celery's id of the next call
         self._timer: asyncio.TimerHandle | None = None
 
     def signal(self, signals: int = 1) -> None:
@@ -71,9 +76,11 @@ class Runner:
         if wait > 0:
             self._timer = asyncio.get_running_loop().call_later(wait, self.advance)
             return
-        self.flight = flights.begun(self.flight, self._owner.clock.monotonic())
+        task_id, self._following = self._following, str(uuid4())
+        lasts = self.route.expires or math.inf
+        self.flight = flights.begun(self.flight, self._owner.clock.monotonic(), task_id, lasts)
         assert self.flight.carried is not None
-        self._owner.start(self._publish(self.flight.carried))
+        self._owner.start(self._publish(self.flight.carried, task_id))
 
     def rest(self) -> None:
         """Stop the timer."""
@@ -81,19 +88,64 @@ class Runner:
             self._timer.cancel()
             self._timer = None
 
-    async def _publish(self, load: Load) -> None:
+    def told(self, task_id: str, word: str) -> None:
+        """A worker tells of a flight: started, done, failed or dropped."""
+        flight, now = self.flight, self._owner.clock.monotonic()
+        if word == "started":
+            self.flight = flights.started(flight, task_id)
+            if flight.airborne is not None and self.flight != flight:
+                waited = round((now - flight.airborne.departed) * 1000, 3)
+                logs.emit(logs.FlightStarted(route=self.route.name, task_id=task_id, waited_ms=waited))
+                self.unanswered_since = None
+        elif word == "dropped":
+            self.flight = flights.dropped(flight, task_id, now, DROP_PAUSE)
+        else:
+            self.flight = flights.ended(flight, task_id)
+        if flight.airborne is not None and self.flight != flight and word != "started":
+            self._landed(flight.airborne, word)
+        self.advance()
+
+    def looked(self, *, held: bool) -> None:
+        """The route's locks were read: does a worker run its task, or wait to?"""
+        flight, now = self.flight, self._owner.clock.monotonic()
+        self.flight, outcome = flights.looked(flight, now, held=held)
+        if outcome is None or flight.airborne is None:
+            return
+        self._landed(flight.airborne, outcome)
+        if outcome == "expired":
+            if self.unanswered_since is None:
+                hint = "are workers up, and does the application call pgreact.setup(app)?"
+                task_id = flight.airborne.task_id
+                logs.emit(logs.FlightUnanswered(route=self.route.name, task_id=task_id, hint=hint))
+            self.unanswered_since = self.unanswered_since or flight.airborne.departed
+        self.advance()
+
+    def look_due(self) -> float | None:
+        """Return from when somebody should look whether the flight still goes on."""
+        airborne = self.flight.airborne
+        if airborne is None or self.flight.carried is not None:
+            return None
+        return airborne.departed if airborne.started else airborne.expires
+
+    def _landed(self, airborne: Airborne, outcome: str) -> None:
+        took = round((self._owner.clock.monotonic() - airborne.departed) * 1000, 3)
+        logs.emit(
+            logs.FlightEnded(route=self.route.name, task_id=airborne.task_id, outcome=outcome, took_ms=took)
+        )
+
+    async def _publish(self, load: Load, task_id: str) -> None:
         clock = self._owner.clock
         try:
             await self._owner.authority.confirm()
             began = clock.monotonic()
-            task_id = await self._owner.publisher.publish(self.route)
+            await self._owner.publisher.publish(self.route, task_id, self._following)
         except SessionLost:
             return  # whoever leads next sweeps
         except PublishFailed as error:
             self._failed(str(error))
         else:
             now = clock.monotonic()
-            self.flight = flights.published(self.flight)
+            self.flight = flights.published(self.flight, follow=self.route.single_flight == "run")
             self.error = None
             self.dispatches += 1
             self.last = Last(task_id, now, load.signals, now - load.since)
@@ -126,12 +178,11 @@ class Dispatcher:
         authority: Authority,
         clock: Clock,
         routes: Mapping[int, Route],
-        on_change: Callable[[Runner], None] = lambda _runner: None,
     ) -> None:
         self.publisher = publisher
         self.authority = authority
         self.clock = clock
-        self.on_change = on_change
+        self.on_change: Callable[[Runner], None] = lambda _runner: None
         self.closing = False
         self.runners = {route_id: Runner(route, self) for route_id, route in routes.items()}
         self._publishing: set[asyncio.Task[None]] = set()
@@ -145,29 +196,24 @@ class Dispatcher:
         runner.signal()
         return True
 
-    def reroute(self, routes: Mapping[int, Route]) -> list[Runner]:
-        """Take over the routes as they are now, keeping the flights of those that stay.
-
-        Returns:
-            The new ones, which must be swept: what they watch may have been signalled unheard.
-        """
+    def reroute(self, routes: Mapping[int, Route]) -> None:
+        """Take over the routes as they are now, keeping the flights of those that stay."""
         for gone in self.runners.keys() - routes.keys():
             runner = self.runners.pop(gone)
             runner.removed = True
             runner.rest()
             logs.emit(logs.RouteChanged(route=runner.route.name, change="removed", keys=[]))
-        added: list[Runner] = []
         for route_id, route in routes.items():
             known = self.runners.get(route_id)
             if known is None:
                 self.runners[route_id] = Runner(route, self)
-                added.append(self.runners[route_id])
                 logs.emit(logs.RouteChanged(route=route.name, change="added", keys=[]))
             elif keys := known.route.changed(route):
                 known.route = route
+                if route.single_flight == "publish" and known.flight.carried is None:
+                    known.flight = dataclasses.replace(known.flight, airborne=None)
                 logs.emit(logs.RouteChanged(route=route.name, change="changed", keys=keys))
                 known.advance()
-        return added
 
     def start(self, publish: Coroutine[Any, Any, None]) -> None:
         """Run a publish beside everything else."""

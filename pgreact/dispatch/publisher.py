@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import uuid4
 
 from celery import Celery
 from celery.app.utils import find_app
@@ -34,8 +33,13 @@ class PublishFailed(PgreactError):
 class Publisher(Protocol):
     """What the dispatcher needs; the tests have one that fails on demand."""
 
-    async def publish(self, route: Route) -> str:
-        """Publish one call of the route's task and return its Celery id.
+    async def publish(self, route: Route, task_id: str, following: str) -> None:
+        """Publish one call of the route's task.
+
+        Args:
+            route: Whose task it is.
+            task_id: The call's id.
+            following: The id of the call after that, which can be made meanwhile.
 
         Raises:
             PublishFailed: The broker did not confirm it before the deadline.
@@ -122,12 +126,15 @@ class _Draft:
     is the producer to send through; the message ends here.
     """
 
-    def __init__(self, app: Celery, route: Route, connection: Any, deadline: float) -> None:
+    def __init__(self, app: Celery, route: Route, task_id: str, connection: Any, deadline: float) -> None:
         self.route = route
-        self.task_id = str(uuid4())
+        self.task_id = task_id
         self.connection = connection  # ``send_task`` asks its producer for it
         self._zone = app.timezone
         options = {"ignore_result": True, "serializer": app.conf.task_serializer, **route.options}
+        if route.single_flight == "run":
+            # the worker's hook takes the locks of this route
+            options["headers"] = {**(options.get("headers") or {}), "pgreact_route": route.id}
         app.send_task(
             route.task,
             args=options.pop("args", None),
@@ -177,7 +184,9 @@ def _let_drafts_be_made(app: Celery) -> None:
 @dataclasses.dataclass
 class _Call:
     route: Route
-    answer: Callable[[str | Exception], None]
+    task_id: str
+    following: str
+    answer: Callable[[Exception | None], None]
 
 
 class CeleryPublisher:
@@ -188,33 +197,38 @@ class CeleryPublisher:
         self._deadline = deadline
         self._line: _Line | None = None
 
-    async def publish(self, route: Route) -> str:
-        """Publish one call of the route's task and return its Celery id.
+    async def publish(self, route: Route, task_id: str, following: str) -> None:
+        """Publish one call of the route's task.
+
+        Args:
+            route: Whose task it is.
+            task_id: The call's id.
+            following: The id of the call after that, which can be made meanwhile.
 
         Raises:
             PublishFailed: The broker did not confirm it before the deadline.
         """
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[str] = loop.create_future()
+        answered: asyncio.Future[None] = loop.create_future()
 
-        def settle(outcome: str | Exception) -> None:
+        def settle(error: Exception | None) -> None:
             if answered.done():
                 return
-            if isinstance(outcome, Exception):
-                answered.set_exception(outcome)
+            if error is not None:
+                answered.set_exception(error)
             else:
-                answered.set_result(outcome)
+                answered.set_result(None)
 
-        def answer(outcome: str | Exception) -> None:
+        def answer(error: Exception | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, outcome)
+                loop.call_soon_threadsafe(settle, error)
 
         line = self._line = self._line or _Line(self._app, self._deadline)
         try:
             async with asyncio.timeout(self._deadline):
                 # last: the thread must not have to wait for us to let go of the interpreter
-                line.calls.put(_Call(route, answer))
-                return await answered
+                line.calls.put(_Call(route, task_id, following, answer))
+                await answered
         except TimeoutError:
             self._line = None
             line.sever()
@@ -264,25 +278,26 @@ class _Line:
             # its failure is not news yet: nothing is lost before something is published
             self._producer = self._connect()
         while (call := self.calls.get()) is not None and not self._severed:
+            failure: Exception | None = None
             try:
-                outcome: str | Exception = self._publish(call.route)
+                self._publish(call)
             except Exception as error:  # noqa: BLE001 - whatever kombu raises, the daemon must hear of it
                 self._hang_up()
-                outcome = error
-            call.answer(outcome)
-            self._draft_next(call.route)
+                failure = error
+            call.answer(failure)
+            self._draft_next(call)
         self._hang_up()
 
-    def _publish(self, route: Route) -> str:
+    def _publish(self, call: _Call) -> None:
         began = time.monotonic()
         try:
-            return self._send(route)
+            self._send(call)
         except Exception:
             # A connection that was fine an hour ago may be dead by now, and says so only when it is used.
             if not self._used or self._severed or time.monotonic() - began > self._deadline / 2:
                 raise
             self._hang_up()
-            return self._send(route)
+            self._send(call)
 
     def _connect(self) -> Producer:
         # heartbeat 0: nobody would answer them between two dispatches
@@ -296,23 +311,24 @@ class _Line:
         _let_drafts_be_made(self._app)
         return producer
 
-    def _send(self, route: Route) -> str:
+    def _send(self, call: _Call) -> None:
         if self._producer is None:
             self._producer = self._connect()
         if self._severed:
             raise PublishFailed("nobody waits for it any more")
-        draft = self._drafts.pop(route.id, None)
-        if draft is None or draft.route is not route:
-            draft = _Draft(self._app, route, self._producer.connection, self._deadline)
+        draft = self._drafts.pop(call.route.id, None)
+        if draft is None or draft.route is not call.route or draft.task_id != call.task_id:
+            draft = _Draft(self._app, call.route, call.task_id, self._producer.connection, self._deadline)
         draft.send(self._producer)
         self._used = True
-        return draft.task_id
 
-    def _draft_next(self, route: Route) -> None:
-        if self._producer is None or route.countdown:  # an eta must not grow old
+    def _draft_next(self, call: _Call) -> None:
+        if self._producer is None or call.route.countdown:  # an eta must not grow old
             return
         with contextlib.suppress(Exception):  # the dispatch itself will tell
-            self._drafts[route.id] = _Draft(self._app, route, self._producer.connection, self._deadline)
+            self._drafts[call.route.id] = _Draft(
+                self._app, call.route, call.following, self._producer.connection, self._deadline
+            )
 
     def _transport_options(self) -> dict[str, Any]:
         transport = self._app.connection_for_write().transport_cls

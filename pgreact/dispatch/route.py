@@ -20,6 +20,10 @@ class Route:
     single_flight: str
     options: Mapping[str, Any]
     ready: str | None
+    gate: str
+    gate_poll: float
+    gate_close_rate: int
+    gate_open_after: float
     origin: str
 
     @classmethod

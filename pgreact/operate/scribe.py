@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -11,6 +12,7 @@ from pgreact.clock import Clock
 from pgreact.database.session import Session, said
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.shipped import query
+from pgreact.wakeup.gate import Gate
 
 PAUSE = 1.0  # seconds between two writes: what people read need not be fresher, and it costs a transaction
 
@@ -18,8 +20,9 @@ PAUSE = 1.0  # seconds between two writes: what people read need not be fresher,
 class Scribe:
     """Notes which routes changed, and writes them in one statement, at most once a second."""
 
-    def __init__(self, session: Session, clock: Clock) -> None:
+    def __init__(self, session: Session, clock: Clock, gate: Callable[[int], Gate | None]) -> None:
         self._session = session
+        self._gate = gate
         self._clock = clock
         self._changed: dict[int, Runner] = {}
         self._written: dict[int, int] = {}
@@ -66,6 +69,7 @@ class Scribe:
 
     def _row(self, runner: Runner) -> dict[str, Any]:
         now, flight, last = self._clock.monotonic(), runner.flight, runner.last
+        gate = self._gate(runner.route.id)
         return {
             "route_id": runner.route.id,
             "dispatches": runner.dispatches - self._written.get(runner.route.id, 0),
@@ -74,6 +78,9 @@ class Scribe:
             "signals": last and last.signals,
             "waited_ms": last and round(last.waited * 1000, 3),
             "dirty_for": flight.owed and now - flight.owed.since,
-            "in_flight_for": flight.carried and now - flight.departed,
+            "in_flight_for": flight.airborne and now - flight.departed,
+            "gate": gate and ("closed" if gate.mode == "polling" else "open"),
+            "gate_for": gate and now - gate.since,
+            "unanswered_for": runner.unanswered_since and now - runner.unanswered_since,
             "error": runner.error,
         }

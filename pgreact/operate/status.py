@@ -42,6 +42,8 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
                 "dirty_since": row["dirty_since"],
                 "in_flight_since": row["in_flight_since"],
                 "error": row["error"],
+                "gate": {"setting": row["gate_setting"], "now": row["gate"], "since": row["gate_since"]},
+                "unanswered_since": row["unanswered_since"],
                 "tables": [
                     {key: table[key] for key in ("table", "event", "condition", "origin", "trigger")}
                     for table in tables
@@ -53,7 +55,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
     leader = next((daemon for daemon in daemons if daemon["leads"]), None)
     return {
         "healthy": leader is not None
-        and not any(route["error"] for route in routes)
+        and not any(route["error"] or route["unanswered_since"] for route in routes)
         and all(table["trigger"] == "ok" for table in tables),
         "leader": _without_role(leader) if leader else None,
         "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
@@ -87,6 +89,7 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
             yield f"  dirty for {_ago(route['dirty_since'], now)}"
         if route["in_flight_since"]:
             yield f"  in flight for {_ago(route['in_flight_since'], now)}"
+        yield from _protocols(route, now)
         for table in route["tables"]:
             when = f" when {table['condition']}" if table["condition"] else ""
             state = "ok" if table["trigger"] == "ok" else f"{table['trigger'].upper()}: {_remedy(table)}"
@@ -98,6 +101,15 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
 def _remedy(table: dict[str, Any]) -> str:
     # apply leaves alone what was attached in SQL
     return 'run "pgreact apply"' if table["origin"] == "config" else "call pgreact.attach again"
+
+
+def _protocols(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
+    if since := route["unanswered_since"]:
+        yield f"  UNANSWERED for {_ago(since, now)}: no worker that knows pgreact begins the task;"
+        yield "    are workers up, and does the application call pgreact.setup(app)?"
+    gate = route["gate"]
+    if gate["now"] == "closed":
+        yield f"  gate closed for {_ago(gate['since'], now)} ({gate['setting']}): writers do not notify"
 
 
 def _person(application_name: str) -> dict[str, Any]:

@@ -53,6 +53,40 @@ class Candidate:
         self.alive(began)
         return held
 
+    @property
+    def backend_pid(self) -> int:
+        """The server's process id of this session."""
+        return self.session.backend_pid
+
+    async def shut(self, route_id: int, patience: float) -> bool:
+        """Ask for B of a route, which closes its gate at once; return whether it was granted.
+
+        Raises:
+            SessionLost: The session is gone.
+        """
+        return bool(
+            await self._ask(
+                "select pgreact.shut($1, make_interval(secs => $2))",
+                route_id,
+                patience,
+                timeout=patience + REPLY_TIMEOUT,
+            )
+        )
+
+    async def unshut(self, route_id: int) -> None:
+        """Let B of a route go, and return once the server has.
+
+        Raises:
+            SessionLost: The session is gone.
+        """
+        await self._ask("select pg_advisory_unlock(pgreact.lock_class('busy'), $1)", route_id)
+
+    async def _ask(self, sql: str, *args: object, timeout: float = REPLY_TIMEOUT) -> object:
+        began = self._clock.monotonic()
+        answer: object = await self.session.value(sql, *args, timeout=timeout)
+        self.alive(began)
+        return answer
+
     def alive(self, sent_at: float) -> None:
         """The server answered on this session to something sent at that moment."""
         self._alive_at = max(self._alive_at, sent_at)

@@ -25,6 +25,7 @@ class Listener:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._private = f"pgreact_{uuid4().hex}"
+        self.hears = True
         self._awaited: dict[str, asyncio.Future[None]] = {}
 
     @classmethod
@@ -45,8 +46,11 @@ class Listener:
         try:
             await refuse_replica(session)
             listener = cls(session)
-            await session.listen(CHANNEL, receive)
-            await session.listen(listener._private, listener._heard)
+            try:
+                await session.listen(CHANNEL, receive)
+                await session.listen(listener._private, listener._heard)
+            except asyncpg.PostgresError:
+                listener.hears = False
         except BaseException:
             session.abandon()
             raise
@@ -64,6 +68,8 @@ class Listener:
         Raises:
             SessionLost: One of the sessions is gone, or nothing was heard before the deadline.
         """
+        if not self.hears:
+            raise Deaf("LISTEN is refused")
         token = uuid4().hex
         heard = self._awaited[token] = asyncio.get_running_loop().create_future()
         began = time.monotonic()
@@ -78,6 +84,18 @@ class Listener:
         finally:
             del self._awaited[token]
         return time.monotonic() - began
+
+    async def prove_alive(self, through: Session | None = None) -> None:
+        """Make sure that our session, and the other if there is one, still answers and delivers.
+
+        Raises:
+            SessionLost: It does not.
+        """
+        if self.hears:
+            await self.probe(through)
+            return
+        for session in filter(None, (self.session, through)):
+            await session.fetch("select 1")
 
     def _heard(self, _pid: int, token: str) -> None:
         awaited = self._awaited.get(token)

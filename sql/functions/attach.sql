@@ -8,14 +8,16 @@ create or replace function pgreact.attach(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    known integer := (select r.id from pgreact.route r where r.name = attach.route);
+    known integer;
+    gate text;
     kind "char";
     persistence "char";
-    by_row boolean;
+    work text;
     change text;
     called text;
     part regclass;
 begin
+    select r.id, r.gate into known, gate from pgreact.route r where r.name = attach.route;
     if watched is null or route is null or coalesce(cardinality(events), 0) = 0 then
         raise exception 'attach needs a table, a route and at least one event'
             using errcode = 'null_value_not_allowed',
@@ -26,11 +28,8 @@ begin
             using errcode = 'undefined_object',
                 hint = 'Insert it there first, or name it in pgreact.toml and run "pgreact apply".';
     end if;
-    select c.relkind, c.relpersistence,
-        -- A statement trigger sees only statements that name its own table: rows that arrive through a
-        -- parent, or in a partition, need a row trigger, which PostgreSQL clones to every partition.
-        c.relkind = 'p' or exists (select from pg_inherits i where i.inhrelid = c.oid)
-    into kind, persistence, by_row
+    select c.relkind, c.relpersistence
+    into kind, persistence
     from pg_class c
     where c.oid = watched;
     if kind is null or kind not in ('r', 'p') or persistence = 't' then
@@ -38,7 +37,29 @@ begin
             using errcode = 'wrong_object_type',
                 hint = 'Attach to ordinary and partitioned tables; for a view, attach to the tables below it.';
     end if;
-    by_row := by_row or condition is not null;
+    -- All of the work is in WHEN, which PostgreSQL computes without calling a function of ours, and which is
+    -- always false, so that nothing is queued: at 64 writers a PL/pgSQL body costs several times as much. It
+    -- is for each row, so a statement that changes none is silent, and partitions get it cloned. Its text is
+    -- parsed once a statement: every node counts. The terms of an AND are computed in the order written, which
+    -- is the protocol: W before B. (SQL does not promise that. A CASE would, and cost half as much again;
+    -- tests/conformance would notice.) Whoever holds W or B against us makes no writer wait: NOTIFY is always
+    -- right. Its payload is constant, so PostgreSQL folds the repeats of one transaction.
+    work := concat_ws(
+        ' and ',
+        -- the line break ends a comment in the condition
+        '(' || condition || E'\n)',
+        'current_setting(''pgreact.muted'', true) is distinct from ''on''',
+        case gate
+            when 'auto' then format(
+                'not (pg_try_advisory_xact_lock_shared(%1$s, %3$s) and not pg_try_advisory_xact_lock_shared(%2$s, %3$s)'
+                    ' and nextval(%4$L::regclass) is not null)',
+                pgreact.lock_class('writer'), pgreact.lock_class('busy'), known, 'pgreact.skips_' || known)
+            when 'closed' then format(
+                'not (pg_try_advisory_xact_lock_shared(%s, %s) and nextval(%L::regclass) is not null)',
+                pgreact.lock_class('writer'), known, 'pgreact.skips_' || known)
+        end,
+        format('pg_notify(''pgreact'', %L) is null', known)
+    );
 
     foreach change in array events loop
         if change is null or change not in ('insert', 'update', 'delete', 'truncate') then
@@ -93,10 +114,9 @@ begin
                         where t.tgrelid = c.oid
                             and t.tgname = called
                             and t.tgfoid = 'pgreact.signal_v1'::regproc
+                            and encode(t.tgargs, 'escape') = format('%s\000%s\000', known, gate)
                             and (change = 'truncate'
-                                or (t.tgtype & 1 = 1) = by_row
-                                    and w.event is not null
-                                    and w.condition is not distinct from attach.condition)
+                                or w.event is not null and w.condition is not distinct from attach.condition)
                             and not exists (
                                 select
                                 from pg_trigger d
@@ -108,15 +128,8 @@ begin
                     )
             loop
                 execute format(
-                    'create or replace trigger %I after %s on %s %s for each %s %s execute function pgreact.signal_v1(%L)',
-                    called, change, part,
-                    case when by_row or change = 'truncate' then ''
-                        when change = 'delete' then 'referencing old table as changed'
-                        else 'referencing new table as changed' end,
-                    case when by_row and change <> 'truncate' then 'row' else 'statement' end,
-                    -- the line break ends a comment in the condition
-                    case when condition is null then '' else 'when (' || condition || E'\n)' end,
-                    known);
+                    'create or replace trigger %I after %s on %s for each %s when (%s) execute function pgreact.signal_v1(%L, %L)',
+                    called, change, part, case when change = 'truncate' then 'statement' else 'row' end, work, known, gate);
             end loop;
         end if;
         insert into pgreact.watched (route_id, relation, event, condition)

@@ -1,4 +1,4 @@
--- The wake-ups: routes, the tables they watch, and the last flight of each.
+-- The wake-ups: routes, the tables they watch, the gate of each and its last flight.
 
 create schema pgreact;
 comment on schema pgreact is 'pgreact: a committed change becomes one Celery call';
@@ -26,7 +26,15 @@ create table pgreact.route (
     sweep interval not null default '60 s'
         check (sweep = interval '0' or sweep >= interval '1 s'),
     single_flight text not null default 'publish'
-        check (single_flight in ('publish')),
+        check (single_flight in ('publish', 'run')),
+    gate text not null default 'auto'
+        check (gate in ('auto', 'open', 'closed')),
+    gate_poll interval not null default '40 ms'
+        check (gate_poll between interval '5 ms' and interval '10 s'),
+    gate_close_rate integer not null default 100
+        check (gate_close_rate > 0),
+    gate_open_after interval not null default '1 s'
+        check (gate_open_after between interval '100 ms' and interval '1 h'),
     options jsonb not null default '{}'
         check (jsonb_typeof(options) = 'object'
             and not options ?| array['task_id', 'countdown', 'expires', 'eta', 'producer', 'publisher',
@@ -34,7 +42,9 @@ create table pgreact.route (
     ready text
         check (ready <> ''),
     origin text not null default 'sql'
-        check (origin in ('sql', 'config'))
+        check (origin in ('sql', 'config')),
+    -- a message that the broker lost tells nobody: the end of its time is the only sign
+    check (single_flight = 'publish' or expires is not null)
 );
 comment on table pgreact.route is 'a named tie: watched tables to one Celery task; a committed change is in force at once';
 comment on column pgreact.route.id is 'payload of the notifications, object of the advisory locks';
@@ -42,6 +52,13 @@ comment on column pgreact.route."window" is 'shortest time between two dispatche
 comment on column pgreact.route.countdown is 'the message asks the worker to start this much later';
 comment on column pgreact.route.expires is 'a message not started by then is dropped by the worker; null: never';
 comment on column pgreact.route.sweep is 'how often to look for work that nobody signalled; 0: only at election';
+comment on column pgreact.route.single_flight
+    is 'publish: a dispatch is over when the broker has it; run: when its task has run';
+comment on column pgreact.route.gate
+    is 'auto: writers notify while it is quiet; open: always; closed: never, the daemon polls';
+comment on column pgreact.route.gate_poll is 'how often the daemon looks while the gate is closed';
+comment on column pgreact.route.gate_close_rate is 'notifications a second from which the gate is closed';
+comment on column pgreact.route.gate_open_after is 'how long polls must find nothing before it is opened';
 comment on column pgreact.route.options is 'options of apply_async, args and kwargs too';
 comment on column pgreact.route.ready is 'a query: true if a sweep should dispatch; null: it always does';
 comment on column pgreact.route.origin is 'config: kept by "pgreact apply"; sql: left alone by it';
@@ -68,9 +85,14 @@ create table pgreact.flight (
     dirty_since timestamptz,
     in_flight_since timestamptz,
     error text,
+    gate text,
+    gate_since timestamptz,
+    unanswered_since timestamptz,
     updated_at timestamptz not null default now()
 ) with (fillfactor = 50);
 comment on table pgreact.flight is 'for people: the last dispatch of each route, as its leader told it; nothing depends on it';
+comment on column pgreact.flight.unanswered_since
+    is 'single_flight = run, and since then no worker has said that it started the task';
 
 create function pgreact.route_changed() returns trigger
     language plpgsql
@@ -116,3 +138,52 @@ revoke all on function pgreact.unwatch() from public;
 
 create trigger unwatch after delete on pgreact.watched
     for each row execute function pgreact.unwatch();
+
+-- Each route counts the writers that did not notify. CACHE 1: a session that takes numbers in advance
+-- would write unseen.
+create function pgreact.route_sequence() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_op = 'INSERT' then
+        execute format('create sequence pgreact.%I cache 1', 'skips_' || new.id);
+        -- writers take numbers from it, in the WHEN of their triggers; they cannot name it
+        execute format('grant usage on sequence pgreact.%I to public', 'skips_' || new.id);
+        return null;
+    elsif tg_when = 'BEFORE' then
+        -- the cascade would come too late: the triggers it drops hold on to the sequence
+        delete from pgreact.watched where route_id = old.id;
+        return old;
+    end if;
+    execute format('drop sequence if exists pgreact.%I', 'skips_' || old.id);
+    return null;
+end
+$$;
+comment on function pgreact.route_sequence() is 'makes and drops the sequence of a route';
+revoke all on function pgreact.route_sequence() from public;
+
+create trigger sequence after insert or delete on pgreact.route
+    for each row execute function pgreact.route_sequence();
+create trigger sequence_first before delete on pgreact.route
+    for each row execute function pgreact.route_sequence();
+
+-- What writers do is an argument of their triggers. Making those anew waits for every writer that still does it
+-- the old way.
+create function pgreact.route_gate() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pgreact.attach(w.relation, new.name, array[w.event], w.condition)
+    from pgreact.watched w
+    join pg_class c on c.oid = w.relation
+    where w.route_id = new.id;
+    return null;
+end
+$$;
+comment on function pgreact.route_gate() is 'tells the writers of a route what its gate now is';
+revoke all on function pgreact.route_gate() from public;
+
+create trigger gate after update of gate on pgreact.route
+    for each row when (old.gate is distinct from new.gate) execute function pgreact.route_gate();

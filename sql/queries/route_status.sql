@@ -11,6 +11,10 @@ select
     f.dirty_since,
     f.in_flight_since,
     f.error,
+    r.gate as gate_setting,
+    f.gate,
+    f.gate_since,
+    f.unanswered_since,
     f.updated_at
 from pgreact.route r
 left join pgreact.flight f on f.route_id = r.id

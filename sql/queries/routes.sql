@@ -9,6 +9,10 @@ select
     single_flight,
     options::text as options,
     ready,
+    gate,
+    extract(epoch from gate_poll)::float8 as gate_poll,
+    gate_close_rate,
+    extract(epoch from gate_open_after)::float8 as gate_open_after,
     origin
 from pgreact.route
 order by id

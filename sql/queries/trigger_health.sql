@@ -11,11 +11,7 @@ select
         when t.oid is null then 'missing'
         when t.tgenabled not in ('O', 'A') then 'disabled'
         when t.tgfoid <> 'pgreact.signal_v1'::regproc then 'wrong version'
-        -- a table that became a partition, or no longer is one
-        when w.event <> 'truncate'
-            and (t.tgtype & 1 = 1) <> (
-                w.condition is not null or c.relkind = 'p' or exists (select from pg_inherits i where i.inhrelid = c.oid)
-            ) then 'wrong level'
+        when encode(t.tgargs, 'escape') <> format('%s\000%s\000', r.id, r.gate) then 'wrong gate'
         when w.event = 'truncate' and exists (
             select from pg_partition_tree(w.relation) p
             where not exists (select from pg_trigger pt where pt.tgrelid = p.relid and pt.tgname = t.tgname)

@@ -1,12 +1,14 @@
 insert into pgreact.flight as f (
-    route_id, dispatches, task_id, published_at, signals, waited_ms, dirty_since, in_flight_since, error, updated_at
+    route_id, dispatches, task_id, published_at, signals, waited_ms, dirty_since, in_flight_since, error,
+    gate, gate_since, unanswered_since, updated_at
 )
 select
     r.id, s.dispatches, s.task_id, now() - make_interval(secs => s.published_ago), s.signals, s.waited_ms,
-    now() - make_interval(secs => s.dirty_for), now() - make_interval(secs => s.in_flight_for), s.error, now()
+    now() - make_interval(secs => s.dirty_for), now() - make_interval(secs => s.in_flight_for), s.error,
+    s.gate, now() - make_interval(secs => s.gate_for), now() - make_interval(secs => s.unanswered_for), now()
 from jsonb_to_recordset($1::jsonb) as s (
     route_id integer, dispatches bigint, task_id text, published_ago float8, signals integer, waited_ms float8,
-    dirty_for float8, in_flight_for float8, error text
+    dirty_for float8, in_flight_for float8, error text, gate text, gate_for float8, unanswered_for float8
 )
 -- a route that was deleted meanwhile has no flight
 join pgreact.route as r on r.id = s.route_id
@@ -19,4 +21,7 @@ on conflict (route_id) do update set
     dirty_since = excluded.dirty_since,
     in_flight_since = excluded.in_flight_since,
     error = excluded.error,
+    gate = excluded.gate,
+    gate_since = excluded.gate_since,
+    unanswered_since = excluded.unanswered_since,
     updated_at = excluded.updated_at

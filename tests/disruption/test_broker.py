@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import re
 import socket
 import statistics
@@ -25,7 +26,8 @@ Install = Callable[..., None]
 
 ROUTE = Route(
     id=1, name="dispatch", task="proj.dispatch", window=0.0, countdown=0.0, expires=15.0, sweep=0.0,
-    single_flight="publish", options={}, ready=None, origin="sql",
+    single_flight="publish", options={}, ready=None, gate="auto", gate_poll=0.04, gate_close_rate=100,
+    gate_open_after=1.0, origin="sql",
 )  # fmt: skip
 
 
@@ -126,18 +128,16 @@ async def test_a_publish_that_hung_is_not_delivered_later(redis_url: str, inbox:
     publisher = CeleryPublisher(
         Celery(broker=f"redis://127.0.0.1:{way.port}/0", set_as_current=False), deadline=1.0
     )
-    route = Route(
-        **{**{field: getattr(ROUTE, field) for field in ROUTE.__dataclass_fields__}, "options": inbox.options}
-    )
-    first = await publisher.publish(route)
+    route = dataclasses.replace(ROUTE, options=inbox.options)
+    await publisher.publish(route, "first", "second")
     way.set("stall")
     with pytest.raises(PublishFailed):
-        await publisher.publish(route)
+        await publisher.publish(route, "second", "third")
     way.reset()
     way.set("pass")
-    third = await publisher.publish(route)
+    await publisher.publish(route, "third", "fourth")
     await publisher.close()
-    assert [message["id"] for message in inbox.rest()] == [first, third]
+    assert [message["id"] for message in inbox.rest()] == ["first", "third"]
 
 
 def test_a_message_that_cannot_be_built_is_an_error_that_is_told_once(

@@ -326,9 +326,9 @@ WRONG = {
         "create trigger pgreact_1_insert after insert on job_queue execute function pgreact.signal_v0()",
     ],
     'trigger TABLE DROPPED: run "pgreact apply"': ["drop table job_queue"],
-    'insert on public.job_queue: trigger WRONG LEVEL: run "pgreact apply"': [
-        "create table parent (id int) partition by list (id)",
-        "alter table parent attach partition job_queue for values in (1)",
+    'insert on public.job_queue: trigger WRONG GATE: run "pgreact apply"': [
+        "alter table pgreact.route disable trigger gate",
+        "update pgreact.route set gate = 'open'",
     ],
     "delete on public.other: trigger DISABLED: call pgreact.attach again": [
         "create table other (id int)",

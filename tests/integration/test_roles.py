@@ -15,6 +15,7 @@ Start = Callable[..., Daemon]
 
 # of each type an argument: PostgreSQL does not even ask for the right to call a strict function with null
 SAMPLES = {
+    "integer": "1",
     "text": "'x'",
     "text[]": "'{insert}'",
     "regclass": "'pg_class'",
@@ -156,6 +157,8 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
     assert allowed(roles("daemon"), everything(roles("owner"))) == {
         "pgreact.lead",
         "pgreact.lock_class",
+        "pgreact.shut",
+        "pgreact.skips",
         "select pgreact.migration",
         "select pgreact.route",
         "select pgreact.watched",

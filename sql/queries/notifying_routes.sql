@@ -1,0 +1,2 @@
+-- None yet counts as one: whoever makes the first route should find a daemon that hears of it.
+select count(*) = 0 or bool_or(gate <> 'closed') from pgreact.route

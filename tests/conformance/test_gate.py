@@ -1,0 +1,737 @@
+"""The gate between real writers and a real daemon: whoever commits is dispatched, however the gate stood.
+
+Every route here has ``ready = "select false"``: sweeps are silent, so that only notifications, polls and
+drains can dispatch. Routes share one daemon; each test has a route and a table of its own.
+"""
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pgreact.database.plan import apply
+from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.settings import Settings
+from tests import servers
+from tests.ear import Ear
+from tests.harness import Daemon, Database, eventually
+
+Writer = psycopg.Connection[tuple[Any, ...]]
+
+CALM = 0.1  # seconds without an event: five polls
+NO_WAIT = "-c statement_timeout=3s -c lock_timeout=1s"  # for a writer nobody may make wait
+
+
+class Plant:
+    """A database and the daemon that leads."""
+
+    def __init__(self, server: EmbeddedPostgres, broker: str, place: Path) -> None:
+        self.server = server
+        self.database = Database(server.dsn())
+        self._broker = broker
+        self._place = place
+        self.daemons: list[Daemon] = []
+        with self.database.connect() as connection:
+            list(apply(connection, Settings.model_validate({}), 10.0, lambda _line: None))
+        self.leader = self.start()
+        self.leader.wait_for("leader.elected")
+
+    def start(self, dsn: str | None = None) -> Daemon:
+        """Start another daemon."""
+        daemon = Daemon(dsn or self.database.dsn, self._broker, cwd=self._place)
+        self.daemons.append(daemon)
+        return daemon.ready()
+
+    def kill_the_leader(self) -> None:
+        """Kill it at once; a standby takes over."""
+        standby, dead = self.start(), self.leader
+        dead.signal(signal.SIGKILL)
+        standby.wait_for("leader.elected")
+        dead.kill()
+        self.leader = standby
+
+    def close(self) -> None:
+        """End all daemons."""
+        for daemon in self.daemons:
+            daemon.kill()
+
+
+@pytest.fixture(scope="module", params=[18])
+def plant(
+    request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Plant]:
+    """A server that takes prepared transactions, and a daemon that leads."""
+    servers.require_or_skip(f"pg{request.param}")
+    with EmbeddedPostgres(
+        bindir=servers.postgres_binaries(request.param), settings={"max_prepared_transactions": "20"}
+    ) as server:
+        found = Plant(server, redis_url, tmp_path_factory.mktemp("plant"))
+        yield found
+        found.close()
+
+
+on_each_postgresql = pytest.mark.parametrize("plant", [14, 18], indirect=True)
+
+
+class Road:
+    """A route with a table of its own."""
+
+    def __init__(self, plant: Plant, **settings: object) -> None:
+        self.plant = plant
+        self.database = plant.database
+        self.name = self.table = f"q_{uuid4().hex[:8]}"
+        self.insert = f"insert into {self.table} default values"
+        values = {
+            "task": "t",
+            "sweep": "0",
+            "window": "1 ms",
+            "ready": "select false",
+            "gate_poll": "20 ms",
+            "gate_close_rate": "20",
+            "gate_open_after": "300 ms",
+            "options": f'{{"queue": "{self.name}"}}',
+            **settings,
+        }
+        names = ", ".join(f'"{name}"' for name in values)
+        with self.database.connect() as connection:
+            connection.execute(f"create table {self.table} (id bigint generated always as identity)".encode())
+            row = connection.execute(
+                f"insert into pgreact.route (name, {names}) "
+                f"values (%s{', %s' * len(values)}) returning id".encode(),
+                [self.name, *values.values()],
+            ).fetchone()
+            assert row is not None
+            self.id: int = row[0]
+        self.attach(self.table)
+        self.wait_for("sweep.finished", reason="added")
+
+    @property
+    def leader(self) -> Daemon:
+        """The daemon that leads."""
+        return self.plant.leader
+
+    def attach(self, table: str) -> None:
+        """Watch a table."""
+        self.database.run(f"select pgreact.attach('{table}', '{self.name}', '{{insert}}')")
+
+    def set(self, setting: str, value: str) -> None:
+        """Change a setting of the route, as an administrator would."""
+        self.database.run(f"update pgreact.route set {setting} = '{value}' where id = {self.id}")
+
+    def seen(self, name: str, **keys: object) -> int:
+        """Return how many events of this route the leader's log has."""
+        return len(self.leader.seen(name, route=self.name, **keys))
+
+    def wait_for(self, name: str, count: int = 1, **keys: object) -> dict[str, Any]:
+        """Wait until it has so many."""
+        return self.leader.wait_for(name, count, route=self.name, **keys)
+
+    def holds(self, purpose: str, mode: str, *, granted: bool | None = None) -> str:
+        """Return a query: does anybody hold, or await, this lock of the route?"""
+        only = "" if granted is None else f"and granted = {granted}"
+        return (
+            f"select exists (select from pg_locks where locktype = 'advisory' and mode = '{mode}' {only} "
+            f"and classid::bigint = pgreact.lock_class('{purpose}') and objid = {self.id})"
+        )
+
+    def skips(self) -> int:
+        """Return S."""
+        return int(self.database.value(f"select pgreact.skips({self.id})"))
+
+    @contextlib.contextmanager
+    def writer(self, **options: Any) -> Iterator[Writer]:
+        """A session in a transaction, which no statement may make wait."""
+        with self.database.connect(autocommit=False, options=NO_WAIT, **options) as connection:
+            yield connection
+            connection.rollback()
+
+    def shut(self) -> None:
+        """Close the gate by a burst, and wait until writers find B taken."""
+        before = self.seen("gate.closed")
+        with self.database.connect() as connection:
+            eventually(
+                lambda: connection.execute(self.insert.encode()) and self.seen("gate.closed") > before,
+                "a closed gate",
+            )
+        self.database.until(self.holds("busy", "ExclusiveLock"))
+        self.calm()
+
+    def opens(self) -> None:
+        """Wait until it opens, once more."""
+        before = self.seen("gate.opened")
+        self.wait_for("gate.opened", before + 1)
+        self.calm()
+
+    def calm(self) -> None:
+        """Wait until nothing that was done before can still cause a dispatch."""
+
+        def quiet() -> bool:
+            ours = (e for e in list(self.leader.events) if e.get("route") == self.name)
+            return time.monotonic() - max((e["_heard"] for e in ours), default=0.0) > CALM
+
+        eventually(quiet, "silence")
+
+    @contextlib.contextmanager
+    def dispatched(self) -> Iterator[None]:
+        """Hold that what is done here is followed by a dispatch."""
+        self.calm()
+        before = self.seen("dispatch.published")
+        yield
+        self.wait_for("dispatch.published", before + 1)
+
+    @contextlib.contextmanager
+    def skipping(self) -> Iterator[None]:
+        """Hold that what is written here is not notified, and wait until the poll has seen it."""
+        before, skips = self.seen("dispatch.published"), self.skips()
+        yield
+        assert self.skips() > skips
+        self.wait_for("dispatch.published", before + 1)
+
+    def works(self) -> None:
+        """Hold that a commit of now is dispatched."""
+        with self.dispatched():
+            self.database.run(self.insert)
+
+    def remove(self) -> None:
+        """Delete the route and its table."""
+        self.database.run(f"delete from pgreact.route where id = {self.id}", f"drop table {self.table}")
+
+
+@pytest.fixture
+def road(plant: Plant) -> Iterator[Callable[..., Road]]:
+    """Makes a route: ``road(gate="closed")``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings: object) -> Road:
+            made = Road(plant, **settings)
+            stack.callback(made.remove)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def auto(road: Callable[..., Road]) -> Road:
+    """A route whose gate opens after 300 ms without a change."""
+    return road()
+
+
+@pytest.fixture
+def shut(road: Callable[..., Road]) -> Road:
+    """A route whose gate is closed and stays so."""
+    found = road(gate_open_after="1 h")
+    found.shut()
+    return found
+
+
+# ---- a writer and the gate ---------------------------------------------------------------------------------
+
+
+def test_who_notifies_before_the_closing_is_heard_after_it(road: Callable[..., Road]) -> None:
+    route = road(gate_open_after="1 h")
+    with route.writer() as writer:
+        writer.execute(route.insert.encode())
+        route.shut()
+        assert route.database.value(route.holds("busy", "ShareLock"))
+        with route.dispatched():
+            writer.commit()
+    route.database.until(route.holds("busy", "ExclusiveLock", granted=True))
+    route.works()
+
+
+def test_who_skips_is_found_by_a_poll(shut: Road) -> None:
+    with shut.writer() as writer:
+        with shut.skipping():
+            writer.execute(shut.insert.encode())
+        with shut.dispatched():
+            writer.commit()
+    with Ear(shut.database) as ear:
+        shut.works()
+        assert shut.name not in ear.heard()
+
+
+def test_an_opened_gate_makes_writers_notify(auto: Road) -> None:
+    auto.shut()
+    auto.opens()
+    closed, opened = auto.wait_for("gate.closed"), auto.wait_for("gate.opened")
+    assert closed["reason"] == "more than 20 notifications a second"
+    assert opened["polls"] > 5
+    assert opened["closed_s"] >= 0.3
+    with Ear(auto.database) as ear:
+        skips = auto.skips()
+        auto.works()
+        assert ear.heard() == [auto.name]
+        assert auto.skips() == skips
+
+
+def test_who_skipped_and_commits_after_the_opening_is_drained(auto: Road) -> None:
+    auto.shut()
+    with auto.writer() as writer:
+        with auto.skipping():
+            writer.execute(auto.insert.encode())
+        auto.opens()
+        with auto.dispatched():
+            writer.commit()
+    auto.works()
+
+
+def test_who_skipped_and_commits_after_two_closings_is_found(auto: Road) -> None:
+    auto.shut()
+    with auto.writer() as writer:
+        with auto.skipping():
+            writer.execute(auto.insert.encode())
+        auto.opens()
+        auto.shut()
+        auto.opens()
+        with auto.dispatched():
+            writer.commit()
+
+
+def test_who_skipped_and_rolls_back_costs_one_dispatch_at_most(auto: Road) -> None:
+    auto.shut()
+    with auto.writer() as writer:
+        with auto.skipping():
+            writer.execute(auto.insert.encode())
+        auto.opens()
+        before = auto.seen("dispatch.published")
+        writer.rollback()
+        auto.database.until(f"select not ({auto.holds('writer', 'ShareLock').removeprefix('select')})")
+        auto.calm()
+        assert auto.seen("dispatch.published") - before <= 1
+    auto.works()
+
+
+def test_nobody_who_rolls_back_costs_anything_once_it_is_open(auto: Road) -> None:
+    auto.shut()
+    auto.opens()
+    before = auto.seen("signal.received")
+    with auto.writer() as writer:
+        for _ in range(20):
+            writer.execute(auto.insert.encode())
+            writer.rollback()
+    auto.works()
+    assert auto.seen("signal.received") == before + 1
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_savepoints_that_are_rolled_back_lose_nothing(auto: Road, kept: bool) -> None:
+    auto.shut()
+    with auto.writer() as writer:
+        with auto.skipping():
+            if kept:
+                writer.execute(auto.insert.encode())
+            writer.execute("savepoint s")
+            writer.execute(auto.insert.encode())
+            writer.execute("rollback to savepoint s")
+        auto.opens()
+        if not kept:
+            writer.execute(auto.insert.encode())
+        with auto.dispatched():
+            writer.commit()
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_snapshot_from_before_the_closing_hides_nothing(auto: Road, level: str) -> None:
+    with auto.writer() as writer:
+        writer.execute(f"set transaction isolation level {level}".encode())
+        writer.execute("select 1")
+        auto.shut()
+        with auto.skipping():
+            writer.execute(auto.insert.encode())
+        auto.opens()
+        with auto.dispatched():
+            writer.commit()
+
+
+def test_what_is_copied_is_found(auto: Road) -> None:
+    auto.shut()
+    with auto.writer() as writer:
+        with (
+            auto.skipping(),
+            writer.cursor().copy(f"copy {auto.table} (id) from stdin".encode()) as copy,
+        ):
+            for number in range(100):
+                copy.write_row([number])
+        auto.opens()
+        with auto.dispatched():
+            writer.commit()
+
+
+def test_a_muted_writer_leaves_no_trace(shut: Road) -> None:
+    skips = shut.skips()
+    with shut.writer() as writer:
+        writer.execute("select pgreact.mute()")
+        writer.execute(shut.insert.encode())
+        assert not shut.database.value(shut.holds("writer", "ShareLock"))
+        writer.commit()
+    assert shut.skips() == skips
+    shut.works()
+
+
+def test_a_signal_from_sql_is_found_too(auto: Road) -> None:
+    auto.shut()
+    with auto.writer() as writer:
+        with auto.skipping():
+            writer.execute("select pgreact.signal(%s)", [auto.name])
+        auto.opens()
+        with auto.dispatched():
+            writer.commit()
+    with auto.dispatched():
+        auto.database.run(f"select pgreact.signal('{auto.name}')")
+
+
+def test_two_routes_of_one_table_have_a_gate_each(road: Callable[..., Road]) -> None:
+    busy, calm = road(), road(gate_close_rate=1_000_000)
+    calm.attach(busy.table)
+    busy.shut()
+    with busy.writer() as writer:
+        with busy.skipping():
+            writer.execute(busy.insert.encode())
+        busy.opens()
+        with busy.dispatched(), calm.dispatched():
+            writer.commit()
+    assert not calm.seen("gate.closed")
+
+
+def test_a_writer_that_holds_b_does_not_make_an_opened_gate_deaf(auto: Road) -> None:
+    """It is asked for all the time, in vain: that must have ended when the gate counts as open."""
+    with auto.writer() as early:
+        early.execute(auto.insert.encode())
+        for _ in range(3):
+            auto.shut()
+            before = auto.seen("gate.opened")
+            auto.wait_for("gate.opened", before + 1)
+            skips = auto.skips()
+            auto.database.run(auto.insert)
+            assert auto.skips() == skips, "a writer found B taken though the gate is open"
+        with auto.dispatched():
+            early.commit()
+    auto.works()
+
+
+# ---- two-phase commit --------------------------------------------------------------------------------------
+
+
+@on_each_postgresql
+@pytest.mark.parametrize("event", ["opens", "kill"])
+def test_who_skipped_and_was_prepared_is_found_when_committed(plant: Plant, auto: Road, event: str) -> None:
+    auto.shut()
+    with auto.writer() as writer:
+        with auto.skipping():
+            writer.execute(auto.insert.encode())
+        writer.execute(f"prepare transaction '{auto.name}'".encode())
+    if event == "opens":
+        auto.opens()
+    else:
+        plant.kill_the_leader()
+        auto.wait_for("sweep.finished", reason="elected")
+    with auto.dispatched():
+        auto.database.run(f"commit prepared '{auto.name}'")
+    auto.works()
+
+
+@on_each_postgresql
+def test_a_route_set_closed_can_be_prepared_at_any_time(plant: Plant, road: Callable[..., Road]) -> None:
+    route = road(gate="closed")
+    for end in ("commit", "rollback"):
+        with route.writer() as writer:
+            with route.skipping():
+                writer.execute(route.insert.encode())
+                writer.execute("select pgreact.signal(%s)", [route.name])
+            writer.execute(f"prepare transaction '{route.name}'".encode())
+        if end == "commit":
+            with route.dispatched():
+                route.database.run(f"commit prepared '{route.name}'")
+        else:
+            route.database.run(f"rollback prepared '{route.name}'")
+    assert not route.seen("gate.opened")
+
+
+# ---- settings ----------------------------------------------------------------------------------------------
+
+
+def test_a_route_set_closed_is_silent_without_any_daemon(
+    database: Database, installed: Callable[..., None]
+) -> None:
+    route = {"task": "t", "gate": "closed"}
+    database.run("create table job_queue (id int)")
+    tables = [{"table": "job_queue", "on": ["insert", "update", "delete", "truncate"]}]
+    installed(database, {"routes": {"dispatch": {**route, "tables": tables}}})
+    statements = (
+        "insert into job_queue values (1)",
+        "update job_queue set id = 2",
+        "select pgreact.signal('dispatch')",
+        "delete from job_queue",
+        "truncate job_queue",
+    )
+    with Ear(database) as ear, database.connect() as writer:
+        assert ear.after(writer, *statements) == {statement: [] for statement in statements}
+    assert database.value("select sum(pgreact.skips(id)) from pgreact.route") == len(statements)
+
+
+def test_a_route_set_closed_is_polled_from_the_election_on(plant: Plant, road: Callable[..., Road]) -> None:
+    route = road(gate="closed")
+    assert route.wait_for("gate.closed")["reason"] == "set so"
+    with Ear(route.database) as ear:
+        route.works()
+        plant.kill_the_leader()
+        assert route.wait_for("gate.closed")["reason"] == "set so"
+        route.works()
+        assert not route.database.value(route.holds("busy", "ExclusiveLock"))
+        assert ear.heard() == []
+
+
+def test_a_route_set_open_never_closes(road: Callable[..., Road]) -> None:
+    route = road(gate="open", gate_close_rate=1)
+    with Ear(route.database) as ear, route.database.connect() as writer:
+        for _ in range(200):
+            writer.execute(route.insert.encode())
+        assert ear.heard() == [route.name] * 200
+    route.works()
+    assert not route.seen("gate.closed")
+    assert route.skips() == 0
+
+
+def test_settings_change_under_way(auto: Road) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        with auto.database.connect() as connection:
+            while not stop.is_set():
+                connection.execute(auto.insert.encode())
+
+    settings = ["closed", "auto", "open", "closed", "open", "auto"]
+    for number, setting in enumerate(settings, 1):
+        stop.clear()
+        active = [threading.Thread(target=write) for _ in range(3)]
+        for thread in active:
+            thread.start()
+        try:
+            auto.set("gate", setting)
+            auto.wait_for("route.changed", number, keys=["gate"])
+        finally:
+            stop.set()
+            for thread in active:
+                thread.join()
+        if setting == "closed":
+            auto.wait_for("gate.closed", settings[:number].count("closed"), reason="set so")
+        else:
+            auto.database.until(f"select not ({auto.holds('busy', 'ExclusiveLock').removeprefix('select')})")
+        auto.works()
+
+
+def test_who_skipped_while_it_was_set_closed_is_drained_when_it_no_longer_is(
+    road: Callable[..., Road],
+) -> None:
+    """The change waits for the writers of watched tables, but not for those who signal by hand."""
+    route = road(gate="closed")
+    with route.writer() as writer:
+        with route.skipping():
+            writer.execute("select pgreact.signal(%s)", [route.name])
+        route.set("gate", "auto")
+        route.wait_for("gate.opened", reason="set otherwise")
+        with route.dispatched():
+            writer.commit()
+
+
+# ---- who else may hold the locks ---------------------------------------------------------------------------
+
+
+def test_who_has_no_right_in_pgreact_writes_all_the_same(shut: Road) -> None:
+    role = f"writer_{shut.name}"
+    shut.database.run(f"create role {role} login", f"grant insert on {shut.table} to {role}")
+    try:
+        with shut.writer(user=role) as writer:
+            with shut.skipping():
+                writer.execute(shut.insert.encode())
+            with shut.dispatched():
+                writer.commit()
+    finally:
+        shut.database.run(f"drop owned by {role}", f"drop role {role}")
+
+
+def test_a_leader_killed_while_it_is_closed_loses_nothing(plant: Plant, shut: Road) -> None:
+    with shut.writer() as writer:
+        with shut.skipping():
+            writer.execute(shut.insert.encode())
+        plant.kill_the_leader()
+        shut.wait_for("sweep.finished", reason="elected", dispatch=False)
+        assert not shut.database.value(shut.holds("busy", "ExclusiveLock"))
+        with shut.dispatched():
+            writer.commit()
+    shut.works()
+
+
+def test_b_in_foreign_hands_is_noticed_at_an_election(plant: Plant, auto: Road) -> None:
+    """Until then, and with sweeps that find nothing, such a hand stops the wake-ups of the route."""
+    with auto.database.connect() as hostile:
+        hostile.execute("select pg_advisory_lock(pgreact.lock_class('busy'), %s)", [auto.id])
+        with auto.writer() as writer:
+            writer.execute(auto.insert.encode())
+            plant.kill_the_leader()
+            assert "another session" in auto.wait_for("gate.closed")["reason"]
+            with auto.dispatched():
+                writer.commit()
+        auto.works()
+        assert not auto.seen("gate.opened")
+    auto.wait_for("gate.opened")
+    auto.works()
+
+
+def test_b_that_goes_to_foreign_hands_when_it_is_let_go_keeps_the_gate_closed(auto: Road) -> None:
+    auto.shut()
+    auto.database.until(auto.holds("busy", "ExclusiveLock", granted=True))
+    with auto.database.connect() as hostile:
+        take = threading.Thread(
+            target=hostile.execute,
+            args=("select pg_advisory_lock(pgreact.lock_class('busy'), %s)", [auto.id]),
+        )
+        take.start()
+        take.join()  # the gate wanted to open, and let it go
+        auto.works()
+        # asked for again: nobody notifies once the other is gone
+        auto.database.until(auto.holds("busy", "ExclusiveLock", granted=False))
+        auto.works()
+        assert not auto.seen("gate.opened")
+    auto.wait_for("gate.opened")
+    auto.works()
+
+
+@pytest.mark.parametrize("gate", ["auto", "closed"])
+def test_w_in_foreign_hands_makes_nobody_wait(road: Callable[..., Road], gate: str) -> None:
+    route = road(gate=gate)
+    with route.database.connect() as hostile, route.writer() as writer, route.dispatched():
+        hostile.execute("select pg_advisory_lock(pgreact.lock_class('writer'), %s)", [route.id])
+        writer.execute(route.insert.encode())
+        writer.commit()
+
+
+def test_a_lost_sequence_makes_no_write_fail(shut: Road) -> None:
+    with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+        shut.database.run(f"drop sequence pgreact.skips_{shut.id}")
+    shut.works()
+    shut.database.run(f"drop sequence pgreact.skips_{shut.id} cascade", shut.insert)
+    with shut.dispatched():
+        shut.database.run(f"select pgreact.signal('{shut.name}')")
+
+
+# ---- other ways to the server ------------------------------------------------------------------------------
+
+
+def test_writers_behind_a_pooler_in_transaction_mode_are_found(auto: Road) -> None:
+    servers.require_or_skip("pgbouncer")
+    with (
+        servers.pgbouncer(auto.database.dsn, default_pool_size="2") as pooler,
+        contextlib.ExitStack() as stack,
+    ):
+        first, second = (
+            stack.enter_context(psycopg.connect(pooler.url, prepare_threshold=None)) for _ in range(2)
+        )
+        auto.shut()
+        with auto.skipping():
+            first.execute(auto.insert.encode())
+        with auto.skipping():
+            second.execute(auto.insert.encode())
+        with auto.dispatched():
+            second.commit()
+        # the same server session has begun and ended other transactions meanwhile
+        second.execute("select 1")
+        second.commit()
+        auto.opens()
+        with auto.dispatched():
+            first.commit()
+        with auto.dispatched():
+            second.execute(auto.insert.encode())
+            second.commit()
+
+
+class DeafProxy:
+    """A way to PostgreSQL on which no notification arrives, or which refuses LISTEN."""
+
+    def __init__(self, target: int, *, refuses: bool) -> None:
+        self._target = target
+        self._refuses = refuses
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [client, server]
+                for work, *ends in ((self._upward, client, server), (self._downward, server, client)):
+                    self._threads.append(threading.Thread(target=work, args=ends))
+                    self._threads[-1].start()
+
+    def _upward(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                server.sendall(data.replace(b"LISTEN ", b"LISTEM ") if self._refuses else data)
+        self._hang_up(client, server)
+
+    def _downward(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), server.makefile("rb") as messages:
+            while head := messages.read(5):
+                body = messages.read(int.from_bytes(head[1:], "big") - 4)
+                if head[:1] != b"A":  # a notification
+                    client.sendall(head + body)
+        self._hang_up(client, server)
+
+    @staticmethod
+    def _hang_up(*ends: socket.socket) -> None:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close everything."""
+        self._hang_up(self._server)
+        self._server.close()
+        self._hang_up(*self._sockets)
+        for thread in self._threads:
+            thread.join()
+        for each in self._sockets:
+            each.close()
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["deaf", "refused"])
+def test_a_daemon_that_cannot_listen_polls_if_all_gates_are_set_closed(
+    database: Database,
+    postgres: EmbeddedPostgres,
+    installed: Callable[..., None],
+    daemons: Callable[..., Daemon],
+    redis_url: str,
+    refuses: bool,
+) -> None:
+    database.run("create table job_queue (id int)")
+    watched = {"tables": [{"table": "job_queue", "on": ["insert"]}]}
+    settings = {"task": "t", "gate": "closed", "sweep": 0, "window": 0.01, "ready": "select false"}
+    installed(database, {"routes": {"dispatch": {**settings, **watched}}})
+    proxy = DeafProxy(postgres.port, refuses=refuses)
+    try:
+        dsn = psycopg.conninfo.make_conninfo(
+            database.dsn, port=proxy.port, sslmode="disable", gssencmode="disable"
+        )
+        daemon = daemons(dsn, redis_url)
+        assert daemon.wait_for("listener.connected")["mode"] == "poll"
+        daemon.wait_for("dispatch.published")  # the first poll has nothing to compare with
+        with database.connect(autocommit=False) as writer:
+            writer.execute("insert into job_queue values (1)")
+            daemon.wait_for("dispatch.published", 2)
+            writer.commit()
+            daemon.wait_for("dispatch.published", 3)
+        assert daemon.stop() == 0
+    finally:
+        proxy.close()

@@ -1,0 +1,156 @@
+"""Both protocols, every interleaving. The states counted are those that differ after sorting equal actors.
+
+A wrong rule must be found out: each test of one prints how many steps it takes, and `-rP` shows them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.model import flight, gate
+from tests.model.checker import Result, check, stranded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def explore(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result[Any]]:
+    """Explore a model with one rule changed, and say how much there was to see."""
+
+    def run(model: Any, actors: int, **changes: bool) -> Result[Any]:
+        rules = replace(model.RIGHT, **changes)
+        start = model.initial(actors, rules)
+        result = check(start, partial(model.steps, rules=rules), model.wrong)
+        headline, *story = str(result).splitlines()
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {request.node.name}: {headline}")
+        sys.stdout.write("\n".join([headline, *story]))
+        return result
+
+    return run
+
+
+# The gate
+
+
+def test_no_interleaving_of_three_writers_and_the_gate_loses_a_wakeup(
+    explore: Callable[..., Result[Any]],
+) -> None:
+    assert explore(gate, 3).why is None
+
+
+def test_the_gate_always_comes_to_rest(explore: Callable[..., Result[Any]]) -> None:
+    assert stranded(explore(gate, 2), gate.steps, gate.calm, gate.CHANCE) == []
+
+
+def test_a_gate_closed_for_good_loses_nothing_and_never_notifies(explore: Callable[..., Result[Any]]) -> None:
+    result = explore(gate, 2, closed=True)
+    assert result.why is None
+    assert not any(state.pending for state in result.parents)
+
+
+def test_a_writer_may_try_b_before_w_if_it_tries_again_after(explore: Callable[..., Result[Any]]) -> None:
+    assert explore(gate, 2, glance_first=True).why is None
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param("w_before_b", id="W is taken after B"),
+        pytest.param("s_before_holders", id="holders of W are read before S"),
+        pytest.param("drain_on_opening", id="no drain on opening"),
+        pytest.param("drain_on_election", id="no drain on election"),
+        pytest.param("signal_after_both_reads", id="a poll signals between its two reads"),
+        pytest.param("baseline_before_asking", id="S is first read after asking for B"),
+        pytest.param("release_before_list", id="holders are listed before B is released"),
+        pytest.param("list_before_sweep", id="an elected leader sweeps before it lists"),
+        pytest.param("listen_before_sweep", id="LISTEN comes after the first sweep"),
+        pytest.param("sweep_on_reconnect", id="no sweep after a lost listener"),
+        pytest.param("wait_for_old_sessions", id="a dead leader's B is not looked for"),
+        pytest.param("b_with_leadership", id="B is asked for without holding leadership"),
+    ],
+)
+def test_one_wrong_rule_of_the_gate_loses_a_wakeup(explore: Callable[..., Result[Any]], rule: str) -> None:
+    assert explore(gate, 1, **{rule: False}).why == "wake-up lost"
+
+
+def test_rollbacks_wake_nobody_while_the_gate_is_open(explore: Callable[..., Result[Any]]) -> None:
+    rules = replace(gate.RIGHT, commits=False)
+    seen = explore(gate, 2, commits=False).parents
+    causes = {
+        (before.leader, label)
+        for before in seen
+        for label, after in gate.steps(before, rules)
+        if after.dirty and not before.dirty and label != "listener reconnects"
+    }
+    assert causes == {
+        ("elected", "leader lists W's holders, sweeps"),
+        ("released", "leader lists W's holders, sweeps"),
+        ("draining", "leader sees a holder gone"),  # a writer that the closed gate had left behind
+        ("S moved", "leader lists W's holders"),  # a poll: one mark, one dispatch
+        ("S same", "leader lists W's holders"),
+    }
+
+
+# The flight
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_one_runs_one_waits_and_no_wakeup_is_lost_whoever_dies(
+    explore: Callable[..., Result[Any]], workers: int
+) -> None:
+    assert explore(flight, workers).why is None
+
+
+def test_the_flight_always_comes_to_rest(explore: Callable[..., Result[Any]]) -> None:
+    assert stranded(explore(flight, 2), flight.steps, flight.calm, flight.CHANCE) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param("clear_before_publish", id="the mark is cleared when publishing returns"),
+        pytest.param("dirty_in_flight", id="a signal in flight is taken as covered"),
+        pytest.param("gone_is_dirty", id="a run or message that vanished counts as done"),
+        pytest.param("dropped_is_dirty", id="a dropped message counts as done"),
+        pytest.param("match_task_id", id="the end of any run ends the flight"),
+        pytest.param("sweep_on_election", id="a new leader does not sweep"),
+    ],
+)
+def test_one_wrong_rule_of_the_flight_loses_a_wakeup(explore: Callable[..., Result[Any]], rule: str) -> None:
+    assert explore(flight, 2, **{rule: False}).why == "wake-up lost"
+
+
+def test_a_dropped_message_is_covered_by_the_one_that_waits_if_nobody_dies(
+    explore: Callable[..., Result[Any]],
+) -> None:
+    assert explore(flight, 2, dropped_is_dirty=False, workers_die=False).why is None
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param("try_next", id="an arrival drops out because RUN is taken"),
+        pytest.param("begin_after_release", id="the task begins before NEXT is free"),
+    ],
+)
+def test_a_dropped_message_is_covered_only_by_a_run_still_to_begin(
+    explore: Callable[..., Result[Any]], rule: str
+) -> None:
+    result = explore(flight, 2, dropped_is_dirty=False, workers_die=False, **{rule: False})
+    assert result.why == "wake-up lost"
+
+
+def test_releasing_next_before_run_is_held_lets_two_wait(explore: Callable[..., Result[Any]]) -> None:
+    assert explore(flight, 3, next_until_run=False).why == "two wait"
+
+
+def test_a_worker_that_outlives_its_session_lets_two_run(explore: Callable[..., Result[Any]]) -> None:
+    """The known limit of locks: they follow the session, not the process."""
+    assert explore(flight, 2, sessions_break=True).why == "two run"
