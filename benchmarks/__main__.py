@@ -11,6 +11,8 @@ from tests.servers import Missing
 # each a module with run(report, *, quick)
 BENCHES = {
     "wakeup": "commit to message, a burst, an idle minute; beside a bare pair and Celery Beat (3 minutes)",
+    "writers": "commits a second with and without pgreact's triggers, on two flushes (4 minutes)",
+    "flights": "single_flight = run under a storm: no overlap, one waits, nothing missed",
 }
 
 
@@ -22,7 +24,9 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bench", choices=BENCHES, metavar="NAME", help="see below")
-    parser.add_argument("--quick", action="store_true", help="the same in less than 40 s, on fewer samples")
+    parser.add_argument(
+        "--quick", action="store_true", help="the same in less than a minute, on fewer samples"
+    )
     arguments = parser.parse_args()
     report = Report()
     try:

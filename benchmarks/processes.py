@@ -17,7 +17,7 @@ from pgreact.demo.guard import Guard
 from pgreact.errors import PgreactError
 
 DEADLINE = 30.0
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 class Workshop:
@@ -100,4 +100,4 @@ class Workshop:
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CELERY"))}
-        return {**ours, "PYTHONPATH": str(_ROOT), **more}
+        return {**ours, "PYTHONPATH": str(ROOT), **more}

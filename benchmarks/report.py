@@ -9,17 +9,18 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A promise about one number: at most so much."""
+    """A promise about one number: at most so much, or at least."""
 
     what: str
     value: float
     limit: float
     unit: str = ""
+    least: bool = False
 
     @property
     def met(self) -> bool:
         """Whether the number keeps it."""
-        return self.value <= self.limit
+        return self.value >= self.limit if self.least else self.value <= self.limit
 
 
 class Report:
@@ -50,17 +51,24 @@ class Report:
         """Print a remark."""
         print(f"  {text}", flush=True)
 
-    def bar(self, what: str, value: float, limit: float, unit: str = "") -> None:
+    def bar(self, what: str, value: float, limit: float, unit: str = "", *, least: bool = False) -> None:
         """Hold a number against its bar."""
-        self._bars.append(Bar(what, value, limit, unit))
+        self._bars.append(Bar(what, value, limit, unit, least))
 
     def verdict(self) -> int:
         """Print all bars; return the exit status: 1 if one was missed."""
         self.table(
             "bar",
-            ["measured", "at most", ""],
+            ["measured", "bar", ""],
             [
-                (bar.what, [f"{bar.value:.4g}{bar.unit}", f"{bar.limit:.4g}{bar.unit}", _word(bar)])
+                (
+                    bar.what,
+                    [
+                        f"{bar.value:.4g}{bar.unit}",
+                        f"{'≥' if bar.least else '≤'} {bar.limit:.4g}{bar.unit}",
+                        _word(bar),
+                    ],
+                )
                 for bar in self._bars
             ],
         )

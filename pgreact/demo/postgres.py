@@ -109,6 +109,7 @@ class EmbeddedPostgres:
         bindir: Path | None = None,
         port: int | None = None,
         settings: Mapping[str, str] = MappingProxyType({}),
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Choose binaries, place and port; nothing is written or started yet.
 
@@ -118,6 +119,7 @@ class EmbeddedPostgres:
             bindir: the binaries; by default what `find_binaries` finds.
             port: by default a free one.
             settings: server settings, on top of ours.
+            environ: environment of the server, on top of ours.
 
         Raises:
             PgreactError: no PostgreSQL was found, or it does not run.
@@ -129,6 +131,7 @@ class EmbeddedPostgres:
         self.major = found
         self.port = port or free_port()
         self._settings = {**_SETTINGS, **settings}
+        self._environ = environ
         self._temporary = directory is None
         self._directory = directory.absolute() if directory else None
         self._bindir = self._found  # or a copy
@@ -257,7 +260,7 @@ class EmbeddedPostgres:
         self._run_as = {
             # An inherited working directory may be closed to `nobody`, an inherited locale missing.
             "cwd": self._directory,
-            "env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            "env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", **self._environ},
             "start_new_session": True,
         }
         if as_root:

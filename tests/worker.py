@@ -1,0 +1,122 @@
+"""Workers as processes, and what they tell the daemon."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.harness import DEADLINE, Database, Late
+
+ROOT = Path(__file__).parents[1]
+
+
+class Worker:
+    """A ``celery worker`` process of ``tests.worker_app``."""
+
+    def __init__(
+        self, broker: str, queue: str, pool: str, concurrency: int, environ: Mapping[str, str]
+    ) -> None:
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "celery", "-A", "tests.worker_app", "worker"),
+                *("-P", pool, "-c", str(concurrency), "-Q", queue, "-l", "info"),
+                *(
+                    "--without-gossip",
+                    "--without-mingle",
+                    "--without-heartbeat",
+                    "-n",
+                    f"{queue}-{id(self)}@t",
+                ),
+            ],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "TASK_BROKER": broker,
+                "C_FORCE_ROOT": "1",
+                **environ,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip())
+                self._news.notify_all()
+
+    def said(self, words: str, deadline: float = DEADLINE) -> str:
+        """Wait until its log has these words; return the line."""
+        end = time.monotonic() + deadline
+        with self._news:
+            while not (found := [line for line in self.lines if words in line]):
+                if time.monotonic() > end:
+                    raise Late(
+                        f'no "{words}" in {deadline:g} s; the log so far:\n' + "\n".join(self.lines[-60:])
+                    )
+                self._news.wait(0.2)
+        return found[0]
+
+    def stop(self) -> None:
+        """End it and its children."""
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self.process.pid).children(recursive=True)
+        for process in (*family, self.process):
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        psutil.wait_procs(family, timeout=5)
+        self._reader.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+class Words:
+    """A LISTENing session that collects what workers tell: (route, task id, word), in order."""
+
+    def __init__(self, database: Database) -> None:
+        self.heard: list[tuple[str, str, str]] = []
+        self._connection = database.connect()
+        self._connection.execute("listen pgreact")
+
+    def until(
+        self, condition: Callable[[list[tuple[str, str, str]]], object], deadline: float = DEADLINE
+    ) -> list[tuple[str, str, str]]:
+        """Wait until what was heard fulfils a condition; return all of it."""
+        end = time.monotonic() + deadline
+        while not condition(self.heard):
+            if time.monotonic() > end:
+                raise Late(f"not in {deadline:g} s; heard: {self.heard}")
+            for heard in self._connection.notifies(timeout=0.2, stop_after=1):
+                if heard.payload.startswith("flight "):
+                    _, route, task_id, word = heard.payload.split(" ")
+                    self.heard.append((route, task_id, word))
+        return self.heard
+
+    def of(self, *words: str) -> list[str]:
+        """Return the task ids of those words so far."""
+        return [task_id for _, task_id, word in self.heard if word in words]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
