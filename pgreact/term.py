@@ -19,6 +19,7 @@ from pgreact.operate.scribe import Scribe
 from pgreact.shipped import query
 from pgreact.wakeup.gatekeeper import Gatekeeper
 from pgreact.wakeup.leadership import Candidate
+from pgreact.wakeup.listener import Deaf
 from pgreact.wakeup.lookout import Lookout
 from pgreact.wakeup.sweep import Sweeper
 
@@ -134,7 +135,10 @@ class Term:
     async def _follow_routes(self) -> None:
         await asyncio.sleep(max(0.0, self._reloaded_at + RELOAD_PAUSE - time.monotonic()))
         self._reload = False  # before the read: a change during it asks for another
-        self._dispatcher.reroute(await load_routes(self._work))
+        routes = await load_routes(self._work)
+        if not self._hears and any(route.gate != "closed" for route in routes.values()):
+            raise Deaf("a route's gate is no longer set closed, and LISTEN delivers nothing")
+        self._dispatcher.reroute(routes)
         self._reloaded_at = time.monotonic()
         await self._gatekeeper.follow(self._dispatcher.runners)
 

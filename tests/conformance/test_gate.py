@@ -732,6 +732,9 @@ def test_a_daemon_that_cannot_listen_polls_if_all_gates_are_set_closed(
             daemon.wait_for("dispatch.published", 2)
             writer.commit()
             daemon.wait_for("dispatch.published", 3)
+        # writers that notify again need somebody who hears them
+        database.run("update pgreact.route set gate = 'auto'")
+        assert "no longer set closed" in daemon.wait_for("leader.lost")["reason"]
         assert daemon.stop() == 0
     finally:
         proxy.close()

@@ -1,0 +1,125 @@
+"""A message that was made beforehand equals the one that Celery would send."""
+
+import datetime
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery, signals
+
+from pgreact.dispatch.publisher import _Call, _Line
+from pgreact.dispatch.route import Route
+
+ROUTE = {
+    "id": 7, "name": "d", "task": "proj.t", "window": 0.0, "countdown": 0.0, "expires": 15.0, "sweep": 60.0,
+    "single_flight": "publish", "options": {}, "ready": None, "gate": "auto", "gate_poll": 0.04,
+    "gate_close_rate": 100, "gate_open_after": 1.0, "origin": "sql",
+}  # fmt: skip
+ROUTES: list[dict[str, Any]] = [
+    {},
+    {
+        "options": {
+            "queue": "x",
+            "priority": 9,
+            "args": [1],
+            "kwargs": {"k": 2},
+            "headers": {"h": 1},
+            "shadow": "s",
+        }
+    },
+    {"countdown": 3.0},
+    {"expires": None, "options": {"ignore_result": False, "reply_to": "me"}},
+]
+CONFIGURATIONS: list[dict[str, Any]] = [
+    {},
+    {"task_protocol": 1},
+    {"task_routes": {"proj.*": {"queue": "routed", "priority": 3}}},
+    {"task_send_sent_event": True},
+    {"timezone": "Europe/Paris", "enable_utc": False},
+]
+MOMENTS = {"id", "root_id", "expires", "eta"}  # differ from message to message
+
+
+@pytest.fixture
+def told() -> Iterator[list[tuple[str, str, str]]]:
+    """Celery's signals around a publish."""
+    heard: list[tuple[str, str, str]] = []
+
+    def before(sender: str, routing_key: str, **_: object) -> None:
+        heard.append(("before", sender, routing_key))
+
+    def after(sender: str, routing_key: str, **_: object) -> None:
+        heard.append(("after", sender, routing_key))
+
+    signals.before_task_publish.connect(before)
+    signals.after_task_publish.connect(after)
+    yield heard
+    signals.before_task_publish.disconnect(before)
+    signals.after_task_publish.disconnect(after)
+
+
+def take(app: Celery, queue: str) -> Any:
+    """Take the one message that is in a queue."""
+    with app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get(queue, no_ack=True)
+        assert message is not None
+        assert connection.default_channel.basic_get(queue, no_ack=True) is None
+        return message
+
+
+def essence(message: Any) -> Any:
+    """All of a message but what differs each time."""
+    body = message.decode()
+    old = (
+        {key: value for key, value in body.items() if key not in MOMENTS} if isinstance(body, dict) else body
+    )
+    headers = {key: value for key, value in message.headers.items() if key not in MOMENTS}
+    properties = {
+        key: value
+        for key, value in message.properties.items()
+        if key not in {"correlation_id", "delivery_tag"}
+    }
+    return headers, properties, old
+
+
+@pytest.mark.parametrize(("configuration", "route"), list(itertools.product(CONFIGURATIONS, ROUTES)))
+def test_a_draft_equals_what_celery_would_send(
+    configuration: dict[str, Any], route: dict[str, Any], told: list[tuple[str, str, str]]
+) -> None:
+    app = Celery("a", broker="memory://", set_as_current=False)
+    app.conf.update(configuration)
+    known = Route(**{**ROUTE, **route})
+    options = {"ignore_result": True, "serializer": "json", **known.options}
+    queue = known.options.get("queue") or ("routed" if "task_routes" in configuration else "celery")
+    app.send_task(
+        known.task,
+        args=options.pop("args", None),
+        kwargs=options.pop("kwargs", None),
+        countdown=known.countdown or None,
+        expires=known.expires,
+        retry=False,
+        add_to_parent=False,
+        **options,
+    )
+    plain, heard = essence(take(app, queue)), list(told)
+
+    line = _Line(app, 4.0)
+    line.calls.put(None)  # its thread is not needed
+    for number in range(3):
+        told.clear()
+        call = _Call(known, f"m{number}", f"m{number + 1}", lambda _error: None)
+        line._send(call)
+        message = take(app, queue)
+        assert essence(message) == plain
+        assert told == heard
+        assert (message.headers.get("id") or message.decode()["id"]) == f"m{number}"
+        expires = message.headers.get("expires") or (
+            configuration.get("task_protocol") and message.decode()["expires"]
+        )
+        if known.expires and "timezone" not in configuration:
+            left = datetime.datetime.fromisoformat(expires) - datetime.datetime.now(datetime.UTC)
+            assert 14 < left.total_seconds() <= 15
+        line._draft_next(call)
+        assert bool(line._drafts) == (not known.countdown)
+    app.close()
