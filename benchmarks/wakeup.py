@@ -20,6 +20,7 @@ from pgreact.errors import PgreactError
 from tests.servers import rabbitmq_server, redis_server
 
 WINDOW = 0.1
+POLL = 40  # milliseconds, the default of gate_poll
 WRITERS = 16
 WARM_UP = 10  # commits
 STATISTICS_DELAY = 11.0  # seconds until an idle PostgreSQL backend has reported what it did before
@@ -95,6 +96,7 @@ def run(report: Report, *, quick: bool) -> None:
         _print_latencies(
             report, {name: _latencies(workshop, dsns, url, size) for name, url in brokers.items()}
         )
+        _polled(report, workshop, postgres, brokers["Redis"], size)
         dsn = _database(workshop, postgres, "load", window=WINDOW, sweep=60)
         with _daemon(workshop, dsn, brokers["RabbitMQ"]) as daemon:
             _burst(report, dsn, brokers["RabbitMQ"], size)
@@ -194,6 +196,34 @@ def _print_latencies(report: Report, found: Mapping[str, Latencies]) -> None:
     )
     for name, latencies in found.items():
         report.bar(f"{name}: p50 of pgreact / bare pair", latencies.ratio, 1.3)
+
+
+def _polled(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, broker: str, size: Size) -> None:
+    """The same with the gate closed: writers do not notify, the daemon polls."""
+    dsn = _database(workshop, postgres, "polled", window=0, sweep=0)
+    waits = []
+    with (
+        closing(Observer(broker, ["pgreact"])) as observer,
+        psycopg.connect(dsn, autocommit=True) as writer,
+    ):
+        writer.execute("update pgreact.route set gate = 'closed'")
+        seen = observer.seen["pgreact"]
+        with _daemon(workshop, dsn, broker):
+            observer.watch(5, lambda: bool(seen))  # the first poll has nothing to compare with
+            for _ in range(size.rounds * size.commits // 2):
+                writer.execute("insert into job_queue default values")
+                committed = time.perf_counter()
+                if not observer.watch(5, lambda since=committed: seen[-1] > since):
+                    raise PgreactError("no message for a commit while the gate was closed")
+                waits.append(seen[-1] - committed)
+                observer.watch(random.uniform(0.05, 0.15))  # a second one may follow it
+    columns = ["p50", "p99"]
+    report.table(
+        "gate closed, ms",
+        columns,
+        [("commit → message published", [ms(percentile(waits, p)) for p in (50, 99)])],
+    )
+    report.bar("gate closed: p99, poll interval + 20 ms", percentile(waits, 99) * 1000, POLL + 20, " ms")
 
 
 # ---- burst -------------------------------------------------------------------------------------------------
