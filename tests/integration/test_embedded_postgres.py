@@ -19,6 +19,8 @@ from pgreact.errors import PgreactError
 from tests.servers import DEADLINE, postgres_binaries, require_or_skip
 
 OWNER = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import sys
 from pathlib import Path
 from pgreact.demo.postgres import EmbeddedPostgres
