@@ -220,11 +220,17 @@ class StatusFailed(Event, name="status.failed", level="warning"):
 _threshold = logging.DEBUG
 
 
+def shows(kind: type[Event]) -> bool:
+    """Return whether such an event would be written: to ask costs less than to make it."""
+    severity: int = getattr(logging, kind.level.upper())
+    return severity >= _threshold
+
+
 def emit(event: Event) -> None:
     """Write one event."""
     level: int = getattr(logging, event.level.upper())
     if level < _threshold:
-        return  # before any work: a commit's way to Celery leads through here
+        return
     keys = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
     structlog.get_logger().log(level, event.name, **keys)
 

@@ -71,7 +71,8 @@ class Term:
     def receive(self, pid: int, payload: str) -> None:
         """Take note of a notification."""
         if payload.isascii() and payload.isdigit() and self._dispatcher.signal(int(payload[:10])):
-            self._gatekeeper.notified(int(payload[:10]))
+            # counted once the publish has begun
+            asyncio.get_running_loop().call_soon(self._gatekeeper.notified, int(payload[:10]))
         elif payload == "routes":
             self._reload = True
             self._wake.set()

@@ -60,7 +60,7 @@ class Runner:
 
     def signal(self, signals: int = 1) -> None:
         """Something changed for the route."""
-        if self.flight.owed is None:
+        if self.flight.owed is None and logs.shows(logs.SignalReceived):
             logs.emit(logs.SignalReceived(route=self.route.name))
         self.flight = flights.signalled(self.flight, self._owner.clock.monotonic(), signals)
         self.advance()
@@ -68,14 +68,18 @@ class Runner:
     def advance(self) -> None:
         """Publish if it is time, or set the timer for when it will be."""
         self.rest()
-        self._owner.on_change(self)
+        loop = asyncio.get_running_loop()
         at = flights.due(self.flight, self.route.window)
-        if at is None or self._owner.closing or self.removed:
-            return
-        wait = at - self._owner.clock.monotonic()
-        if wait > 0:
-            self._timer = asyncio.get_running_loop().call_later(wait, self.advance)
-            return
+        if at is not None and not self._owner.closing and not self.removed:
+            wait = at - self._owner.clock.monotonic()
+            if wait > 0:
+                self._timer = loop.call_later(wait, self.advance)
+            else:
+                self._depart()
+        # not before the publish has begun: a commit's way to Celery leads through here
+        loop.call_soon(self._owner.on_change, self)
+
+    def _depart(self) -> None:
         task_id, self._following = self._following, str(uuid4())
         lasts = self.route.expires or math.inf
         self.flight = flights.begun(self.flight, self._owner.clock.monotonic(), task_id, lasts)
