@@ -202,10 +202,15 @@ class Gatekeeper:
         self._wake.set()
 
     async def _open(self, post: Post, reason: str) -> None:
-        """Let B go, list, sweep: in this order nobody who skipped is missed."""
+        """Let B go, list, read S: in this order nobody who skipped is missed.
+
+        Not S first, as in a poll: who skips between the two reads is gone before the list, and no other poll
+        will see that S has moved. Whoever is in the list is drained.
+        """
         was = post.gate
         await self._release(post)
         await self._list([post])
+        skips = await self._skips([post])
         if post.gate.mode == "polling":
             self._want(post)
             return  # somebody else's B keeps it closed
@@ -217,7 +222,10 @@ class Gatekeeper:
                 )
             )
             self._changed(post.runner)
-        self._sweep(post.runner, "opened")
+        if was.mode != "polling" or was.skips is None:
+            self._sweep(post.runner, "opened")  # no reading to compare with
+        elif gates.polled(was, skips[post.runner.route.id], post.gate.holders, self._clock.monotonic())[1]:
+            post.runner.signal()
         self._adopt(post)
 
     async def _list(self, posts: list[Post]) -> None:

@@ -49,6 +49,8 @@ class Rules:
     drain_on_election: bool = True
     list_before_sweep: bool = True
     release_before_list: bool = True
+    sweep_on_opening: bool = False  # right, too, but a dispatch for nothing
+    s_after_list_on_opening: bool = True  # the other way round as in a poll: whoever is listed is drained
     baseline_before_asking: bool = True
     glance_first: bool = False  # right, too: try B before W, and again after it
     wait_for_old_sessions: bool = True
@@ -62,7 +64,19 @@ class Rules:
 
 RIGHT = Rules()
 CHANCE = frozenset({"writer takes W", "writer writes again", "leader dies", "listener loses its connection"})
-WATCHES_S = frozenset({"closing", "polling", "S moved", "S same", "released", "listed", "asked"})
+WATCHES_S = frozenset(
+    {
+        "closing",
+        "polling",
+        "S moved",
+        "S same",
+        "released",
+        "listed",
+        "asked",
+        "opening open",
+        "opening draining",
+    }
+)
 
 
 def initial(writers: int, rules: Rules = RIGHT) -> State:
@@ -223,8 +237,25 @@ def _leader(  # noqa: PLR0911 - a table
             return [("leader lists W's holders", polled)]
         case "S moved" | "S same":  # wrong: the list came first
             return [("leader reads S", s._replace(leader="polling", moved=False, dirty=dirty or moved))]
-        case "released":
+        case "released" if rules.sweep_on_opening:
             return [("leader lists W's holders, sweeps", _open(s, rules, drain=rules.drain_on_opening))]
+        case "released" if rules.s_after_list_on_opening:
+            seen = _open(s, rules, drain=rules.drain_on_opening)._replace(moved=moved, dirty=dirty or gone)
+            if seen.leader == "polling":  # somebody else's B: the next poll has nothing to compare with
+                return [("leader lists W's holders", seen._replace(moved=True))]
+            return [("leader lists W's holders", seen._replace(leader=f"opening {seen.leader}"))]
+        case "opening open" | "opening draining":
+            opened = s._replace(leader=leader.removeprefix("opening "), moved=False, dirty=dirty or moved)
+            return [("leader reads S", opened)]
+        case "released":
+            read = s._replace(leader="opening, S moved" if moved else "opening, S same", moved=False)
+            return [("leader reads S", read)]
+        case "opening, S moved" | "opening, S same":  # wrong: S came first
+            found = _open(s, rules, drain=rules.drain_on_opening)
+            stirred = dirty or gone or leader == "opening, S moved"
+            return [
+                ("leader lists W's holders", found._replace(dirty=stirred, moved=found.leader == "polling"))
+            ]
         case _:  # listed, and only now releases: wrong
             after = "polling" if b_old else "draining"
             return [("leader releases B, sweeps", s._replace(leader=after, b_ours=False, dirty=True))]

@@ -68,6 +68,7 @@ def test_a_writer_may_try_b_before_w_if_it_tries_again_after(explore: Callable[.
         pytest.param("drain_on_election", id="no drain on election"),
         pytest.param("signal_after_both_reads", id="a poll signals between its two reads"),
         pytest.param("baseline_before_asking", id="S is first read after asking for B"),
+        pytest.param("s_after_list_on_opening", id="S is read before the list at opening"),
         pytest.param("release_before_list", id="holders are listed before B is released"),
         pytest.param("list_before_sweep", id="an elected leader sweeps before it lists"),
         pytest.param("listen_before_sweep", id="LISTEN comes after the first sweep"),
@@ -91,7 +92,8 @@ def test_rollbacks_wake_nobody_while_the_gate_is_open(explore: Callable[..., Res
     }
     assert causes == {
         ("elected", "leader lists W's holders, sweeps"),
-        ("released", "leader lists W's holders, sweeps"),
+        ("released", "leader lists W's holders"),
+        ("opening draining", "leader reads S"),
         ("draining", "leader sees a holder gone"),  # a writer that the closed gate had left behind
         ("S moved", "leader lists W's holders"),  # a poll: one mark, one dispatch
         ("S same", "leader lists W's holders"),
