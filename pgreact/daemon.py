@@ -8,7 +8,8 @@ import signal
 from pgreact import __version__, logs
 from pgreact.clock import Clock
 from pgreact.database import conninfo
-from pgreact.dispatch.publisher import CeleryPublisher, open_app, shown
+from pgreact.dispatch.jobs import JobPublisher
+from pgreact.dispatch.publisher import DEADLINE, CeleryPublisher, open_app, shown
 from pgreact.errors import PgreactError
 from pgreact.identity import HOST, application_name, parse
 from pgreact.operate.systemd import Systemd
@@ -51,6 +52,7 @@ async def listen(settings: Settings, clock: Clock | None = None) -> None:
         raise
     finally:
         await daemon.publisher.close()
+        await daemon.jobs.close()
         logs.emit(logs.DaemonStopped(reason=reason, uptime_s=daemon.uptime()))
 
 
@@ -60,6 +62,7 @@ class Daemon:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.app = open_app(settings.app, settings.broker)
         self.publisher = CeleryPublisher(self.app)
+        self.jobs = JobPublisher(self.app, DEADLINE)
         self._dsn = settings.daemon_dsn
         self._clock = clock
         self._began = clock.monotonic()
@@ -158,7 +161,9 @@ class Daemon:
             "select set_config('application_name', $1, false)", application_name("leader")
         )
         waited = self._clock.monotonic() - waiting_since
-        async with term(self._dsn, self.publisher, candidate, self._clock, hears=listener.hears) as current:
+        async with term(
+            self._dsn, self.publisher, self.jobs, candidate, self._clock, hears=listener.hears
+        ) as current:
             self._led_since = self._clock.monotonic()
             logs.emit(logs.LeaderElected(routes=current.routes, waited_s=round(waited, 3)))
             self._settled("leader")

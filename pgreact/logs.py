@@ -127,6 +127,25 @@ class DispatchFailed(Event, name="dispatch.failed", level="error"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class QueueDispatched(Event, name="queue.dispatched"):
+    """The broker has the messages of jobs that were claimed."""
+
+    claimed: Annotated[int, "jobs claimed just now; the others were claimed before, and are published again"]
+    published: Annotated[int, "messages the broker has"]
+    claim_ms: Annotated[float, "how long the claim took"]
+    publish_ms: Annotated[float, "how long the messages took"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobRefused(Event, name="job.refused", level="warning"):
+    """No message can be made of a job, or the broker will not have it. The job is dead."""
+
+    job: Annotated[int, "its id"]
+    task: Annotated[str, "its task"]
+    error: Annotated[str, "what Celery or the broker said"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepFinished(Event, name="sweep.finished"):
     """The daemon looked for work that nobody signalled. A backstop sweep that finds none says nothing."""
 

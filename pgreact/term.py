@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import re
 import time
 from collections.abc import AsyncIterator
@@ -12,10 +13,12 @@ from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.database.session import Session, refusal
 from pgreact.dispatch.dispatcher import Dispatcher, Runner
+from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE, Publisher
 from pgreact.dispatch.route import Route
 from pgreact.identity import application_name
 from pgreact.operate.scribe import Scribe
+from pgreact.queue import dispatch as queue
 from pgreact.shipped import query
 from pgreact.wakeup.gatekeeper import Gatekeeper
 from pgreact.wakeup.leadership import Candidate
@@ -165,9 +168,15 @@ async def load_routes(session: Session) -> dict[int, Route]:
         raise refusal(error, "cannot read pgreact.route") from None
 
 
+def _signal_queue(dispatcher: Dispatcher) -> None:
+    for runner in dispatcher.runners.values():
+        if runner.route.name == queue.ROUTE:
+            runner.signal()
+
+
 @contextlib.asynccontextmanager
 async def term(
-    dsn: str, publisher: Publisher, candidate: Candidate, clock: Clock, *, hears: bool
+    dsn: str, publisher: Publisher, jobs: JobPublisher, candidate: Candidate, clock: Clock, *, hears: bool
 ) -> AsyncIterator[Term]:
     """Begin a term; leaving it waits for the publish in hand, then lets go of the guard.
 
@@ -186,7 +195,13 @@ async def term(
             GUARD_PATIENCE,
             timeout=GUARD_PATIENCE + 5,
         )
-        async with Dispatcher(publisher, candidate, clock, await load_routes(work)) as dispatcher:
+        # a claim must not wait for a ready query, nor a poll for a claim
+        claims = await Session.open(dsn, application_name("claims"))
+        stack.push_async_callback(claims.close)
+        door = queue.QueueDispatch(publisher, jobs, claims, clock)
+        stack.callback(door.close)
+        async with Dispatcher(door, candidate, clock, await load_routes(work)) as dispatcher:
+            door.signal = functools.partial(_signal_queue, dispatcher)
             current = Term(work, looks, candidate, dispatcher, clock, hears=hears)
             yield current
         if not work.lost.done():

@@ -142,7 +142,7 @@ class Runner:
         try:
             await self._owner.authority.confirm()
             began = clock.monotonic()
-            await self._owner.publisher.publish(self.route, task_id, self._following)
+            sent = await self._owner.publisher.publish(self.route, task_id, self._following)
         except SessionLost:
             return  # whoever leads next sweeps
         except PublishFailed as error:
@@ -151,18 +151,22 @@ class Runner:
             now = clock.monotonic()
             self.flight = flights.published(self.flight, follow=self.route.single_flight == "run")
             self.error = None
-            self.dispatches += 1
-            self.last = Last(task_id, now, load.signals, now - load.since)
-            logs.emit(
-                logs.DispatchPublished(
-                    route=self.route.name,
-                    task_id=task_id,
-                    signals=load.signals,
-                    waited_ms=round((now - load.since) * 1000, 3),
-                    publish_ms=round((now - began) * 1000, 3),
-                )
-            )
+            if sent:
+                self._tell(load, task_id, began, now)
         self.advance()
+
+    def _tell(self, load: Load, task_id: str, began: float, now: float) -> None:
+        self.dispatches += 1
+        self.last = Last(task_id, now, load.signals, now - load.since)
+        logs.emit(
+            logs.DispatchPublished(
+                route=self.route.name,
+                task_id=task_id,
+                signals=load.signals,
+                waited_ms=round((now - load.since) * 1000, 3),
+                publish_ms=round((now - began) * 1000, 3),
+            )
+        )
 
     def _failed(self, error: str) -> None:
         clock = self._owner.clock

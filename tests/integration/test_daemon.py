@@ -155,7 +155,7 @@ def test_a_ready_query_that_fails_dispatches_and_is_reported_once(
 ) -> None:
     database.run("create table job_queue (id int)")
     installed(database, one_route(inbox, sweep="1s"))
-    database.run("update pgreact.route set ready = 'select 1 / 0'")
+    database.run("update pgreact.route set ready = 'select 1 / 0' where name = 'dispatch'")
     daemon = daemons(database.dsn, inbox.url)
     daemon.wait_for("sweep.finished", count=2, dispatch=True)
     assert [event["error"] for event in daemon.seen("sweep.failed")] == ["division by zero"]

@@ -187,10 +187,10 @@ def test_messages_that_nobody_begins_are_published_one_at_a_time_and_reported_on
     leader.wait_for("flight.ended", count=2, outcome="expired", deadline=30)
     assert len(leader.seen("flight.unanswered")) == 1
     assert len(leader.seen("dispatch.published")) <= 3
-    queue.until("select unanswered_since is not null from pgreact.flight")
+    queue.until("select unanswered_since is not null from pgreact.flight where route_id = 1")
     workers.start()
     leader.wait_for("flight.ended", outcome="done", deadline=30)
-    queue.until("select unanswered_since is null from pgreact.flight")
+    queue.until("select unanswered_since is null from pgreact.flight where route_id = 1")
 
 
 def test_a_worker_that_does_not_know_pgreact_is_noticed(
@@ -234,7 +234,7 @@ def test_a_hand_made_message_too_many_is_dropped_and_nothing_is_owed_to_it(
     workers.start()
     queue.run("insert into hold values (1)", "insert into job_queue default values")
     leader.wait_for("flight.started")
-    route = queue.value("select id from pgreact.route")
+    route = queue.value("select id from pgreact.route where name = 'dispatch'")
     app = Celery(broker=inbox.url, set_as_current=False)
     for _ in range(3):
         app.send_task(

@@ -1,0 +1,132 @@
+"""The door to Celery for jobs: many messages at a time, on a line of their own."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from pgreact.dispatch.draft import Draft
+from pgreact.dispatch.wire import Line, PublishFailed, Wire, told
+
+# What a task's own class says about its messages, and send_task does not look at.
+_TASK_OPTIONS = (
+    "queue", "exchange", "routing_key", "priority", "expires", "serializer", "delivery_mode", "compression",
+    "time_limit", "soft_time_limit", "ignore_result",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class JobMessage:
+    """One attempt of a job, as Celery is to have it."""
+
+    job: int
+    attempt: int
+    task_id: str
+    task: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+
+@dataclasses.dataclass
+class Posted:
+    """What became of some messages."""
+
+    sent: list[JobMessage] = dataclasses.field(default_factory=list)
+    refused: list[tuple[JobMessage, str]] = dataclasses.field(default_factory=list)  # and why; for good
+    failure: str | None = None  # the rest was not sent, since the broker is away
+
+
+class JobPublisher:
+    """Publishes jobs through a Celery application."""
+
+    def __init__(self, app: Celery, deadline: float) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            app: The application; its routing, serializer and tasks' own options hold.
+            deadline: Seconds for a batch.
+        """
+        self._app = app
+        self._line = Line(app, deadline)
+        self._imported = False
+
+    async def post(self, messages: Sequence[JobMessage]) -> Posted:
+        """Publish messages until one fails because the broker is away, or time is up.
+
+        Raises:
+            PublishFailed: No answer in time: some may have been sent.
+        """
+        return await self._line.call(lambda wire: self._post(wire, messages))
+
+    async def close(self) -> None:
+        """Hang up."""
+        self._line.close()
+
+    def _post(self, wire: Wire, messages: Sequence[JobMessage]) -> Posted:
+        self._import_tasks()
+        posted = Posted()
+        until = time.monotonic() + wire.deadline / 2
+        for message in messages:
+            if time.monotonic() > until:
+                posted.failure = "the broker is slow"
+                break
+            try:
+                refusal = self._send(wire, message)
+            except Exception as error:  # noqa: BLE001 - kombu has no common base for what a broker does
+                wire.hang_up()
+                posted.failure = told(error)
+                break
+            if refusal is None:
+                posted.sent.append(message)
+            else:
+                posted.refused.append((message, refusal))
+        return posted
+
+    def _send(self, wire: Wire, message: JobMessage) -> str | None:
+        """Send one message; return why it can never be sent, if so."""
+        producer = wire.producer
+        try:
+            draft = Draft(wire, message.task, message.task_id, self._options(message))
+        except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
+            return told(error)
+        for last in (False, True):
+            try:
+                draft.send(producer)
+            except Exception as error:  # noqa: BLE001
+                fresh = not wire.used
+                wire.hang_up()
+                # raises when the broker is away; who is there and refuses a message twice means it
+                producer = wire.producer
+                if last or (fresh and not isinstance(error, OSError | OperationalError)):
+                    return told(error)
+            else:
+                wire.used = True
+                return None
+        raise AssertionError
+
+    def _options(self, message: JobMessage) -> dict[str, Any]:
+        task = self._app.tasks.get(message.task)
+        own = {name: getattr(task, name, None) for name in _TASK_OPTIONS} if task is not None else {}
+        options = {name: value for name, value in own.items() if value is not None} | dict(message.options)
+        headers = options.get("headers") or {}
+        return {
+            **options,
+            "args": message.args,
+            "kwargs": message.kwargs,
+            "headers": {**headers, "pgreact_job": message.job, "pgreact_attempt": message.attempt},
+        }
+
+    def _import_tasks(self) -> None:
+        if not self._imported:
+            self._imported = True
+            # for their own options; the worker will tell what is wrong with an import
+            with contextlib.suppress(Exception):
+                self._app.loader.import_default_modules()
+
+
+__all__ = ["JobMessage", "JobPublisher", "Posted", "PublishFailed"]

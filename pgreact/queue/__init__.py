@@ -1,0 +1,1 @@
+"""Jobs: how they are enqueued from Python, and how the dispatch hands them to Celery."""

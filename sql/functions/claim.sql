@@ -1,0 +1,234 @@
+-- One claim at a time: it locks the row of queue_state, and counts after that, so limits hold at every instant.
+-- Muted: what the dispatcher does by itself must not wake it. It waits for no other row: a row that somebody holds
+-- is left for the next claim, which that somebody's commit will ask for.
+create or replace function pgreact.claim(batch integer) returns jsonb
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set pgreact.muted = 'on'
+as $$
+declare
+    moment timestamptz;
+    setting pgreact.queue_setting;
+    now_at double precision;
+    places integer;
+    chosen bigint[];
+    blocked bigint[];
+    keys text[];
+    touched integer;
+    claimed integer := 0;
+    more boolean;
+    jobs jsonb;
+    due timestamptz;
+    stale record;
+    share record;
+begin
+    select s.turn into now_at from pgreact.queue_state s for update;
+    moment := clock_timestamp();
+    select s.* into setting from pgreact.queue_setting s;
+
+    for stale in
+        select p.* from pgreact.in_progress p where p.lease_until <= moment limit batch for update skip locked
+    loop
+        if stale.started_at is not null then
+            perform pgreact.settle(stale.id, stale.task_id, 'lost', format(
+                'nothing heard from worker %s for longer than the lease of its job', coalesce(stale.worker, '(unknown)')));
+        else
+            -- The message was lost, or workers are away. In that case it is sent again and again: twice as late each time.
+            update pgreact.in_progress p
+            set published_at = null,
+                publishes = stale.publishes + 1,
+                lease_until = moment + setting.lease * 2 ^ least(stale.publishes + 1, 6)
+            where p.id = stale.id;
+        end if;
+    end loop;
+
+    update pgreact.queue q
+    set state = 'ready'
+    where q.id in (
+        select d.id
+        from pgreact.queue d
+        where d.state = 'delayed' and d.run_at <= moment
+        order by d.run_at
+        limit batch
+        for update skip locked
+    );
+    get diagnostics touched = row_count;
+    more := touched = batch;
+
+    update pgreact.lane_state s
+    set tokens = least(l.burst, s.tokens + l.rate * greatest(0, extract(epoch from moment - s.tokens_at))),
+        tokens_at = moment
+    from pgreact.lane l
+    where l.name = s.lane and l.rate is not null and s.tokens < l.burst;
+
+    for round in 1..10 loop
+        select least(batch - claimed, coalesce(setting.max_in_progress - count(*), batch)) into places
+        from pgreact.in_progress;
+        exit when places <= 0;
+
+        -- Each lane's own first jobs, and of these the first by the lanes' turns.
+        with recursive lanes (lane) as (
+            (select q.lane from pgreact.queue q where q.state = 'ready' order by q.lane limit 1)
+            union all
+            select (
+                select q.lane from pgreact.queue q where q.state = 'ready' and q.lane > n.lane order by q.lane limit 1
+            )
+            from lanes n
+            where n.lane is not null
+        ),
+        used as materialized (
+            select p.lane, count(*) as jobs from pgreact.in_progress p group by p.lane
+        ),
+        open as materialized (
+            select
+                n.lane,
+                coalesce(l.weight, 1) as weight,
+                greatest(s.turn, now_at) as turn,
+                least(
+                    places,
+                    l.max_in_progress - coalesce(u.jobs, 0),
+                    case when l.rate is not null then floor(coalesce(s.tokens, l.burst)) end
+                ) as room
+            from lanes n
+            -- a trigger of an outbox may name a lane that was deleted: then it has no limits
+            left join pgreact.lane l on l.name = n.lane
+            left join pgreact.lane_state s on s.lane = n.lane
+            left join used u on u.lane = n.lane
+            where n.lane is not null and not coalesce(l.paused, false)
+        )
+        select array_agg(w.id) into chosen
+        from (
+            select c.id
+            from open o
+            cross join lateral (
+                select f.id, o.turn + row_number() over (order by f.priority desc, f.run_at, f.id) / o.weight::float8 as turn
+                from (
+                    select q.id, q.priority, q.run_at
+                    from pgreact.queue q
+                    where q.state = 'ready' and q.lane = o.lane
+                    order by q.priority desc, q.run_at, q.id
+                    limit greatest(o.room, 0)
+                ) f
+            ) c
+            order by c.turn, c.id
+            limit places
+        ) w;
+
+        select array_agg(h.id) into chosen
+        from (select q.id from pgreact.queue q where q.id = any (chosen) for update skip locked) h;
+        exit when chosen is null;
+
+        -- Of one key only the first, and only while none is in progress.
+        select array_agg(q.id), array_agg(distinct q.key) into blocked, keys
+        from pgreact.queue q
+        where q.id = any (chosen)
+            and q.key is not null
+            and (exists (select from pgreact.in_progress p where p.key = q.key)
+                or exists (select from pgreact.queue b where b.key = q.key and b.id < q.id));
+        touched := 0;
+        if blocked is not null then
+            -- Whoever stands before them makes the next one ready when he goes. So he must not be going just now, which
+            -- the lock on his row tells; if he is, they are left as they are.
+            with running as materialized (
+                select p.key from pgreact.in_progress p where p.key = any (keys) for key share skip locked
+            ),
+            waiting as materialized (
+                select q.key
+                from pgreact.queue q
+                where q.id in (
+                    select (select f.id from pgreact.queue f where f.key = k order by f.id limit 1) from unnest(keys) k
+                )
+                for key share skip locked
+            )
+            update pgreact.queue q
+            set state = 'behind'
+            where q.id = any (blocked)
+                and (q.key in (select r.key from running r) or q.key in (select v.key from waiting v));
+            get diagnostics touched = row_count;
+            chosen := array(select c from unnest(chosen) c where c <> all (blocked));
+        end if;
+
+        perform pgreact.drop_job(q.id, 'expired', format('it was to begin before %s', q.expires))
+        from pgreact.queue q
+        where q.id = any (chosen) and q.expires <= moment;
+        if found then
+            touched := touched + 1;
+        end if;
+
+        for share in
+            with gone as (
+                delete from pgreact.queue q where q.id = any (chosen) returning q.*
+            ),
+            here as (
+                insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
+                    unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until)
+                select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
+                    g.unique_while, g.attempt + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, moment,
+                    moment + setting.lease
+                from gone g
+                returning lane
+            )
+            select h.lane as name, count(*)::integer as jobs, coalesce(l.weight, 1)::float8 as weight, l.rate, l.burst
+            from here h
+            left join pgreact.lane l on l.name = h.lane
+            group by h.lane, l.name
+        loop
+            claimed := claimed + share.jobs;
+            insert into pgreact.lane_state as s (lane, turn, tokens, tokens_at, claimed, recent, recent_at)
+            values (share.name, now_at + share.jobs / share.weight,
+                case when share.rate is not null then share.burst - share.jobs end, moment, share.jobs, share.jobs, moment)
+            on conflict (lane) do update set
+                turn = greatest(s.turn, now_at) + share.jobs / share.weight,
+                tokens = case when share.rate is not null then coalesce(s.tokens, share.burst) - share.jobs end,
+                tokens_at = moment,
+                claimed = s.claimed + share.jobs,
+                recent = s.recent * exp(-greatest(0, extract(epoch from moment - s.recent_at)) / 60) + share.jobs,
+                recent_at = moment;
+        end loop;
+        exit when touched = 0;
+        more := more or round = 10;
+    end loop;
+
+    if claimed > 0 then
+        -- A lane that was idle begins where the others are: it gets no more than its share for having waited.
+        update pgreact.queue_state q
+        set turn = greatest(now_at, (
+            select max(s.turn - 1 / coalesce(l.weight, 1)::float8)
+            from pgreact.lane_state s
+            left join pgreact.lane l on l.name = s.lane
+            where s.recent_at = moment
+        ));
+    end if;
+
+    select jsonb_agg(to_jsonb(j) order by j.claimed_at, j.priority desc, j.run_at, j.id) into jobs
+    from (
+        select p.id, p.task_id, p.task, p.args, p.kwargs, p.options, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at
+        from pgreact.in_progress p
+        where p.published_at is null
+        limit 2 * batch
+    ) j;
+    more := more or claimed = batch or coalesce(jsonb_array_length(jobs), 0) = 2 * batch;
+
+    select least(
+        (select q.run_at from pgreact.queue q where q.state = 'delayed' order by q.run_at limit 1),
+        (select min(p.lease_until) from pgreact.in_progress p),
+        (
+            select min(moment + make_interval(secs => (1 - s.tokens) / l.rate + 0.001))
+            from pgreact.lane l
+            join pgreact.lane_state s on s.lane = l.name
+            where l.rate is not null and not l.paused and s.tokens < 1
+                and exists (select from pgreact.queue q where q.state = 'ready' and q.lane = l.name)
+        )
+    ) into due;
+
+    return jsonb_build_object(
+        'jobs', coalesce(jobs, '[]'),
+        'claimed', claimed,
+        'more', more,
+        'next_s', extract(epoch from due - clock_timestamp()));
+end
+$$;
+comment on function pgreact.claim(integer)
+    is 'moves the jobs that may run to in_progress; returns all that are to be published, and when to come again';
+revoke all on function pgreact.claim(integer) from public;

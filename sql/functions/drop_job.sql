@@ -1,0 +1,27 @@
+create or replace function pgreact.drop_job(job bigint, outcome text, error text) returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    gone pgreact.queue;
+begin
+    delete from pgreact.queue q where q.id = job returning * into gone;
+    if not found then
+        return false;
+    end if;
+    perform pgreact.remember(gone.id, gone.lane, gone.task, gone.key, gone.attempt, outcome, error, null, null,
+        gone.enqueued_at, null, null);
+    if outcome <> 'cancelled' then
+        insert into pgreact.dead (id, lane, task, args, kwargs, priority, key, attempt, max_attempts, backoff, options,
+            enqueued_at, outcome, error)
+        values (gone.id, gone.lane, gone.task, gone.args, gone.kwargs, gone.priority, gone.key, gone.attempt,
+            gone.max_attempts, gone.backoff, gone.options, gone.enqueued_at, outcome, error);
+    end if;
+    if gone.key is not null then
+        perform pgreact.let_next(gone.key);
+    end if;
+    return true;
+end
+$$;
+comment on function pgreact.drop_job(bigint, text, text) is 'ends a job that waits';
+revoke all on function pgreact.drop_job(bigint, text, text) from public;

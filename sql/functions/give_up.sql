@@ -1,0 +1,25 @@
+-- For a worker's main process, which sees what happens to a message, but did not run it: its child may have settled the
+-- attempt or handed it to a retry, and the message may be a duplicate of one that runs elsewhere. None of these is ended.
+create or replace function pgreact.give_up(
+    job bigint, task_id uuid, retries integer, worker text, outcome text, error text
+) returns boolean
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform
+    from pgreact.in_progress p
+    where p.id = job
+        and p.task_id = give_up.task_id
+        and (p.retries < give_up.retries or (p.retries = give_up.retries and p.worker = give_up.worker))
+    for update;
+    if not found then
+        return false;
+    end if;
+    return pgreact.settle(job, task_id, outcome, error);
+end
+$$;
+comment on function pgreact.give_up(bigint, uuid, integer, text, text, text)
+    is 'ends an attempt by a message that will not run, or whose run by this worker was cut short';
+revoke all on function pgreact.give_up(bigint, uuid, integer, text, text, text) from public;

@@ -1,0 +1,19 @@
+create or replace function pgreact.remember(
+    id bigint, lane text, task text, key text, attempt integer, outcome text, error text, task_id uuid, worker text,
+    enqueued_at timestamptz, claimed_at timestamptz, started_at timestamptz
+) returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (select s.keep is not null from pgreact.queue_setting s) then
+        insert into pgreact.history
+        values (id, lane, task, key, attempt, outcome, error, task_id, worker, enqueued_at, claimed_at, started_at,
+            clock_timestamp());
+    end if;
+end
+$$;
+comment on function pgreact.remember(bigint, text, text, text, integer, text, text, uuid, text, timestamptz, timestamptz, timestamptz)
+    is 'writes an attempt into the history, if one is kept';
+revoke all on function pgreact.remember(bigint, text, text, text, integer, text, text, uuid, text, timestamptz, timestamptz, timestamptz)
+    from public;

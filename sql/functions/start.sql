@@ -1,0 +1,23 @@
+-- The worker's first act. A message that comes twice finds the attempt taken; a retry that the task asked for by itself
+-- is the same attempt under a higher number.
+create or replace function pgreact.start(job bigint, task_id uuid, retries integer, worker text) returns double precision
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    lease interval := (select s.lease from pgreact.queue_setting s);
+begin
+    update pgreact.in_progress p
+    set started_at = coalesce(p.started_at, clock_timestamp()),
+        published_at = coalesce(p.published_at, clock_timestamp()),
+        retries = start.retries,
+        worker = start.worker,
+        lease_until = clock_timestamp() + lease
+    where p.id = job and p.task_id = start.task_id and p.retries < start.retries;
+    return case when found then extract(epoch from lease) end;
+end
+$$;
+comment on function pgreact.start(bigint, uuid, integer, text)
+    is 'takes an attempt; returns the seconds of its lease, or null: it is not to be run';
+revoke all on function pgreact.start(bigint, uuid, integer, text) from public;

@@ -1,0 +1,9 @@
+create or replace function pgreact.trigger_arguments(arguments text[]) returns bytea
+    language sql
+    immutable strict
+    set search_path = pg_catalog, pg_temp
+as $$
+select string_agg(convert_to(a, getdatabaseencoding()) || '\x00', '' order by n) from unnest(arguments) with ordinality u (a, n)
+$$;
+comment on function pgreact.trigger_arguments(text[]) is 'arguments as pg_trigger.tgargs holds them';
+revoke all on function pgreact.trigger_arguments(text[]) from public;
