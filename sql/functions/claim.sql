@@ -67,7 +67,7 @@ begin
         from pgreact.in_progress;
         exit when places <= 0;
 
-        -- Each lane's own first jobs, and of these the first by the lanes' turns.
+        -- Each lane's own first jobs, and of these the first by the lanes' turns: start-time fair queueing.
         with recursive lanes (lane) as (
             (select q.lane from pgreact.queue q where q.state = 'ready' order by q.lane limit 1)
             union all
@@ -102,7 +102,8 @@ begin
             select c.id
             from open o
             cross join lateral (
-                select f.id, o.turn + row_number() over (order by f.priority desc, f.run_at, f.id) / o.weight::float8 as turn
+                select f.id,
+                    o.turn + (row_number() over (order by f.priority desc, f.run_at, f.id) - 1) / o.weight::float8 as turn
                 from (
                     select q.id, q.priority, q.run_at
                     from pgreact.queue q
@@ -134,7 +135,7 @@ begin
                 select p.key from pgreact.in_progress p where p.key = any (keys) for key share skip locked
             ),
             waiting as materialized (
-                select q.key
+                select q.key, q.id
                 from pgreact.queue q
                 where q.id in (
                     select (select f.id from pgreact.queue f where f.key = k order by f.id limit 1) from unnest(keys) k
@@ -144,7 +145,8 @@ begin
             update pgreact.queue q
             set state = 'behind'
             where q.id = any (blocked)
-                and (q.key in (select r.key from running r) or q.key in (select v.key from waiting v));
+                and (exists (select from running r where r.key = q.key)
+                    or exists (select from waiting v where v.key = q.key and v.id < q.id));
             get diagnostics touched = row_count;
             chosen := array(select c from unnest(chosen) c where c <> all (blocked));
         end if;
@@ -191,7 +193,8 @@ begin
     end loop;
 
     if claimed > 0 then
-        -- A lane that was idle begins where the others are: it gets no more than its share for having waited.
+        -- Nobody who waits is before the last one served. Who could not be served, or had nothing, begins there:
+        -- he gets no more than his share afterwards.
         update pgreact.queue_state q
         set turn = greatest(now_at, (
             select max(s.turn - 1 / coalesce(l.weight, 1)::float8)

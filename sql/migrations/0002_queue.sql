@@ -180,6 +180,8 @@ create table pgreact.history (
     settled_at timestamptz not null
 ) partition by range (settled_at);
 comment on table pgreact.history is 'attempts that were settled, kept as long as queue_setting.keep says';
+create table pgreact.history_rest partition of pgreact.history default;
+comment on table pgreact.history_rest is 'attempts of days that had no partition yet';
 create index history_id on pgreact.history (id);
 
 create table pgreact.outbox (

@@ -1,0 +1,561 @@
+"""The rules of the queue, at the claim itself: limits, turns, rates, order, uniqueness, attempts, leases."""
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pgreact.demo.postgres import EmbeddedPostgres
+from tests.harness import Database, eventually
+
+Install = Callable[..., None]
+
+
+class Queue(Database):
+    """A database with a queue, and a dispatcher and workers made of single steps."""
+
+    def add(self, task: str = "t", **arguments: object) -> int:
+        """Enqueue a job; durations and moments are SQL."""
+        given = ", ".join(f"{name} => {value}" for name, value in arguments.items())
+        found: int = self.value(f"select pgreact.enqueue('{task}'{', ' if given else ''}{given})")
+        return found
+
+    def claim(self, batch: int = 100) -> dict[str, Any]:
+        """Claim, and say that all was published."""
+        answer: dict[str, Any] = self.value(f"select pgreact.claim({batch})")
+        ids = ", ".join(f"'{job['task_id']}'" for job in answer["jobs"])
+        self.run(f"select pgreact.published(array[{ids}]::uuid[])")
+        return answer
+
+    def claimed(self, batch: int = 100) -> list[int]:
+        """Claim; return the ids in order."""
+        return [job["id"] for job in self.claim(batch)["jobs"]]
+
+    def lanes(self, batch: int = 100) -> list[str]:
+        """Claim; return the lanes of the jobs."""
+        return [job["lane"] for job in self.claim(batch)["jobs"]]
+
+    def start(self, job: int, retries: int = 0) -> bool:
+        """A worker's first act."""
+        found: bool = self.value(
+            "select pgreact.start(id, task_id, %s, 'w') is not null from pgreact.in_progress where id = %s",
+            retries,
+            job,
+        )
+        return found
+
+    def settle(self, job: int, outcome: str = "done", error: str | None = None) -> bool:
+        """A worker's last act."""
+        found: bool = self.value(
+            "select pgreact.settle(id, task_id, %s, %s) from pgreact.in_progress where id = %s",
+            outcome,
+            error,
+            job,
+        )
+        return found
+
+    def state(self, job: int) -> str | None:
+        """Where a job is."""
+        found: str | None = self.value(
+            "select state from pgreact.queue where id = %(id)s union all "
+            "select 'in progress' from pgreact.in_progress where id = %(id)s union all "
+            "select outcome from pgreact.dead where id = %(id)s".replace("%(id)s", str(job))
+        )
+        return found
+
+
+@pytest.fixture(scope="module")
+def base(each_postgres: EmbeddedPostgres) -> Iterator[Queue]:
+    """One database per PostgreSQL for all of these tests."""
+    from pgreact.database.plan import apply
+    from pgreact.settings import Settings
+
+    name = f"t_{uuid4().hex[:12]}"
+    with psycopg.connect(each_postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"create database {name}")
+    found = Queue(each_postgres.dsn(dbname=name))
+    with found.connect() as connection:
+        list(apply(connection, Settings.model_validate({}), 10.0, lambda _line: None))
+    yield found
+    with psycopg.connect(each_postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def queue(base: Queue) -> Queue:
+    """An empty queue with its default lane."""
+    base.run(
+        "truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, pgreact.lane_state"
+        " restart identity",
+        "update pgreact.queue_state set turn = 0",
+        "delete from pgreact.lane where name <> 'default'",
+        "update pgreact.lane set max_in_progress = null, weight = 1, rate = null, burst = 1, paused = false",
+        "update pgreact.queue_setting set max_in_progress = 200, lease = '60 s', keep = null",
+    )
+    return base
+
+
+# ---- enqueue -----------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_was_rolled_back_never_was(queue: Queue) -> None:
+    with queue.connect(autocommit=False) as connection:
+        connection.execute("select pgreact.enqueue('t')")
+        connection.rollback()
+    assert queue.claimed() == []
+
+
+def test_what_was_enqueued_is_what_is_claimed(queue: Queue) -> None:
+    job = queue.add(
+        "proj.mail", args="'[1, \"ä\"]'", kwargs='\'{"a": {"b": null}}\'', options='\'{"queue": "q"}\''
+    )
+    (found,) = queue.claim()["jobs"]
+    assert [found[key] for key in ("id", "task", "args", "kwargs", "options", "attempt")] == [
+        job,
+        "proj.mail",
+        [1, "ä"],
+        {"a": {"b": None}},
+        {"queue": "q"},
+        1,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("pgreact.enqueue('')", "a job needs the name of a task"),
+        ("pgreact.enqueue('t', args => '{}')", "args is a JSON object, not an array"),
+        ("pgreact.enqueue('t', kwargs => '[]')", "kwargs is a JSON array, not an object"),
+        ("pgreact.enqueue('t', options => '3')", "options is a JSON number, not an object"),
+        ("pgreact.enqueue('t', options => '{\"que\": 1}')", 'no option "que"'),
+        ("pgreact.enqueue('t', options => '{\"countdown\": 1}')", 'no option "countdown"'),
+        ("pgreact.enqueue('t', lane => 'mial')", 'no lane "mial"'),
+        ("pgreact.enqueue('t', max_attempts => 0)", "max_attempts is 0"),
+        ("pgreact.enqueue('t', backoff => '-1 s')", "backoff is -00:00:01"),
+        ("pgreact.enqueue('t', unique_while => 'ever')", 'unique_while is "ever"'),
+        ("pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 10000000)))", "1 MiB is the limit"),
+        ("pgreact.enqueue_many('{}')", "jobs is not a JSON array"),
+        ("pgreact.enqueue_many('[1]')", "a job is a JSON number"),
+        ('pgreact.enqueue_many(\'[{"task": "t", "lain": "x"}]\')', 'a job has no "lain"'),
+        ('pgreact.enqueue_many(\'[{"task": "t"}, {}]\')', "a job needs the name of a task"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_where_it_is_enqueued(queue: Queue, call: str, message: str) -> None:
+    with pytest.raises(psycopg.Error, match=message):
+        queue.run(f"select {call}")
+    assert queue.value("select count(*) from pgreact.queue") == 0
+
+
+def test_many_are_enqueued_in_order_by_one_statement(queue: Queue) -> None:
+    jobs = json.dumps([{"task": "a"}, {"task": "b", "key": "k", "backoff": "3 s", "kwargs": {"x": 1}}])
+    with queue.connect() as connection:
+        ids = [row[0] for row in connection.execute("select pgreact.enqueue_many(%s)", (jobs,))]
+        rows = connection.execute(
+            "select id, task, key, backoff::text from pgreact.queue order by id"
+        ).fetchall()
+    assert rows == [(ids[0], "a", None, "00:00:05"), (ids[1], "b", "k", "00:00:03")]
+
+
+def test_there_is_one_queued_job_of_a_unique_key(queue: Queue) -> None:
+    first = queue.add(unique_key="'u'")
+    assert queue.add(unique_key="'u'") == first
+    assert queue.claimed() == [first]
+    second = queue.add(unique_key="'u'")  # the first is no longer queued
+    assert second != first
+    queue.settle(first, "failed")  # goes back, and leaves the name to the other one
+    assert queue.value("select unique_key from pgreact.queue where id = %s", first) is None
+
+
+def test_a_unique_key_can_hold_while_in_progress(queue: Queue) -> None:
+    first = queue.add(unique_key="'u'", unique_while="'in_progress'")
+    assert queue.claimed() == [first]
+    assert queue.add(unique_key="'u'", unique_while="'in_progress'") == first
+    assert queue.value("select count(*) from pgreact.queue") == 0
+    queue.settle(first)
+    assert queue.add(unique_key="'u'", unique_while="'in_progress'") != first
+
+
+# ---- limits and turns --------------------------------------------------------------------------------------
+
+
+def test_the_limit_of_all_lanes_together_holds(queue: Queue) -> None:
+    queue.run("update pgreact.queue_setting set max_in_progress = 3")
+    jobs = [queue.add() for _ in range(5)]
+    assert queue.claimed() == jobs[:3]
+    assert queue.claimed() == []
+    queue.settle(jobs[0])
+    assert queue.claimed() == [jobs[3]]
+
+
+def test_the_limit_of_a_lane_holds_and_holds_up_no_other(queue: Queue) -> None:
+    queue.run("insert into pgreact.lane (name, max_in_progress) values ('slow', 2), ('none', 0)")
+    for lane in ("slow", "none", "default"):
+        for _ in range(4):
+            queue.add(lane=f"'{lane}'")
+    assert sorted(queue.lanes()) == ["default"] * 4 + ["slow"] * 2
+    assert queue.lanes() == []
+    queue.run("update pgreact.lane set max_in_progress = 3 where name = 'slow'")
+    assert queue.lanes() == ["slow"]
+
+
+def test_a_paused_lane_gives_nothing(queue: Queue) -> None:
+    queue.run("update pgreact.lane set paused = true")
+    job = queue.add()
+    assert queue.claimed() == []
+    queue.run("update pgreact.lane set paused = false")
+    assert queue.claimed() == [job]
+
+
+def test_within_a_lane_priority_comes_first_then_time_then_id(queue: Queue) -> None:
+    low = queue.add(priority="-1")
+    early = queue.add(run_at="'2020-01-02'")
+    earlier = queue.add(run_at="'2020-01-01'")
+    high = queue.add(priority="5")
+    last = queue.add()
+    assert [queue.claimed(1)[0] for _ in range(5)] == [high, earlier, early, last, low]
+
+
+def test_lanes_take_turns_by_weight(queue: Queue) -> None:
+    queue.run("insert into pgreact.lane (name, weight) values ('heavy', 3), ('light', 1)")
+    for _ in range(60):
+        queue.add(lane="'light'")
+    for _ in range(60):
+        queue.add(lane="'heavy'")
+    seen = [lane for _ in range(40) for lane in queue.lanes(1)]
+    assert seen.count("heavy") == pytest.approx(30, abs=1)
+    # and no prefix of it starves the light one
+    assert all("light" in seen[index : index + 5] for index in range(35))
+
+
+def test_a_lane_that_was_idle_gets_its_share_and_no_more(queue: Queue) -> None:
+    queue.run(
+        "insert into pgreact.lane (name) values ('late')",
+        "update pgreact.queue_setting set max_in_progress = 9999",
+    )
+    for _ in range(300):
+        queue.add()
+    queue.claimed(200)
+    for _ in range(50):
+        queue.add(lane="'late'")
+    assert 9 <= [lane for _ in range(20) for lane in queue.lanes(1)].count("late") <= 11
+
+
+def test_a_rate_is_never_exceeded_and_the_next_token_is_a_timer(queue: Queue) -> None:
+    queue.run("insert into pgreact.lane (name, rate, burst) values ('r', 4, 2)")
+    for _ in range(8):
+        queue.add(lane="'r'")
+    first = queue.claim()
+    assert len(first["jobs"]) == 2
+    assert first["next_s"] == pytest.approx(0.25, abs=0.1)
+    with queue.connect() as connection:
+
+        def all_claimed() -> bool:
+            connection.execute("select pgreact.claim(100)")
+            return connection.execute("select count(*) from pgreact.in_progress").fetchone() == (8,)
+
+        eventually(all_claimed, "all are claimed")
+        claims = [
+            row[0]
+            for row in connection.execute(
+                "select extract(epoch from claimed_at)::float8 from pgreact.in_progress order by claimed_at"
+            )
+        ]
+    # any n jobs within t seconds: n <= burst + rate * t
+    for index, begin in enumerate(claims):
+        for count, end in enumerate(claims[index:], 1):
+            assert count <= 2 + 4 * (end - begin) + 0.01
+
+
+def test_a_lane_without_a_row_has_no_limits(queue: Queue) -> None:
+    queue.run("insert into pgreact.queue (lane, task) values ('gone', 't')")
+    assert queue.lanes() == ["gone"]
+
+
+# ---- keys --------------------------------------------------------------------------------------------------
+
+
+def test_of_one_key_one_is_in_progress_and_they_go_in_order(queue: Queue) -> None:
+    jobs = [queue.add(key="'k'", priority=str(number)) for number in range(4)]
+    other = queue.add(key="'l'")
+    assert set(queue.claimed()) == {jobs[0], other}
+    for before, after in itertools.pairwise(jobs):
+        assert queue.claimed() == []
+        queue.settle(before)
+        assert queue.claimed() == [after]
+
+
+def test_a_failed_attempt_keeps_its_place_before_the_others_of_its_key(queue: Queue) -> None:
+    first, second = queue.add(key="'k'"), queue.add(key="'k'")
+    assert queue.claimed() == [first]
+    queue.settle(first, "failed")
+    assert queue.claimed() == []  # the pause of the first holds up the second
+    assert queue.value("select pgreact.retry(%s)", first)
+    assert queue.claimed() == [first]
+    queue.settle(first)
+    assert queue.claimed() == [second]
+
+
+@pytest.mark.parametrize("end", ["done", "invalid"])
+def test_a_job_that_ends_lets_the_next_of_its_key_go(queue: Queue, end: str) -> None:
+    first, second = queue.add(key="'k'"), queue.add(key="'k'")
+    queue.claimed()
+    queue.settle(first, end)
+    assert queue.claimed() == [second]
+
+
+def test_a_cancelled_job_lets_the_next_of_its_key_go(queue: Queue) -> None:
+    first, second, third = (
+        queue.add(key="'k'", run_at=when) for when in ("now() + interval '1 h'", "null", "null")
+    )
+    assert queue.claimed() == []
+    assert queue.value("select pgreact.cancel(%s)", first) == "cancelled"
+    assert queue.claimed() == [second]
+    assert (
+        queue.value("select pgreact.cancel(%s)", second) == "cancelled"
+    )  # claimed, but nobody has started it
+    assert queue.claimed() == [third]
+
+
+def test_a_hot_key_does_not_hold_up_the_others(queue: Queue) -> None:
+    queue.run("select pgreact.enqueue('t', key => 'hot') from generate_series(1, 1500)")
+    other = queue.add()
+    found: list[int] = []
+    more = True
+    while more:
+        answer = queue.claim()
+        found += [job["id"] for job in answer["jobs"]]
+        more = answer["more"]
+    assert set(found) == {1, other}
+    assert queue.value("select count(*) from pgreact.queue where state = 'ready'") == 0
+
+
+def test_a_claim_beside_an_uncommitted_settle_strands_nobody(queue: Queue) -> None:
+    first, second = queue.add(key="'k'"), queue.add(key="'k'")
+    assert queue.claimed() == [first]
+    queue.run("update pgreact.queue set state = 'ready'")  # as if the claim had not looked at the second yet
+    with queue.connect(autocommit=False) as worker:
+        worker.execute("select pgreact.settle(id, task_id, 'done') from pgreact.in_progress")
+        assert queue.claimed() == []
+        assert queue.state(second) == "ready", "the one before it is going: nobody would wake it later"
+        worker.commit()
+    assert queue.claimed() == [second]
+
+
+def test_a_settle_beside_an_uncommitted_claim_strands_nobody(queue: Queue) -> None:
+    first, second = queue.add(key="'k'"), queue.add(key="'k'")
+    assert queue.claimed() == [first]
+    queue.run("update pgreact.queue set state = 'ready'")
+    with queue.connect(autocommit=False) as dispatcher:
+        dispatcher.execute("select pgreact.claim(100)")
+        settled = threading.Thread(target=queue.settle, args=(first,))
+        settled.start()
+        queue.until(
+            "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'settle')"
+        )
+        dispatcher.commit()
+        settled.join()
+    assert queue.claimed() == [second]
+
+
+def test_a_claim_waits_for_no_user(queue: Queue) -> None:
+    held, free = queue.add(), queue.add()
+    with queue.connect(autocommit=False) as user:
+        user.execute("update pgreact.queue set priority = 9 where id = %s", (held,))
+        assert queue.claimed() == [free]
+        user.rollback()
+    assert queue.claimed() == [held]
+
+
+# ---- time --------------------------------------------------------------------------------------------------
+
+
+def test_a_delayed_job_waits_and_tells_when(queue: Queue) -> None:
+    job = queue.add(run_at="clock_timestamp() + interval '300 ms'")
+    answer = queue.claim()
+    assert answer["jobs"] == []
+    assert 0 < answer["next_s"] <= 0.3
+    eventually(lambda: queue.claimed() == [job], "it is due")
+
+
+def test_a_job_that_expired_is_dead_and_its_place_goes_to_another(queue: Queue) -> None:
+    queue.run("update pgreact.queue_setting set max_in_progress = 1")
+    late, other = queue.add(expires="now() - interval '1 s'"), queue.add()
+    assert queue.claimed() == [other]
+    assert queue.state(late) == "expired"
+
+
+# ---- attempts and leases -----------------------------------------------------------------------------------
+
+
+def test_attempts_pause_longer_each_time_and_then_the_job_is_dead(queue: Queue) -> None:
+    job = queue.add(max_attempts="3", backoff="'10 s'")
+    pauses = []
+    for _ in range(2):
+        queue.claimed()
+        queue.settle(job, "failed", "ValueError: no")
+        pauses.append(
+            queue.value("select extract(epoch from run_at - clock_timestamp())::float8 from pgreact.queue")
+        )
+        queue.value("select pgreact.retry(%s)", job)
+    assert pauses == [pytest.approx(10, abs=1), pytest.approx(20, abs=1)]
+    queue.claimed()
+    queue.settle(job, "failed", "ValueError: no")
+    assert (
+        queue.value("select (outcome, error, attempt)::text from pgreact.dead")
+        == '(failed,"ValueError: no",3)'
+    )
+    assert queue.value("select pgreact.retry(%s)", job)
+    assert queue.claim()["jobs"][0]["attempt"] == 1
+
+
+def test_an_attempt_is_started_once(queue: Queue) -> None:
+    job = queue.add()
+    queue.claimed()
+    assert queue.start(job)
+    assert not queue.start(job)
+    assert queue.start(job, retries=1)  # the task asked for it
+    assert not queue.start(job)
+
+
+def test_a_late_word_about_an_earlier_attempt_changes_nothing(queue: Queue) -> None:
+    job = queue.add()
+    old = queue.claim()["jobs"][0]["task_id"]
+    queue.settle(job, "lost")
+    assert queue.claimed() == [job]
+    assert queue.value("select pgreact.settle(%s, %s::uuid, 'done')", job, old) is False
+    assert queue.value("select pgreact.start(%s, %s::uuid, 0, 'w') is not null", job, old) is False
+    assert queue.state(job) == "in progress"
+
+
+def test_a_worker_that_fell_silent_loses_the_attempt(queue: Queue) -> None:
+    job = queue.add()
+    queue.claimed()
+    queue.start(job)
+    queue.run("update pgreact.in_progress set lease_until = clock_timestamp()")
+    (again,) = queue.claim()["jobs"]
+    assert (again["id"], again["attempt"]) == (job, 2)
+
+
+def test_a_message_nobody_started_for_is_published_again_ever_more_slowly(queue: Queue) -> None:
+    job = queue.add()
+    task_id = queue.claim()["jobs"][0]["task_id"]
+    leases = []
+    for _ in range(3):
+        assert queue.claimed() == []
+        queue.run("update pgreact.in_progress set lease_until = clock_timestamp()")
+        (again,) = queue.claim()["jobs"]
+        assert (again["id"], again["task_id"], again["attempt"]) == (job, task_id, 1)
+        leases.append(
+            queue.value(
+                "select extract(epoch from lease_until - clock_timestamp())::float8 from pgreact.in_progress"
+            )
+        )
+    assert leases == [pytest.approx(seconds, abs=1) for seconds in (120, 240, 480)]
+
+
+def test_what_was_claimed_and_not_published_is_published_by_the_next(queue: Queue) -> None:
+    job = queue.add()
+    (first,) = queue.value("select pgreact.claim(100)")["jobs"]
+    (second,) = queue.value("select pgreact.claim(100)")["jobs"]
+    assert first["id"] == job
+    assert first == second
+
+
+def test_a_renewed_lease_lasts(queue: Queue) -> None:
+    job = queue.add()
+    queue.claimed()
+    queue.start(job)
+    queue.run(
+        "update pgreact.in_progress set lease_until = clock_timestamp()",
+        "select pgreact.renew(array_agg(id), array_agg(task_id)) from pgreact.in_progress",
+    )
+    assert queue.claimed() == []
+    assert queue.state(job) == "in progress"
+
+
+def test_a_retry_of_the_task_itself_keeps_the_job_in_progress_for_its_pause(queue: Queue) -> None:
+    job = queue.add()
+    queue.claimed()
+    queue.start(job)
+    queue.run("select pgreact.hold(id, task_id, '100 s', false) from pgreact.in_progress")
+    left = queue.value(
+        "select extract(epoch from lease_until - clock_timestamp())::float8 from pgreact.in_progress"
+    )
+    assert left == pytest.approx(160, abs=1)
+    assert queue.start(job, retries=1)
+
+
+def test_cancel_tells_what_it_did(queue: Queue) -> None:
+    job = queue.add()
+    queue.claimed()
+    queue.start(job)
+    assert queue.value("select pgreact.cancel(%s)", job) == "started"
+    queue.settle(job, "failed")
+    assert queue.state(job) == "failed", "it is not tried again"
+    assert queue.value("select pgreact.cancel(%s)", job) is None
+
+
+# ---- history and cost --------------------------------------------------------------------------------------
+
+
+def test_history_keeps_attempts_by_the_day_and_drops_whole_days(queue: Queue) -> None:
+    queue.run("update pgreact.queue_setting set keep = '2 days'", "select pgreact.tend_history()")
+    job = queue.add()
+    queue.claimed()
+    queue.start(job)
+    queue.settle(job)
+    assert (
+        queue.value("select (id, outcome, attempt, worker)::text from pgreact.history") == f"({job},done,1,w)"
+    )
+    queue.run(
+        "create table pgreact.history_20200101 partition of pgreact.history "
+        "for values from ('2020-01-01') to ('2020-01-02')",
+        "select pgreact.tend_history()",
+    )
+    assert queue.value("select to_regclass('pgreact.history_20200101')") is None
+    assert queue.value("select count(*) from pgreact.history") == 1
+    queue.run("update pgreact.queue_setting set keep = null")
+
+
+def test_a_job_is_settled_though_the_history_has_no_partition(queue: Queue) -> None:
+    job = queue.add()
+    queue.claimed()
+    queue.run("update pgreact.queue_setting set keep = '90 days'")
+    with queue.connect() as connection:
+        for (name,) in connection.execute(
+            "select inhrelid::regclass::text from pg_inherits "
+            "where inhparent = 'pgreact.history'::regclass and inhrelid::regclass::text ~ '\\d$'"
+        ).fetchall():
+            connection.execute(f"drop table {name}".encode())
+    assert queue.settle(job)
+    assert queue.state(job) is None
+
+
+def test_a_claim_never_reads_the_whole_queue(queue: Queue) -> None:
+    queue.run(
+        "insert into pgreact.lane (name, paused) values ('paused', true)",
+        "insert into pgreact.queue (lane, task, key, state, run_at) "
+        "select case n % 4 when 0 then 'paused' else 'default' end, 't', case n % 3 when 0 then 'k' || n % 50 end, "
+        "case n % 10 when 0 then 'delayed' else 'ready' end,"
+        " case n % 10 when 0 then now() + interval '1 h' else now() end from generate_series(1, 50000) n",
+        "analyze pgreact.queue",
+    )
+    scans = "select seq_scan from pg_stat_user_tables where relid = 'pgreact.queue'::regclass"
+    with queue.connect() as connection:
+        read = lambda statement: (connection.execute(statement.encode()).fetchone() or [None])[0]  # noqa: E731
+        flush = "select pg_stat_force_next_flush()"
+        if connection.info.server_version >= 150000:
+            read(flush)
+        before = read(scans)
+        for _ in range(3):
+            read("select pgreact.claim(100)")
+            connection.execute("delete from pgreact.in_progress")
+            if connection.info.server_version >= 150000:
+                read(flush)
+        eventually(lambda: read("select claimed > 0 from pgreact.lane_state"), "something was claimed")
+        assert read(scans) == before
