@@ -196,9 +196,11 @@ create table pgreact.outbox (
 comment on table pgreact.outbox is 'which change of which table enqueues a job; kept by attach and detach';
 
 -- 0: those of users begin at 1
-insert into pgreact.route (id, name, task, "window", gate_poll, gate_close_rate)
+insert into pgreact.route (id, name, task, "window", gate_poll, gate_close_rate, ready)
 overriding system value
-values (0, 'pgreact.queue', 'pgreact.dispatch_next_available', '5 ms', '20 ms', 200);
+values (0, 'pgreact.queue', 'pgreact.dispatch_next_available', '5 ms', '20 ms', 200,
+    'select exists (select from pgreact.queue) or exists (select from pgreact.in_progress)'
+    ' or exists (select from pgreact.queue_setting where keep is not null)');
 
 create domain pgreact.lane_name as text;
 comment on domain pgreact.lane_name is 'tells attach for a task from attach for a route';
@@ -241,3 +243,19 @@ revoke all on function pgreact.unwatch_outbox() from public;
 
 create trigger unwatch after delete on pgreact.outbox
     for each row execute function pgreact.unwatch_outbox();
+
+-- Settling writes into the history at once, so its partitions must be there by then.
+create function pgreact.keep_changed() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pgreact.tend_history();
+    return null;
+end
+$$;
+comment on function pgreact.keep_changed() is 'makes the partitions of a history that begins';
+revoke all on function pgreact.keep_changed() from public;
+
+create trigger keep after insert or update of keep on pgreact.queue_setting
+    for each row when (new.keep is not null) execute function pgreact.keep_changed();

@@ -540,7 +540,8 @@ def test_a_claim_never_reads_the_whole_queue(queue: Queue) -> None:
     queue.run(
         "insert into pgreact.lane (name, paused) values ('paused', true)",
         "insert into pgreact.queue (lane, task, key, state, run_at) "
-        "select case n % 4 when 0 then 'paused' else 'default' end, 't', case n % 3 when 0 then 'k' || n % 50 end, "
+        "select case n % 4 when 0 then 'paused' else 'default' end, 't', "
+        "case n % 3 when 0 then 'k' || n % 50 end, "
         "case n % 10 when 0 then 'delayed' else 'ready' end,"
         " case n % 10 when 0 then now() + interval '1 h' else now() end from generate_series(1, 50000) n",
         "analyze pgreact.queue",
