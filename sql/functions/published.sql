@@ -2,7 +2,6 @@ create or replace function pgreact.published(task_ids uuid[]) returns void
     language sql
     security definer
     set search_path = pg_catalog, pg_temp
-    set pgreact.muted = 'on'
 as $$
 update pgreact.in_progress p
 set published_at = clock_timestamp()
