@@ -1,12 +1,26 @@
 """pgreact: a committed change in PostgreSQL becomes one Celery call, at once."""
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from pgreact.queue.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from typing import Literal
 
     from celery import Celery
 
+    from pgreact.queue.connections import (
+        AsyncConnection,
+        AsyncCursor,
+        AsyncpgConnection,
+        SyncConnection,
+        SyncCursor,
+    )
+    from pgreact.queue.job import TaskLike
+
+__all__ = ["Job", "enqueue", "enqueue_many", "setup", "single_flight"]
 __version__ = "0.1.0"
 
 _P = ParamSpec("_P")
@@ -63,3 +77,158 @@ def single_flight(
     from pgreact.worker.setup import single_flight as decorator
 
     return decorator(route, dsn)
+
+
+@overload
+def enqueue(
+    conn: "AsyncConnection | AsyncCursor | AsyncpgConnection",
+    task: "str | TaskLike | Mapping[str, Any]",
+    args: "Sequence[Any]" = ...,
+    kwargs: "Mapping[str, Any] | None" = ...,
+    *,
+    lane: str = ...,
+    priority: int = ...,
+    run_at: "datetime | timedelta | float | None" = ...,
+    key: str | None = ...,
+    unique_key: str | None = ...,
+    unique_while: "Literal['queued', 'in_progress']" = ...,
+    max_attempts: int = ...,
+    backoff: "timedelta | float" = ...,
+    expires: "datetime | timedelta | float | None" = ...,
+    options: "Mapping[str, Any] | None" = ...,
+) -> "Coroutine[Any, Any, int]": ...
+@overload
+def enqueue(
+    conn: "SyncConnection | SyncCursor",
+    task: "str | TaskLike | Mapping[str, Any]",
+    args: "Sequence[Any]" = ...,
+    kwargs: "Mapping[str, Any] | None" = ...,
+    *,
+    lane: str = ...,
+    priority: int = ...,
+    run_at: "datetime | timedelta | float | None" = ...,
+    key: str | None = ...,
+    unique_key: str | None = ...,
+    unique_while: "Literal['queued', 'in_progress']" = ...,
+    max_attempts: int = ...,
+    backoff: "timedelta | float" = ...,
+    expires: "datetime | timedelta | float | None" = ...,
+    options: "Mapping[str, Any] | None" = ...,
+) -> int: ...
+def enqueue(
+    conn: object,
+    task: "str | TaskLike | Mapping[str, Any]",
+    args: "Sequence[Any]" = (),
+    kwargs: "Mapping[str, Any] | None" = None,
+    *,
+    lane: str = "default",
+    priority: int = 0,
+    run_at: "datetime | timedelta | float | None" = None,
+    key: str | None = None,
+    unique_key: str | None = None,
+    unique_while: "Literal['queued', 'in_progress']" = "queued",
+    max_attempts: int = 5,
+    backoff: "timedelta | float" = 5,
+    expires: "datetime | timedelta | float | None" = None,
+    options: "Mapping[str, Any] | None" = None,
+) -> "int | Coroutine[Any, Any, int]":
+    """Enqueue a job in the transaction of a connection::
+
+        with Session.begin() as session:
+            session.add(user)
+            session.flush()
+            pgreact.enqueue(session, send_email, kwargs={"user_id": user.id})
+
+    If the transaction commits, the job runs on the Celery workers milliseconds later; if it is rolled back,
+    it never was. The statement is the only thing done: nothing is committed, begun or set. On a connection
+    in autocommit mode the job is there at once.
+
+    Arguments travel as those of ``delay()`` do, with Celery's JSON: the task gets ``datetime``, ``date``,
+    ``time``, ``Decimal``, ``UUID`` and ``bytes`` back as what they were, and tuples as lists.
+
+    Args:
+        conn: Of psycopg (``Connection``, ``AsyncConnection``, or a cursor), psycopg2, asyncpg (from a pool,
+            too), SQLAlchemy (``Connection``, ``Session``, ``AsyncConnection``, ``AsyncSession``) or Django
+            (``django.db.connection``, ``connections["other"]``). The role needs usage on schema ``pgreact``
+            and execute on ``pgreact.enqueue``.
+        task: The task's name; or the task itself, whose arguments are checked then; or a signature. A
+            signature of one task is a job of that task with its arguments and options; ``countdown`` and
+            ``eta`` become ``run_at``. A chain, group, chord, map, starmap or chunks is one job, of the task
+            ``pgreact.run_canvas``, that starts it: done when it is started.
+        args: The task's arguments.
+        kwargs: Those with names.
+        lane: The lane, whose limits hold for the job.
+        priority: Higher comes first within the lane.
+        run_at: Not before then: a ``datetime`` with time zone, or a ``timedelta`` or seconds from now,
+            counted by the database's clock.
+        key: Jobs of one key run one at a time, in the order they were enqueued in.
+        unique_key: If a job of that key is queued, there will be no other.
+        unique_while: ``in_progress``: nor if one is in progress.
+        max_attempts: So many attempts, when they fail.
+        backoff: Pause after the first failed attempt, ``timedelta`` or seconds; it doubles, up to an hour.
+        expires: A job not claimed by then is dead; in the forms of ``run_at``.
+        options: Of ``apply_async``, for the message: ``queue``, ``priority``, ``headers``, ``time_limit``,
+            ``link``, …; with a signature, in addition to its own. A canvas keeps its own to itself: these
+            are for the message that starts it.
+
+    Returns:
+        The job's id, or that of the job with the same ``unique_key``. With an asynchronous connection, an
+        awaitable of it.
+
+    Raises:
+        TypeError: At once, for an asynchronous connection too: ``conn`` is no connection, ``task`` no task,
+            an argument is not JSON (the message says which), or the arguments do not fit the task.
+        ValueError: A time without time zone, a number that is none, a character PostgreSQL does not store,
+            a signature that has an id.
+        Exception: What PostgreSQL refuses (an unknown lane or option, more than 1 MiB of arguments, a
+            missing right) is the library's own error, and the transaction has failed, as always.
+    """
+    from pgreact.queue.enqueue import enqueue as into
+
+    job = Job(
+        task,
+        args,
+        kwargs,
+        lane=lane,
+        priority=priority,
+        run_at=run_at,
+        key=key,
+        unique_key=unique_key,
+        unique_while=unique_while,
+        max_attempts=max_attempts,
+        backoff=backoff,
+        expires=expires,
+        options=options,
+    )
+    return into(conn, job)
+
+
+@overload
+def enqueue_many(
+    conn: "AsyncConnection | AsyncCursor | AsyncpgConnection",
+    jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]",
+) -> "Coroutine[Any, Any, list[int]]": ...
+@overload
+def enqueue_many(
+    conn: "SyncConnection | SyncCursor", jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]"
+) -> list[int]: ...
+def enqueue_many(
+    conn: object, jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]"
+) -> "list[int] | Coroutine[Any, Any, list[int]]":
+    """Enqueue many jobs by one statement, in the transaction of a connection::
+
+        pgreact.enqueue_many(connection, [Job(send_email, kwargs={"user_id": id}, lane="mail") for id in ids])
+
+    Args:
+        conn: As in :func:`enqueue`.
+        jobs: Each is a :class:`Job`, or a dict with the same fields, or a signature, or a task or its name.
+
+    Returns:
+        Their ids, in the same order. With an asynchronous connection, an awaitable of them.
+
+    Raises:
+        Exception: As :func:`enqueue`; the message begins like ``jobs[3]:``. None is enqueued then.
+    """
+    from pgreact.queue.enqueue import enqueue_many as into
+
+    return into(conn, jobs)

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.utils import json as celery_json
 
 from pgreact.dispatch.draft import Draft
 from pgreact.dispatch.wire import Line, PublishFailed, Wire, told
@@ -116,8 +118,8 @@ class JobPublisher:
         headers = options.get("headers") or {}
         return {
             **options,
-            "args": message.args,
-            "kwargs": message.kwargs,
+            "args": _as_delay_takes_them(message.args),
+            "kwargs": _as_delay_takes_them(message.kwargs),
             "headers": {**headers, "pgreact_job": message.job, "pgreact_attempt": message.attempt},
         }
 
@@ -127,6 +129,16 @@ class JobPublisher:
             # for their own options; the worker will tell what is wrong with an import
             with contextlib.suppress(Exception):
                 self._app.loader.import_default_modules()
+
+
+def _as_delay_takes_them(value: Any) -> Any:
+    """Turn what Celery's JSON marks as a date, a UUID and so on into that again.
+
+    Raises:
+        Exception: It is marked as something that no worker could read.
+    """
+    text = json.dumps(value)
+    return celery_json.loads(text) if "__type__" in text else value
 
 
 __all__ = ["JobMessage", "JobPublisher", "Posted", "PublishFailed"]

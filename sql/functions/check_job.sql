@@ -8,7 +8,7 @@ declare
     known text[] := array['queue', 'exchange', 'routing_key', 'priority', 'headers', 'expires', 'serializer', 'compression',
         'time_limit', 'soft_time_limit', 'ignore_result', 'link', 'link_error', 'delivery_mode', 'mandatory', 'shadow',
         'argsrepr', 'kwargsrepr', 'reply_to', 'root_id', 'parent_id', 'group_id', 'group_index', 'chord', 'chain',
-        'stamped_headers', 'immutable', 'exchange_type', 'timeout'];
+        'stamped_headers', 'immutable', 'exchange_type', 'timeout', 'route_name', 'replaced_task_nesting'];
 begin
     if coalesce(job.task, '') = '' then
         raise exception 'a job needs the name of a task'
@@ -37,7 +37,10 @@ begin
             using errcode = 'program_limit_exceeded', hint = 'Keep the data in a table and pass its key.';
     end if;
     if job.options <> '{}' then
-        select o into wrong from jsonb_object_keys(job.options) o where o <> all (known) limit 1;
+        select o into wrong
+        from jsonb_object_keys(job.options) o
+        where o <> all (known) and not coalesce(job.options -> 'stamped_headers' ? o, false)
+        limit 1;
         if wrong is not null then
             raise exception 'job %: no option "%"', job.task, wrong
                 using errcode = 'invalid_parameter_value',

@@ -1,0 +1,133 @@
+"""A job as the JSON that the queries of enqueue read."""
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from reprlib import repr  # noqa: A004 - a value in an error is cut short
+from typing import Any
+
+from pgreact.queue.call import call_of
+from pgreact.queue.job import Job
+from pgreact.queue.values import write
+
+# Arguments of further tasks: decoded by a worker, as the job's own are. Publishers read the other options.
+_CALLBACKS = {"link", "link_error", "chain", "chord"}
+_REFUSED = {
+    "countdown": "give run_at",
+    "eta": "give run_at",
+    "task_id": "each attempt gets an id of its own",
+}
+
+
+def written(job: Job) -> str:
+    """Return a job as JSON text; what is as by default is left to the server.
+
+    Raises:
+        TypeError: A field is not what it must be.
+        ValueError: It is, but cannot be kept.
+    """
+    call = call_of(job.task, _list("args", job.args), _dict("kwargs", job.kwargs))
+    options = {**call.options, **_own_options(job)}
+    moment = job.run_at if job.run_at is not None else call.run_at
+    fields = {
+        "task": _text("task", call.task),
+        "args": write(_list("args", call.args), "args"),
+        "kwargs": write(_dict("kwargs", call.kwargs), "kwargs"),
+        **_moment("run_at", "run_in", moment),
+        **_moment("expires", "expires_in", job.expires),
+    }
+    for name, writer in _WRITERS.items():
+        value = getattr(job, name)
+        if value != _DEFAULTS[name]:
+            fields[name] = writer(name, value)
+    if options:
+        fields["options"] = _object({name: _option(name, value) for name, value in options.items()})
+    return _object(fields)
+
+
+def _own_options(job: Job) -> dict[str, Any]:
+    options = {name: value for name, value in _dict("options", job.options).items() if value is not None}
+    for name, hint in _REFUSED.items():
+        if name in options:
+            raise ValueError(f'options: no "{name}"; {hint}')
+    return options
+
+
+def _option(name: str, value: object) -> str:
+    if name == "expires" and isinstance(value, datetime.datetime):
+        value = _instant('options["expires"]', value)
+    return write(value, ("options", name), plain=name not in _CALLBACKS)
+
+
+def _object(fields: Mapping[str, str]) -> str:
+    return "{" + ",".join([f"{write(name, 'options')}:{text}" for name, text in fields.items()]) + "}"
+
+
+def _list(name: str, value: object) -> list[Any]:
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        return list(value)
+    raise TypeError(f"{name} is of type {type(value).__name__}, not a list or tuple")
+
+
+def _dict(name: str, value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is of type {type(value).__name__}, not a dict")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{name}: {repr(key)} is no name; names are text")
+    return dict(value)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {repr(value)}, not text")
+    return write(value, name)
+
+
+def _integer(name: str, value: object) -> str:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is {repr(value)}, not a whole number")
+    return write(value, name)
+
+
+def _moment(at: str, after: str, value: object) -> dict[str, str]:
+    """Return the field of a moment, or that of an interval, which begins when the server reads it."""
+    if value is None:
+        return {}
+    if isinstance(value, datetime.datetime):
+        return {at: write(_instant(at, value), at)}
+    return {after: _interval(at, value)}
+
+
+def _instant(name: str, value: datetime.datetime) -> str:
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"{name}: {value.isoformat()} has no time zone; give it one, like datetime.now(timezone.utc), "
+            "or give a timedelta from now"
+        )
+    return value.astimezone(datetime.UTC).isoformat()
+
+
+def _interval(name: str, value: object) -> str:
+    if isinstance(value, datetime.timedelta):
+        value = value.total_seconds()
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} is {repr(value)}, not a time: give seconds or a timedelta")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: {value} is no number of seconds")
+    return write(f"{value:.6f} seconds", name)
+
+
+_WRITERS = {
+    "lane": _text,
+    "priority": _integer,
+    "key": _text,
+    "unique_key": _text,
+    "unique_while": _text,
+    "max_attempts": _integer,
+    "backoff": _interval,
+}
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Job)}
