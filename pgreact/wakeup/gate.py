@@ -9,6 +9,9 @@ from typing import Literal
 
 Mode = Literal["open", "draining", "polling"]
 
+OPEN = 1
+SHUT = 2**62  # writers that find S higher do not notify: sql/functions/attach.sql
+
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
@@ -18,47 +21,59 @@ class Gate:
     # polling: they need not, so we look.
     mode: Mode = "open"
     holders: frozenset[str] = frozenset()  # transactions that may have skipped their NOTIFY
-    skips: int | None = None  # S when last read; None: no reading, so that the next one counts as moved
+    height: int | None = None  # S when last read or set; None: unknown, so that the next counts as moved
     since: float = 0.0  # when the mode began
     stirred: float = 0.0  # when a poll last found something
 
 
-def listed(gate: Gate, holders: frozenset[str], *, foreign: bool, now: float) -> Gate:
-    """W's holders were listed after an election or after B was released; a sweep must follow.
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """S, and then who held its lock."""
 
-    Args:
-        gate: The state so far, of which nothing but the time of its mode is kept.
-        holders: Transactions that hold W.
-        foreign: Somebody else still holds or awaits B: a leader whose session has not ended yet. Writers
-            skip their NOTIFY for its sake, so we poll.
-        now: The moment.
-    """
-    mode: Mode = "polling" if foreign else "draining" if holders else "open"
+    height: int
+    holders: frozenset[str]
+    alone: bool = True  # if S was set between the two: nobody who wrote has ended meanwhile
+
+
+def listed(gate: Gate, holders: frozenset[str], now: float) -> Gate:
+    """S was set open, and then its holders were listed: who is among them is drained."""
+    mode: Mode = "draining" if holders else "open"
     since = gate.since if mode == gate.mode else now
     return Gate(mode, holders, None, since, now)
 
 
-def closing(gate: Gate, skips: int, now: float) -> Gate:
-    """S was read, and B is asked for from now on: polls begin, whether or not it is granted."""
+def closing(gate: Gate, height: int | None, now: float) -> Gate:
+    """S was set shut: polls begin.
+
+    Args:
+        gate: The state so far, whose holders are followed on.
+        height: What S was set to; ``None`` if somebody may have skipped before that.
+        now: The moment.
+    """
     assert gate.mode != "polling", "the gate is closed already"
-    return Gate("polling", gate.holders, skips, now, now)
+    return Gate("polling", gate.holders, height, now, now)
 
 
-def polled(gate: Gate, skips: int, holders: frozenset[str], now: float) -> tuple[Gate, bool]:
-    """S was read and then, in a second statement, W's holders.
+def stirred(gate: Gate, seen: Seen) -> bool:
+    """Return whether something may have been committed since the last poll."""
+    return seen.height != gate.height or bool(gate.holders - seen.holders) or not seen.alone
+
+
+def polled(gate: Gate, seen: Seen, now: float) -> tuple[Gate, bool]:
+    """S was read, and then its holders were listed.
 
     Returns:
-        The new state, and whether something may have been committed since the last poll.
+        The new state, and whether the poll found something.
     """
     assert gate.mode == "polling", "only a closed gate is polled"
-    stirred = skips != gate.skips or bool(gate.holders - holders)
+    found = stirred(gate, seen)
     return dataclasses.replace(
-        gate, skips=skips, holders=holders, stirred=now if stirred else gate.stirred
-    ), stirred
+        gate, height=seen.height, holders=seen.holders, stirred=now if found else gate.stirred
+    ), found
 
 
 def drained(gate: Gate, holders: frozenset[str], now: float) -> tuple[Gate, bool]:
-    """W's holders were listed while draining: who is gone may have committed without a NOTIFY.
+    """The holders were listed while draining: who is gone may have committed without a NOTIFY.
 
     Returns:
         The new state, and whether somebody is gone. Who came since has found the gate open.

@@ -53,39 +53,23 @@ class Candidate:
         self.alive(began)
         return held
 
-    @property
-    def backend_pid(self) -> int:
-        """The server's process id of this session."""
-        return self.session.backend_pid
+    async def set_gates(self, route_ids: list[int], height: int) -> asyncpg.Record:
+        """Read S of routes, set it, and list its holders, in the one session that may set it.
 
-    async def shut(self, route_id: int, patience: float) -> bool:
-        """Ask for B of a route, which closes its gate at once; return whether it was granted.
+        Returns:
+            What ``pgreact.set_gates`` does.
 
         Raises:
             SessionLost: The session is gone.
+            PgreactError: The server refused.
         """
-        return bool(
-            await self._ask(
-                "select pgreact.shut($1, make_interval(secs => $2))",
-                route_id,
-                patience,
-                timeout=patience + REPLY_TIMEOUT,
-            )
-        )
-
-    async def unshut(self, route_id: int) -> None:
-        """Let B of a route go, and return once the server has.
-
-        Raises:
-            SessionLost: The session is gone.
-        """
-        await self._ask("select pg_advisory_unlock(pgreact.lock_class('busy'), $1)", route_id)
-
-    async def _ask(self, sql: str, *args: object, timeout: float = REPLY_TIMEOUT) -> object:
         began = self._clock.monotonic()
-        answer: object = await self.session.value(sql, *args, timeout=timeout)
+        try:
+            (found,) = await self.session.fetch("select * from pgreact.set_gates($1, $2)", route_ids, height)
+        except asyncpg.PostgresError as error:
+            raise refusal(error, "cannot set gates") from None
         self.alive(began)
-        return answer
+        return found
 
     def alive(self, sent_at: float) -> None:
         """The server answered on this session to something sent at that moment."""

@@ -40,25 +40,21 @@ begin
     -- All of the work is in WHEN, which PostgreSQL computes without calling a function of ours, and which is
     -- always false, so that nothing is queued: at 64 writers a PL/pgSQL body costs several times as much. It
     -- is for each row, so a statement that changes none is silent, and partitions get it cloned. Its text is
-    -- parsed once a statement: every node counts. The terms of an AND are computed in the order written, which
-    -- is the protocol: W before B. (SQL does not promise that. A CASE would, and cost half as much again;
-    -- tests/conformance would notice.) Whoever holds W or B against us makes no writer wait: NOTIFY is always
-    -- right. Its payload is constant, so PostgreSQL folds the repeats of one transaction.
+    -- parsed once a statement: every node counts. nextval tells the height of the gate, and leaves the trace by
+    -- which the leader finds a writer that does not notify. The terms of an AND are computed in the order
+    -- written: mute comes first, so that a muted writer leaves no trace. (SQL does not promise that. A CASE would,
+    -- and cost half as much again; tests/conformance would notice. Another order would cost calls for nothing,
+    -- and lose none.) The payload is constant, so PostgreSQL folds the repeats of one transaction.
     work := concat_ws(
         ' and ',
         -- the line break ends a comment in the condition
         '(' || condition || E'\n)',
         'current_setting(''pgreact.muted'', true) is distinct from ''on''',
         case gate
-            when 'auto' then format(
-                'not (pg_try_advisory_xact_lock_shared(%1$s, %3$s) and not pg_try_advisory_xact_lock_shared(%2$s, %3$s)'
-                    ' and nextval(%4$L::regclass) is not null)',
-                pgreact.lock_class('writer'), pgreact.lock_class('busy'), known, 'pgreact.skips_' || known)
-            when 'closed' then format(
-                'not (pg_try_advisory_xact_lock_shared(%s, %s) and nextval(%L::regclass) is not null)',
-                pgreact.lock_class('writer'), known, 'pgreact.skips_' || known)
+            when 'auto' then format('nextval(%L::regclass) < 4611686018427387904', 'pgreact.gate_' || known)
+            when 'closed' then format('nextval(%L::regclass) is null', 'pgreact.gate_' || known)
         end,
-        format('pg_notify(''pgreact'', %L) is null', known)
+        case when gate <> 'closed' then format('pg_notify(''pgreact'', %L) is null', known) end
     );
 
     foreach change in array events loop

@@ -9,8 +9,8 @@ begin
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant select on pgreact.migration, pgreact.route, pgreact.watched to %s', role);
             execute format('grant select, insert, update on pgreact.flight to %s', role);
-            execute format('grant execute on function pgreact.lead(text, interval), pgreact.shut(integer, interval), '
-                'pgreact.skips(integer), pgreact.lock_class(text) to %s', role);
+            execute format('grant execute on function pgreact.lead(text, interval), pgreact.lock_class(text), '
+                'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint) to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);

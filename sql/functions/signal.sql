@@ -7,9 +7,9 @@ create or replace function pgreact.signal(route text) returns void
 as $$
 declare
     known integer;
-    gate text;
+    height bigint;
 begin
-    select r.id, r.gate into known, gate from pgreact.route r where r.name = signal.route;
+    select r.id into known from pgreact.route r where r.name = signal.route;
     if known is null then
         raise exception 'no route "%" in pgreact.route', route
             using errcode = 'undefined_object',
@@ -20,15 +20,18 @@ begin
     if current_setting('pgreact.muted', true) = 'on' then
         return;
     end if;
-    -- as in the triggers: W before B, and NOTIFY wherever it is not certain that a poll will see us
-    if gate <> 'open' and pg_try_advisory_xact_lock_shared(pgreact.lock_class('writer'), known) then
-        if gate = 'closed' or not pg_try_advisory_xact_lock_shared(pgreact.lock_class('busy'), known) then
-            if nextval(to_regclass('pgreact.skips_' || known)) is not null then
-                return;
-            end if;
-        end if;
+    -- As in the triggers, the height tells the gate, which no snapshot hides; the leader shuts a route that is set
+    -- closed, too. Where it has not yet, the table tells, if our snapshot of it is younger than our lock on the sequence:
+    -- whoever sets the route otherwise now will find us among the holders.
+    height := nextval(to_regclass('pgreact.gate_' || known));
+    if height >= 4611686018427387904
+        or current_setting('transaction_isolation') = 'read committed'
+            and exists (select from pgreact.route r where r.id = known and r.gate = 'closed')
+    then
+        perform pg_current_xact_id();  -- pgreact.set_gates needs it
+    else
+        perform pg_notify('pgreact', known::text);
     end if;
-    perform pg_notify('pgreact', known::text);
 end
 $$;
 comment on function pgreact.signal(text) is 'signals a route when the transaction commits';

@@ -139,33 +139,42 @@ revoke all on function pgreact.unwatch() from public;
 create trigger unwatch after delete on pgreact.watched
     for each row execute function pgreact.unwatch();
 
--- Each route counts the writers that did not notify. CACHE 1: a session that takes numbers in advance
--- would write unseen.
+-- The gate of a route: its height tells writers whether to notify, and that it moves tells the leader of those who did
+-- not. CACHE 1: a session that takes numbers in advance would write unseen.
 create function pgreact.route_sequence() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    name text := 'gate_' || coalesce(new.id, old.id);
 begin
     if tg_op = 'INSERT' then
-        execute format('create sequence pgreact.%I cache 1', 'skips_' || new.id);
+        execute format('create sequence pgreact.%I cache 1', name);
         -- writers take numbers from it, in the WHEN of their triggers; they cannot name it
-        execute format('grant usage on sequence pgreact.%I to public', 'skips_' || new.id);
+        execute format('grant usage on sequence pgreact.%I to public', name);
+        -- the functions that set it run as their owner, whoever makes a route
+        execute format('alter sequence pgreact.%I owner to %s', name,
+            (select c.relowner::regrole from pg_class c where c.oid = tg_relid));
         return null;
     elsif tg_when = 'BEFORE' then
         -- the cascade would come too late: the triggers it drops hold on to the sequence
         delete from pgreact.watched where route_id = old.id;
         return old;
     end if;
-    execute format('drop sequence if exists pgreact.%I', 'skips_' || old.id);
+    execute format('drop sequence if exists pgreact.%I', name);
     return null;
 end
 $$;
 comment on function pgreact.route_sequence() is 'makes and drops the sequence of a route';
 revoke all on function pgreact.route_sequence() from public;
 
-create trigger sequence after insert or delete on pgreact.route
+create trigger sequence after insert on pgreact.route
     for each row execute function pgreact.route_sequence();
 create trigger sequence_first before delete on pgreact.route
+    for each row execute function pgreact.route_sequence();
+-- at the commit: dropping locks the sequence against the leader, who looks at it
+create constraint trigger sequence_last after delete on pgreact.route
+    deferrable initially deferred
     for each row execute function pgreact.route_sequence();
 
 -- What writers do is an argument of their triggers. Making those anew waits for every writer that still does it

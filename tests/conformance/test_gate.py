@@ -20,6 +20,8 @@ import pytest
 from pgreact.database.plan import apply
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
+from pgreact.wakeup import gate as gates
+from pgreact.wakeup.gate import SHUT
 from tests import servers
 from tests.ear import Ear
 from tests.harness import Daemon, Database, eventually
@@ -134,17 +136,13 @@ class Road:
         """Wait until it has so many."""
         return self.leader.wait_for(name, count, route=self.name, **keys)
 
-    def holds(self, purpose: str, mode: str, *, granted: bool | None = None) -> str:
-        """Return a query: does anybody hold, or await, this lock of the route?"""
-        only = "" if granted is None else f"and granted = {granted}"
-        return (
-            f"select exists (select from pg_locks where locktype = 'advisory' and mode = '{mode}' {only} "
-            f"and classid::bigint = pgreact.lock_class('{purpose}') and objid = {self.id})"
-        )
-
-    def skips(self) -> int:
+    def height(self) -> int:
         """Return S."""
-        return int(self.database.value(f"select pgreact.skips({self.id})"))
+        return int(self.database.value(f"select last_value from pgreact.gate_{self.id}"))
+
+    def held(self) -> bool:
+        """Does any transaction but a look hold S's lock?"""
+        return bool(self.database.value(f"select pgreact.holders('{{{self.id}}}') <> '{{}}'"))
 
     @contextlib.contextmanager
     def writer(self, **options: Any) -> Iterator[Writer]:
@@ -154,14 +152,14 @@ class Road:
             connection.rollback()
 
     def shut(self) -> None:
-        """Close the gate by a burst, and wait until writers find B taken."""
+        """Close the gate by a burst."""
         before = self.seen("gate.closed")
         with self.database.connect() as connection:
             eventually(
                 lambda: connection.execute(self.insert.encode()) and self.seen("gate.closed") > before,
                 "a closed gate",
             )
-        self.database.until(self.holds("busy", "ExclusiveLock"))
+        assert self.height() >= SHUT
         self.calm()
 
     def opens(self) -> None:
@@ -190,9 +188,10 @@ class Road:
     @contextlib.contextmanager
     def skipping(self) -> Iterator[None]:
         """Hold that what is written here is not notified, and wait until the poll has seen it."""
-        before, skips = self.seen("dispatch.published"), self.skips()
+        before, height = self.seen("dispatch.published"), self.height()
+        assert height >= SHUT
         yield
-        assert self.skips() > skips
+        assert self.height() > height
         self.wait_for("dispatch.published", before + 1)
 
     def works(self) -> None:
@@ -240,10 +239,10 @@ def test_who_notifies_before_the_closing_is_heard_after_it(road: Callable[..., R
     with route.writer() as writer:
         writer.execute(route.insert.encode())
         route.shut()
-        assert route.database.value(route.holds("busy", "ShareLock"))
-        with route.dispatched():
-            writer.commit()
-    route.database.until(route.holds("busy", "ExclusiveLock", granted=True))
+        with Ear(route.database) as ear:
+            with route.dispatched():
+                writer.commit()
+            assert ear.heard() == [route.name]
     route.works()
 
 
@@ -266,10 +265,9 @@ def test_an_opened_gate_makes_writers_notify(auto: Road) -> None:
     assert opened["polls"] > 5
     assert opened["closed_s"] >= 0.3
     with Ear(auto.database) as ear:
-        skips = auto.skips()
         auto.works()
         assert ear.heard() == [auto.name]
-        assert auto.skips() == skips
+        assert auto.height() < SHUT
 
 
 def test_who_skipped_and_commits_after_the_opening_is_drained(auto: Road) -> None:
@@ -303,7 +301,7 @@ def test_who_skipped_and_rolls_back_costs_one_dispatch_at_most(auto: Road) -> No
         auto.opens()
         before = auto.seen("dispatch.published")
         writer.rollback()
-        auto.database.until(f"select not ({auto.holds('writer', 'ShareLock').removeprefix('select')})")
+        eventually(lambda: not auto.held(), "the end of the transaction")
         auto.calm()
         assert auto.seen("dispatch.published") - before <= 1
     auto.works()
@@ -366,13 +364,14 @@ def test_what_is_copied_is_found(auto: Road) -> None:
 
 
 def test_a_muted_writer_leaves_no_trace(shut: Road) -> None:
-    skips = shut.skips()
+    height = shut.height()
     with shut.writer() as writer:
         writer.execute("select pgreact.mute()")
         writer.execute(shut.insert.encode())
-        assert not shut.database.value(shut.holds("writer", "ShareLock"))
+        writer.execute("select pgreact.signal(%s)", [shut.name])
+        assert not shut.held()
         writer.commit()
-    assert shut.skips() == skips
+    assert shut.height() == height
     shut.works()
 
 
@@ -401,17 +400,16 @@ def test_two_routes_of_one_table_have_a_gate_each(road: Callable[..., Road]) -> 
     assert not calm.seen("gate.closed")
 
 
-def test_a_writer_that_holds_b_does_not_make_an_opened_gate_deaf(auto: Road) -> None:
-    """It is asked for all the time, in vain: that must have ended when the gate counts as open."""
+def test_a_writer_that_stays_keeps_no_gate_closed(auto: Road) -> None:
     with auto.writer() as early:
         early.execute(auto.insert.encode())
         for _ in range(3):
             auto.shut()
             before = auto.seen("gate.opened")
             auto.wait_for("gate.opened", before + 1)
-            skips = auto.skips()
-            auto.database.run(auto.insert)
-            assert auto.skips() == skips, "a writer found B taken though the gate is open"
+            with Ear(auto.database) as ear:
+                auto.database.run(auto.insert)
+                assert ear.heard() == [auto.name]
         with auto.dispatched():
             early.commit()
     auto.works()
@@ -474,7 +472,8 @@ def test_a_route_set_closed_is_silent_without_any_daemon(
     )
     with Ear(database) as ear, database.connect() as writer:
         assert ear.after(writer, *statements) == {statement: [] for statement in statements}
-    assert database.value("select sum(pgreact.skips(id)) from pgreact.route") == len(statements)
+    route_id = database.value("select id from pgreact.route")
+    assert database.value(f"select last_value from pgreact.gate_{route_id}") == len(statements)
 
 
 def test_a_route_set_closed_is_polled_from_the_election_on(plant: Plant, road: Callable[..., Road]) -> None:
@@ -485,7 +484,6 @@ def test_a_route_set_closed_is_polled_from_the_election_on(plant: Plant, road: C
         plant.kill_the_leader()
         assert route.wait_for("gate.closed")["reason"] == "set so"
         route.works()
-        assert not route.database.value(route.holds("busy", "ExclusiveLock"))
         assert ear.heard() == []
 
 
@@ -497,7 +495,8 @@ def test_a_route_set_open_never_closes(road: Callable[..., Road]) -> None:
         assert ear.heard() == [route.name] * 200
     route.works()
     assert not route.seen("gate.closed")
-    assert route.skips() == 0
+    assert not route.held()
+    assert route.height() == gates.OPEN
 
 
 def test_settings_change_under_way(auto: Road) -> None:
@@ -524,7 +523,7 @@ def test_settings_change_under_way(auto: Road) -> None:
         if setting == "closed":
             auto.wait_for("gate.closed", settings[:number].count("closed"), reason="set so")
         else:
-            auto.database.until(f"select not ({auto.holds('busy', 'ExclusiveLock').removeprefix('select')})")
+            eventually(lambda: auto.height() < SHUT, "an open gate")
         auto.works()
 
 
@@ -542,7 +541,7 @@ def test_who_skipped_while_it_was_set_closed_is_drained_when_it_no_longer_is(
             writer.commit()
 
 
-# ---- who else may hold the locks ---------------------------------------------------------------------------
+# ---- who else is there -------------------------------------------------------------------------------------
 
 
 def test_who_has_no_right_in_pgreact_writes_all_the_same(shut: Road) -> None:
@@ -564,61 +563,39 @@ def test_a_leader_killed_while_it_is_closed_loses_nothing(plant: Plant, shut: Ro
             writer.execute(shut.insert.encode())
         plant.kill_the_leader()
         shut.wait_for("sweep.finished", reason="elected", dispatch=False)
-        assert not shut.database.value(shut.holds("busy", "ExclusiveLock"))
+        assert shut.height() < SHUT
         with shut.dispatched():
             writer.commit()
     shut.works()
 
 
-def test_b_in_foreign_hands_is_noticed_at_an_election(plant: Plant, auto: Road) -> None:
-    """Until then, and with sweeps that find nothing, such a hand stops the wake-ups of the route."""
-    with auto.database.connect() as hostile:
-        hostile.execute("select pg_advisory_lock(pgreact.lock_class('busy'), %s)", [auto.id])
-        with auto.writer() as writer:
-            writer.execute(auto.insert.encode())
-            plant.kill_the_leader()
-            assert "another session" in auto.wait_for("gate.closed")["reason"]
-            with auto.dispatched():
-                writer.commit()
-        auto.works()
-        assert not auto.seen("gate.opened")
-    auto.wait_for("gate.opened")
-    auto.works()
-
-
-def test_b_that_goes_to_foreign_hands_when_it_is_let_go_keeps_the_gate_closed(auto: Road) -> None:
-    auto.shut()
-    auto.database.until(auto.holds("busy", "ExclusiveLock", granted=True))
-    with auto.database.connect() as hostile:
-        take = threading.Thread(
-            target=hostile.execute,
-            args=("select pg_advisory_lock(pgreact.lock_class('busy'), %s)", [auto.id]),
-        )
-        take.start()
-        take.join()  # the gate wanted to open, and let it go
-        auto.works()
-        # asked for again: nobody notifies once the other is gone
-        auto.database.until(auto.holds("busy", "ExclusiveLock", granted=False))
-        auto.works()
-        assert not auto.seen("gate.opened")
-    auto.wait_for("gate.opened")
-    auto.works()
-
-
-@pytest.mark.parametrize("gate", ["auto", "closed"])
-def test_w_in_foreign_hands_makes_nobody_wait(road: Callable[..., Road], gate: str) -> None:
-    route = road(gate=gate)
-    with route.database.connect() as hostile, route.writer() as writer, route.dispatched():
-        hostile.execute("select pg_advisory_lock(pgreact.lock_class('writer'), %s)", [route.id])
-        writer.execute(route.insert.encode())
-        writer.commit()
+def test_who_may_only_connect_sets_no_gate_and_makes_nobody_wait(shut: Road) -> None:
+    role = f"stranger_{shut.name}"
+    shut.database.run(f"create role {role} login")
+    number = shut.database.value("select %s::regclass::oid::int", f"pgreact.gate_{shut.id}")
+    try:
+        with shut.database.connect(user=role, autocommit=False) as stranger:
+            for statement in (
+                f"select setval({number}, 1)",
+                f"lock table pgreact.gate_{shut.id} in access exclusive mode",
+                f"select pgreact.set_gates('{{{shut.id}}}', 1)",
+            ):
+                with pytest.raises(psycopg.Error, match="permission denied"), stranger.transaction():
+                    stranger.execute(statement.encode())
+            with shut.skipping():
+                stranger.execute(f"select nextval({number})".encode())
+            shut.works()
+            with shut.dispatched():  # for nothing
+                stranger.rollback()
+    finally:
+        shut.database.run(f"drop role {role}")
 
 
 def test_a_lost_sequence_makes_no_write_fail(shut: Road) -> None:
     with pytest.raises(psycopg.errors.DependentObjectsStillExist):
-        shut.database.run(f"drop sequence pgreact.skips_{shut.id}")
+        shut.database.run(f"drop sequence pgreact.gate_{shut.id}")
     shut.works()
-    shut.database.run(f"drop sequence pgreact.skips_{shut.id} cascade", shut.insert)
+    shut.database.run(f"drop sequence pgreact.gate_{shut.id} cascade", shut.insert)
     with shut.dispatched():
         shut.database.run(f"select pgreact.signal('{shut.name}')")
 

@@ -15,7 +15,8 @@ Start = Callable[..., Daemon]
 
 # of each type an argument: PostgreSQL does not even ask for the right to call a strict function with null
 SAMPLES = {
-    "integer": "1",
+    "integer[]": "'{1}'",
+    "bigint": "1",
     "text": "'x'",
     "text[]": "'{insert}'",
     "regclass": "'pg_class'",
@@ -157,8 +158,8 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
     assert allowed(roles("daemon"), everything(roles("owner"))) == {
         "pgreact.lead",
         "pgreact.lock_class",
-        "pgreact.shut",
-        "pgreact.skips",
+        "pgreact.look",
+        "pgreact.set_gates",
         "select pgreact.migration",
         "select pgreact.route",
         "select pgreact.watched",

@@ -1,16 +1,19 @@
-"""The gate of DESIGN.md as a model: no interleaving of writers, polls, openings and crashes loses a wake-up.
+"""The gate of docs/protocols.md as a model: no interleaving of writers, looks and crashes loses a wake-up.
 
 The abstraction, and why it is fair:
 
 - A **writer** runs any number of transactions. It is a string: where it stands, and `seen` when the leader's
-  last list of W's holders has it. A new transaction is a new holder (`virtualtransaction`), so `seen` ends
-  with the transaction. PREPARE keeps the holder: to the gate it is only a transaction that takes long.
-  Order at commit as in PostgreSQL: visible, then locks released; the notification may reach the leader at
-  any moment after visibility.
-- **B** is only *shut* or not: to a writer's try, an exclusive waiter and an exclusive holder are the same,
-  and nothing the leader does depends on having been granted it. `b_old` is a session that is dying but
-  still holds or awaits B: a dead leader's, or a connection we have lost. It vanishes whenever it likes.
-- **S** is only compared with its last reading, so it is one bit: moved since.
+  last list of the holders of S's lock has it. A new transaction is a new holder (`virtualtransaction`), so
+  `seen` ends with the transaction. PREPARE keeps the holder: to the gate it is only a transaction that takes
+  long. Its phase says what it has done: `locks` nothing yet, or nothing that a savepoint has not taken back;
+  `skips`, `notifies`, or both. `nextval` is two steps, the lock and then the number; the number is one step:
+  it moves S and tells the writer its height. Order at commit as in PostgreSQL: visible, then locks released;
+  the notification may reach the leader at any moment after visibility.
+- **S** is two bits: its height, *shut* or not, which outlives every session; and whether it has moved since
+  its last reading, or since `setval` set it to a height that is known. `setval` makes what moved before it
+  unknown.
+- **Opening** compares two snapshots, A and B. They differ if a transaction with an id ended between them:
+  `ended`.
 - **dispatch** covers every commit visible at that moment. `owed` is a ghost: some transaction committed and
   let its locks go, and no dispatch has followed. A leader at rest must then have a reason to act: a dirty
   mark, a notification on its way, or something its very next look will find.
@@ -28,10 +31,10 @@ from typing import NamedTuple
 class State(NamedTuple):
     writers: tuple[str, ...]
     leader: str
-    b_ours: bool  # the leader holds or awaits B exclusively
-    b_old: bool  # so does a dying session
-    moved: bool  # S, since the leader read it
-    gone: bool  # a holder of W that the leader had listed
+    shut: bool
+    moved: bool  # S, since the leader read or set it
+    ended: bool  # a transaction, since the leader took snapshot A
+    gone: bool  # a holder that the leader had listed
     dirty: bool
     pending: bool  # a notification is on its way
     owed: bool
@@ -42,46 +45,47 @@ class State(NamedTuple):
 class Rules:
     """The protocol, and the ways to get it wrong."""
 
-    w_before_b: bool = True
+    lock_before_number: bool = True
     s_before_holders: bool = True
     signal_after_both_reads: bool = True
     drain_on_opening: bool = True
     drain_on_election: bool = True
+    open_before_list: bool = True
+    compare_snapshots: bool = True
+    snapshot_before_s: bool = True
+    snapshot_after_list: bool = True
+    xids: bool = True  # whoever skips has a transaction id
+    height_is_baseline: bool = True  # False: the first reading after setval is
+    open_on_election: bool = True
+    open_before_list_on_election: bool = True
     list_before_sweep: bool = True
-    release_before_list: bool = True
-    sweep_on_opening: bool = False  # right, too, but a dispatch for nothing
-    s_after_list_on_opening: bool = True  # the other way round as in a poll: whoever is listed is drained
-    baseline_before_asking: bool = True
-    glance_first: bool = False  # right, too: try B before W, and again after it
-    wait_for_old_sessions: bool = True
-    b_with_leadership: bool = True  # one session holds both: a deposed leader cannot shut the gate
+    fenced: bool = True  # only the session that leads sets S
     sweep_on_reconnect: bool = True
     listen_before_sweep: bool = True
     commits: bool = True  # False: every transaction rolls back
-    closed: bool = False  # gate = "closed": writers never try B, B is as good as shut for ever
+    closed: bool = False  # gate = "closed": writers never notify, whatever the height
     deafness: bool = True  # the listener may lose its connection
 
 
 RIGHT = Rules()
-CHANCE = frozenset({"writer takes W", "writer writes again", "leader dies", "listener loses its connection"})
-WATCHES_S = frozenset(
+CHANCE = frozenset(
     {
-        "closing",
-        "polling",
-        "S moved",
-        "S same",
-        "released",
-        "listed",
-        "asked",
-        "opening open",
-        "opening draining",
+        "writer takes the lock",
+        "writer moves S, skips",
+        "writer moves S, notifies",
+        "writer rolls back to a savepoint",
+        "leader dies",
+        "server crashes",
+        "listener loses its connection",
     }
 )
+# what the leader does between A and B; + if S had moved or a holder was gone
+OPENING = ("A", "read", "set", "compared", "listed")
 
 
 def initial(writers: int, rules: Rules = RIGHT) -> State:
     leader = "polling" if rules.closed else "open"
-    return State(("idle",) * writers, leader, False, rules.closed, *(False,) * 6)
+    return State(("idle",) * writers, leader, *(False,) * 8)
 
 
 class Move(NamedTuple):
@@ -90,6 +94,7 @@ class Move(NamedTuple):
     label: str
     writers: tuple[str, ...]
     moved: bool = False
+    ended: bool = False
     gone: bool = False
     pending: bool = False
     owed: bool = False
@@ -104,51 +109,44 @@ def moves(writers: tuple[str, ...], shut: bool, rules: Rules) -> tuple[Move, ...
             continue
         others = writers[:index] + writers[index + 1 :]
         phase, _, seen = writer.partition(" ")
-        for label, after, effect in _writer(phase, shut, rules):
+        for label, after, *effects in _writer(phase, shut or rules.closed, rules):
             now = f"{after} {seen}" if seen and after != "idle" else after
             gone = bool(seen) and after == "idle"
-            effects = {effect: True} if effect else {}
-            found.append(Move(f"writer {label}", tuple(sorted((*others, now))), gone=gone, **effects))
+            does = dict.fromkeys(effects, True)
+            found.append(Move(f"writer {label}", tuple(sorted((*others, now))), gone=gone, **does))
     return tuple(found)
 
 
-def _writer(  # noqa: PLR0911 - a table
-    phase: str, shut: bool, rules: Rules
-) -> list[tuple[str, str, str]]:
-    """(what it does, its next phase, the effect) for a writer in this phase."""
-    abort = ("rolls back", "idle", "")
-    again = ("writes again", "W", "")  # another statement, or one after ROLLBACK TO SAVEPOINT
-    tried = ("finds B shut", "missed", "") if shut else ("gets B and notifies", "notifies", "")
-    commit = [("commits", "visible", "")] if rules.commits else []
+def _writer(phase: str, shut: bool, rules: Rules) -> list[tuple[str, ...]]:
+    """(what it does, its next phase, the effects) for a writer in this phase."""
+    act = "skips" if shut else "notifies"
     match phase:
-        case "idle" if rules.glance_first:
-            return [("finds B shut", "missed-without-W", "") if shut else tried]
-        case "missed-without-W" if rules.glance_first:
-            return [("takes W", "W", ""), abort]
-        case "idle" if rules.w_before_b:
-            return [("takes W", "W", "")]
+        case "idle" if rules.lock_before_number:
+            return [("takes the lock", "locks")]
         case "idle":
-            return [("finds B shut", "missed-without-W", "") if shut else tried]
-        case "missed-without-W":
-            return [("takes W", "missed", ""), abort]
-        case "W":
-            return [tried, abort]
-        case "missed":
-            return [("moves S", "skips", "moved"), again, abort]
-        case "skips":
-            return [abort, again, *commit]
-        case "notifies":
-            return [abort, again, *(("commits", "visible", "pending") for _ in commit)]
+            return [(f"moves S, {act}", f"unlocked-{act}", "moved")]
+        case "unlocked-skips" | "unlocked-notifies":
+            return [("takes the lock", phase.removeprefix("unlocked-"))]
         case "visible":
             return [("lets its locks go", "idle", "owed")]
-        case _:  # covered: a dispatch came between visibility and the end of its locks
-            return [("lets its locks go", "idle", "")]
+        case "covered":  # a dispatch came between visibility and the end of its locks
+            return [("lets its locks go", "idle")]
+    ends = ["ended"] if rules.xids else []
+    done = set() if phase == "locks" else set(phase.split("+"))
+    found = [
+        (f"moves S, {act}", "+".join(sorted(done | {act})), "moved"),
+        ("rolls back", "idle", *ends),
+        *(("rolls back to a savepoint", "+".join(sorted(done - {act})) or "locks") for act in done),
+    ]
+    if done and rules.commits:
+        found.append(("commits", "visible", *ends, *(["pending"] if "notifies" in done else [])))
+    return found
 
 
 @cache
 def listed(writers: tuple[str, ...]) -> tuple[str, ...]:
-    """The writers after a list of W's holders: exactly those that hold it are seen."""
-    return tuple(sorted(_bare(w) if _without_w(w) else f"{_bare(w)} seen" for w in writers))
+    """The writers after a list of the lock's holders: exactly those that hold it are seen."""
+    return tuple(sorted(_bare(w) if _holds_nothing(w) else f"{_bare(w)} seen" for w in writers))
 
 
 @cache
@@ -165,35 +163,41 @@ def _bare(writer: str) -> str:
     return writer.partition(" ")[0]
 
 
-def _without_w(writer: str) -> bool:
-    return writer in {"idle", "missed-without-W"}
+def _holds_nothing(writer: str) -> bool:
+    return writer == "idle" or writer.startswith("unlocked")
 
 
 def steps(s: State, rules: Rules = RIGHT) -> list[tuple[str, State]]:
     """Everything that can happen next."""
-    writers, leader, b_ours, b_old, moved, gone, dirty, pending, owed, deaf = s
-    watched = leader in WATCHES_S
+    writers, leader, shut, moved, ended, gone, dirty, pending, owed, deaf = s
+    # nobody looks at S while the gate is open, and nobody at the snapshots but between them
+    watched, compared = leader not in {"none", "elected", "open", "draining"}, leader[:-1] in OPENING
     found = [
-        (m.label, State(m.writers, leader, b_ours, b_old, moved or (watched and m.moved), gone or m.gone,
-                        dirty, pending or m.pending, owed or m.owed, deaf))
-        for m in moves(writers, b_ours or b_old, rules)
+        (m.label, State(m.writers, leader, shut, moved or (watched and m.moved),
+                        ended or (compared and m.ended), gone or m.gone, dirty, pending or m.pending,
+                        owed or m.owed, deaf))
+        for m in moves(writers, shut, rules)
     ]  # fmt: skip
     if pending:
         heard = leader != "none" and not deaf
         label = "leader hears" if heard else "nobody hears"
         found.append((label, s._replace(pending=False, dirty=dirty or heard)))
-    if b_old and not rules.closed:
-        found.append(("old session ends", s._replace(b_old=False)))
+    # sessions end, and with them every transaction that was not prepared; S may fall back to what it was
+    # before its last setval, which is not flushed
+    lost = owed or any(_bare(w) == "visible" for w in writers)
+    crashed = State(("idle",) * len(writers), "none", False, *(False,) * 5, lost, False)
+    found += [("server crashes", crashed._replace(shut=after)) for after in {shut, False}]
     if leader == "none":
-        found.append(("leader elected", s._replace(leader="elected", deaf=not rules.listen_before_sweep)))
+        elected = s._replace(leader="elected", deaf=not rules.listen_before_sweep)
+        found.append(("leader elected", elected))
         return found
-    if not rules.b_with_leadership and not b_old:
-        found.append(("deposed leader asks for B", s._replace(b_old=True)))
-    dead = State(unlisted(writers), "none", False, b_old, True, False, False, pending, owed, False)
-    found += [("leader dies", dead._replace(b_old=lingers)) for lingers in {b_old, b_old or b_ours}]
+    if not rules.fenced:
+        found.append(("deposed leader shuts", s._replace(shut=True, moved=watched)))
+    dead = State(unlisted(writers), "none", shut, *(False,) * 4, pending, owed, False)
+    found.append(("leader dies", dead))
     if dirty:
         found.append(("leader dispatches", s._replace(writers=covered(writers), dirty=False, owed=False)))
-    if deaf and (rules.listen_before_sweep or leader != "elected"):
+    if deaf and (rules.listen_before_sweep or leader not in {"elected", "swept", "opened", "listed"}):
         swept = dirty or (rules.sweep_on_reconnect and rules.listen_before_sweep)
         found.append(("listener reconnects", s._replace(deaf=False, dirty=swept)))
     elif rules.deafness and not deaf:
@@ -206,91 +210,125 @@ def _leader(  # noqa: PLR0911 - a table
     s: State, rules: Rules
 ) -> list[tuple[str, State]]:
     """The steps of a leader about the gate, by where it stands."""
-    writers, leader, _, b_old, moved, gone, dirty = s[:7]
+    writers, leader, _, moved, _, gone, dirty = s[:7]
     match leader:
-        case "elected":
-            if not rules.list_before_sweep:
-                return [("leader sweeps", s._replace(leader="swept", dirty=True))]
-            return [("leader lists W's holders, sweeps", _open(s, rules, drain=rules.drain_on_election))]
-        case "swept":
-            return [("leader lists W's holders", _open(s, rules, drain=True)._replace(dirty=dirty))]
         case "open" | "draining":
-            found = []
-            if rules.baseline_before_asking:
-                found.append(("leader reads S", s._replace(leader="closing", moved=False)))
-            else:
-                found.append(("leader asks for B", s._replace(leader="asked", b_ours=True)))
+            shut = s._replace(
+                leader="polling" if rules.height_is_baseline else "shut", shut=True, moved=False
+            )
+            found = [("leader shuts", shut)]
             if gone:
                 found.append(("leader sees a holder gone", s._replace(gone=False, dirty=True)))
             elif leader == "draining" and writers == unlisted(writers):
                 found.append(("leader has drained", s._replace(leader="open")))
             return found
-        case "closing":
-            return [("leader asks for B", s._replace(leader="polling", b_ours=True))]
-        case "asked":
+        case "shut":  # wrong: who moved S since it was set is part of the first reading
             return [("leader reads S", s._replace(leader="polling", moved=False))]
-        case "polling":
-            return _poll_or_open(s, rules)
+        case "polling" if rules.s_before_holders:
+            early = moved and not rules.signal_after_both_reads
+            read = s._replace(leader="S moved" if moved else "S same", moved=False, dirty=dirty or early)
+            return [("leader reads S", read), *_begin_opening(s, rules)]
+        case "polling":  # wrong: the list comes first
+            read = s._replace(leader="S same", writers=listed(writers), gone=False, dirty=dirty or gone)
+            return [("leader lists holders", read), *_begin_opening(s, rules)]
         case "S moved" | "S same" if rules.s_before_holders:
             hit = gone or (leader == "S moved" and rules.signal_after_both_reads)
             polled = s._replace(leader="polling", writers=listed(writers), gone=False, dirty=dirty or hit)
-            return [("leader lists W's holders", polled)]
-        case "S moved" | "S same":  # wrong: the list came first
+            return [("leader lists holders", polled)]
+        case "S moved" | "S same":
             return [("leader reads S", s._replace(leader="polling", moved=False, dirty=dirty or moved))]
-        case "released" if rules.sweep_on_opening:
-            return [("leader lists W's holders, sweeps", _open(s, rules, drain=rules.drain_on_opening))]
-        case "released" if rules.s_after_list_on_opening:
-            seen = _open(s, rules, drain=rules.drain_on_opening)._replace(moved=moved, dirty=dirty or gone)
-            if seen.leader == "polling":  # somebody else's B: the next poll has nothing to compare with
-                return [("leader lists W's holders", seen._replace(moved=True))]
-            return [("leader lists W's holders", seen._replace(leader=f"opening {seen.leader}"))]
-        case "opening open" | "opening draining":
-            opened = s._replace(leader=leader.removeprefix("opening "), moved=False, dirty=dirty or moved)
-            return [("leader reads S", opened)]
-        case "released":
-            read = s._replace(leader="opening, S moved" if moved else "opening, S same", moved=False)
-            return [("leader reads S", read)]
-        case "opening, S moved" | "opening, S same":  # wrong: S came first
-            found = _open(s, rules, drain=rules.drain_on_opening)
-            stirred = dirty or gone or leader == "opening, S moved"
+        case _ if leader[:-1] in OPENING:
+            return _opening(s, rules)
+        case _:
+            return _elected(s, rules)
+
+
+def _begin_opening(s: State, rules: Rules) -> list[tuple[str, State]]:
+    if rules.closed:
+        return []
+    if rules.snapshot_before_s:
+        return [("leader takes snapshot A", s._replace(leader="A-", ended=False))]
+    return [("leader reads S", _read(s))]
+
+
+def _read(s: State) -> State:
+    return s._replace(leader="read+" if s.moved else "read-", moved=False)
+
+
+def _opening(  # noqa: PLR0911 - a table
+    s: State, rules: Rules
+) -> list[tuple[str, State]]:
+    """One function of one session: A, S, setval, list, B. Anything may come between two of them."""
+    hit = s.leader.endswith("+")
+    match s.leader[:-1]:
+        case "A":
+            return [("leader reads S", _read(s))]
+        case "read":
+            if not rules.open_before_list:
+                return [("leader lists holders", _list(s, "listed", hit=hit))]
+            # wrong if not rules.snapshot_before_s: whoever ended before A does not count
+            fresh = {} if rules.snapshot_before_s else {"ended": False}
             return [
-                ("leader lists W's holders", found._replace(dirty=stirred, moved=found.leader == "polling"))
+                (
+                    "leader sets S",
+                    s._replace(leader="set+" if hit else "set-", shut=False, moved=False, **fresh),
+                )
             ]
-        case _:  # listed, and only now releases: wrong
-            after = "polling" if b_old else "draining"
-            return [("leader releases B, sweeps", s._replace(leader=after, b_ours=False, dirty=True))]
+        case "set" if not rules.snapshot_after_list:
+            return [
+                ("leader takes snapshot B", s._replace(leader="compared+" if hit or s.ended else "compared-"))
+            ]
+        case "compared":
+            return [("leader lists holders", _opened(_list(s, "listed", hit=hit), rules))]
+        case "set":
+            return [("leader lists holders", _list(s, "listed", hit=hit))]
+        case _ if not rules.open_before_list:
+            return [("leader sets S, takes snapshot B", _opened(s._replace(shut=False, moved=False), rules))]
+        case _:
+            return [("leader takes snapshot B", _opened(s, rules))]
 
 
-def _poll_or_open(s: State, rules: Rules) -> list[tuple[str, State]]:
-    writers, _, b_ours, _, moved, gone, dirty = s[:7]
-    found = []
-    if rules.s_before_holders:
-        early = moved and not rules.signal_after_both_reads
-        read = s._replace(leader="S moved" if moved else "S same", moved=False, dirty=dirty or early)
-        found.append(("leader reads S", read))
-    else:
-        read = s._replace(leader="S same", writers=listed(writers), gone=False, dirty=dirty or gone)
-        found.append(("leader lists W's holders", read))
-    if not b_ours:
-        found.append(("leader asks for B", s._replace(b_ours=True)))
-    else:  # lock_timeout, or the connection that holds B is lost: polling goes on
-        found.append(("leader loses B", s._replace(b_ours=False)))
-        found.append(("leader loses sight of B", s._replace(b_ours=False, b_old=True)))
-    if rules.release_before_list:
-        found.append(("leader releases B", s._replace(leader="released", b_ours=False)))
-    else:
-        found.append(("leader lists W's holders", s._replace(leader="listed", writers=listed(writers))))
-    return found
+def _list(s: State, leader: str, *, hit: bool) -> State:
+    hit = hit or s.gone
+    return s._replace(leader=leader + ("+" if hit else "-"), writers=listed(s.writers), gone=False)
 
 
-def _open(s: State, rules: Rules, *, drain: bool) -> State:
-    """One look at `pg_locks`: W's holders, and whether anyone still holds or awaits B. Then a sweep."""
-    seen = s._replace(writers=listed(s.writers), gone=False, dirty=True)
-    if s.b_old and rules.wait_for_old_sessions:
-        return seen._replace(leader="polling")
-    if drain:
-        return seen._replace(leader="draining", moved=False)
-    return s._replace(writers=unlisted(s.writers), leader="open", gone=False, dirty=True, moved=False)
+def _opened(s: State, rules: Rules) -> State:
+    hit = s.leader.endswith("+") or (s.ended and rules.compare_snapshots and rules.snapshot_after_list)
+    opened = s._replace(leader="draining", moved=False, ended=False, dirty=s.dirty or hit)
+    return opened if rules.drain_on_opening else _undrained(opened)
+
+
+def _undrained(s: State) -> State:
+    return s._replace(leader="open", writers=unlisted(s.writers), gone=False)
+
+
+def _elected(  # noqa: PLR0911 - a table
+    s: State, rules: Rules
+) -> list[tuple[str, State]]:
+    """Open, list, sweep, drain. The dead leader may have left the gate shut."""
+    opened = s._replace(shut=s.shut and not rules.open_on_election, moved=False)
+    seen = s._replace(writers=listed(s.writers), gone=False)
+    drains = s._replace(leader="draining", moved=False)
+    if rules.closed:  # what S was before the leader set it is not known: the first poll finds it moved
+        drains = s._replace(leader="polling", shut=True, moved=True)
+    elif not rules.drain_on_election:
+        drains = _undrained(drains)
+    match s.leader:
+        case "elected" if not rules.list_before_sweep:
+            return [("leader sets S, sweeps", opened._replace(leader="swept", dirty=True))]
+        case "swept":  # wrong
+            return [("leader lists holders", seen._replace(leader="draining"))]
+        case "elected" if not rules.open_before_list_on_election:
+            return [("leader lists holders", seen._replace(leader="listed"))]
+        case "listed" if not rules.open_before_list_on_election:
+            return [("leader sets S, sweeps", drains._replace(shut=False, dirty=True))]
+        case "elected":
+            return [("leader sets S", opened._replace(leader="opened"))]
+        case "opened":
+            return [("leader lists holders", seen._replace(leader="listed"))]
+        case _:
+            return [("leader sweeps", drains._replace(dirty=True))]
 
 
 def wrong(s: State) -> str | None:

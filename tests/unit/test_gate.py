@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgreact.wakeup import gate as gates
-from pgreact.wakeup.gate import Gate, Meter
+from pgreact.wakeup.gate import OPEN, SHUT, Gate, Meter, Seen
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -15,49 +15,51 @@ def holders(names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-# ---- listed: after an election, and after B was released ---------------------------------------------------
+def seen(height: int, names: str, *, alone: bool = True) -> Seen:
+    return Seen(height, holders(names), alone)
+
+
+# ---- listed: after S was set open --------------------------------------------------------------------------
 
 
 def test_nobody_to_wait_for_is_an_open_gate() -> None:
-    assert gates.listed(Gate("polling", holders("a"), 5), NOBODY, foreign=False, now=2.0) == Gate(
-        "open", NOBODY, None, 2.0, 2.0
-    )
+    assert gates.listed(Gate("polling", holders("a"), 5), NOBODY, 2.0) == Gate("open", NOBODY, None, 2.0, 2.0)
 
 
 def test_whoever_was_listed_is_drained() -> None:
-    gate = gates.listed(Gate("polling", holders("a"), 5), holders("bc"), foreign=False, now=2.0)
+    gate = gates.listed(Gate("polling", holders("a"), 5), holders("bc"), 2.0)
     assert gate == Gate("draining", holders("bc"), None, 2.0, 2.0)
 
 
-@pytest.mark.parametrize("names", ["", "ab"])
-def test_a_gate_that_somebody_else_shuts_is_polled_and_its_first_poll_signals(names: str) -> None:
-    gate = gates.listed(Gate(), holders(names), foreign=True, now=2.0)
-    assert (gate.mode, gate.holders, gate.skips) == ("polling", holders(names), None)
-    _, stirred = gates.polled(gate, 0, holders(names), 2.1)
-    assert stirred
-
-
 def test_a_mode_that_stays_keeps_its_age() -> None:
-    assert gates.listed(Gate(since=1.0), NOBODY, foreign=False, now=9.0).since == 1.0
-    assert gates.listed(Gate("polling", since=1.0), NOBODY, foreign=True, now=9.0).since == 1.0
-    assert gates.listed(Gate("polling", since=1.0), NOBODY, foreign=False, now=9.0).since == 9.0
+    assert gates.listed(Gate(since=1.0), NOBODY, 9.0).since == 1.0
+    assert gates.listed(Gate("draining", holders("a"), since=1.0), holders("b"), 9.0).since == 1.0
+    assert gates.listed(Gate("polling", since=1.0), NOBODY, 9.0).since == 9.0
 
 
 # ---- closing and polling -----------------------------------------------------------------------------------
 
 
-def test_closing_keeps_the_reading_of_s_and_whoever_was_being_drained() -> None:
-    gate = gates.closing(Gate("draining", holders("a")), skips=7, now=3.0)
-    assert gate == Gate("polling", holders("a"), 7, 3.0, 3.0)
+@pytest.mark.parametrize("height", [SHUT, None])
+def test_closing_keeps_whoever_was_being_drained(height: int | None) -> None:
+    gate = gates.closing(Gate("draining", holders("a")), height, 3.0)
+    assert gate == Gate("polling", holders("a"), height, 3.0, 3.0)
 
 
 def test_a_gate_is_closed_once() -> None:
     with pytest.raises(AssertionError, match="closed already"):
-        gates.closing(Gate("polling"), skips=0, now=0.0)
+        gates.closing(Gate("polling"), SHUT, 0.0)
+
+
+def test_the_first_poll_finds_who_moved_s_since_it_was_set_shut() -> None:
+    gate = gates.closing(Gate(), SHUT, 0.0)
+    assert not gates.stirred(gate, seen(SHUT, "a"))
+    assert gates.stirred(gate, seen(SHUT + 1, ""))
+    assert gates.stirred(gate, seen(OPEN, ""))
 
 
 @pytest.mark.parametrize(
-    ("skips", "now_held", "stirred"),
+    ("height", "now_held", "stirred"),
     [
         (7, "ab", False),  # as it was
         (7, "abc", False),  # somebody came, and moves S when he skips
@@ -67,23 +69,31 @@ def test_a_gate_is_closed_once() -> None:
         (6, "ab", True),  # a sequence made anew: anything but the same counts as moved
     ],
 )
-def test_a_poll_is_stirred_by_s_that_moved_or_a_holder_gone(skips: int, now_held: str, stirred: bool) -> None:
+def test_a_poll_is_stirred_by_s_that_moved_or_a_holder_gone(
+    height: int, now_held: str, stirred: bool
+) -> None:
     gate = Gate("polling", holders("ab"), 7, since=1.0, stirred=1.0)
-    after, found = gates.polled(gate, skips, holders(now_held), now=2.0)
+    after, found = gates.polled(gate, seen(height, now_held), now=2.0)
     assert found is stirred
-    assert after == Gate("polling", holders(now_held), skips, 1.0, 2.0 if stirred else 1.0)
+    assert after == Gate("polling", holders(now_held), height, 1.0, 2.0 if stirred else 1.0)
+
+
+def test_an_opening_is_stirred_too_if_somebody_ended_meanwhile() -> None:
+    gate = Gate("polling", holders("ab"), 7)
+    assert not gates.stirred(gate, seen(7, "abc"))
+    assert gates.stirred(gate, seen(7, "abc", alone=False))
 
 
 def test_without_a_reading_of_s_the_next_counts_as_moved() -> None:
-    after, stirred = gates.polled(Gate("polling", NOBODY, None), 0, NOBODY, 1.0)
+    after, stirred = gates.polled(Gate("polling", NOBODY, None), seen(0, ""), 1.0)
     assert stirred
-    assert gates.polled(after, 0, NOBODY, 2.0)[1] is False
+    assert gates.polled(after, seen(0, ""), 2.0)[1] is False
 
 
 def test_only_a_closed_gate_is_polled_and_only_a_draining_one_drained() -> None:
     for gate in (Gate(), Gate("draining", holders("a"))):
         with pytest.raises(AssertionError, match="only a closed gate"):
-            gates.polled(gate, 0, NOBODY, 0.0)
+            gates.polled(gate, seen(0, ""), 0.0)
     for gate in (Gate(), Gate("polling", holders("a"))):
         with pytest.raises(AssertionError, match="nothing is drained"):
             gates.drained(gate, NOBODY, 0.0)
@@ -114,7 +124,7 @@ def test_each_of_those_listed_ends_with_a_signal_whatever_happens_to_the_gate(
     first: frozenset[str], looks: list[frozenset[str]]
 ) -> None:
     """A name that is gone never comes back: the ids of transactions are not used twice."""
-    gate = gates.listed(Gate(), first, foreign=False, now=0.0)
+    gate = gates.listed(Gate(), first, 0.0)
     alive = first
     for at, look in enumerate([*looks, NOBODY], 1):
         held = look & alive
@@ -123,9 +133,9 @@ def test_each_of_those_listed_ends_with_a_signal_whatever_happens_to_the_gate(
             assert not ended
             continue
         if at % 3 == 0 and gate.mode == "draining":
-            gate = gates.closing(gate, 0, at)
+            gate = gates.closing(gate, SHUT, at)
         if gate.mode == "polling":
-            gate, stirred = gates.polled(gate, 0, held, at)
+            gate, stirred = gates.polled(gate, Seen(SHUT, held), at)
         else:
             gate, stirred = gates.drained(gate, held, at)
         assert stirred is bool(ended)

@@ -1,0 +1,42 @@
+-- Setting a sequence makes the numbers taken since it was read unknown. Whoever took one, found the gate shut and is
+-- not in the list has ended, and with a transaction id, since it wrote: then a second snapshot differs from the first. At
+-- another isolation level both would be one.
+create or replace function pgreact.set_gates(
+    route_ids integer[],
+    height bigint,
+    out heights jsonb,
+    out holders jsonb,
+    out alone boolean
+)
+    language plpgsql
+    strict
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before text;
+begin
+    if not exists (
+        select
+        from pg_locks l
+        where l.pid = pg_backend_pid()
+            and l.locktype = 'advisory'
+            and l.database = (select oid from pg_database where datname = current_database())
+            and l.classid::bigint = pgreact.lock_class('leader')
+            and l.objid = 0
+            and l.objsubid = 2
+            and l.granted
+    ) then
+        raise exception 'only the leader''s session sets gates'
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    before := pg_current_snapshot()::text;
+    heights := pgreact.heights(route_ids);
+    perform setval(to_regclass('pgreact.gate_' || id), height) from unnest(route_ids) as id;
+    holders := pgreact.holders(route_ids);
+    alone := before = pg_current_snapshot()::text and current_setting('transaction_isolation') = 'read committed';
+end
+$$;
+comment on function pgreact.set_gates(integer[], bigint)
+    is 'reads and sets the sequence of each route, then lists who holds its lock; alone: nobody who wrote ended meanwhile';
+revoke all on function pgreact.set_gates(integer[], bigint) from public;
