@@ -197,6 +197,25 @@ def test_the_daemon_runs_with_the_daemons_role(
     assert not daemon.seen("status.failed")
 
 
+def test_whoever_makes_a_route_the_daemon_keeps_its_gate(
+    roles: Callable[[str], Database], database: Database, inbox: Inbox, daemons: Start
+) -> None:
+    database.run(
+        "insert into pgreact.route (name, task, gate, sweep, ready, options) values "
+        f"('theirs', 't', 'closed', '0', 'select false', '{{\"queue\": \"{inbox.queue}\"}}')",
+        "select pgreact.attach('app.job_queue', 'theirs', '{insert}')",
+        "delete from pgreact.route where name <> 'theirs'",
+    )
+    daemon = daemons(roles("daemon").dsn, inbox.url)
+    daemon.wait_for("gate.closed", route="theirs")
+    roles("writer").run("insert into app.job_queue values (1)")
+    assert inbox.take()["task"] == "t"
+    roles("owner").run("update pgreact.route set gate = 'auto'")
+    daemon.wait_for("gate.opened", route="theirs")
+    roles("owner").run("delete from pgreact.route")
+    daemon.wait_for("route.changed", change="removed")
+
+
 def test_a_daemon_without_grants_says_what_to_run(
     roles: Callable[[str], Database], redis_url: str, daemons: Start
 ) -> None:
