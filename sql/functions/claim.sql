@@ -5,9 +5,9 @@ create or replace function pgreact.claim(batch integer) returns jsonb
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    set pgreact.muted = 'on'
 as $$
 declare
+    muted text := coalesce(current_setting('pgreact.muted', true), '');
     moment timestamptz;
     setting pgreact.queue_setting;
     now_at double precision;
@@ -23,6 +23,7 @@ declare
     stale record;
     share record;
 begin
+    perform pgreact.mute();
     select s.turn into now_at from pgreact.queue_state s for update;
     moment := clock_timestamp();
     select s.* into setting from pgreact.queue_setting s;
@@ -225,6 +226,7 @@ begin
         )
     ) into due;
 
+    perform set_config('pgreact.muted', muted, true);
     return jsonb_build_object(
         'jobs', coalesce(jobs, '[]'),
         'claimed', claimed,

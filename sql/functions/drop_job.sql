@@ -5,6 +5,14 @@ as $$
 declare
     gone pgreact.queue;
 begin
+    -- The first of a key stands for all of it: of two who take away neighbours at once, each would take the other's for
+    -- the next one, and nobody would let the third go.
+    perform
+    from pgreact.queue f
+    where f.key = (select q.key from pgreact.queue q where q.id = job)
+    order by f.id
+    limit 1
+    for update;
     delete from pgreact.queue q where q.id = job returning * into gone;
     if not found then
         return false;
@@ -19,6 +27,8 @@ begin
     end if;
     if gone.key is not null then
         perform pgreact.let_next(gone.key);
+        -- a claim may have passed over the first one while it was held here
+        perform pgreact.signal('pgreact.queue');
     end if;
     return true;
 end

@@ -22,8 +22,22 @@ SAMPLES = {
     "regclass": "'pg_class'",
     "regrole": "current_user",
     "interval": "'1 ms'",
+    "integer": "1",
+    "bigint[]": "'{1}'",
+    "boolean": "true",
+    "double precision": "1",
+    "jsonb": "'[]'",
+    "timestamp with time zone": "now()",
+    "uuid": "gen_random_uuid()",
+    "uuid[]": "'{}'",
+    "pgreact.queue": "null",
+    "pgreact.lane_name": "'x'",
+    "name": "'x'",
+    "oid": "1",
+    "smallint": "1",
+    "bytea": "''",
 }
-ROLES = ("owner", "daemon", "writer", "signaller", "nobody")
+ROLES = ("owner", "daemon", "worker", "enqueuer", "writer", "signaller", "nobody")
 
 
 @pytest.fixture
@@ -66,6 +80,8 @@ def roles(database: Database, installed: Install) -> Iterator[Callable[[str], Da
     owner.run(
         f"select pgreact.grant_role('{name}_daemon', 'daemon')",
         f"select pgreact.grant_role('{name}_signaller', 'signaller')",
+        f"select pgreact.grant_role('{name}_worker', 'worker')",
+        f"select pgreact.grant_role('{name}_enqueuer', 'enqueuer')",
     )
     yield login
     for role in ROLES:
@@ -154,8 +170,40 @@ def test_a_signaller_signals_and_mutes_and_no_more(roles: Callable[[str], Databa
     assert (said.code, said.err) == (2, 'pgreact: no route "dispatchh"; did you mean "dispatch"?\n')
 
 
+def test_a_worker_takes_and_settles_attempts_and_no_more(roles: Callable[[str], Database]) -> None:
+    assert allowed(roles("worker"), everything(roles("owner"))) == {
+        f"pgreact.{name}" for name in ("start", "renew", "hold", "settle", "give_up")
+    }
+    assert roles("worker").value("select count(id) from pgreact.route")
+
+
+def test_an_enqueuer_enqueues_and_reads_and_no_more(roles: Callable[[str], Database]) -> None:
+    assert allowed(roles("enqueuer"), everything(roles("owner"))) == {
+        *(f"pgreact.{name}" for name in ("enqueue", "enqueue_many", "cancel", "retry")),
+        *(f"select pgreact.{name}" for name in ("queue", "in_progress", "dead", "lane")),
+    }
+    assert roles("enqueuer").value("select pgreact.enqueue('t')")
+    assert roles("enqueuer").value("select count(*) from pgreact.history") == 0
+
+
 def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("daemon"), everything(roles("owner"))) == {
+        *(
+            f"pgreact.{name}"
+            for name in (
+                "claim",
+                "published",
+                "settle",
+                "tend_history",
+                "trigger_arguments",
+                "outbox_trigger",
+                "outbox_key",
+            )
+        ),
+        *(
+            f"select pgreact.{name}"
+            for name in ("lane", "lane_state", "queue_setting", "queue", "in_progress", "dead", "outbox")
+        ),
         "pgreact.lead",
         "pgreact.lock_class",
         "pgreact.look",

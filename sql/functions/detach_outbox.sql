@@ -1,0 +1,23 @@
+create or replace function pgreact.detach(
+    watched regclass,
+    events text[] default '{insert,update,delete,truncate}',
+    enqueue text default null
+) returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- the table's own delete trigger drops the triggers
+    delete from pgreact.outbox o
+    where o.relation = detach.watched and o.event = any (detach.events) and o.task = detach.enqueue;
+    if not found then
+        raise exception '% does not enqueue "%"', watched, enqueue
+            using errcode = 'undefined_object',
+                hint = coalesce('It enqueues ' || (select string_agg(distinct o.task, ', ') from pgreact.outbox o
+                                                   where o.relation = detach.watched) || '.',
+                                'See pgreact.outbox.');
+    end if;
+end
+$$;
+comment on function pgreact.detach(regclass, text[], text) is 'the changes of this table no longer enqueue the task';
+revoke all on function pgreact.detach(regclass, text[], text) from public;

@@ -1,0 +1,10 @@
+-- Two tasks may hear of one table, and the name of a task is longer than that of a trigger may be.
+create or replace function pgreact.outbox_trigger(task text, event text) returns text
+    language sql
+    immutable strict parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+select format('pgreact_outbox_%s_%s', left(encode(sha256(convert_to(task, 'UTF8')), 'hex'), 12), event)
+$$;
+comment on function pgreact.outbox_trigger(text, text) is 'the name of the trigger that enqueues this task';
+revoke all on function pgreact.outbox_trigger(text, text) from public;

@@ -1,0 +1,1 @@
+select pgreact.renew(%(jobs)s::bigint[], %(task_ids)s::uuid[])

@@ -1,0 +1,1 @@
+select pgreact.settle(%(job)s, %(task_id)s, %(outcome)s, %(error)s)

@@ -1,0 +1,3 @@
+select name, max_in_progress, weight, rate, burst, paused, origin
+from pgreact.lane
+order by name
