@@ -28,20 +28,32 @@ _R = TypeVar("_R")
 
 
 def setup(app: "Celery", dsn: str | None = None) -> None:
-    """Let the workers of a Celery application run each route's task once at a time, cluster-wide.
+    """Let the workers of a Celery application run jobs, and each route's task once at a time, cluster-wide.
 
-    Say it once, where the application is made. It concerns messages of routes with ``single_flight = "run"``:
-    at most one run and one waiter per route, on all machines together; what comes beyond that is dropped, as
-    the waiter will do its work. All other messages run as if nothing had been said. Tasks stay as they are:
-    sync, bound, with autoretry, with classes of their own, in the pools prefork, threads and solo.
+    Say it once, where the application is made. Tasks stay as they are: sync, bound, with autoretry, with
+    classes of their own, in the pools prefork, threads and solo. Messages that pgreact did not send run as
+    if nothing had been said.
 
-    Each run uses two connections of the database, kept for the next one; a pooler in transaction mode will
-    do. The role needs no rights in schema ``pgreact``. Celery's time limits include the wait. If the database
-    cannot be reached, the task fails (:class:`pgreact.worker.session.NotGuarded`) without running, and the
-    daemon publishes again.
+    A job (:func:`enqueue`) is run by one message only, under a lease that is renewed while it runs, and
+    settled when it ends: by its body or, when that is killed, exceeds its time limit, is revoked or
+    unknown, by the worker's main process. Retries that the task asks for itself belong to the same attempt;
+    after an attempt that failed, the job's own attempts and backoff count. A worker that dies loses its
+    jobs to the others when the lease ends. This takes two statements a job and one connection per process
+    (per running thread in the pool threads), and the role needs execute on ``pgreact.start``, ``renew``,
+    ``hold``, ``settle`` and ``give_up``. A body that keeps Python from switching threads for longer than
+    the lease is taken for lost.
+
+    Of a route with ``single_flight = "run"``, at most one run and one waiter are there, on all machines
+    together; what comes beyond that is dropped, as the waiter will do its work. Each run uses two
+    connections. The role needs no rights in schema ``pgreact``. Celery's time limits include the wait.
+
+    A pooler in transaction mode will do for both. If the database cannot be reached, for a job within five
+    seconds, the task fails (:class:`pgreact.worker.session.NotGuarded`) without running, and the daemon
+    publishes again.
 
     Args:
-        app: The application.
+        app: The application. It gets one more task, ``pgreact.run_canvas``, which starts a chain, group or
+            chord that was enqueued.
         dsn: The daemon's database, as libpq reads it; by default, when first needed: ``PGREACT_DSN``, else
             ``pgreact.toml``, else the ``PG*`` variables.
     """

@@ -1,11 +1,13 @@
-"""One connection of a worker, opened when it is first used, kept between runs and replaced when it broke."""
+"""Connections of a worker: opened when first used, kept between runs, replaced when they broke."""
 
 import contextlib
 import os
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from pgreact.database import conninfo
 from pgreact.database.connect import readable
@@ -24,7 +26,17 @@ _GUARDS = {
 
 
 class NotGuarded(PgreactError):
-    """The locks of a flight cannot be had, so its task does not run."""
+    """The locks of a flight, or the attempt of a job, cannot be had: so its task does not run."""
+
+
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """Does not warn that it was left open by a process that only inherited it from a fork."""
+
+    opened_by: int | None = None
+
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        if self.opened_by == getpid():
+            super().__del__()
 
 
 class Session:
@@ -35,7 +47,8 @@ class Session:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._connection: _Connection | None = None
+        self._cursor: psycopg.ClientCursor[tuple[Any, ...]] | None = None
         self._pid = os.getpid()
 
     @property
@@ -83,17 +96,17 @@ class Session:
         Raises:
             NotGuarded: The server refuses, or the connection is gone: then :attr:`connected` is false.
         """
-        if self._connection is None:
+        if self._connection is None or self._cursor is None:
             raise NotGuarded("the connection to PostgreSQL is gone")
         text = ";\n".join(name if name in {"commit", "rollback"} else query(name) for name in names)
         try:
             # Parameters are merged here, not by the server: all statements go in one message, and nothing
             # is left prepared in a session that a pooler may hand to somebody else.
-            cursor = psycopg.ClientCursor(self._connection)
+            cursor = self._cursor
             cursor.execute(text.encode(), values or None)
             last = None
             while True:
-                if cursor.description is not None:
+                if cursor.pgresult and cursor.pgresult.status == ExecStatus.TUPLES_OK:
                     last = cursor.fetchall()[-1][0]
                 if not cursor.nextset():
                     return last
@@ -114,7 +127,7 @@ class Session:
 
     def close(self) -> None:
         """End the connection; the next use opens another."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._cursor = self._connection, None, None
         if connection is None:
             return
         if self._pid == os.getpid():
@@ -129,7 +142,7 @@ class Session:
         options: dict[str, Any] = {key: value for key, value in _GUARDS.items() if key not in given}
         self._pid = os.getpid()
         try:
-            self._connection = psycopg.connect(
+            self._connection = _Connection.connect(
                 self._dsn,
                 autocommit=True,
                 prepare_threshold=None,
@@ -137,8 +150,48 @@ class Session:
                 client_encoding="utf8",
                 **options,
             )
+            self._connection.opened_by = self._pid
+            self._cursor = psycopg.ClientCursor(self._connection)
         except psycopg.Error as error:
             raise NotGuarded(readable(error, where)) from error
+
+
+class Sessions:
+    """The connections of a process to one database: as many as its threads need at a time."""
+
+    def __init__(self, dsn: str) -> None:
+        """Connect to nothing yet; ``dsn`` is as libpq reads it."""
+        self.dsn = dsn
+        self.keep = 1  # connections that stay open when nobody uses them
+        self._idle: deque[Session] = deque()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Session]:
+        """Lend a connection; it may prove broken when it is used."""
+        # deque's own methods are atomic: a lock could be left locked by a fork
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            session = Session(self.dsn)
+        try:
+            yield session
+        finally:
+            session.roll_back()
+            if len(self._idle) < self.keep:
+                self._idle.append(session)
+            else:
+                session.close()
+
+    def close(self) -> None:
+        """End the connections that are not in use."""
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop().close()
+
+    def forget(self) -> None:
+        """Leave the connections to the process that this one was forked from."""
+        _ABANDONED.extend(self._idle)
+        self._idle = deque()
 
 
 # Connections of other processes that fork left in this one: kept, so that nothing tidies them away.

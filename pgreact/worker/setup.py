@@ -4,25 +4,22 @@ import functools
 import inspect
 import os
 import sys
-import weakref
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
-from uuid import uuid4
 
 import celery
-import psycopg
 from celery import Celery, Task, signals
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, OperationalError, Reject, Retry
+from celery.utils.imports import symbol_by_name
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-from pgreact import settings
-from pgreact.database import conninfo
-from pgreact.database.connect import connect
-from pgreact.errors import ConfigError, PgreactError
-from pgreact.shipped import query
-from pgreact.worker.flight import Flights
-from pgreact.worker.session import NotGuarded
+from pgreact.worker.deaths import watching
+from pgreact.worker.door import Door, Named, doors
+from pgreact.worker.jobs import Run, Word, described, given_up, held, settled
+from pgreact.worker.message import ENTERED, JOB, ROUTE, number, run_of, task_id
 
-HEADER = "pgreact_route"  # the daemon's messages carry the route's id
+CANVAS = "pgreact.run_canvas"  # the task of a job that is a chain, a group or a chord
 # By these a task ends in order: a retry comes as a message of its own, guarded like this one.
 _FINISHES = (Retry, Ignore, Reject)
 
@@ -30,63 +27,53 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Door:
-    """Where the locks are, found when a task first needs them: configuration may come after the import."""
-
-    def __init__(self, dsn: str | None) -> None:
-        self.given = dsn
-        self._found: str | None = None
-
-    @property
-    def dsn(self) -> str:
-        if self.given is not None:
-            return self.given
-        if self._found is None:
-            self._found = os.environ.get("PGREACT_DSN") or settings.load(None).dsn
-        return self._found
-
-    @property
-    def flights(self) -> Flights:
-        dsn = self.dsn
-        return _flights.get(dsn) or _flights.setdefault(dsn, Flights(dsn))
-
-
-_flights: dict[str, Flights] = {}
-_doors: "weakref.WeakKeyDictionary[Celery, _Door]" = weakref.WeakKeyDictionary()
-
-
 def setup(app: Celery, dsn: str | None = None) -> None:
-    """Guard the messages of routes with ``single_flight = "run"``; see :func:`pgreact.setup`."""
-    if app in _doors:
-        _doors[app].given = dsn
+    """Guard the messages of routes with ``single_flight = "run"``, and of jobs; see :func:`pgreact.setup`."""
+    if app in doors:
+        doors[app].given = dsn
         return
-    door = _doors[app] = _Door(dsn)
+    door = doors[app] = Door(dsn)
 
     def guard_tasks(**_: object) -> None:
         for task in list(app.tasks.values()):
             _guard(task, door)
 
+    def worker_begins(**_: object) -> None:
+        door.main_pid = os.getpid()
+        guard_tasks()
+        for task in list(app.tasks.values()):
+            task.Request = watching(symbol_by_name(task.Request))  # type: ignore[assignment]
+
+    @app.task(name=CANVAS, shared=False, ignore_result=True)
+    def run_canvas(signature: dict[str, Any]) -> None:
+        """Send the tasks of a canvas."""
+        app.signature(signature).apply_async()
+
     app.on_after_finalize.connect(guard_tasks, weak=False)
     # Modules imported after that bring more tasks. The worker has imported all of them by the time of this
     # signal, and has not yet built its tracers, which keep task.run as it is then; nor has it forked.
-    signals.worker_init.connect(guard_tasks, weak=False)
+    signals.worker_init.connect(worker_begins, weak=False)
     if app.finalized:  # type: ignore[attr-defined]
         guard_tasks()
 
 
-def _guard(task: "Task[Any, Any]", door: _Door) -> None:
+def _guard(task: "Task[Any, Any]", door: Door) -> None:
     inner = task.run
     if getattr(inner, "_pgreact_guarded", False):
         return
 
     @functools.wraps(inner)
     def run(*args: Any, **kwargs: Any) -> Any:
-        route = _route_of(task.request)
-        if route is None:
+        request = task.request
+        job = number(request, JOB)
+        # a body that calls its own task.run() is still the same run
+        if job is not None and not getattr(request, ENTERED, False):
+            setattr(request, ENTERED, True)
+            return _run_job(task, door, run_of(request, job), functools.partial(inner, *args, **kwargs))
+        route = number(request, ROUTE)
+        if route is None or job is not None:
             return inner(*args, **kwargs)
-        return door.flights.run(
-            route, _task_id(task.request), functools.partial(inner, *args, **kwargs), _FINISHES
-        )
+        return door.flights.run(route, task_id(request), functools.partial(inner, *args, **kwargs), _FINISHES)
 
     # wraps() copies attributes too, and the signature that a decorator left may name the self bound here
     run.__signature__ = _signature(inner)  # type: ignore[attr-defined]
@@ -94,9 +81,62 @@ def _guard(task: "Task[Any, Any]", door: _Door) -> None:
     task.run = run  # type: ignore[method-assign]
 
 
+def _run_job(task: "Task[Any, Any]", door: Door, run: Run, body: "functools.partial[R]") -> R:
+    jobs = door.jobs
+    if task.typing and (check := getattr(task, "__header__", None)):
+        try:
+            check(*body.args, **body.keywords)
+        except TypeError as error:
+            jobs.end(given_up(run, "invalid", f"the arguments do not fit the task: {error}"))
+            raise
+    if not jobs.start(run):
+        raise Ignore
+    try:
+        result = body()
+    except BaseException as error:
+        if word := _word(run, error, task, door):
+            jobs.end(word)
+        else:
+            jobs.leave(run)
+        raise
+    jobs.end(settled(run, "done"))
+    return result
+
+
+def _word(run: Run, error: BaseException, task: "Task[Any, Any]", door: Door) -> Word | None:
+    """Return what is to be told of a run that ended by an exception; ``None``: somebody else will."""
+    if isinstance(error, Retry):
+        return held(run, _pause(error, task.app))
+    if isinstance(error, Ignore):
+        return settled(run, "done")
+    if isinstance(error, Reject):
+        again = bool(error.requeue)  # type: ignore[attr-defined]
+        if again and task.acks_late:
+            return held(run, 0.0, redelivered=True)
+        # acknowledged early, it does not come again; task.retry() rejects while the broker is away
+        failed = isinstance(error.reason, OperationalError)  # type: ignore[attr-defined]
+        outcome = "lost" if again else "failed" if failed else "rejected"
+    elif isinstance(error, Exception):
+        outcome = "failed"
+    elif os.getpid() == door.main_pid:
+        outcome = "lost"
+    else:
+        return None  # the main process knows why this child ends
+    return settled(run, outcome, described(error))
+
+
+def _pause(retry: Retry, app: Celery) -> float:
+    """Return the seconds until a retry, by this machine's clock alone."""
+    when: Any = retry.when
+    if (isinstance(when, datetime | str)) and (at := maybe_iso8601(when)):
+        at = maybe_make_aware(at, app.timezone)
+        when = (at - datetime.now(UTC)).total_seconds()
+    return max(0.0, float(when or 0.0))
+
+
 def single_flight(route: str, dsn: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
     """Guard every call of one task; see :func:`pgreact.single_flight`."""
-    named = _Named(route, _Door(dsn))
+    named = Named(route, Door(dsn))
 
     def decorate(function: Callable[P, R]) -> Callable[P, R | None]:
         if not inspect.isroutine(function) and hasattr(function, "apply_async"):
@@ -108,9 +148,9 @@ def single_flight(route: str, dsn: str | None = None) -> Callable[[Callable[P, R
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
             task = celery.current_task
             request = task.request if task else None
-            number = named.id(_route_of(request))
+            route_id = named.id(number(request, ROUTE))
             return named.door.flights.run(
-                number, _task_id(request), functools.partial(function, *args, **kwargs), _FINISHES
+                route_id, task_id(request), functools.partial(function, *args, **kwargs), _FINISHES
             )
 
         # Celery checks the arguments of a call by the signature, and does not look for it in __wrapped__.
@@ -118,73 +158,6 @@ def single_flight(route: str, dsn: str | None = None) -> Callable[[Callable[P, R
         return guarded
 
     return decorate
-
-
-class _Named:
-    """A route known by its name; the database is asked for its id once."""
-
-    def __init__(self, name: str, door: _Door) -> None:
-        self.name = name
-        self.door = door
-        self._id: int | None = None
-        self._others: set[int] = set()
-
-    def id(self, published_by: int | None) -> int:
-        """Return the route's id.
-
-        Args:
-            published_by: The route whose message this is, if it is one. If that is not the one we know, ours
-                may have been deleted and made anew: we ask again.
-
-        Raises:
-            ConfigError: There is no such route.
-            NotGuarded: The database cannot be asked.
-        """
-        known = self._id
-        if known is None or published_by not in {None, known, *self._others}:
-            known = self._id = self._ask()
-            if published_by is not None and published_by != known:
-                self._others.add(published_by)
-        return known
-
-    def _ask(self) -> int:
-        dsn = self.door.dsn
-        try:
-            with connect(dsn) as connection:
-                ids: dict[str, int] = dict(connection.execute(query("route_ids").encode()).fetchall())
-        except ConfigError:
-            raise
-        except PgreactError as error:
-            hint = ""
-            if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
-                hint = "; this role needs usage on schema pgreact and select on pgreact.route"
-            raise NotGuarded(f'cannot look up route "{self.name}": {error}{hint}') from error
-        if self.name not in ids:
-            raise ConfigError(
-                f'{conninfo.shown(dsn)}: no route "{self.name}"{settings.nearest(self.name, list(ids))}'
-            )
-        return ids[self.name]
-
-
-def _route_of(request: Any) -> int | None:
-    """Return the route whose message this is; ``None`` for all others."""
-    value = getattr(request, HEADER, None)
-    if value is None:
-        headers = getattr(request, "headers", None)
-        value = headers.get(HEADER) if headers else None
-    if value is None:
-        return None
-    try:
-        route = int(value)  # some brokers turn numbers into text
-    except (TypeError, ValueError):
-        raise NotGuarded(f"header {HEADER} is {value!r}, not the id of a route") from None
-    if not 0 < route < 2**31:
-        raise NotGuarded(f"header {HEADER} is {value!r}, not the id of a route")
-    return route
-
-
-def _task_id(request: Any) -> str:
-    return getattr(request, "id", None) or str(uuid4())
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

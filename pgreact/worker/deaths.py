@@ -1,0 +1,114 @@
+"""What a worker's main process sees of jobs that their children cannot tell of."""
+
+import logging
+from typing import Any
+
+from celery import signals
+from celery.app.task import Context
+from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+
+from pgreact.errors import PgreactError
+from pgreact.worker.door import doors
+from pgreact.worker.jobs import close_all, described, given_up, worker_name
+from pgreact.worker.message import ENTERED, JOB, number, run_of
+
+_log = logging.getLogger("pgreact.worker")
+_requests: dict[type[Any], type[Any]] = {}
+
+
+def watching(base: type[Any]) -> type[Any]:
+    """Return a class of Celery's requests that sees when a child dies with a job."""
+    if getattr(base, "_pgreact_watching", False):
+        return base
+
+    class Request(base):  # type: ignore[misc]
+        _pgreact_watching = True
+
+        def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+            error = exc_info.exception
+            if type(error).__name__ == "ExceptionWithTraceback":  # billiard's, which has no types
+                error = error.exc
+            if isinstance(error, TimeLimitExceeded):
+                self._pgreact_tell("failed", error)
+            elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+                self._pgreact_tell("lost", error)
+            elif isinstance(error, Terminated):
+                self._pgreact_tell("revoked", error)
+            return super().on_failure(exc_info, *args, **kwargs)
+
+        def terminate(self, *args: Any, **kwargs: Any) -> None:
+            super().terminate(*args, **kwargs)
+            if self.time_start:
+                self._pgreact_tell("revoked", Terminated("its task was revoked while it ran"))
+
+        def cancel(self, *args: Any, **kwargs: Any) -> None:
+            super().cancel(*args, **kwargs)
+            if self.time_start:
+                self._pgreact_tell("lost", WorkerLostError("its worker is stopping, or lost its broker"))
+
+        def _pgreact_tell(self, outcome: str, error: BaseException) -> None:
+            said, request = described(error, frames=0), Context(self.request_dict)
+            _tell(self.app, request, outcome, said, self.hostname, self.worker_pid)
+
+    return _requests.setdefault(base, Request)
+
+
+def _on_revoked(sender: Any, request: Any, terminated: bool, expired: bool, **_: object) -> None:
+    if terminated:
+        return  # its request tells, which knows the child
+    if expired:
+        _tell(sender.app, request, "expired", "its message expired")
+    else:
+        _tell(sender.app, request, "revoked", "its task was revoked")
+
+
+def _on_unknown(sender: Any, message: Any, name: str, id: str, **_: object) -> None:  # noqa: A002
+    request = Context({"id": id, **(message.headers or {})})
+    error = f'no task "{name}" in worker {sender.hostname}: import the module that defines it there'
+    _tell(sender.app, request, "invalid", error)
+
+
+def _on_rejected(sender: Any, message: Any, exc: object, **_: object) -> None:
+    _tell(sender.app, Context(message.headers or {}), "invalid", f"its message cannot be read: {exc}")
+
+
+def _on_failure(sender: Any, exception: BaseException, **_: object) -> None:
+    request = getattr(sender, "request", None)
+    if request is None or getattr(request, ENTERED, False):
+        return
+    # It failed before its body, for example in before_start. A child that died is told of by its request.
+    if not isinstance(exception, WorkerLostError | TimeLimitExceeded):
+        _tell(sender.app, request, "failed", described(exception))
+
+
+signals.task_revoked.connect(_on_revoked)
+signals.task_unknown.connect(_on_unknown)
+signals.task_rejected.connect(_on_rejected)
+signals.task_failure.connect(_on_failure)
+# A child of a prefork pool ends without Python's own way out.
+signals.worker_process_shutdown.connect(close_all)
+
+
+def _tell(
+    app: Any, request: Any, outcome: str, error: str, hostname: str | None = None, pid: int | None = None
+) -> None:
+    """Tell in the background that a job's message will not run, or that its run was cut short.
+
+    Args:
+        app: The worker's application; of others we know nothing.
+        request: The message's headers, as attributes.
+        outcome: As ``pgreact.settle`` has it.
+        error: Why.
+        hostname: The worker's name, if it ran.
+        pid: The process that ran it.
+    """
+    door = doors.get(app)
+    if door is None:
+        return
+    try:
+        if job := number(request, JOB):
+            run = run_of(request, job)
+            run.worker = worker_name(hostname, pid)
+            door.jobs.tell(given_up(run, outcome, error, pid))
+    except PgreactError as trouble:
+        _log.warning("job.unheard: task %s: %s: cannot be told: %s", request.id, outcome, trouble)

@@ -1,0 +1,98 @@
+"""The database a worker asks, and what it asks once."""
+
+import os
+import weakref
+from typing import Any
+
+import psycopg
+
+from pgreact import settings
+from pgreact.database import conninfo
+from pgreact.database.connect import connect
+from pgreact.errors import ConfigError, PgreactError
+from pgreact.shipped import query
+from pgreact.worker.flight import Flights
+from pgreact.worker.jobs import Jobs
+from pgreact.worker.session import NotGuarded
+
+
+class Door:
+    """The way to the database, found when a task first needs it: configuration may come after the import."""
+
+    def __init__(self, dsn: str | None) -> None:
+        """Take a DSN as libpq reads it, or ``None``: as the command line finds it."""
+        self.given = dsn
+        self.main_pid: int | None = None  # of the worker, which outlives the children of a prefork pool
+        self._found: str | None = None
+
+    @property
+    def dsn(self) -> str:
+        """The DSN."""
+        if self.given is not None:
+            return self.given
+        if self._found is None:
+            self._found = os.environ.get("PGREACT_DSN") or settings.load(None).dsn
+        return self._found
+
+    @property
+    def flights(self) -> Flights:
+        """The flights of that database in this process."""
+        dsn = self.dsn
+        return _flights.get(dsn) or _flights.setdefault(dsn, Flights(dsn))
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of that database in this process."""
+        dsn = self.dsn
+        return _jobs.get(dsn) or _jobs.setdefault(dsn, Jobs(dsn))
+
+
+doors: "weakref.WeakKeyDictionary[Any, Door]" = weakref.WeakKeyDictionary()  # of Celery's applications
+_flights: dict[str, Flights] = {}
+_jobs: dict[str, Jobs] = {}
+
+
+class Named:
+    """A route known by its name; the database is asked for its id once."""
+
+    def __init__(self, name: str, door: Door) -> None:
+        self.name = name
+        self.door = door
+        self._id: int | None = None
+        self._others: set[int] = set()
+
+    def id(self, published_by: int | None) -> int:
+        """Return the route's id.
+
+        Args:
+            published_by: The route whose message this is, if it is one. If that is not the one we know, ours
+                may have been deleted and made anew: we ask again.
+
+        Raises:
+            ConfigError: There is no such route.
+            NotGuarded: The database cannot be asked.
+        """
+        known = self._id
+        if known is None or published_by not in {None, known, *self._others}:
+            known = self._id = self._ask()
+            if published_by is not None and published_by != known:
+                self._others.add(published_by)
+        return known
+
+    def _ask(self) -> int:
+        dsn = self.door.dsn
+        try:
+            with connect(dsn) as connection:
+                ids: dict[str, int] = dict(connection.execute(query("route_ids").encode()).fetchall())
+        except ConfigError:
+            raise
+        except PgreactError as error:
+            hint = ""
+            if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+                hint = "; this role needs usage on schema pgreact and select on pgreact.route"
+            raise NotGuarded(f'cannot look up route "{self.name}": {error}{hint}') from error
+        if self.name not in ids:
+            raise ConfigError(
+                f'{conninfo.shown(dsn)}: no route "{self.name}"{settings.nearest(self.name, list(ids))}'
+            )
+        return ids[self.name]

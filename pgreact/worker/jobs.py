@@ -1,0 +1,261 @@
+"""The worker's half of a job: take its attempt, keep its lease while it runs, tell how it ended.
+
+Words name the attempt by its job and Celery's task id: one that comes twice, or too late, changes nothing.
+"""
+
+import atexit
+import dataclasses
+import logging
+import os
+import time
+import traceback
+import weakref
+from typing import Any, NamedTuple
+
+import psycopg
+
+from pgreact.worker.keeper import Keeper
+from pgreact.worker.session import NotGuarded, Session, Sessions
+
+PATIENCE = 5.0  # seconds a message waits for a database that is away, before it is given up
+FAREWELL = 5.0  # seconds a process that ends may take to tell what it has not told yet
+_ERROR = 8192  # bytes of an error that are kept
+_FRAMES = 6  # of its traceback, the innermost
+
+_log = logging.getLogger("pgreact.worker")
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Run:
+    """One message of a job, to be run or not."""
+
+    job: int
+    task_id: str
+    retries: int  # Celery's own, before this one
+    worker: str
+    pid: int = dataclasses.field(default_factory=os.getpid)
+
+    def same_as(self, other: "Run") -> bool:
+        """Whether both stand for the same message."""
+        return (self.task_id, self.retries) == (other.task_id, other.retries)
+
+    def __str__(self) -> str:
+        return f"job {self.job}, task {self.task_id}"
+
+
+def worker_name(hostname: str | None, pid: int | None) -> str:
+    """Return what a process of a worker is called in ``pgreact.in_progress``."""
+    return f"{hostname or '-'} {pid or '-'}"[-200:]
+
+
+class Word(NamedTuple):
+    """Something that the database is to hear of a run."""
+
+    run: Run
+    what: str
+    query: str
+    values: dict[str, object]
+    pid: int | None = None  # a child, which must be dead before this is true
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is true by now."""
+        return self.pid is None or _is_dead(self.pid)
+
+    def say(self, session: Session) -> Any:
+        """Tell it.
+
+        Returns:
+            Whether it changed anything; ``None`` for :func:`held`.
+
+        Raises:
+            NotGuarded: It cannot be told.
+        """
+        values = {"job": self.run.job, "task_id": self.run.task_id, **self.values}
+        try:
+            return session.first(self.query, **values)
+        except NotGuarded as error:
+            if not isinstance(error.__cause__, psycopg.DataError):
+                raise
+        # the database's encoding does not have all of its characters
+        values["error"] = str(values.get("error")).encode("ascii", "backslashreplace").decode()
+        return session.first(self.query, **values)
+
+    def __str__(self) -> str:
+        return f"{self.run}: {self.what}"
+
+
+def settled(run: Run, outcome: str, error: str | None = None) -> Word:
+    """Return the word of a run that took the attempt and ended."""
+    return Word(run, outcome, "job_settle", {"outcome": outcome, "error": error})
+
+
+def held(run: Run, pause: float, *, redelivered: bool = False) -> Word:
+    """Return the word of a run that ended while its attempt goes on.
+
+    Args:
+        run: The run.
+        pause: Seconds until the next message of the attempt is due.
+        redelivered: It is the same message again, not a retry under the next number.
+    """
+    what = "to be redelivered" if redelivered else f"retried in {pause:g} s"
+    return Word(run, what, "job_hold", {"pause": pause, "redelivered": redelivered})
+
+
+def given_up(run: Run, outcome: str, error: str, pid: int | None = None) -> Word:
+    """Return the word of a message that will not run, or whose run was cut short by the end of a child."""
+    return Word(
+        run,
+        outcome,
+        "job_give_up",
+        {"retries": run.retries, "worker": run.worker, "outcome": outcome, "error": stored(error)},
+        pid,
+    )
+
+
+def described(error: BaseException, frames: int = _FRAMES) -> str:
+    """Return an exception as ``pgreact.dead`` keeps it: what it says, and so many frames of where."""
+    said = stored("".join(traceback.format_exception_only(error)).strip(), _ERROR // 2)
+    trace = error.__traceback__
+    if not frames or trace is None:
+        return said
+    # the first frame is the guard's
+    tail = traceback.extract_tb(trace.tb_next or trace, limit=-frames)
+    return stored(f"{said}\n{''.join(traceback.format_list(tail))}".rstrip())
+
+
+def stored(text: str, size: int = _ERROR) -> str:
+    """Return a text as PostgreSQL can store it, of so many bytes at most."""
+    encoded = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+    return encoded[:size].decode("utf-8", "ignore")
+
+
+class Jobs:
+    """Runs of jobs of one database; shared by all threads of a process."""
+
+    def __init__(self, dsn: str, patience: float = PATIENCE) -> None:
+        """Remember where to connect; the first job does.
+
+        Args:
+            dsn: As libpq reads it; a pooler in transaction mode may stand between.
+            patience: Seconds a message waits for a database that is away.
+        """
+        self._patience = patience
+        self._sessions = Sessions(dsn)
+        self._keeper = Keeper(self._sessions)
+        _every.add(self)
+
+    def start(self, run: Run) -> bool:
+        """Take an attempt, and keep its lease from now on; false: it is not to be run.
+
+        Raises:
+            NotGuarded: The database cannot be asked: nobody knows whether it may run.
+            ConfigError: The DSN is none.
+        """
+        lease = self._ask(run)
+        if lease is None:
+            _log.info(
+                "job.dropped: %s: another message runs it or ran it, or the job was cancelled",
+                run,
+            )
+            return False
+        self._sessions.keep = max(self._sessions.keep, self._keeper.watch(run, lease))
+        return True
+
+    def end(self, word: Word) -> None:
+        """Tell how a run ended; when the database is away, in the background."""
+        if word.run.pid != os.getpid():
+            return  # a process that the body forked came back here, too; the run is not over
+        self._keeper.unwatch(word.run)
+        try:
+            with self._sessions.one() as session:
+                told = word.say(session)
+        except NotGuarded as error:
+            _log.warning("job.untold: %s: is told as soon as possible: %s", word, error)
+            self._keeper.tell(word)
+        except BaseException:
+            self._keeper.tell(word)  # interrupted, by a time limit
+            raise
+        else:
+            if told is False and word.query == "job_settle":
+                _log.warning(
+                    "job.late: %s: given up meanwhile, since its lease ended or its worker's main process "
+                    "settled it: it may run again",
+                    word,
+                )
+
+    def leave(self, run: Run) -> None:
+        """Stop keeping the lease of a run that somebody else tells of."""
+        self._keeper.unwatch(run)
+
+    def tell(self, word: Word) -> None:
+        """Tell in the background; the first word about a run counts."""
+        self._keeper.tell(word)
+
+    def close(self) -> None:
+        """Tell what is left, and hang up."""
+        self._keeper.end(FAREWELL)
+        self._sessions.close()
+
+    def _ask(self, run: Run) -> float | None:
+        until = time.monotonic() + self._patience
+        pause = 0.1
+        while True:
+            try:
+                with self._sessions.one() as session:
+                    lease: float | None = session.first(
+                        "job_start",
+                        job=run.job,
+                        task_id=run.task_id,
+                        retries=run.retries,
+                        worker=run.worker,
+                    )
+                    return lease
+            except NotGuarded as error:
+                # refused for good, unless it is away, is starting, or is a replica for the moment
+                refused = isinstance(error.__cause__, psycopg.ProgrammingError | psycopg.DataError)
+                if refused or time.monotonic() + pause > until:
+                    raise NotGuarded(
+                        f"{run}: cannot be taken, so it does not run; it comes again after its lease: {error}"
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+
+_every: weakref.WeakSet[Jobs] = weakref.WeakSet()
+
+
+def close_all(**_: object) -> None:
+    """Tell what is left: this process ends."""
+    for jobs in list(_every):
+        jobs.close()
+
+
+def _before_fork() -> None:
+    for jobs in list(_every):
+        jobs._keeper.pause()
+
+
+def _after_fork_in_parent() -> None:
+    for jobs in list(_every):
+        jobs._keeper.go_on()
+
+
+def _after_fork_in_child() -> None:
+    for jobs in list(_every):
+        jobs._sessions.forget()
+        jobs._keeper = Keeper(jobs._sessions)
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
+atexit.register(close_all)
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether a child of this process has ended, without taking its status from who waits for it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except (AttributeError, ChildProcessError):
+        return True

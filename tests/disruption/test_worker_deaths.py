@@ -1,0 +1,204 @@
+"""Jobs while workers, brokers and PostgreSQL die around them: none is lost, none runs twice at a time."""
+
+import signal
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from pgreact.demo.postgres import EmbeddedPostgres
+from tests import servers
+from tests.harness import Database, Inbox, eventually
+from tests.jobs_cluster import Cluster, prepare
+
+
+@pytest.fixture
+def cluster(database: Database, inbox: Inbox) -> Iterator[Cluster]:
+    """A lease of one second, and no worker yet."""
+    prepare(database)
+    found = Cluster(database, inbox.url, inbox.queue)
+    found.lease("1 s")
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def other_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server that is stopped now and then."""
+    with EmbeddedPostgres(bindir=servers.postgres_binaries()) as server:
+        yield server
+
+
+@pytest.fixture
+def mortal(other_postgres: EmbeddedPostgres, database: Database, inbox: Inbox) -> Iterator[Cluster]:
+    """A queue on that server; runs are recorded on another."""
+    Database(other_postgres.dsn()).run(f"create database {inbox.queue}")
+    queue = Database(other_postgres.dsn(dbname=inbox.queue))
+    prepare(queue)
+    found = Cluster(queue, inbox.url, inbox.queue, runs=database)
+    yield found
+    found.stop()
+
+
+def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.close_gate()
+    jobs = [cluster.enqueue("plain") for _ in range(3)]
+    cluster.dispatch()
+    cluster.until_running(count=2)
+    cluster.kill_worker()
+    cluster.start()
+    cluster.open_gate()
+
+    def all_done() -> bool:
+        cluster.dispatch()
+        return all(cluster.attempts(job)[-1:] == ["done"] for job in jobs)
+
+    eventually(all_done, "all are done")
+    # the third was not begun, wherever its message was
+    assert sorted(cluster.attempts(job) for job in jobs) == [["done"], ["lost", "done"], ["lost", "done"]]
+    assert len(cluster.runs()) == 5
+
+
+def test_a_broker_that_redelivers_at_once_is_not_faster_than_the_lease(database: Database) -> None:
+    servers.require_or_skip("rabbitmq")
+    prepare(database)
+    with servers.rabbitmq_server() as rabbitmq:
+        cluster = Cluster(database, rabbitmq.url, "late")
+        cluster.lease("2 s")
+        try:
+            cluster.start(TASK_LATE="1")
+            cluster.close_gate()
+            job, task_id = cluster.run("plain", sql="max_attempts => 2")
+            cluster.until_running()
+            cluster.kill_worker()
+            cluster.start(TASK_LATE="1").said(f"job.dropped: job {job}, task {task_id}")
+            cluster.open_gate()
+            cluster.until_settled(job, "lost", "done", dispatching=True)
+            assert len(cluster.runs()) == 2
+        finally:
+            cluster.stop()
+
+
+def test_a_child_that_was_frozen_wakes_up_too_late(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.close_gate()
+    job, task_id = cluster.run("plain", sql="max_attempts => 2")
+    child = psutil.Process(cluster.until_running())
+    child.suspend()
+    cluster.until_settled(job, "lost", dispatching=True)
+    assert "for longer than the lease" in cluster.error(job)
+    cluster.dispatch()
+    cluster.until_running(count=2)
+    cluster.open_gate()
+    cluster.until_settled(job, "lost", "done")
+    child.resume()
+    cluster.workers[0].said(f"job.late: job {job}, task {task_id}: done")
+    assert cluster.attempts(job) == ["lost", "done"]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_an_end_that_postgresql_does_not_hear_is_told_when_it_is_back(
+    mortal: Cluster, other_postgres: EmbeddedPostgres, pool: str
+) -> None:
+    worker = mortal.start(pool)
+    mortal.close_gate()
+    failing, _ = mortal.run("failing")
+    done, task_id = mortal.run("plain")
+    mortal.until_running(count=2)
+    other_postgres.stop()
+    mortal.open_gate()
+    worker.said(f"job.untold: job {done}, task {task_id}: done: is told as soon as possible")
+    worker.said(f"job.untold: job {failing}")
+    other_postgres.start()
+    mortal.until_settled(done, "done")
+    mortal.until_settled(failing, "failed")
+    assert mortal.error(failing).startswith("RuntimeError: as told")
+
+
+def test_a_restart_between_start_and_end_goes_unnoticed(
+    mortal: Cluster, other_postgres: EmbeddedPostgres
+) -> None:
+    worker = mortal.start()
+    mortal.lease("2 s")
+    mortal.close_gate()
+    job, _ = mortal.run("plain")
+    mortal.until_running()
+    other_postgres.stop()
+    other_postgres.start()
+    mortal.database.until("select lease_until > started_at + interval '3 s' from pgreact.in_progress")
+    mortal.open_gate()
+    mortal.until_settled(job, "done")
+    assert not [line for line in worker.lines if "job.untold" in line]
+
+
+def test_a_worker_that_stops_tells_the_end_first(mortal: Cluster, other_postgres: EmbeddedPostgres) -> None:
+    worker = mortal.start()
+    mortal.close_gate()
+    job, _ = mortal.run("plain")
+    mortal.until_running()
+    other_postgres.stop()
+    mortal.open_gate()
+    worker.said("job.untold")
+    worker.process.terminate()
+    worker.said("job.farewell: this process ends when 1 words are told, or in 5 s")
+    other_postgres.start()
+    mortal.until_settled(job, "done")
+    assert worker.process.wait(20) == 0
+
+
+def test_a_death_that_postgresql_does_not_hear_is_told_when_it_is_back(
+    mortal: Cluster, other_postgres: EmbeddedPostgres
+) -> None:
+    worker = mortal.start()
+    mortal.close_gate()
+    job, _ = mortal.run("plain")
+    pid = mortal.until_running()
+    other_postgres.stop()
+    psutil.Process(pid).kill()
+    worker.said(f"job.untold: job {job}")
+    other_postgres.start()
+    mortal.until_settled(job, "lost")
+
+
+def test_a_message_waits_for_a_restart_of_postgresql(
+    mortal: Cluster, other_postgres: EmbeddedPostgres
+) -> None:
+    mortal.start()
+    mortal.run("plain", "first")
+    mortal.until_running()
+    mortal.database.until("select not exists (select from pgreact.in_progress)")
+    job = mortal.enqueue("plain", "second")
+    claimed = mortal.claim()
+    other_postgres.stop()
+    mortal.post(claimed)
+    mortal.workers[0].said(f"plain[{claimed[0]['task_id']}] received")
+    other_postgres.start()
+    mortal.until_settled(job, "done")
+
+
+def test_a_message_whose_attempt_cannot_be_taken_runs_nothing_and_comes_again(
+    mortal: Cluster, other_postgres: EmbeddedPostgres
+) -> None:
+    worker = mortal.start()
+    mortal.lease("1 s")
+    job = mortal.enqueue("plain")
+    claimed = mortal.claim()
+    other_postgres.stop()
+    mortal.post(claimed)
+    worker.said(f"NotGuarded: job {job}, task {claimed[0]['task_id']}: cannot be taken, so it does not run")
+    assert mortal.runs() == []
+    other_postgres.start()
+    mortal.until_settled(job, "done", dispatching=True)
+    assert mortal.runs("task_id") == [claimed[0]["task_id"]]
+
+
+def test_a_cold_stop_gives_its_jobs_back(cluster: Cluster) -> None:
+    cluster.lease("60 s")
+    worker = cluster.start()
+    cluster.close_gate()
+    job, _ = cluster.run("again", sql="max_attempts => 2")
+    cluster.until_running()
+    worker.process.send_signal(signal.SIGQUIT)
+    cluster.until_settled(job, "lost")
+    worker.process.wait(20)

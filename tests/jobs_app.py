@@ -1,0 +1,156 @@
+"""The Celery application of the tests' jobs: a run leaves a row, and waits until the test lets it go."""
+
+import datetime
+import os
+import sys
+from typing import Any
+
+import psycopg
+from celery import Celery, Task
+from celery.exceptions import Ignore, OperationalError, Reject
+
+import pgreact
+
+GATE = 7002  # an advisory lock: runs wait while the test holds it
+DSN = os.environ.get("TASK_DSN", "")
+
+app = Celery("worked", broker=os.environ.get("TASK_BROKER"), backend=os.environ.get("TASK_BACKEND"))
+app.conf.update(
+    task_ignore_result="TASK_BACKEND" not in os.environ,
+    task_default_queue=os.environ.get("TASK_QUEUE", "celery"),
+    task_acks_late="TASK_LATE" in os.environ,
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=True,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+)
+pgreact.setup(app)
+
+
+def work(name: str, request: Any = None) -> None:
+    """Record that a body began, wait for the gate, record that it ended."""
+    task_id = request.id if request else None
+    # not on the server of the queue, if that is restarted meanwhile
+    with psycopg.connect(DSN, autocommit=True) as connection:
+        number = connection.execute(
+            "insert into runs (name, task_id, pid) values (%s, %s, %s) returning id",
+            (name, task_id, os.getpid()),
+        ).fetchone()
+        connection.execute("select pg_advisory_lock_shared(%s)", (GATE,))
+        connection.execute("update runs set ended = clock_timestamp() where id = %s", number)
+
+
+@app.task
+def noop(*_: Any) -> None:
+    """Do nothing."""
+
+
+@app.task(bind=True)
+def plain(self: "Task[Any, Any]", name: str = "plain", *, note: str = "") -> str:
+    """A bound task."""
+    work(name, self.request)
+    return f"result of {name}{note}"
+
+
+@app.task
+def failing(message: str = "as told") -> None:
+    """A task that fails."""
+    work("failing")
+    raise RuntimeError(message)
+
+
+@app.task
+def strange() -> None:
+    """A task whose error is not fit to be stored."""
+    raise RuntimeError("zero \0 half \udc80 euro € " + "x" * 20000)
+
+
+@app.task(autoretry_for=(RuntimeError,), retry_kwargs={"countdown": 0, "max_retries": 2}, bind=True)
+def trying(self: "Task[Any, Any]", until: int = 1) -> None:
+    """A task that fails at first."""
+    work("trying", self.request)
+    if self.request.retries < until:
+        raise RuntimeError("as told")
+
+
+@app.task(bind=True)
+def later(self: "Task[Any, Any]", countdown: float | None = None, eta: float | None = None) -> None:
+    """A task that retries by itself."""
+    work("later", self.request)
+    if self.request.retries == 0:
+        when = eta and datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=eta)
+        raise self.retry(countdown=countdown, eta=when)
+
+
+@app.task
+def ignoring() -> None:
+    """A task that wants nothing recorded."""
+    raise Ignore
+
+
+@app.task(bind=True)
+def rejecting(self: "Task[Any, Any]", *, requeue: bool = False, broker: bool = False) -> None:
+    """A task that rejects its message, once, or as task.retry() does when the broker is away."""
+    if broker:
+        raise Reject(OperationalError("as told"))
+    with psycopg.connect(DSN) as connection:
+        rejected = connection.execute("select 1 from runs where task_id = %s", (self.request.id,)).fetchone()
+    work("rejecting", self.request)
+    if not (requeue and rejected):
+        raise Reject("as told", requeue=requeue)
+
+
+@app.task(soft_time_limit=1)
+def soft() -> None:
+    """A task that takes too long."""
+    work("soft")
+
+
+@app.task(time_limit=1)
+def hard() -> None:
+    """A task that takes far too long."""
+    work("hard")
+
+
+@app.task
+def leaving() -> None:
+    """A task that ends its process."""
+    work("leaving")
+    sys.exit(3)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True, bind=True)
+def again(self: "Task[Any, Any]") -> None:
+    """A task whose message comes back when its process dies."""
+    work("again", self.request)
+
+
+@app.task(bind=True)
+def nested(self: "Task[Any, Any]", depth: int = 2) -> None:
+    """A task that runs itself, calls another, and sends a third."""
+    work("nested", self.request)
+    if depth:
+        self.run(depth - 1)
+    else:
+        plain("called")
+        plain.delay("sent")
+
+
+@app.task(typing=False)
+def loose(a: int) -> None:
+    """A task whose arguments nobody checks."""
+    work(f"loose {a}")
+
+
+class Hooked(Task):  # type: ignore[type-arg]
+    """A base class that fails before each run."""
+
+    def before_start(self, *_: Any) -> None:
+        """Fail."""
+        raise RuntimeError("not even begun")
+
+
+@app.task(base=Hooked)
+def hooked() -> None:
+    """A task that is never reached."""
+    work("hooked")
