@@ -44,6 +44,7 @@ class Term:
         self,
         work: Session,
         looks: Session,
+        claims: Session,
         candidate: Candidate,
         dispatcher: Dispatcher,
         clock: Clock,
@@ -53,6 +54,7 @@ class Term:
         self._work = work
         self._hears = hears
         self._looks = looks
+        self._claims = claims
         self._dispatcher = dispatcher
         self._sweeper = Sweeper(work)
         self._lookout = Lookout(looks, clock, dispatcher.runners)
@@ -98,7 +100,7 @@ class Term:
             group.create_task(self._gatekeeper.run(), name="gatekeeper")
             group.create_task(self._lookout.run(), name="lookout")
             group.create_task(self._keep_up(), name="sweeper")
-            for session in (self._work, self._looks):
+            for session in (self._work, self._looks, self._claims):
                 group.create_task(session.watch(), name="watch")
 
     def _changed(self, runner: Runner) -> None:
@@ -202,7 +204,7 @@ async def term(
         stack.callback(door.close)
         async with Dispatcher(door, candidate, clock, await load_routes(work)) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
-            current = Term(work, looks, candidate, dispatcher, clock, hears=hears)
+            current = Term(work, looks, claims, candidate, dispatcher, clock, hears=hears)
             yield current
         if not work.lost.done():
             await current.scribe.write()

@@ -9,6 +9,7 @@ as $$
 declare
     muted text := coalesce(current_setting('pgreact.muted', true), '');
     moment timestamptz;
+    began timestamptz;
     setting pgreact.queue_setting;
     now_at double precision;
     places integer;
@@ -159,6 +160,8 @@ begin
             touched := touched + 1;
         end if;
 
+        -- After the count: whoever was settled before that was settled before this, which the history can prove.
+        began := clock_timestamp();
         for share in
             with gone as (
                 delete from pgreact.queue q where q.id = any (chosen) returning q.*
@@ -167,8 +170,8 @@ begin
                 insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
                     unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until)
                 select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
-                    g.unique_while, g.attempt + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, moment,
-                    moment + setting.lease
+                    g.unique_while, g.attempt + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
+                    began + setting.lease
                 from gone g
                 returning lane
             )
