@@ -6,17 +6,22 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgreact import __version__, logs, settings
 from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError
+from pgreact.operate.group import NearestGroup
+from pgreact.operate.queue_cli import queue
 from pgreact.settings import Settings
 
+if TYPE_CHECKING:
+    from pgreact.database.change import Change
 
-class _Group(click.Group):
+
+class _Group(NearestGroup):
     """Turns our errors into one clear message and an exit code: 2 for usage, 1 for failure."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -26,15 +31,6 @@ class _Group(click.Group):
             _fail(error, 2)
         except PgreactError as error:
             _fail(error, 1)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            hint = settings.nearest(args[0], self.list_commands(ctx))
-            raise click.UsageError(f"{error.message.rstrip('.')}{hint}", ctx) from None
 
 
 def _fail(error: Exception, code: int) -> None:
@@ -85,7 +81,7 @@ def main(
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
 def apply(load: _Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_json: bool) -> None:
-    """Make the database as the configuration says: schema, routes, triggers.
+    """Make the database as the configuration says: schema, routes, lanes, triggers.
 
     Running it twice changes nothing; what the file no longer names is detached. It never waits in a lock for
     longer than 0.2 s, so that it does not hold up writers.
@@ -103,7 +99,7 @@ def apply(load: _Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_
         return
     if since:
         raise click.UsageError("--since goes with --sql")
-    done: list[plan.Change] = []
+    done: list[Change] = []
     with connect(loaded.dsn) as connection:
         steps = (
             iter(plan.plan(connection, loaded))
@@ -200,7 +196,7 @@ def signal(load: _Load, route: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(load: _Load, as_json: bool) -> None:
-    """Show leader and standbys, and each route with its tables, triggers and last dispatch.
+    """Show leader and standbys, each route with its tables, triggers and last dispatch, and the queue.
 
     Exits 1 when nobody leads, a trigger is missing or a route fails.
 
@@ -233,6 +229,7 @@ def _json(value: object) -> str:
 
 
 main.add_command(demo)
+main.add_command(queue)
 
 if __name__ == "__main__":
     main()

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pgreact.errors import ConfigError
 from pgreact.logs import Format, Level
+from pgreact.units import Duration, Keep, Limit, Rate
 
 _SHOWN = 12  # names in a message
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
+_EVENTS = Literal["insert", "update", "delete", "truncate"]
+BUILT_IN = "pgreact.queue"  # the route that wakes the queue's own dispatch
 _RESERVED_OPTIONS = {
     "countdown": "set the route's own countdown",
     "expires": "set the route's own expires",
@@ -30,34 +33,6 @@ _RESERVED_OPTIONS = {
 }
 
 
-def duration(value: object) -> float:
-    """Read a duration.
-
-    Args:
-        value: Text like ``"100ms"``, ``"1.5s"``, ``"2m"``, ``"1h"``, ``"1d"``, or a number of seconds.
-
-    Returns:
-        Seconds.
-
-    Raises:
-        ValueError: It is not a duration, or negative.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-    elif isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)):
-        if found[2] is None and float(found[1]) != 0:
-            raise ValueError(f'"{value}" has no unit: write "{found[1]}s" or another of ms, s, m, h, d')
-        seconds = float(found[1]) * _UNITS[found[2] or "s"]
-    else:
-        raise ValueError(f'{value!r} is not a duration: write "100ms", "15s", "2m", "1h" or "1d"')
-    if not 0 <= seconds < 1e9:
-        raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 30 years")
-    return round(seconds, 6)  # PostgreSQL keeps microseconds, and what it keeps is compared with this
-
-
-Duration = Annotated[float, BeforeValidator(duration)]
-
-
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -66,7 +41,7 @@ class Watch(_Model):
     """Which changes of one table signal a route."""
 
     table: str = Field(min_length=1)
-    on: tuple[Literal["insert", "update", "delete", "truncate"], ...] = Field(min_length=1)
+    on: tuple[_EVENTS, ...] = Field(min_length=1)
     when: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
@@ -76,6 +51,32 @@ class Watch(_Model):
         if self.when is not None and "truncate" in self.on:
             raise ValueError("a truncate has no rows, so it takes no when: give it an entry of its own")
         return self
+
+
+class QueueSettings(_Model):
+    """What holds for all lanes together; a key that the file does not name is left as the database has it."""
+
+    max_in_progress: Limit = 200
+    lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
+    keep: Keep = None
+
+
+class LaneSettings(_Model):
+    """One lane; a key that the file does not name is left as the database has it."""
+
+    max_in_progress: Limit = None
+    weight: int = Field(default=1, ge=1, le=1000)
+    rate: Rate = None
+    burst: int = Field(default=1, ge=1, lt=2**31)
+    paused: bool = False
+
+
+class Outbox(Watch):
+    """Which changes of one table enqueue a job of their own."""
+
+    on: tuple[_EVENTS, ...] = Field(default=("insert", "update", "delete"), min_length=1)
+    enqueue: str = Field(min_length=1, max_length=255)
+    lane: str = Field(default="default", pattern=_NAME)
 
 
 class RouteSettings(_Model):
@@ -116,7 +117,10 @@ class Settings(_Model):
     broker: str | None = None
     log_format: Format = "auto"
     log_level: Level = "info"
-    routes: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")], RouteSettings] = {}
+    routes: dict[Annotated[str, Field(pattern=_NAME)], RouteSettings] = {}
+    queue: QueueSettings = QueueSettings()
+    lanes: dict[Annotated[str, Field(pattern=_NAME)], LaneSettings] = {}
+    outbox: tuple[Outbox, ...] = ()
 
     _file: Path | None = None
 
@@ -223,8 +227,7 @@ def _explain(
     message = detail["msg"].removeprefix("Value error, ")
     match detail["type"]:
         case "extra_forbidden":
-            models: dict[int, type[BaseModel]] = {1: Settings, 3: RouteSettings}
-            known = models.get(len(place), Watch).model_fields
+            known = _model(place).model_fields
             return f'{source}: {key}: unknown key "{place[-1]}"{nearest(place[-1], list(known))}'
         case "missing":
             return f"{source}: {key}: is missing"
@@ -234,12 +237,28 @@ def _explain(
             wrong = _at(data, detail["loc"])
             known_words = re.findall(r"'([^']+)'", message)
             return f"{source}: {key}: {wrong!r} is not known{nearest(str(wrong), known_words)}"
-        case "string_pattern_mismatch" if place[:1] == ("routes",):
+        case "string_pattern_mismatch":
+            owner = "route" if place[:1] == ("routes",) else "lane"
             return (
-                f'{source}: {key}: a route\'s name begins with a letter or "_" and goes on with letters, '
+                f'{source}: {key}: a {owner}\'s name begins with a letter or "_" and goes on with letters, '
                 'digits, "_", "." and "-", 63 in all'
             )
     return f"{source}: {key}: {message[:1].lower()}{message[1:]}"
+
+
+def _model(place: tuple[str, ...]) -> type[BaseModel]:
+    match place:
+        case ("routes", _, _):
+            return RouteSettings
+        case ("routes", *_):
+            return Watch
+        case ("queue", *_):
+            return QueueSettings
+        case ("lanes", *_):
+            return LaneSettings
+        case ("outbox", *_):
+            return Outbox
+    return Settings
 
 
 def _at(data: Any, place: tuple[str | int, ...]) -> Any:
@@ -249,6 +268,19 @@ def _at(data: Any, place: tuple[str | int, ...]) -> Any:
 
 
 def _refuse_twins(settings: Settings, file: str) -> None:
+    if BUILT_IN in settings.routes:
+        raise ConfigError(
+            f"{file}: routes.{BUILT_IN}: this route is built in; [queue] and [lanes.NAME] say what it does"
+        )
+    attached: dict[tuple[str, str, str], int] = {}
+    for index, entry in enumerate(settings.outbox):
+        for event in entry.on:
+            first = attached.setdefault((entry.table, event, entry.enqueue), index)
+            if first != index:
+                raise ConfigError(
+                    f"{file}: outbox[{index}]: {event} of {entry.table} enqueues {entry.enqueue} already "
+                    f"in outbox[{first}]"
+                )
     for name, route in settings.routes.items():
         seen: dict[tuple[str, str], int] = {}
         for index, watch in enumerate(route.tables):

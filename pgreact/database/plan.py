@@ -1,7 +1,5 @@
 """What must change so that a database is as the configuration says."""
 
-import contextlib
-import dataclasses
 import json
 import random
 import time
@@ -10,31 +8,17 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
 
 from pgreact.database import blueprint
+from pgreact.database.change import Change, Connection, resolve, rows, savepoint
+from pgreact.database.queue_plan import queue_changes
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.settings import RouteSettings, Settings, nearest
+from pgreact.settings import RouteSettings, Settings
 from pgreact.shipped import query
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 # A DDL statement that waits for a table makes every later writer wait behind it: so it gives up soon, lets
 # them pass, and tries again.
 LOCK_TIMEOUT_MS = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """One step: ``+`` adds, ``~`` changes, ``-`` removes."""
-
-    sign: str
-    what: str
-    statement: str
-
-    def __str__(self) -> str:
-        """Return the step as a line of a diff."""
-        return f"{self.sign} {self.what}"
 
 
 def plan(connection: Connection, settings: Settings) -> list[Change]:
@@ -70,7 +54,12 @@ def plan(connection: Connection, settings: Settings) -> list[Change]:
         changes.append(Change(sign, "schema pgreact: functions", functions.script))
     if applied and changes:
         return changes  # routes can only be compared by the functions that are yet to come
-    return changes + _route_changes(connection, settings, empty=not applied)
+    health = rows(connection, query("trigger_health")) if applied else []
+    return [
+        *changes,
+        *_route_changes(connection, settings, health, empty=not applied),
+        *queue_changes(connection, settings, health, empty=not applied),
+    ]
 
 
 def apply(
@@ -163,9 +152,10 @@ def _applied(connection: Connection) -> dict[str, str]:
     return dict(connection.execute("select name, checksum from pgreact.migration").fetchall())
 
 
-def _route_changes(connection: Connection, settings: Settings, *, empty: bool) -> list[Change]:
+def _route_changes(
+    connection: Connection, settings: Settings, health: list[dict[str, Any]], *, empty: bool
+) -> list[Change]:
     existing = {} if empty else _existing_routes(connection)
-    health = [] if empty else _rows(connection, query("trigger_health"))
     changes: list[Change] = []
     for name, old in existing.items():
         if old["origin"] == "config" and name not in settings.routes:
@@ -197,7 +187,7 @@ def _watch_changes(
     changes: list[Change] = []
     for index, watch in enumerate(settings.routes[name].tables):
         place = f"{settings.file or 'configuration'}: routes.{name}.tables[{index}]"
-        relation, table = _resolve(connection, watch.table, place)
+        relation, table = resolve(connection, watch.table, place)
         events = []
         sign = "~"
         for event in watch.on:
@@ -230,65 +220,23 @@ def _watch_changes(
 
 
 def _existing_routes(connection: Connection) -> dict[str, dict[str, Any]]:
-    rows = _rows(
-        connection,
-        query("routes"),
-    )
-    return {row["name"]: {**row, "options": json.loads(row["options"])} for row in rows}
-
-
-def _resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
-    """Return a table's oid and its full, quoted name."""
-    try:
-        with _savepoint(connection):
-            rows = connection.execute(
-                "select c.oid::bigint, format('%%I.%%I', n.nspname, c.relname) from pg_class c "
-                "join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(%s)",
-                (table,),
-            ).fetchall()
-    except psycopg.Error as error:
-        raise ConfigError(
-            f'{place}.table: "{table}" is no table name: {error.diag.message_primary}'
-        ) from None
-    if not rows:
-        known = [
-            name
-            for (name,) in connection.execute(
-                "select format('%I.%I', n.nspname, c.relname) from pg_class c "
-                "join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') "
-                "and c.relpersistence <> 't' "
-                "and n.nspname not in ('pg_catalog', 'information_schema', 'pgreact')"
-            )
-        ]
-        schema, _, bare = table.rpartition(".")
-        namesakes = [name for name in known if name.rpartition(".")[2] == bare]
-        hint = nearest(namesakes[0] if namesakes else f"{schema or 'public'}.{bare}", known)
-        raise ConfigError(f'{place}.table: no table "{table}" in the database{hint}')
-    return int(rows[0][0]), str(rows[0][1])
+    return {
+        row["name"]: {**row, "options": json.loads(row["options"])}
+        for row in rows(connection, query("routes"))
+    }
 
 
 def _check_ready(connection: Connection, settings: Settings, name: str, route: RouteSettings) -> None:
     if route.ready is None:
         return
     try:
-        with _savepoint(connection):
+        with savepoint(connection):
             # binary: the extended protocol, which takes one statement only
             connection.execute(b"explain " + route.ready.encode(), binary=True)
     except psycopg.Error as error:
         raise ConfigError(
             f"{settings.file or 'configuration'}: routes.{name}.ready: {error.diag.message_primary or error}"
         ) from None
-
-
-@contextlib.contextmanager
-def _savepoint(connection: Connection) -> Iterator[None]:
-    with connection.transaction(force_rollback=True):
-        yield
-
-
-def _rows(connection: Connection, text: str) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(text.encode()).fetchall()
 
 
 def _quoted(name: str) -> str:

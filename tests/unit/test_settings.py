@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from pgreact.errors import ConfigError
-from pgreact.settings import duration, load, nearest
+from pgreact.settings import load, nearest
+from pgreact.units import duration
 
 ROUTE = '[routes.dispatch]\ntask = "proj.dispatch"\n'
 

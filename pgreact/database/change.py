@@ -1,0 +1,82 @@
+"""A step of a plan, and what those who make plans have in common."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from pgreact.errors import ConfigError
+from pgreact.settings import nearest
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One step: ``+`` adds, ``~`` changes, ``-`` removes."""
+
+    sign: str
+    what: str
+    statement: str
+
+    def __str__(self) -> str:
+        """Return the step as a line of a diff."""
+        return f"{self.sign} {self.what}"
+
+
+def rows(connection: Connection, text: str) -> list[dict[str, Any]]:
+    """Run a query; return its rows by column."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(text.encode()).fetchall()
+
+
+def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
+    """Find a table that the file names.
+
+    Args:
+        connection: Any session on the database.
+        table: As the file has it.
+        place: File and key, for the error.
+
+    Returns:
+        Its oid and its full, quoted name.
+
+    Raises:
+        ConfigError: There is none, or it is no name.
+    """
+    try:
+        with savepoint(connection):
+            found = connection.execute(
+                "select c.oid::bigint, format('%%I.%%I', n.nspname, c.relname) from pg_class c "
+                "join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(%s)",
+                (table,),
+            ).fetchall()
+    except psycopg.Error as error:
+        raise ConfigError(
+            f'{place}.table: "{table}" is no table name: {error.diag.message_primary}'
+        ) from None
+    if not found:
+        known = [
+            name
+            for (name,) in connection.execute(
+                "select format('%I.%I', n.nspname, c.relname) from pg_class c "
+                "join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') "
+                "and c.relpersistence <> 't' "
+                "and n.nspname not in ('pg_catalog', 'information_schema', 'pgreact')"
+            )
+        ]
+        schema, _, bare = table.rpartition(".")
+        namesakes = [name for name in known if name.rpartition(".")[2] == bare]
+        hint = nearest(namesakes[0] if namesakes else f"{schema or 'public'}.{bare}", known)
+        raise ConfigError(f'{place}.table: no table "{table}" in the database{hint}')
+    return int(found[0][0]), str(found[0][1])
+
+
+@contextlib.contextmanager
+def savepoint(connection: Connection) -> Iterator[None]:
+    """Try something whose failure must not end the transaction; its effects are undone in any case."""
+    with connection.transaction(force_rollback=True):
+        yield

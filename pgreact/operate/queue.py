@@ -1,0 +1,201 @@
+"""What is in the queue, for people: lanes at a glance, lists of jobs, one job wherever it is."""
+
+import datetime
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from pgreact.errors import ConfigError, PgreactError
+from pgreact.settings import BUILT_IN, nearest
+from pgreact.shipped import query
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+STATES = ("ready", "delayed", "behind", "in_progress", "dead")
+
+
+def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return lanes, totals and outbox, ready for JSON.
+
+    Args:
+        connection: Any session on the database.
+        triggers: The rows of ``trigger_health``.
+
+    Returns:
+        ``lanes`` (depth by state, ``oldest_s`` of the longest ready one, in progress, ``rate`` of claims a
+        second over about the last minute), ``in_progress``, ``max_in_progress``, ``dead``, ``triggers`` that
+        wake the dispatch, ``outbox``, and ``healthy``: all triggers stand.
+    """
+    lanes = _rows(connection, "queue_lanes")
+    totals = (_rows(connection, "queue_totals") or [{"max_in_progress": None, "dead": 0}])[0]
+    shown = ("table", "event", "condition", "origin", "trigger")
+    own = [{key: row[key] for key in shown} for row in triggers if row["route"] == BUILT_IN]
+    outbox = [
+        {key: row[key] for key in (*shown, "task", "lane")} for row in _rows(connection, "queue_outbox")
+    ]
+    return {
+        "healthy": bool(own) and all(row["trigger"] == "ok" for row in (*own, *outbox)),
+        "lanes": lanes,
+        "in_progress": sum(lane["in_progress"] for lane in lanes),
+        "max_in_progress": totals["max_in_progress"],
+        "dead": totals["dead"],
+        "triggers": own,
+        "outbox": outbox,
+    }
+
+
+def overview_lines(found: dict[str, Any]) -> Iterator[str]:
+    """Return the same for people."""
+    depth = ", ".join(
+        f"{sum(lane[state] for lane in found['lanes'])} {state}" for state in ("ready", "delayed", "behind")
+    )
+    yield f"queue    {depth}; {_of(found)} in progress; {found['dead']} dead"
+    table = [("lane", "ready", "delayed", "behind", "oldest", "in progress", "jobs/s", "")]
+    for lane in found["lanes"]:
+        oldest = "-" if lane["oldest_s"] is None else span(lane["oldest_s"])
+        state = "PAUSED" if lane["paused"] else ""
+        if not lane["known"]:
+            state = "no such lane any more: no limits"
+        depths = (str(lane[key]) for key in ("ready", "delayed", "behind"))
+        table.append((lane["name"], *depths, oldest, _of(lane), f"{lane['rate']:.2f}", state))
+    yield from (f"  {line}" for line in aligned(table, right=range(1, 7)))
+    for row in found["triggers"] or [{"table": "pgreact.queue", "event": "insert", "trigger": "missing"}]:
+        if row["trigger"] != "ok":
+            yield f'  {row["event"]} on {row["table"]}: trigger {row["trigger"].upper()}: run "pgreact apply"'
+    for row in found["outbox"]:
+        when = f" when {row['condition']}" if row["condition"] else ""
+        remedy = 'run "pgreact apply"' if row["origin"] == "config" else "call pgreact.attach again"
+        state = "ok" if row["trigger"] == "ok" else f"{row['trigger'].upper()}: {remedy}"
+        lane = f" in lane {row['lane']}" if row["lane"] != "default" else ""
+        yield f"  {row['event']} on {row['table']}{when} enqueues {row['task']}{lane}: trigger {state}"
+
+
+def jobs(
+    connection: Connection, lane: str | None, state: str | None, task: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """Return jobs, those in progress first, then those that wait, then the dead, each by id.
+
+    Args:
+        connection: Any session on the database.
+        lane: Only of this one.
+        state: Only in this one, see ``STATES``.
+        task: Only of this name.
+        limit: So many at most.
+    """
+    return _rows(
+        connection, "queue_list", {"lane": lane, "state": state or "any", "task": task, "limit": limit}
+    )
+
+
+def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterator[str]:
+    """Return a list of jobs as a table."""
+    table = [("ID", "STATE", "LANE", "TASK", "ATTEMPT", "SINCE", "KEY", "")]
+    for job in found:
+        seconds = (now - job["since"]).total_seconds()
+        table.append(
+            (
+                str(job["id"]),
+                job["state"],
+                job["lane"],
+                job["task"],
+                f"{job['attempt']}/{job['max_attempts']}",
+                f"in {span(-seconds)}" if job["state"] == "delayed" and seconds < 0 else span(seconds),
+                _cut(job["key"]),
+                _cut(job["error"] or (job["worker"] and f"on {job['worker']}")),
+            )
+        )
+    return aligned(table, right=(0,))
+
+
+def job(connection: Connection, number: int) -> dict[str, Any]:
+    """Return all there is about one job.
+
+    Args:
+        connection: Any session on the database.
+        number: Its id.
+
+    Returns:
+        ``job``: its row with its state, or ``None`` if only the history has it; ``behind``: the job of the
+        same key that comes first, if any; ``history``: its settled attempts.
+
+    Raises:
+        PgreactError: There is no trace of it.
+    """
+    found = _rows(connection, "queue_show", {"job": number})[0]
+    if found["job"] is None and not found["history"]:
+        raise PgreactError(
+            f"no job {number}: none waits, is in progress or dead under this id; one that is done leaves a "
+            "trace only where [queue] has keep"
+        )
+    return found
+
+
+def details(found: dict[str, Any]) -> Iterator[str]:
+    """Return one job for people."""
+    own = {"id": (found["job"] or found["history"][0])["id"], "state": "settled", **(found["job"] or {})}
+    if found["behind"] is not None:
+        own["behind job"] = found["behind"]
+    yield from aligned([(key, _text(value)) for key, value in own.items() if value is not None])
+    for attempt in found["history"]:
+        yield ""
+        yield f"attempt {attempt['attempt']}: {attempt['outcome']}"
+        rest = {key: value for key, value in attempt.items() if key not in {"id", "attempt", "outcome"}}
+        lines = aligned([(key, _text(value)) for key, value in rest.items() if value is not None])
+        yield from (f"  {line}" for line in lines)
+
+
+def check_lane(connection: Connection, lane: str | None) -> None:
+    """Refuse a lane that neither exists nor has jobs.
+
+    Raises:
+        ConfigError: It names the nearest.
+    """
+    if lane is None:
+        return
+    known = [row["name"] for row in _rows(connection, "queue_lane")]
+    if lane not in known and not _rows(connection, "queue_lane_used", {"lane": lane})[0]["used"]:
+        raise ConfigError(f'no lane "{lane}"{nearest(lane, known)}')
+
+
+def span(seconds: float) -> str:
+    """Return a length of time, roughly."""
+    seconds = max(0.0, seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def aligned(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
+    """Return rows as lines whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _of(found: dict[str, Any]) -> str:
+    return f"{found['in_progress']}/{found['max_in_progress'] or '-'}"
+
+
+def _cut(value: str | None, width: int = 60) -> str:
+    line = re.sub(r"\s+", " ", value or "").strip()
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _rows(
+    connection: Connection, name: str, parameters: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query(name).encode(), parameters).fetchall()

@@ -1,0 +1,108 @@
+"""Quantities as people write them."""
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(value: object) -> float:
+    """Read a duration.
+
+    Args:
+        value: Text like ``"100ms"``, ``"1.5s"``, ``"2m"``, ``"1h"``, ``"1d"``, or a number of seconds.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        ValueError: It is not a duration, or negative.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)):
+        if found[2] is None and float(found[1]) != 0:
+            raise ValueError(f'"{value}" has no unit: write "{found[1]}s" or another of ms, s, m, h, d')
+        seconds = float(found[1]) * _UNITS[found[2] or "s"]
+    else:
+        raise ValueError(f'{value!r} is not a duration: write "100ms", "15s", "2m", "1h" or "1d"')
+    if not 0 <= seconds < 1e9:
+        raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 30 years")
+    return round(seconds, 6)  # PostgreSQL keeps microseconds, and what it keeps is compared with this
+
+
+def limit(value: object) -> int | None:
+    """Read how many jobs may be in progress.
+
+    Args:
+        value: A number from 1 on, or ``"none"``.
+
+    Returns:
+        Jobs; ``None``: no limit.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if value is None or value == "none":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31:
+        return value
+    raise ValueError(
+        f'{value!r} is no limit: write a number of jobs from 1 on, or "none" for no limit; '
+        "paused = true lets none go"
+    )
+
+
+def rate(value: object) -> float | None:
+    """Read a rate.
+
+    Args:
+        value: Jobs a second, or text like ``"10/s"``, ``"100/m"``, ``"5000/h"``, or ``"none"``.
+
+    Returns:
+        Jobs a second; ``None``: no limit.
+
+    Raises:
+        ValueError: It is no rate.
+    """
+    if value is None or value == "none":
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        jobs = float(value)
+    elif isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*([smhd])\s*", value)):
+        jobs = float(found[1]) / _UNITS[found[2]]
+    else:
+        raise ValueError(
+            f'{value!r} is no rate: write jobs a second, or "10/s", "100/m", "5000/h", or "none"'
+        )
+    if not 0 < jobs <= 1e6:
+        raise ValueError(f"{value!r} is no rate: it lies above 0, and at a million a second at most")
+    return jobs
+
+
+def keep(value: object) -> float | None:
+    """Read how long settled jobs are kept.
+
+    Args:
+        value: A duration, or ``"none"``.
+
+    Returns:
+        Seconds; ``None``: they are not kept.
+
+    Raises:
+        ValueError: It is neither, or out of bounds.
+    """
+    if value is None or value == "none":
+        return None
+    seconds = duration(value)
+    if not 3600 <= seconds <= 3650 * 86400:
+        raise ValueError(f'{value!r} is not between "1h" and "3650d"; "none" keeps nothing')
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(duration)]
+Limit = Annotated[int | None, BeforeValidator(limit)]
+Rate = Annotated[float | None, BeforeValidator(rate)]
+Keep = Annotated[float | None, BeforeValidator(keep)]
