@@ -153,11 +153,6 @@ class Session:
         raise SessionLost(await asyncio.shield(self.lost))
 
     @property
-    def backend_pid(self) -> int:
-        """The server's process id of this session."""
-        return int(self._connection.get_server_pid())
-
-    @property
     def version(self) -> str:
         """PostgreSQL's version, like ``18.4``."""
         found = self._connection.get_server_version()

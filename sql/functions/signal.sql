@@ -25,7 +25,8 @@ begin
     -- whoever sets the route otherwise now will find us among the holders.
     height := nextval(to_regclass('pgreact.gate_' || known));
     if height >= 4611686018427387904
-        or current_setting('transaction_isolation') = 'read committed'
+        or height is not null  -- a sequence that somebody dropped
+            and current_setting('transaction_isolation') = 'read committed'
             and exists (select from pgreact.route r where r.id = known and r.gate = 'closed')
     then
         perform pg_current_xact_id();  -- pgreact.set_gates needs it

@@ -277,6 +277,7 @@ class World:
         database.run(HALT)
         self.functions = {name: self._shipped(name) for name in ("look", "set_gates", "signal")}
         self._installed: dict[str, str] = {}
+        self._pids: dict[Session, int] = {}
         self._listening = database.connect()
         self._listening.add_notify_handler(lambda heard: self._heard.append(heard.payload))
         self._listening.execute("listen pgreact")
@@ -391,7 +392,7 @@ class World:
     async def halting(self, session: Session, call: Awaitable[Any], points: int) -> Any:
         """Run a function of the daemon; others take their steps before it and at each point inside."""
         await self._others()
-        waits = f"select exists (select from pg_locks where pid = {session.backend_pid} and not granted)"
+        waits = f"select exists (select from pg_locks where pid = {self._pids[session]} and not granted)"
         halts = {point: steps for point in range(1, points + 1) if (steps := self._next())}
         for point in halts:
             self._brake.execute("select pg_advisory_lock(77, %s)", [point])
@@ -437,7 +438,7 @@ class World:
             return
         dead, self.leader = self.leader, None
         dead.looks.abandon()
-        pid = dead.candidate.session.backend_pid
+        pid = self._pids[dead.candidate.session]
         dead.candidate.session.abandon()
         gone = f"select not exists (select from pg_locks where pid = {pid})"
         eventually(lambda: self.value(gone), f"the end of session {pid}")
@@ -455,7 +456,10 @@ class World:
 
     async def _sessions(self) -> tuple[Session, Candidate]:
         looks = await Session.open(self.database.dsn, "looks")
-        return looks, await Candidate.open(self.database.dsn, "leader", self.clock)
+        candidate = await Candidate.open(self.database.dsn, "leader", self.clock)
+        for session in (looks, candidate.session):
+            self._pids[session] = await session.value("select pg_backend_pid()")
+        return looks, candidate
 
     async def _reset(self) -> None:
         self._between = []

@@ -378,6 +378,22 @@ def test_a_trigger_of_ones_own_may_signal(base: Database, ear: Ear, writer: Writ
     assert ear.heard() == ["update"]
 
 
+@pytest.mark.parametrize(("gate", "last"), [("open", 7), ("auto", 1), ("closed", 1)])
+def test_a_writers_own_sequence_is_its_own_but_lastval_is_not(
+    base: Database, writer: Writer, gate: str, last: int
+) -> None:
+    base.run(
+        "create table own (id int primary key generated always as identity (start 7))",
+        "update pgreact.route set gate = '" + gate + "'",
+    )
+    watch(base, "own", "insert")
+    assert writer.execute("insert into own default values returning id").fetchone() == (7,)
+    assert writer.execute("select currval(pg_get_serial_sequence('own', 'id')), lastval()").fetchone() == (
+        7,
+        last,
+    )
+
+
 # ---- partitions --------------------------------------------------------------------------------------------
 
 
