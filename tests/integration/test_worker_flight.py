@@ -288,7 +288,7 @@ def test_a_role_without_rights_flies(cluster: Cluster, installed: Callable[..., 
 def dispatch(cluster: Cluster, installed: Callable[..., None]) -> int:
     """The id of a route "dispatch"."""
     installed(cluster.database, {"routes": {"dispatch": {"task": "tests.worker_app.decorated"}}})
-    return int(cluster.database.value("select id from pgreact.route"))
+    return int(cluster.database.value("select id from pgreact.route where name = 'dispatch'"))
 
 
 def test_the_decorator_guards_every_call(cluster: Cluster, dispatch: int) -> None:
@@ -312,9 +312,10 @@ def test_the_decorator_finds_a_route_that_was_made_anew(cluster: Cluster, dispat
     old = cluster.send("decorated", headers=None)
     cluster.words.until(lambda _: told(cluster.words, old) == ["started", "done"])
     cluster.database.run(
-        "delete from pgreact.route", "insert into pgreact.route (name, task) values ('dispatch', 'x')"
+        "delete from pgreact.route where name = 'dispatch'",
+        "insert into pgreact.route (name, task) values ('dispatch', 'x')",
     )
-    new = cluster.database.value("select id from pgreact.route")
+    new = cluster.database.value("select id from pgreact.route where name = 'dispatch'")
     assert new != dispatch
     for headers in ({"pgreact_route": new}, None):
         task_id = cluster.send("decorated", headers=headers)

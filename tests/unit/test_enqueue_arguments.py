@@ -396,7 +396,9 @@ def test_a_signature_has_neither_an_id_nor_arguments_from_elsewhere() -> None:
     ids=lambda canvas: type(canvas).__name__,
 )
 def test_a_canvas_is_one_job_that_starts_it(canvas: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_state, "default_app", app)  # Celery forgets which it was for chunks
+    # Celery forgets which it was for chunks, and other tests make theirs the current one
+    monkeypatch.setattr(_state, "default_app", app)
+    monkeypatch.setattr(_state._tls, "current_app", app)
     sent = job(canvas)
     assert sent["task"] == RUN_CANVAS
     assert sent["args"] == []
