@@ -4,9 +4,12 @@ import os
 
 from celery import Celery
 
+import pgreact
+
 BROKER_URL = os.environ.get("PROJ_BROKER_URL", "amqp://")
 
 app = Celery("proj", broker=BROKER_URL, include=["proj.tasks"])
+pgreact.setup(app)  # for the jobs of the built-in queue; other messages are not touched
 app.conf.update(
     broker_connection_retry_on_startup=True,
     task_ignore_result=True,

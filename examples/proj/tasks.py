@@ -65,6 +65,14 @@ def run_job(job_id: int) -> None:
         connection.execute("delete from in_progress where job_id = %s", (job_id,))
 
 
+@app.task
+def send_email(user_id: int, seconds: float = 0.05) -> None:
+    """Do a job of pgreact's built-in queue, which is like any other task."""
+    # select pgreact.enqueue('proj.tasks.send_email', kwargs => '{"user_id": 42}', lane => 'mail');
+    print(f"sends an email to user {user_id}")
+    time.sleep(seconds)
+
+
 def work(payload: dict[str, float]) -> None:
     """Stand in for what a job does."""
     time.sleep(payload.get("seconds", 0))

@@ -3,8 +3,10 @@
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +37,7 @@ class Cluster:
             raise PgreactError('the demo needs more packages: pip install "pgreact[demo]"')
         self.examples = folder("examples")
         self.listeners: dict[str, Process] = {}
+        self._worker: Process | None = None
         self._journal = journal
         # commit times are PostgreSQL's own
         self.postgres = EmbeddedPostgres(settings={"track_commit_timestamp": "on"})
@@ -91,12 +94,30 @@ class Cluster:
         options = ["--loglevel=INFO", f"--concurrency={WORKER_PROCESSES}"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         # killed, since it would take seconds to go and has nothing left to do
-        self._start(WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], patience=0)
+        self._worker = self._start(
+            WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], patience=0
+        )
 
     def start_listener(self, name: str) -> None:
         """Start a daemon."""
         options = ["--log-format", "json", "--log-level", "debug"]
         self.listeners[name] = self._start(name, ["pgreact", "listen", *options], patience=5)
+
+    def kill_child(self, pid: int) -> float:
+        """Kill one process of the worker's pool; return when.
+
+        Raises:
+            PgreactError: It is none of them, or is gone.
+        """
+        assert self._worker is not None
+        try:
+            if os.getpgid(pid) != self._worker.pid or pid == self._worker.pid:
+                raise PgreactError(f"process {pid} is not the worker's")
+            at = time.time()
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            raise PgreactError(f"the worker's process {pid} ended before it was killed") from None
+        return at
 
     def _start(self, name: str, command: list[str], patience: float) -> Process:
         assert self._guard is not None

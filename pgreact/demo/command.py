@@ -13,7 +13,7 @@ from pgreact.demo.journal import Interrupted, Journal
 @click.command()
 @click.option(
     "--seconds",
-    default=20.0,
+    default=15.0,
     show_default=True,
     metavar="N",
     type=click.FloatRange(2, 3600),
@@ -23,8 +23,9 @@ def demo(seconds: float) -> None:
     """Show it on real parts, on this machine, gone at the end.
 
     Starts a private PostgreSQL with a broker on it, a Celery worker and two listeners, commits jobs, kills
-    the leader with SIGKILL in the middle, and says what it measured. Exits 0 if every job was done and the
-    standby took over. Needs the extra: pip install "pgreact[demo]".
+    the leader with SIGKILL in the middle, shows the built-in queue, and says what it measured. Exits 0 if
+    every job was done, the standby took over and the queue kept its promises. Needs the extra: pip install
+    "pgreact[demo]".
 
     \b
     Example:

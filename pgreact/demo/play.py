@@ -10,6 +10,7 @@ from pgreact.demo import report
 from pgreact.demo.cluster import LISTENERS, WORKER, WORKER_PROCESSES, Cluster
 from pgreact.demo.journal import Journal
 from pgreact.demo.producer import Commit, Producer
+from pgreact.demo.queue_scene import LANE, QueueScene
 from pgreact.demo.report import Report, Takeover
 from pgreact.demo.screen import Screen, said
 from pgreact.errors import PgreactError
@@ -29,14 +30,16 @@ def play(journal: Journal, seconds: float, began: float) -> bool:
         began: When the command was given, in seconds since 1970.
 
     Returns:
-        Whether all jobs were done. That the standby took over is certain by then.
+        Whether all jobs were done, and the built-in queue kept its promises. That the standby took over is
+        certain by then.
 
     Raises:
         PgreactError: A part is missing, did not start, or did not do its work.
         Interrupted: Somebody asked to stop.
     """
     cluster = Cluster(journal)
-    window = settings.load(str(cluster.examples / "pgreact.toml"), {}).routes["dispatch"].window
+    example = settings.load(str(cluster.examples / "pgreact.toml"), {})
+    window, places = example.routes["dispatch"].window, example.lanes[LANE].max_in_progress or 0
     screen = Screen(journal, began)
     screen.title("pgreact demo: a Celery cluster on this machine, gone at the end")
     with cluster:
@@ -49,7 +52,9 @@ def play(journal: Journal, seconds: float, began: float) -> bool:
             everything = {job for commit in producer.commits for job in commit.jobs}
             journal.until(lambda: producer.done().keys() >= everything, PATIENCE)
             screen.troubles()
-            found = Report(producer.commits, journal.find("dispatch.published"), producer.done(), takeover)
+            queue = QueueScene(cluster, journal, screen, producer, takeover.who, places).play()
+            calls = journal.find("dispatch.published")
+            found = Report(producer.commits, calls, producer.done(), takeover, queue)
     screen.heading("Measured")
     for line in report.lines(found, LIMIT, window):
         click.echo(f"  {line}".rstrip())
@@ -165,7 +170,9 @@ class _Scene:
         commit = self._producer.commit(3)
         elected = self._journal.wait_for("leader.elected", self._standby, killed, PATIENCE)
         dispatched = self._journal.wait_for("dispatch.published", self._standby, killed, PATIENCE)
-        told = [elected, *self._journal.find("sweep.finished", self._standby, killed), dispatched]
+        sweeps = self._journal.find("sweep.finished", self._standby, killed)
+        # the built-in queue is looked after as well, and has its own scene
+        told = [elected, *(sweep for sweep in sweeps if sweep.keys["route"] == "dispatch"), dispatched]
         unheard = ", while nobody leads" if commit.at < elected.at else ""
         self._screen.story(
             [

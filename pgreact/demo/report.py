@@ -21,6 +21,22 @@ class Takeover:
 
 
 @dataclasses.dataclass(frozen=True)
+class QueueUse:
+    """What the built-in queue did."""
+
+    to_start: Sequence[float]  # seconds from a commit of one job to its start
+    places: int  # of the lane that has a limit
+    most: int  # jobs of that lane in progress at the same instant
+    rolled_back: bool  # a job of a transaction that was rolled back left no trace
+    survived: bool  # a job whose process was killed was done by a later attempt
+
+    @property
+    def passed(self) -> bool:
+        """Whether it kept its promises."""
+        return 0 < self.most <= self.places and self.rolled_back and self.survived
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """The raw numbers, and what follows from them."""
 
@@ -28,6 +44,7 @@ class Report:
     dispatches: Sequence[Entry]  # dispatch.published
     done: Mapping[int, tuple[float, float]]
     takeover: Takeover
+    queue: QueueUse
 
     @property
     def committed(self) -> int:
@@ -36,8 +53,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether all jobs are done."""
-        return self.committed == len(self.done)
+        """Whether all jobs are done, and the built-in queue kept its promises."""
+        return self.committed == len(self.done) and self.queue.passed
 
     def to_dispatch(self) -> list[float]:
         """Return for each commit the seconds to the end of the first publish that began after it."""
@@ -85,6 +102,7 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
     called = report.takeover.dispatched - report.takeover.killed
     yield f"takeover            {_ms(led).strip()} from kill -9 until {report.takeover.who} led,"
     yield f"                    {_ms(called).strip()} until its first Celery call"
+    yield f"built-in queue      {_queue(report.queue)}"
     yield ""
     yield f"{'':<20}{'p50':>9}    {'p99':>9}"
     for name, values, note in (
@@ -101,6 +119,17 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
         f"{f'Beat every {BEAT:g} s':<20}{_ms(BEAT / 2)} {_ms(BEAT * 0.99)}   "
         f"commit → dispatch, computed: the mean is {BEAT / 2:g} s"
     )
+
+
+def _queue(use: QueueUse) -> str:
+    words = [
+        f"commit → start p50 {_ms(percentile(use.to_start, 0.5)).strip()}",
+        f"{use.most} of {use.places} places, {'never more' if use.most <= use.places else 'TOO MANY'}",
+    ]
+    if not use.rolled_back:
+        words.append("A ROLLBACK LEFT A JOB")
+    words.append("a killed job ran again" if use.survived else "A KILLED JOB DID NOT RUN AGAIN")
+    return "; ".join(words)
 
 
 def _ms(seconds: float) -> str:

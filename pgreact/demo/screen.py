@@ -45,6 +45,10 @@ class Screen:
         for at, who, what in sorted(rows):
             click.echo(f"  {(at - zero) * 1000:7.1f} ms  {named(who)}  {what}")
 
+    def line(self, who: str, what: str) -> None:
+        """Tell what has no moment of its own."""
+        click.echo(f"  {'':10}  {named(who)}  {what}")
+
     def table_head(self, producer: Producer) -> None:
         """Begin the table of seconds."""
         if not any(self._counted):
@@ -94,6 +98,7 @@ def said(entry: Entry) -> str:
         "signal.received": "hears a commit",
         "dispatch.published": f"calls the dispatcher, for {_count(keys.get('signals'), 'signal')}",
         "leader.elected": "leads from now on",
+        "queue.dispatched": f"claims {_count(keys.get('claimed'), 'job')}, and sends it to the worker",
         "sweep.finished": f"looks for work: there is {'some' if keys.get('dispatch') else 'none'}",
     }.get(entry.name)
     if meaning is None:

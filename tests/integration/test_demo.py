@@ -91,9 +91,28 @@ def test_the_demo_does_all_jobs_survives_its_leader_and_leaves_no_process(
 
     assert status == 0, shown.output
     assert "kill -9 listener" in shown.output
+    scene = shown.output.partition("The built-in queue")[2].partition("Measured")[0]
+    assert "rolls back: nothing follows" in scene, shown.output
+    for step in (
+        "queue.dispatched",
+        "settles job",
+        "2 in progress at most",
+        "is lost",
+        "settles attempt",
+    ):
+        assert step in scene, shown.output
     measured = shown.output.partition("Measured")[2]
-    for row in ("jobs done", "Celery calls", "takeover", "commit → dispatch", "commit → job start", "Beat"):
+    for row in (
+        "jobs done",
+        "Celery calls",
+        "takeover",
+        "built-in queue",
+        "commit → dispatch",
+        "commit → job start",
+        "Beat",
+    ):
         assert row in measured, shown.output
+    assert "2 of 2 places, never more; a killed job ran again" in measured
     assert "\x1b" not in shown.output, "colours without a terminal"
     assert not shown.left()
 

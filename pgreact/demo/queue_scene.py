@@ -1,0 +1,205 @@
+"""The scene of the built-in queue."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from pgreact.demo.cluster import WORKER, WORKER_PROCESSES, Cluster
+from pgreact.demo.journal import Entry, Journal
+from pgreact.demo.producer import Attempt, Commit, Producer
+from pgreact.demo.report import QueueUse
+from pgreact.demo.screen import Screen, said
+from pgreact.errors import PgreactError
+
+LANE = "mail"  # of examples/pgreact.toml
+ROUTE = "pgreact.queue"
+QUIET = 0.2  # seconds in which nothing follows a rollback
+SINGLES = 10  # commits of one job
+LANE_JOBS = 8
+SHORT, MIDDLE, LONG = 0.02, 0.2, 1.0  # seconds a job takes
+LEASE = 1.0  # seconds, the shortest
+PATIENCE = 20.0  # seconds for what takes much less
+COLUMNS = 64
+
+
+class QueueScene:
+    """What the built-in queue does on a running cluster."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        journal: Journal,
+        screen: Screen,
+        producer: Producer,
+        leader: str,
+        places: int,
+    ) -> None:
+        """Nothing happens yet.
+
+        Args:
+            cluster: Runs, and has nothing else to do.
+            journal: What its processes tell.
+            screen: Where to tell it.
+            producer: Enqueues.
+            leader: The daemon that leads.
+            places: The limit of the lane.
+        """
+        self._cluster = cluster
+        self._journal = journal
+        self._screen = screen
+        self._producer = producer
+        self._leader = leader
+        self._places = places
+
+    def play(self) -> QueueUse:
+        """Show it.
+
+        Raises:
+            PgreactError: Something does not happen in time.
+            Interrupted: Somebody asked to stop.
+        """
+        self._screen.heading("The built-in queue: select pgreact.enqueue('proj.tasks.send_email', ...)")
+        jobs = 2 * WORKER_PROCESSES
+        self._follow(self._producer.enqueue(jobs, SHORT))  # all connect that have not yet
+        # the leader's word of it may come after the last of them is done
+        self._journal.until(lambda: sum(call.keys["claimed"] for call in self._calls()) >= jobs, PATIENCE)
+        rolled_back = self._rollback()
+        to_start = [self._one_commit(), *(self._measure() for _ in range(SINGLES - 1))]
+        most = self._lane()
+        survived = self._killed()
+        self._screen.troubles()
+        return QueueUse(to_start, self._places, most, rolled_back, survived)
+
+    def _rollback(self) -> bool:
+        """Enqueue and roll back; return whether nothing followed."""
+        before = len(self._calls())
+        job = self._producer.enqueue_and_roll_back()
+        self._journal.sleep(QUIET)
+        nothing = len(self._calls()) == before and not self._producer.knows(job)
+        followed = f"nothing follows in {QUIET * 1000:g} ms" if nothing else "IT IS NOT GONE"
+        self._screen.line("producer", f"enqueues job {job} and rolls back: {followed}")
+        return nothing
+
+    def _one_commit(self) -> float:
+        """Show the way of one job; return the seconds until it started."""
+        commit = self._producer.enqueue(1, SHORT)
+        (attempt,) = self._follow(commit)
+        self._journal.wait_for("queue.dispatched", self._leader, commit.at, PATIENCE)
+        told = [
+            entry
+            for entry in self._journal.find("signal.received", self._leader, commit.at)
+            if entry.keys["route"] == ROUTE and entry.at < attempt.settled  # which is the next signal
+        ]
+        told += self._journal.find("queue.dispatched", self._leader, commit.at)
+        self._screen.story(
+            [
+                (commit.at, "producer", f"enqueues job {attempt.job} and commits"),
+                *((entry.at, entry.who, said(entry)) for entry in told),
+                (attempt.started, WORKER, f"starts job {attempt.job}"),
+                (attempt.settled, WORKER, f"settles job {attempt.job}: {attempt.outcome}"),
+            ],
+            commit.at,
+        )
+        return attempt.started - commit.at
+
+    def _measure(self) -> float:
+        """Return the seconds until one more job started."""
+        commit = self._producer.enqueue(1, SHORT)
+        return self._follow(commit)[0].started - commit.at
+
+    def _lane(self) -> int:
+        """Show a lane with a limit; return how many of its jobs were in progress at the same instant."""
+        commit = self._producer.enqueue(LANE_JOBS, MIDDLE, LANE)
+        attempts = self._follow(commit)
+        most, filled = most_at_once(attempts), refills(attempts, self._places)
+        self._screen.heading(f"Lane {LANE}: max_in_progress = {self._places}, {LANE_JOBS} jobs in one commit")
+        for row in chart(attempts, commit.at, COLUMNS):
+            self._screen.detail(row)
+        self._screen.detail(
+            f"{most} in progress at most; a free place was filled after "
+            f"{statistics.median(filled) * 1000:.1f} ms (median)"
+        )
+        return most
+
+    def _killed(self) -> bool:
+        """Kill the process that runs a job; return whether a later attempt did it.
+
+        Raises:
+            PgreactError: It does not start in time, or is not run by our worker.
+        """
+        self._screen.heading(f"kill -9 a worker's process in the middle of a job; the lease is {LEASE:g} s")
+        # Celery itself takes ten seconds to give up the task of a process that died
+        self._producer.set_lease(LEASE)
+        commit = self._producer.enqueue(1, LONG)
+        (job,) = commit.jobs
+        workers: list[str] = []
+
+        def runs() -> bool:
+            workers[:] = [name for name in (self._producer.worker_of(job),) if name]
+            return bool(workers)
+
+        if not self._journal.until(runs, PATIENCE):
+            raise PgreactError(f"no worker started a job of the queue in {PATIENCE:g} s")
+        pid = int(workers[0].rpartition(" ")[2])  # as pgreact names workers
+        killed = self._cluster.kill_child(pid)
+        attempts = self._follow(commit)
+        rows = [(killed, WORKER, f"process {pid} is killed")]
+        for each in attempts:
+            rows.append((each.started, WORKER, f"starts job {job}, attempt {each.number}"))
+            if each.outcome == "lost":
+                rows.append(
+                    (each.settled, self._leader, f"attempt {each.number} is lost: its lease has ended")
+                )
+            else:
+                rows.append((each.settled, WORKER, f"settles attempt {each.number}: {each.outcome}"))
+        self._screen.story(rows, attempts[0].started)
+        return [attempts[0].outcome, attempts[-1].outcome] == ["lost", "done"]
+
+    def _calls(self) -> list[Entry]:
+        return self._journal.find("queue.dispatched")
+
+    def _follow(self, commit: Commit) -> list[Attempt]:
+        """Return the attempts of a commit's jobs, once all are done.
+
+        Raises:
+            PgreactError: They are not in time.
+        """
+        found: list[Attempt] = []
+
+        def done() -> bool:
+            found[:] = self._producer.attempts(commit.jobs)
+            return {each.job for each in found if each.outcome == "done"} == set(commit.jobs)
+
+        if not self._journal.until(done, PATIENCE):
+            ends = ", ".join(f"job {each.job}: {each.outcome}" for each in found)
+            raise PgreactError(f"jobs of the queue were not done in {PATIENCE:g} s; {ends or 'none began'}")
+        return found
+
+
+def most_at_once(attempts: Iterable[Attempt]) -> int:
+    """Return how many were in progress at the same instant, at most."""
+    now = most = 0
+    # who is settled at an instant has left his place by then
+    for _, change in sorted(
+        change for each in attempts for change in ((each.claimed, 1), (each.settled, -1))
+    ):
+        now += change
+        most = max(most, now)
+    return most
+
+
+def refills(attempts: Sequence[Attempt], places: int) -> list[float]:
+    """Return how many seconds each place was free until the next job had it, while jobs waited."""
+    freed = sorted(each.settled for each in attempts)
+    claimed = sorted(each.claimed for each in attempts)[places:]
+    return [taken - free for free, taken in zip(freed, claimed, strict=False)]
+
+
+def chart(attempts: Iterable[Attempt], zero: float, columns: int) -> list[str]:
+    """Draw each job from a moment on: waiting, then in progress."""
+    ordered = sorted(attempts, key=lambda each: (each.claimed, each.job))
+    scale = columns / (max(each.settled for each in ordered) - zero)
+    return [
+        f"job {each.job}  {'·' * (begin := round((each.claimed - zero) * scale))}"
+        f"{'█' * (round((each.settled - zero) * scale) - begin)}"
+        for each in ordered
+    ]
