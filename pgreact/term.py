@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import re
 import time
@@ -141,7 +142,7 @@ class Term:
     async def _follow_routes(self) -> None:
         await asyncio.sleep(max(0.0, self._reloaded_at + RELOAD_PAUSE - time.monotonic()))
         self._reload = False  # before the read: a change during it asks for another
-        routes = await load_routes(self._work)
+        routes = await load_routes(self._work, hears=self._hears)
         if not self._hears and any(route.gate != "closed" for route in routes.values()):
             raise Deaf("a route's gate is no longer set closed, and LISTEN delivers nothing")
         self._dispatcher.reroute(routes)
@@ -157,17 +158,27 @@ class Term:
         self._report_after = time.monotonic() + REPORT_PAUSE
 
 
-async def load_routes(session: Session) -> dict[int, Route]:
+async def load_routes(session: Session, *, hears: bool) -> dict[int, Route]:
     """Read ``pgreact.route``.
+
+    Args:
+        session: Any session of the daemon.
+        hears: Whether LISTEN works. Where it does not, the built-in queue is polled: its writers go by the
+            height that the leader sets.
 
     Raises:
         SessionLost: The session is gone.
         PgreactError: The schema is missing, or this role may not read it.
     """
     try:
-        return {row["id"]: Route.from_row(dict(row)) for row in await session.fetch(query("routes"))}
+        routes = {row["id"]: Route.from_row(dict(row)) for row in await session.fetch(query("routes"))}
     except asyncpg.PostgresError as error:
         raise refusal(error, "cannot read pgreact.route") from None
+    if not hears:
+        for route in routes.values():
+            if route.name == queue.ROUTE:
+                routes[route.id] = dataclasses.replace(route, gate="closed")
+    return routes
 
 
 def _signal_queue(dispatcher: Dispatcher) -> None:
@@ -202,7 +213,7 @@ async def term(
         stack.push_async_callback(claims.close)
         door = queue.QueueDispatch(publisher, jobs, claims, clock)
         stack.callback(door.close)
-        async with Dispatcher(door, candidate, clock, await load_routes(work)) as dispatcher:
+        async with Dispatcher(door, candidate, clock, await load_routes(work, hears=hears)) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
             current = Term(work, looks, claims, candidate, dispatcher, clock, hears=hears)
             yield current

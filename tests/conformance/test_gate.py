@@ -472,7 +472,7 @@ def test_a_route_set_closed_is_silent_without_any_daemon(
     )
     with Ear(database) as ear, database.connect() as writer:
         assert ear.after(writer, *statements) == {statement: [] for statement in statements}
-    route_id = database.value("select id from pgreact.route")
+    route_id = database.value("select id from pgreact.route where name = 'dispatch'")
     assert database.value(f"select last_value from pgreact.gate_{route_id}") == len(statements)
 
 

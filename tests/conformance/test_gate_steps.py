@@ -668,7 +668,7 @@ begin
 end
 $$
 """
-TRIGGER = "select pg_get_triggerdef(oid) from pg_trigger where tgname ~ '^pgreact_'"
+TRIGGER = "select pg_get_triggerdef(oid) from pg_trigger where tgrelid = 'job_queue'::regclass"
 WAITS = "select exists (select from pg_locks where classid = 78 and not granted)"
 
 
