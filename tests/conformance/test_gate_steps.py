@@ -310,7 +310,7 @@ class World:
         session = await Session.open(self.database.dsn, "test")
         rows = await session.fetch(query("routes"))
         await session.close()
-        return Route.from_row(dict(rows[0]))
+        return next(Route.from_row(dict(row)) for row in rows if row["name"] == "dispatch")
 
     def value(self, statement: str) -> Any:
         """Return the first column of the first row."""
