@@ -12,6 +12,7 @@ from tests.servers import Missing
 BENCHES = {
     "wakeup": "commit to message, a burst, an idle minute; beside a bare pair and Celery Beat (3 minutes)",
     "writers": "commits a second with and without pgreact's triggers, on two flushes (4 minutes)",
+    "queue": "jobs: commit to start, jobs a second, claims, sizes; beside delay() and two peers (5 minutes)",
     "flights": "single_flight = run under a storm: no overlap, one waits, nothing missed",
 }
 
