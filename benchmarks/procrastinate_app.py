@@ -1,0 +1,23 @@
+"""Procrastinate's application; ``procrastinate --app benchmarks.procrastinate_app.app worker`` runs it."""
+
+import os
+
+import procrastinate
+
+from benchmarks.marks import Teller
+
+app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.environ["BENCH_DSN"]))
+_tell = Teller()
+
+
+# coroutines, as it recommends: a plain function would cost it a thread
+@app.task(name="bench.start")
+async def start(number: int) -> None:
+    """Tell when it began."""
+    _tell.began(number)
+
+
+@app.task(name="bench.noop")
+async def noop() -> None:
+    """Do nothing, and be counted."""
+    _tell.ended()

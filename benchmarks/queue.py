@@ -1,0 +1,75 @@
+"""The queue: how soon a job starts, how many a second, what a claim costs, what jobs leave behind."""
+
+import dataclasses
+from contextlib import ExitStack
+
+from benchmarks import queue_claims, queue_growth, queue_latency, queue_rate
+from benchmarks.marks import Marks
+from benchmarks.processes import Workshop
+from benchmarks.queue_sides import celery_sides, peer_sides
+from benchmarks.report import Report
+from pgreact.demo.postgres import EmbeddedPostgres
+from tests.servers import rabbitmq_server, redis_server
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    rounds: int  # of latencies
+    jobs: int  # in each round, for each side
+    rate_rounds: int
+    rate_jobs: int  # in each round; the peers do as many as take them about as long
+
+
+FULL = Size(rounds=5, jobs=30, rate_rounds=5, rate_jobs=2500)
+QUICK = Size(rounds=2, jobs=6, rate_rounds=1, rate_jobs=800)
+
+
+def run(report: Report, *, quick: bool) -> None:
+    """Measure all, and print it."""
+    size = QUICK if quick else FULL
+    with ExitStack() as stack:
+        workshop = stack.enter_context(Workshop())
+        postgres = stack.enter_context(EmbeddedPostgres(settings={"shared_buffers": "128MB"}))
+        report.note(f"PostgreSQL {postgres.major}, which flushes nothing; Redis; RabbitMQ confirms")
+        if not quick:
+            _on_rabbitmq(report, workshop, postgres, size)
+        _on_redis(report, workshop, postgres, size)
+    queue_claims.run(report, quick=quick)
+    queue_growth.run(report, quick=quick)
+
+
+def _on_rabbitmq(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, size: Size) -> None:
+    place = workshop.directory / "marks-rabbitmq"
+    with (
+        rabbitmq_server() as broker,
+        Marks(place) as marks,
+        celery_sides(workshop, postgres, broker.url, place, "on_rabbitmq") as sides,
+    ):
+        queue_latency.warm_up(sides, marks)
+        found = queue_latency.measure(sides, marks, rounds=size.rounds, jobs=size.jobs)
+        queue_latency.print_latencies(report, "RabbitMQ", found)
+
+
+def _on_redis(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, size: Size) -> None:
+    place = workshop.directory / "marks-redis"
+    with (
+        redis_server() as broker,
+        Marks(place) as marks,
+        celery_sides(workshop, postgres, broker.url, place, "on_redis") as celery,
+        peer_sides(workshop, postgres, place) as peers,
+    ):
+        sides = {**celery, **peers}
+        queue_latency.warm_up(sides, marks)
+        latencies = queue_latency.measure(sides, marks, rounds=size.rounds, jobs=size.jobs)
+        queue_latency.print_latencies(report, "Redis", latencies)
+        many = {"procrastinate": size.rate_jobs // 2}
+        rates = queue_rate.measure(
+            sides,
+            marks,
+            broker.url,
+            rounds=size.rate_rounds,
+            jobs={side: many.get(side, size.rate_jobs) for side in sides},
+        )
+        queue_rate.print_rates(report, rates)

@@ -1,0 +1,88 @@
+"""Commit → task start, one job at a time: plain delay(), pgreact and the peers in turn, in any order."""
+
+import dataclasses
+import itertools
+import random
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+from benchmarks.marks import Marks
+from benchmarks.queue_sides import Side
+from benchmarks.report import Report, ms, percentile
+
+NAMES = {
+    "delay": "commit, then delay()",
+    "pgreact": "pgreact.enqueue",
+    "procrastinate": "Procrastinate",
+    "pgqueuer": "PgQueuer",
+}
+WARM_UP = 8  # jobs
+DEADLINE = 30.0
+PAUSE = (0.02, 0.1)  # seconds from the start of one job to the commit of the next
+
+
+@dataclasses.dataclass(frozen=True)
+class Latencies:
+    """Seconds from commit to start."""
+
+    rounds: list[dict[str, list[float]]]
+
+    def all(self, side: str) -> list[float]:
+        """Return those of all rounds."""
+        return [seconds for found in self.rounds for seconds in found[side]]
+
+    def ratio(self, side: str, other: str) -> float:
+        """Return the medians' ratio, compared round by round: what disturbs one disturbs both."""
+        return statistics.median(
+            statistics.median(found[side]) / statistics.median(found[other]) for found in self.rounds
+        )
+
+
+_numbers = itertools.count(1)
+
+
+def warm_up(sides: Mapping[str, Side], marks: Marks) -> None:
+    """Wait until every way leads to its worker."""
+    for _ in range(WARM_UP):
+        for side in sides.values():
+            _measure(side, marks)
+
+
+def measure(sides: Mapping[str, Side], marks: Marks, *, rounds: int, jobs: int) -> Latencies:
+    """Measure so many jobs of each side in each round."""
+    found = []
+    for _ in range(rounds):
+        this: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(jobs):
+            for name in random.sample(list(sides), len(sides)):
+                this[name].append(_measure(sides[name], marks))
+        found.append(this)
+    return Latencies(found)
+
+
+def print_latencies(report: Report, broker: str, found: Latencies) -> None:
+    """Print them, and hold them against their bars."""
+    sides = list(found.rounds[0])
+    report.table(
+        f"commit → task start, {broker}, ms",
+        ["p50", "p99", "by delay()"],
+        [(NAMES[side], _cells(found, side)) for side in sides],
+    )
+    report.bar(f"{broker}: p50 of pgreact / delay()", found.ratio("pgreact", "delay"), 3)
+    for peer in sides:
+        if peer not in {"delay", "pgreact"}:
+            report.bar(f"{broker}: p50 of pgreact / {NAMES[peer]}", found.ratio("pgreact", peer), 1)
+
+
+def _cells(found: Latencies, side: str) -> Sequence[str]:
+    sample = found.all(side)
+    return [ms(statistics.median(sample)), ms(percentile(sample, 99)), f"{found.ratio(side, 'delay'):.2f}"]
+
+
+def _measure(side: Side, marks: Marks) -> float:
+    number = next(_numbers)
+    committed = side.start(number)
+    began = marks.began(number, DEADLINE)
+    time.sleep(random.uniform(*PAUSE))
+    return began - committed

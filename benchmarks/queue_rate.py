@@ -1,0 +1,157 @@
+"""Jobs a second, from the first enqueue until the last is settled, and the CPU time they take."""
+
+import contextlib
+import dataclasses
+import random
+import statistics
+import time
+from collections.abc import Mapping
+
+import psutil
+import redis
+
+from benchmarks.marks import Marks
+from benchmarks.queue_latency import NAMES
+from benchmarks.queue_sides import CONCURRENCY, Side
+from benchmarks.report import Report
+from pgreact.errors import PgreactError
+
+DEADLINE = 120.0
+PLACES = ("PostgreSQL", "daemon", "worker", "producer", "broker")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """So many jobs of one side, one after another as fast as they go."""
+
+    jobs: int
+    seconds: float
+    cpu: Mapping[str, float]  # seconds, by place
+
+    @property
+    def rate(self) -> float:
+        """Jobs a second."""
+        return self.jobs / self.seconds
+
+
+class Meter:
+    """Reads how much CPU time each part of the system used."""
+
+    def __init__(self, side: Side, broker: str) -> None:
+        """Know the parts of one side.
+
+        Args:
+            side: Its processes, with their children; this one is the producer.
+            broker: Redis.
+        """
+        self._roots = {**side.processes, "PostgreSQL": _postmaster(side), "producer": psutil.Process()}
+        self._redis = redis.Redis.from_url(broker)
+        self._begin = self._read()
+
+    def spent(self) -> dict[str, float]:
+        """Return the seconds since the beginning, by place."""
+        now = self._read()
+        return {place: now[place] - before for place, before in self._begin.items()}
+
+    def _read(self) -> dict[str, float]:
+        found = {place: _cpu(process, family=place != "producer") for place, process in self._roots.items()}
+        times = self._redis.info("cpu")
+        return {**found, "broker": float(times["used_cpu_user"]) + float(times["used_cpu_sys"])}
+
+
+def measure(
+    sides: Mapping[str, Side], marks: Marks, broker: str, *, rounds: int, jobs: Mapping[str, int]
+) -> list[dict[str, Run]]:
+    """Let every side do its jobs in each round.
+
+    Args:
+        sides: By name; their workers are idle now.
+        marks: Where tasks tell that they ended.
+        broker: Redis, to be asked what it used.
+        rounds: How often.
+        jobs: How many for each side: as many as take it some seconds.
+    """
+    found = []
+    for _ in range(rounds):
+        this = {
+            name: _run(sides[name], marks, broker, jobs[name])
+            for name in random.sample(list(sides), len(sides))
+        }
+        found.append({name: this[name] for name in sides})
+    return found
+
+
+def print_rates(report: Report, found: list[dict[str, Run]]) -> None:
+    """Print them, and hold them against their bars."""
+    names = list(found[0])
+    report.table(
+        f"no-op jobs, {CONCURRENCY} at a time",
+        ["jobs/s", "by raw Celery"],
+        [
+            (
+                "raw Celery, delay()" if name == "delay" else NAMES[name],
+                [
+                    f"{statistics.median(this[name].rate for this in found):,.0f}",
+                    f"{_ratio(found, name, 'delay'):.2f}",
+                ],
+            )
+            for name in names
+        ],
+    )
+    report.table(
+        "CPU seconds of 1000 jobs",
+        [*PLACES, "all"],
+        [(NAMES[name], _cells([this[name] for this in found])) for name in names],
+    )
+    report.bar("jobs/s of pgreact / raw Celery", _ratio(found, "pgreact", "delay"), 0.7, least=True)
+    ratio = _ratio(found, "pgreact", "procrastinate")
+    report.bar("jobs/s of pgreact / Procrastinate", ratio, 1, least=True)
+
+
+def _ratio(found: list[dict[str, Run]], side: str, other: str) -> float:
+    return statistics.median(this[side].rate / this[other].rate for this in found)
+
+
+def _cells(runs: list[Run]) -> list[str]:
+    places = [statistics.median(run.cpu.get(place, 0) / run.jobs * 1000 for run in runs) for place in PLACES]
+    return [f"{seconds:.2f}" if seconds else "" for seconds in (*places, sum(places))]
+
+
+def _run(side: Side, marks: Marks, broker: str, jobs: int) -> Run:
+    meter = Meter(side, broker)
+    before, _ = marks.ended()
+    began = time.monotonic()
+    side.noops(jobs)
+    deadline = time.monotonic() + DEADLINE
+    while marks.ended()[0] < before + jobs:
+        _pause(deadline, jobs)
+    ended = marks.ended()[1]
+    if side.settles:
+        while not side.settled():
+            _pause(deadline, jobs)
+        ended = time.monotonic()
+    return Run(jobs, ended - began, meter.spent())
+
+
+def _pause(deadline: float, jobs: int) -> None:
+    if time.monotonic() > deadline:
+        raise PgreactError(f"{jobs} jobs took more than {DEADLINE:g} s")
+    time.sleep(0.01)
+
+
+def _postmaster(side: Side) -> psutil.Process:
+    backend = psutil.Process(side.connection.info.backend_pid)
+    parent = backend.parent()
+    assert parent is not None
+    return parent
+
+
+def _cpu(process: psutil.Process, *, family: bool) -> float:
+    """Return the CPU seconds of a process, with those of its children who live and of those who died."""
+    alive = 0.0
+    for child in process.children() if family else []:
+        with contextlib.suppress(psutil.NoSuchProcess):  # then its parent has its time
+            alive += _cpu(child, family=True)
+    times = process.cpu_times()
+    gone = times.children_user + times.children_system if family else 0.0
+    return float(times.user + times.system + gone + alive)

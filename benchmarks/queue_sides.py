@@ -1,0 +1,248 @@
+"""The ways a job gets to a worker: plain Celery, pgreact, Procrastinate, PgQueuer."""
+
+import abc
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import procrastinate
+import psutil
+import psycopg
+from celery import Celery
+from pgqueuer.db import AsyncpgDriver, SyncPsycopgDriver
+from pgqueuer.queries import Queries, SyncQueries
+
+from benchmarks.marks import DIRECTORY
+from benchmarks.processes import Workshop
+from pgreact.demo.postgres import EmbeddedPostgres
+
+CONCURRENCY = 4  # of each worker: Celery's processes, the peers' coroutines
+MANY = 1000  # jobs a statement, where many are enqueued
+
+_CONFIGURATION = """
+[queue]
+max_in_progress = 1000
+"""
+
+
+class Side(abc.ABC):
+    """One way; the processes behind it run already.
+
+    Attributes:
+        connection: To its database.
+        processes: Those behind it.
+        settles: Whether somebody writes about a job when its task has ended.
+    """
+
+    settles = True
+
+    def __init__(self, dsn: str, **processes: psutil.Process) -> None:
+        self.connection = psycopg.connect(dsn, autocommit=True)
+        self.processes = processes
+
+    @abc.abstractmethod
+    def start(self, number: int) -> float:
+        """Enqueue the task that tells when it began; return when the commit returned, by time.monotonic."""
+
+    @abc.abstractmethod
+    def noops(self, count: int) -> None:
+        """Enqueue so many tasks that do nothing."""
+
+    @abc.abstractmethod
+    def settled(self) -> bool:
+        """Whether no job is left that somebody has still to write about."""
+
+    def close(self) -> None:
+        """Hang up."""
+        self.connection.close()
+
+    def _none(self, statement: str) -> bool:
+        return self.connection.execute(f"select not exists ({statement})".encode()).fetchone() == (True,)
+
+
+class Delay(Side):
+    """What one writes without pgreact: commit, then delay()."""
+
+    settles = False
+
+    def __init__(self, dsn: str, broker: str, **processes: psutil.Process) -> None:
+        super().__init__(dsn, **processes)
+        self.connection.execute("create table business (id bigint generated always as identity)")
+        app = Celery("producer", broker=broker)
+        app.conf.task_ignore_result = True
+        if broker.startswith("amqp"):
+            app.conf.broker_transport_options = {"confirm_publish": True}
+        self._start = app.task(name="bench.start", typing=False)(_nothing)
+        self._noop = app.task(name="bench.noop", typing=False)(_nothing)
+
+    def start(self, number: int) -> float:
+        self.connection.execute("insert into business default values")
+        committed = time.monotonic()
+        self._start.delay(number)
+        return committed
+
+    def noops(self, count: int) -> None:
+        for _ in range(count):
+            self._noop.delay()
+
+    def settled(self) -> bool:
+        return True
+
+
+class Pgreact(Side):
+    """``pgreact.enqueue``, by the transaction itself."""
+
+    def start(self, number: int) -> float:
+        self.connection.execute("select pgreact.enqueue('bench.start', %s)", (json.dumps([number]),))
+        return time.monotonic()
+
+    def noops(self, count: int) -> None:
+        for done in range(0, count, MANY):
+            jobs = json.dumps([{"task": "bench.noop"}] * min(MANY, count - done))
+            self.connection.execute("select pgreact.enqueue_many(%s)", (jobs,))
+
+    def settled(self) -> bool:
+        return self._none("select from pgreact.in_progress") and self._none("select from pgreact.queue")
+
+
+class Procrastinate(Side):
+    """Procrastinate's ``defer``."""
+
+    def __init__(self, dsn: str, **processes: psutil.Process) -> None:
+        super().__init__(dsn, **processes)
+        self._app = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=dsn))
+        self._app.open()
+
+    def start(self, number: int) -> float:
+        self._app.configure_task("bench.start").defer(number=number)
+        return time.monotonic()
+
+    def noops(self, count: int) -> None:
+        for done in range(0, count, MANY):
+            self._app.configure_task("bench.noop").batch_defer(*[{}] * min(MANY, count - done))
+
+    def settled(self) -> bool:
+        return self._none("select from procrastinate_jobs where status in ('todo', 'doing')")
+
+    def close(self) -> None:
+        self._app.close()
+        super().close()
+
+
+class PgQueuer(Side):
+    """PgQueuer's ``enqueue``."""
+
+    def __init__(self, dsn: str, **processes: psutil.Process) -> None:
+        super().__init__(dsn, **processes)
+        self._queries = SyncQueries(SyncPsycopgDriver(self.connection))
+
+    def start(self, number: int) -> float:
+        self._queries.enqueue("start", str(number).encode())
+        return time.monotonic()
+
+    def noops(self, count: int) -> None:
+        for done in range(0, count, MANY):
+            many = min(MANY, count - done)
+            self._queries.enqueue(["noop"] * many, [None] * many, [0] * many)
+
+    def settled(self) -> bool:
+        return self._none("select from pgqueuer")
+
+
+def _nothing() -> None:
+    """Stand for a task that lives in the worker."""
+
+
+# ---- the processes behind them -----------------------------------------------------------------------------
+
+
+def install(workshop: Workshop, postgres: EmbeddedPostgres, name: str) -> str:
+    """Make a database with a queue of pgreact's; return its DSN."""
+    dsn = _database(postgres, name)
+    (workshop.directory / "pgreact.toml").write_text(_CONFIGURATION)
+    workshop.python("-m", "pgreact", "apply", PGREACT_DSN=dsn)
+    return dsn
+
+
+@contextmanager
+def celery_sides(
+    workshop: Workshop, postgres: EmbeddedPostgres, broker: str, marks: Path, name: str
+) -> Iterator[dict[str, Side]]:
+    """Run `pgreact listen`, and a Celery worker that serves ``delay()`` and the jobs alike."""
+    dsn = install(workshop, postgres, name)
+    with ExitStack() as stack:
+        daemon = stack.enter_context(
+            workshop.running("-m", "pgreact", "listen", PGREACT_DSN=dsn, PGREACT_BROKER=broker)
+        )
+        worker = stack.enter_context(
+            workshop.running(
+                *("-m", "celery", "-A", "benchmarks.queue_app", "worker", "-c", str(CONCURRENCY)),
+                says_ready=False,
+                **{"BENCH_DSN": dsn, "BENCH_BROKER": broker, DIRECTORY: str(marks)},
+            )
+        )
+        sides: dict[str, Side] = {
+            "delay": Delay(dsn, broker, worker=worker),
+            "pgreact": Pgreact(dsn, daemon=daemon, worker=worker),
+        }
+        for side in sides.values():
+            stack.callback(side.close)
+        yield sides
+
+
+@contextmanager
+def peer_sides(workshop: Workshop, postgres: EmbeddedPostgres, marks: Path) -> Iterator[dict[str, Side]]:
+    """Run the peers' own workers by their own command lines, with their own defaults."""
+    with ExitStack() as stack:
+        sides: dict[str, Side] = {}
+        dsn = _database(postgres, "procrastinate")
+        with procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=dsn)).open() as app:
+            app.schema_manager.apply_schema()
+        worker = stack.enter_context(
+            workshop.running(
+                *(
+                    "-m",
+                    "procrastinate",
+                    "--log-level",
+                    "warning",
+                    "--app",
+                    "benchmarks.procrastinate_app.app",
+                ),
+                *("worker", "--concurrency", str(CONCURRENCY)),
+                says_ready=False,
+                **{"BENCH_DSN": dsn, DIRECTORY: str(marks)},
+            )
+        )
+        sides["procrastinate"] = Procrastinate(dsn, worker=worker)
+        stack.callback(sides["procrastinate"].close)
+        dsn = _database(postgres, "pgqueuer")
+        asyncio.run(_install_pgqueuer(dsn))
+        worker = stack.enter_context(
+            workshop.running(
+                *("-m", "benchmarks.pgqueuer_app"),
+                says_ready=False,
+                **{"BENCH_DSN": dsn, DIRECTORY: str(marks)},
+            )
+        )
+        sides["pgqueuer"] = PgQueuer(dsn, worker=worker)
+        stack.callback(sides["pgqueuer"].close)
+        yield sides
+
+
+async def _install_pgqueuer(dsn: str) -> None:
+    connection: Any = await asyncpg.connect(dsn)
+    try:
+        await Queries(AsyncpgDriver(connection)).install()
+    finally:
+        await connection.close()
+
+
+def _database(postgres: EmbeddedPostgres, name: str) -> str:
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"create database {name}".encode())
+    return postgres.dsn(name)
