@@ -183,11 +183,12 @@ begin
             claimed := claimed + share.jobs;
             insert into pgreact.lane_state as s (lane, turn, tokens, tokens_at, claimed, recent, recent_at)
             values (share.name, now_at + share.jobs / share.weight,
-                case when share.rate is not null then share.burst - share.jobs end, moment, share.jobs, share.jobs, moment)
+                case when share.rate is not null then share.burst - share.jobs end, began, share.jobs, share.jobs, moment)
             on conflict (lane) do update set
                 turn = greatest(s.turn, now_at) + share.jobs / share.weight,
                 tokens = case when share.rate is not null then coalesce(s.tokens, share.burst) - share.jobs end,
-                tokens_at = moment,
+                -- what flowed in since the moment is given up: so the rate holds between the times the history tells
+                tokens_at = began,
                 claimed = s.claimed + share.jobs,
                 recent = s.recent * exp(-greatest(0, extract(epoch from moment - s.recent_at)) / 60) + share.jobs,
                 recent_at = moment;
