@@ -1,17 +1,21 @@
 -- One claim at a time: it locks the row of queue_state, and counts after that, so limits hold at every instant.
 -- Muted: what the dispatcher does by itself must not wake it. It waits for no other row: a row that somebody holds
 -- is left for the next claim, which that somebody's commit will ask for.
+-- Its plans are made in a session that lasts, mostly while the queue is empty: so they must not depend on its size.
+-- Rows that were settled are met again until they are vacuumed: so it looks at in_progress from the oldest round on.
 create or replace function pgreact.claim(batch integer) returns jsonb
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set jit = off
 as $$
 declare
     muted text := coalesce(current_setting('pgreact.muted', true), '');
     moment timestamptz;
     began timestamptz;
     setting pgreact.queue_setting;
-    now_at double precision;
+    state pgreact.queue_state;
     places integer;
     chosen bigint[];
     blocked bigint[];
@@ -25,12 +29,16 @@ declare
     share record;
 begin
     perform pgreact.mute();
-    select s.turn into now_at from pgreact.queue_state s for update;
+    select s.* into state from pgreact.queue_state s for update;
     moment := clock_timestamp();
     select s.* into setting from pgreact.queue_setting s;
 
     for stale in
-        select p.* from pgreact.in_progress p where p.lease_until <= moment limit batch for update skip locked
+        select p.*
+        from pgreact.in_progress p
+        where p.round >= state.oldest and p.lease_until <= moment
+        limit batch
+        for update skip locked
     loop
         if stale.started_at is not null then
             perform pgreact.settle(stale.id, stale.task_id, 'lost', format(
@@ -66,54 +74,109 @@ begin
 
     for round in 1..10 loop
         select least(batch - claimed, coalesce(setting.max_in_progress - count(*), batch)) into places
-        from pgreact.in_progress;
+        from pgreact.in_progress p
+        where p.round >= state.oldest;
         exit when places <= 0;
 
         -- Each lane's own first jobs, and of these the first by the lanes' turns: start-time fair queueing.
-        with recursive lanes (lane) as (
-            (select q.lane from pgreact.queue q where q.state = 'ready' order by q.lane limit 1)
-            union all
-            select (
-                select q.lane from pgreact.queue q where q.state = 'ready' and q.lane > n.lane order by q.lane limit 1
+        with recursive lanes (lane, id) as (
+            (
+                select q.lane, q.id
+                from pgreact.queue q
+                where q.state = 'ready'
+                order by q.lane, q.priority desc, q.run_at, q.id
+                limit 1
             )
+            union all
+            select f.lane, f.id
             from lanes n
-            where n.lane is not null
+            cross join lateral (
+                select q.lane, q.id
+                from pgreact.queue q
+                where q.state = 'ready' and q.lane > n.lane
+                order by q.lane, q.priority desc, q.run_at, q.id
+                limit 1
+            ) f
         ),
         used as materialized (
-            select p.lane, count(*) as jobs from pgreact.in_progress p group by p.lane
+            select p.lane, count(*) as jobs from pgreact.in_progress p where p.round >= state.oldest group by p.lane
         ),
         open as materialized (
-            select
-                n.lane,
-                coalesce(l.weight, 1) as weight,
-                greatest(s.turn, now_at) as turn,
-                least(
-                    places,
-                    l.max_in_progress - coalesce(u.jobs, 0),
-                    case when l.rate is not null then floor(coalesce(s.tokens, l.burst)) end
-                ) as room
-            from lanes n
-            -- a trigger of an outbox may name a lane that was deleted: then it has no limits
-            left join pgreact.lane l on l.name = n.lane
-            left join pgreact.lane_state s on s.lane = n.lane
-            left join used u on u.lane = n.lane
-            where n.lane is not null and not coalesce(l.paused, false)
-        )
-        select array_agg(w.id) into chosen
-        from (
-            select c.id
+            select n.*, least(n.room, ceil(places * n.weight / sum(n.weight) over ()) + 1) as few
+            from (
+                select
+                    n.lane,
+                    n.id,
+                    coalesce(l.weight, 1)::float8 as weight,
+                    greatest(s.turn, state.turn) as turn,
+                    greatest(0, least(
+                        places,
+                        l.max_in_progress - coalesce(u.jobs, 0),
+                        case when l.rate is not null then floor(coalesce(s.tokens, l.burst)) end
+                    )) as room
+                from lanes n
+                -- a trigger of an outbox may name a lane that was deleted: then it has no limits
+                left join pgreact.lane l on l.name = n.lane
+                left join pgreact.lane_state s on s.lane = n.lane
+                left join used u on u.lane = n.lane
+                where not coalesce(l.paused, false)
+            ) n
+        ),
+        -- What a claim reads must not grow with lanes times batch. So first each lane's first job; of lanes that may have a
+        -- second one among the chosen, as many as are their share; and only where others have less, the rest.
+        heads as materialized (
+            select o.lane, o.id, o.turn from open o where o.room >= 1
+        ),
+        front as materialized (
+            select h.lane, h.id, h.turn from heads h
+            union all
+            select o.lane, c.id, o.turn + c.place / o.weight
             from open o
+            cross join (
+                select coalesce(
+                    (select h.turn from heads h order by h.turn offset places - 1 limit 1), 'infinity') as turn
+            ) e
             cross join lateral (
-                select f.id,
-                    o.turn + (row_number() over (order by f.priority desc, f.run_at, f.id) - 1) / o.weight::float8 as turn
+                select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
                 from (
                     select q.id, q.priority, q.run_at
                     from pgreact.queue q
                     where q.state = 'ready' and q.lane = o.lane
                     order by q.priority desc, q.run_at, q.id
-                    limit greatest(o.room, 0)
+                    offset 1
+                    limit o.few - 1
                 ) f
             ) c
+            where o.few > 1 and o.turn + 1 / o.weight <= e.turn
+        ),
+        rest as (
+            select c.id, o.turn + (o.few + c.place - 1) / o.weight as turn
+            from (
+                select n.*
+                from open n
+                join (select f.lane, count(*) as jobs from front f group by f.lane) g on g.lane = n.lane and g.jobs = n.few
+            ) o
+            cross join (
+                select coalesce(
+                    (select f.turn from front f order by f.turn offset places - 1 limit 1), 'infinity') as turn
+            ) e
+            cross join lateral (
+                select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
+                from (
+                    select q.id, q.priority, q.run_at
+                    from pgreact.queue q
+                    where q.state = 'ready' and q.lane = o.lane
+                    order by q.priority desc, q.run_at, q.id
+                    offset o.few
+                    limit least(o.room, ceil((e.turn - o.turn) * o.weight) + 1) - o.few
+                ) f
+            ) c
+            where o.room > o.few and o.turn + o.few / o.weight <= e.turn
+        )
+        select array_agg(w.id) into chosen
+        from (
+            select c.id
+            from (select f.id, f.turn from front f union all select r.id, r.turn from rest r) c
             order by c.turn, c.id
             limit places
         ) w;
@@ -123,10 +186,13 @@ begin
         exit when chosen is null;
 
         -- Of one key only the first, and only while none is in progress.
+        -- Materialized: else a plan may look for their ids in all of the index of keys.
+        with mine as materialized (
+            select m.id, m.key from pgreact.queue m where m.id = any (chosen)
+        )
         select array_agg(q.id), array_agg(distinct q.key) into blocked, keys
-        from pgreact.queue q
-        where q.id = any (chosen)
-            and q.key is not null
+        from mine q
+        where q.key is not null
             and (exists (select from pgreact.in_progress p where p.key = q.key)
                 or exists (select from pgreact.queue b where b.key = q.key and b.id < q.id));
         touched := 0;
@@ -168,10 +234,11 @@ begin
             ),
             here as (
                 insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
-                    unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until)
+                    unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until,
+                    round)
                 select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
                     g.unique_while, g.attempt + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
-                    began + setting.lease
+                    began + setting.lease, state.round + 1
                 from gone g
                 returning lane
             )
@@ -182,10 +249,10 @@ begin
         loop
             claimed := claimed + share.jobs;
             insert into pgreact.lane_state as s (lane, turn, tokens, tokens_at, claimed, recent, recent_at)
-            values (share.name, now_at + share.jobs / share.weight,
+            values (share.name, state.turn + share.jobs / share.weight,
                 case when share.rate is not null then share.burst - share.jobs end, began, share.jobs, share.jobs, moment)
             on conflict (lane) do update set
-                turn = greatest(s.turn, now_at) + share.jobs / share.weight,
+                turn = greatest(s.turn, state.turn) + share.jobs / share.weight,
                 tokens = case when share.rate is not null then coalesce(s.tokens, share.burst) - share.jobs end,
                 -- what flowed in since the moment is given up: so the rate holds between the times the history tells
                 tokens_at = began,
@@ -201,32 +268,34 @@ begin
         -- Nobody who waits is before the last one served. Who could not be served, or had nothing, begins there:
         -- he gets no more than his share afterwards.
         update pgreact.queue_state q
-        set turn = greatest(now_at, (
-            select max(s.turn - 1 / coalesce(l.weight, 1)::float8)
-            from pgreact.lane_state s
-            left join pgreact.lane l on l.name = s.lane
-            where s.recent_at = moment
-        ));
+        set turn = greatest(state.turn, (
+                select max(s.turn - 1 / coalesce(l.weight, 1)::float8)
+                from pgreact.lane_state s
+                left join pgreact.lane l on l.name = s.lane
+                where s.recent_at = moment
+            )),
+            round = state.round + 1,
+            oldest = (select min(p.round) from pgreact.in_progress p where p.round >= state.oldest);
     end if;
 
     select jsonb_agg(to_jsonb(j) order by j.claimed_at, j.priority desc, j.run_at, j.id) into jobs
     from (
         select p.id, p.task_id, p.task, p.args, p.kwargs, p.options, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at
         from pgreact.in_progress p
-        where p.published_at is null
+        where p.round >= state.oldest and p.published_at is null
         limit 2 * batch
     ) j;
     more := more or claimed = batch or coalesce(jsonb_array_length(jobs), 0) = 2 * batch;
 
     select least(
         (select q.run_at from pgreact.queue q where q.state = 'delayed' order by q.run_at limit 1),
-        (select min(p.lease_until) from pgreact.in_progress p),
+        (select min(p.lease_until) from pgreact.in_progress p where p.round >= state.oldest),
         (
-            select min(moment + make_interval(secs => (1 - s.tokens) / l.rate + 0.001))
+            select min(s.tokens_at + make_interval(secs => (1 - s.tokens) / l.rate + 0.001))
             from pgreact.lane l
             join pgreact.lane_state s on s.lane = l.name
             where l.rate is not null and not l.paused and s.tokens < 1
-                and exists (select from pgreact.queue q where q.state = 'ready' and q.lane = l.name)
+                and (select true from pgreact.queue q where q.state = 'ready' and q.lane = l.name limit 1)
         )
     ) into due;
 

@@ -44,9 +44,13 @@ insert into pgreact.queue_setting default values;
 -- Only the dispatcher writes these two, once a claim: fillfactor leaves room for HOT updates.
 create table pgreact.queue_state (
     one boolean primary key default true check (one),
-    turn double precision not null default 0
+    turn double precision not null default 0,
+    round bigint not null default 0,
+    oldest bigint not null default 0
 ) with (fillfactor = 50);
 comment on table pgreact.queue_state is 'one row, locked by a claim: claims come one after the other';
+comment on column pgreact.queue_state.round is 'claims that took jobs';
+comment on column pgreact.queue_state.oldest is 'no job in progress is of an earlier round';
 
 insert into pgreact.queue_state default values;
 
@@ -131,14 +135,17 @@ create table pgreact.in_progress (
     started_at timestamptz,
     retries integer not null default -1,
     worker text,
-    lease_until timestamptz not null
+    lease_until timestamptz not null,
+    round bigint not null default 0
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
 comment on table pgreact.in_progress is 'jobs that were claimed and are not settled yet, each under a lease';
+comment on column pgreact.in_progress.round is 'of the claim';
 comment on column pgreact.in_progress.task_id is 'Celery''s id of this attempt';
 comment on column pgreact.in_progress.publishes is 'messages sent in vain for this attempt';
 comment on column pgreact.in_progress.retries is 'the last of Celery''s own retries that was started; -1: none was';
 
+create index in_progress_round on pgreact.in_progress (round);
 create index in_progress_key on pgreact.in_progress (key) where key is not null;
 create index in_progress_unique on pgreact.in_progress (unique_key) where unique_key is not null;
 

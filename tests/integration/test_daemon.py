@@ -286,6 +286,7 @@ def test_rabbitmq_gets_the_call_and_confirms_it(
         daemon.wait_for("sweep.finished")
         database.run("insert into job_queue values (1)")
         assert inbox.take()["task"] == "proj.dispatch"
+        daemon.wait_for("dispatch.published")
 
         broker.stop()
         database.run("insert into job_queue values (2)")

@@ -406,7 +406,7 @@ def test_a_guarded_task_keeps_its_face() -> None:
 def test_a_header_that_is_no_route_runs_nothing() -> None:
     app = Celery("x", broker="memory://", set_as_current=False)
 
-    @app.task
+    @app.task(shared=False)
     def task() -> None:
         pytest.fail("it ran")
 
@@ -421,7 +421,7 @@ def test_a_header_that_is_no_route_runs_nothing() -> None:
 def test_a_retry_is_guarded_like_its_first_attempt() -> None:
     app = Celery("x", broker="memory://", set_as_current=False)
 
-    @app.task(bind=True)
+    @app.task(bind=True, shared=False)
     def task(self: Any) -> None:
         with pytest.raises(Retry) as caught:
             self.retry(countdown=0)
@@ -435,7 +435,7 @@ def test_the_decorator_above_a_task_says_where_it_belongs() -> None:
     with pytest.raises(TypeError, match=r"stands above @app.task"):
 
         @pgreact.single_flight("dispatch")
-        @app.task
+        @app.task(shared=False)
         def task() -> None:
             pass
 

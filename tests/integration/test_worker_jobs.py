@@ -484,7 +484,7 @@ def test_a_fork_runs_jobs_of_its_own(claimed: Callable[..., Run], database: Data
 def test_a_header_that_is_no_job_runs_nothing() -> None:
     app = Celery("x", broker="memory://", set_as_current=False)
 
-    @app.task
+    @app.task(shared=False)
     def task() -> None:
         pytest.fail("it ran")
 
