@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -274,6 +275,50 @@ def test_a_rate_is_never_exceeded_and_the_next_token_is_a_timer(queue: Queue) ->
 def test_a_lane_without_a_row_has_no_limits(queue: Queue) -> None:
     queue.run("insert into pgreact.queue (lane, task) values ('gone', 't')")
     assert queue.lanes() == ["gone"]
+
+
+def test_whatever_waits_the_next_are_those_of_the_plain_rule(queue: Queue) -> None:
+    """The claim reads as little as it can; this reads everything."""
+    dice = random.Random(20261121)
+    names = [f"l{number}" for number in range(6)]
+    with queue.connect() as connection:
+
+        def rows(statement: str) -> list[tuple[Any, ...]]:
+            return connection.execute(statement.encode()).fetchall()
+
+        connection.execute("update pgreact.queue_setting set max_in_progress = null")
+        for name in names:
+            connection.execute(
+                "insert into pgreact.lane (name, weight, max_in_progress, paused) values (%s, %s, %s, %s)",
+                (name, dice.choice([1, 1, 2, 3, 10]), dice.choice([None, None, 3, 12]), dice.random() < 0.15),
+            )
+        for _ in range(60):
+            for name in dice.sample(names, dice.randint(1, 4)):
+                connection.execute(
+                    "insert into pgreact.queue (lane, task, priority, run_at) "
+                    "select %s, 't', (random() * 3)::int, now() - random() * interval '1 h' "
+                    "from generate_series(1, %s)",
+                    (name, dice.choice([1, 2, 7, 30])),
+                )
+            batch = dice.choice([1, 2, 5, 20, 100])
+            ((now_at,),) = rows("select turn from pgreact.queue_state")
+            expected: list[tuple[float, int]] = []
+            for name, weight, room, turn in rows(
+                "select l.name, l.weight, l.max_in_progress - (select count(*) from pgreact.in_progress p "
+                "where p.lane = l.name), s.turn from pgreact.lane l left join pgreact.lane_state s "
+                "on s.lane = l.name where not l.paused"
+            ):
+                start = now_at if turn is None else max(turn, now_at)
+                waiting = rows(
+                    f"select id from pgreact.queue where lane = '{name}' order by priority desc, run_at, id"
+                )
+                for place, (job,) in enumerate(waiting[: None if room is None else max(0, room)]):
+                    expected.append((start + place / weight, job))
+            known = {job for (job,) in rows("select id from pgreact.in_progress")}
+            connection.execute("select pgreact.claim(%s)", (batch,))
+            claimed = {job for (job,) in rows("select id from pgreact.in_progress")} - known
+            assert claimed == {job for _, job in sorted(expected)[:batch]}
+            connection.execute("delete from pgreact.in_progress where random() < 0.5")
 
 
 # ---- keys --------------------------------------------------------------------------------------------------
