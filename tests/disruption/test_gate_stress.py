@@ -123,7 +123,7 @@ def test_every_commit_is_dispatched_soon_whatever_the_gate_does(
                 kills += 1
                 every.append(daemons(watched.dsn, redis_url, level="info").ready())
             else:
-                load.burst(0.2 + dice.random() / 2, 0.6 + dice.random() / 2)
+                load.burst(0.2 + dice.random() / 4, 0.8 + dice.random() / 2)
     finally:
         load.stop()
     assert not load.failures
