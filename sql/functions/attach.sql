@@ -10,8 +10,6 @@ as $$
 declare
     known integer;
     gate text;
-    kind "char";
-    persistence "char";
     work text;
     change text;
     called text;
@@ -28,15 +26,7 @@ begin
             using errcode = 'undefined_object',
                 hint = 'Insert it there first, or name it in pgreact.toml and run "pgreact apply".';
     end if;
-    select c.relkind, c.relpersistence
-    into kind, persistence
-    from pg_class c
-    where c.oid = watched;
-    if kind is null or kind not in ('r', 'p') or persistence = 't' then
-        raise exception '% is not a permanent table', watched
-            using errcode = 'wrong_object_type',
-                hint = 'Attach to ordinary and partitioned tables; for a view, attach to the tables below it.';
-    end if;
+    perform pgreact.check_watched(watched);
     -- All of the work is in WHEN, which PostgreSQL computes without calling a function of ours, and which is
     -- always false, so that nothing is queued: at 64 writers a PL/pgSQL body costs several times as much. It
     -- is for each row, so a statement that changes none is silent, and partitions get it cloned. Its text is
@@ -58,16 +48,7 @@ begin
     );
 
     foreach change in array events loop
-        if change is null or change not in ('insert', 'update', 'delete', 'truncate') then
-            raise exception 'no event "%"', change
-                using errcode = 'invalid_parameter_value',
-                    hint = 'Events are insert, update, delete and truncate.';
-        end if;
-        if change = 'truncate' and condition is not null then
-            raise exception 'a truncate has no rows, so it takes no condition'
-                using errcode = 'invalid_parameter_value',
-                    hint = 'Attach truncate in a call of its own.';
-        end if;
+        perform pgreact.check_event(change, condition);
         called := format('pgreact_%s_%s', known, change);
         if exists (
             select from pg_trigger t where t.tgrelid = watched and t.tgname = called and t.tgparentid <> 0

@@ -11,8 +11,6 @@ create or replace function pgreact.attach(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    kind "char";
-    persistence "char";
     key text[] := pgreact.outbox_key(watched);
     arguments text[];
     change text;
@@ -29,21 +27,8 @@ begin
         raise exception 'the name of a task has 255 characters at most; this one has %', length(enqueue)
             using errcode = 'invalid_parameter_value', hint = 'It begins with ' || left(enqueue, 40) || '.';
     end if;
-    if not exists (select from pgreact.lane l where l.name = attach.lane) then
-        raise exception 'no lane "%" in pgreact.lane', lane
-            using errcode = 'undefined_object',
-                hint = 'Lanes are ' || (select string_agg(l.name, ', ' order by l.name) from pgreact.lane l)
-                    || '; insert it there first, or name it in pgreact.toml and run "pgreact apply".';
-    end if;
-    select c.relkind, c.relpersistence
-    into kind, persistence
-    from pg_class c
-    where c.oid = watched;
-    if kind is null or kind not in ('r', 'p') or persistence = 't' then
-        raise exception '% is not a permanent table', watched
-            using errcode = 'wrong_object_type',
-                hint = 'Attach to ordinary and partitioned tables; for a view, attach to the tables below it.';
-    end if;
+    perform pgreact.check_lane(lane);
+    perform pgreact.check_watched(watched);
     if key is null and events <> '{truncate}' then
         raise exception '% has no primary key, so a job cannot say which row changed', watched
             using errcode = 'object_not_in_prerequisite_state',
@@ -51,16 +36,7 @@ begin
     end if;
 
     foreach change in array events loop
-        if change is null or change not in ('insert', 'update', 'delete', 'truncate') then
-            raise exception 'no event "%"', change
-                using errcode = 'invalid_parameter_value',
-                    hint = 'Events are insert, update, delete and truncate.';
-        end if;
-        if change = 'truncate' and condition is not null then
-            raise exception 'a truncate has no rows, so it takes no condition'
-                using errcode = 'invalid_parameter_value',
-                    hint = 'Attach truncate in a call of its own.';
-        end if;
+        perform pgreact.check_event(change, condition);
         called := pgreact.outbox_trigger(enqueue, change);
         arguments := array[enqueue, lane] || case when change <> 'truncate' then key end;
         if exists (

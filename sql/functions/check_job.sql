@@ -65,12 +65,7 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'It is queued, or in_progress (while queued or in progress).';
     end if;
-    if not exists (select from pgreact.lane l where l.name = job.lane) then
-        raise exception 'no lane "%" in pgreact.lane', job.lane
-            using errcode = 'undefined_object',
-                hint = 'Lanes are ' || (select string_agg(l.name, ', ' order by l.name) from pgreact.lane l)
-                    || '; insert it there first, or name it in pgreact.toml and run "pgreact apply".';
-    end if;
+    perform pgreact.check_lane(job.lane);
 end
 $$;
 comment on function pgreact.check_job(pgreact.queue) is 'refuses a job that cannot be right';

@@ -1,0 +1,19 @@
+create or replace function pgreact.check_event(change text, condition text) returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if change is null or change not in ('insert', 'update', 'delete', 'truncate') then
+        raise exception 'no event "%"', change
+            using errcode = 'invalid_parameter_value',
+                hint = 'Events are insert, update, delete and truncate.';
+    end if;
+    if change = 'truncate' and condition is not null then
+        raise exception 'a truncate has no rows, so it takes no condition'
+            using errcode = 'invalid_parameter_value',
+                hint = 'Attach truncate in a call of its own.';
+    end if;
+end
+$$;
+comment on function pgreact.check_event(text, text) is 'refuses an event that there is not, and a condition for one without rows';
+revoke all on function pgreact.check_event(text, text) from public;
