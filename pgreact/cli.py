@@ -5,7 +5,6 @@ import datetime
 import json
 import re
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +12,7 @@ import click
 from pgreact import __version__, logs, settings
 from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.operate.group import NearestGroup
+from pgreact.operate.group import Load, NearestGroup, jsonable
 from pgreact.operate.queue_cli import queue
 from pgreact.settings import Settings
 
@@ -37,9 +36,6 @@ def _fail(error: Exception, code: int) -> None:
     for line in str(error).splitlines():
         click.echo(f"pgreact: {line}", err=True)
     sys.exit(code)
-
-
-_Load = Callable[..., Settings]
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,7 +76,7 @@ def main(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
-def apply(load: _Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_json: bool) -> None:
+def apply(load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_json: bool) -> None:
     """Make the database as the configuration says: schema, routes, lanes, triggers.
 
     Running it twice changes nothing; what the file no longer names is detached. It never waits in a lock for
@@ -119,7 +115,7 @@ def apply(load: _Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_
     "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
 )
 @click.pass_obj
-def uninstall(load: _Load, yes: bool, wait: float) -> None:
+def uninstall(load: Load, yes: bool, wait: float) -> None:
     """Remove pgreact from the database, which is then as it was before.
 
     \b
@@ -151,7 +147,7 @@ def uninstall(load: _Load, yes: bool, wait: float) -> None:
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info.")
 @click.pass_obj
-def listen(load: _Load, log_format: str | None, log_level: str | None) -> None:
+def listen(load: Load, log_format: str | None, log_level: str | None) -> None:
     """Run the daemon: hear commits, call Celery. Run two; one leads, the other takes over.
 
     Logs to standard error. SIGTERM hands over and exits 0. Under systemd use Type=notify.
@@ -170,7 +166,7 @@ def listen(load: _Load, log_format: str | None, log_level: str | None) -> None:
 @main.command()
 @click.argument("route")
 @click.pass_obj
-def signal(load: _Load, route: str) -> None:
+def signal(load: Load, route: str) -> None:
     """Signal a route by hand: one dispatch, within its window.
 
     \b
@@ -195,7 +191,7 @@ def signal(load: _Load, route: str) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def status(load: _Load, as_json: bool) -> None:
+def status(load: Load, as_json: bool) -> None:
     """Show leader and standbys, each route with its tables, triggers and last dispatch, and the queue.
 
     Exits 1 when nobody leads, a trigger is missing or a route fails.
@@ -210,7 +206,7 @@ def status(load: _Load, as_json: bool) -> None:
     with connect(load().dsn) as connection:
         found = reader.read(connection)
     if as_json:
-        click.echo(json.dumps(found, indent=2, default=_json))
+        click.echo(json.dumps(found, indent=2, default=jsonable))
     else:
         for line in reader.lines(found, datetime.datetime.now(datetime.UTC)):
             click.echo(line)
@@ -222,10 +218,6 @@ def _summary(done: list[Any], as_json: bool, otherwise: str) -> None:
         click.echo(json.dumps([{"sign": step.sign, "what": step.what} for step in done], indent=2))
     elif otherwise:
         click.echo(otherwise)
-
-
-def _json(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
 main.add_command(demo)

@@ -19,7 +19,8 @@ from pgreact.dispatch.publisher import DEADLINE, Publisher
 from pgreact.dispatch.route import Route
 from pgreact.identity import application_name
 from pgreact.operate.scribe import Scribe
-from pgreact.queue import dispatch as queue
+from pgreact.queue.dispatch import QueueDispatch
+from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
 from pgreact.wakeup.gatekeeper import Gatekeeper
 from pgreact.wakeup.leadership import Candidate
@@ -176,14 +177,14 @@ async def load_routes(session: Session, *, hears: bool) -> dict[int, Route]:
         raise refusal(error, "cannot read pgreact.route") from None
     if not hears:
         for route in routes.values():
-            if route.name == queue.ROUTE:
+            if route.name == BUILT_IN:
                 routes[route.id] = dataclasses.replace(route, gate="closed")
     return routes
 
 
 def _signal_queue(dispatcher: Dispatcher) -> None:
     for runner in dispatcher.runners.values():
-        if runner.route.name == queue.ROUTE:
+        if runner.route.name == BUILT_IN:
             runner.signal()
 
 
@@ -211,7 +212,7 @@ async def term(
         # a claim must not wait for a ready query, nor a poll for a claim
         claims = await Session.open(dsn, application_name("claims"))
         stack.push_async_callback(claims.close)
-        door = queue.QueueDispatch(publisher, jobs, claims, clock)
+        door = QueueDispatch(publisher, jobs, claims, clock)
         stack.callback(door.close)
         async with Dispatcher(door, candidate, clock, await load_routes(work, hears=hears)) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)

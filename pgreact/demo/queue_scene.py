@@ -9,9 +9,9 @@ from pgreact.demo.producer import Attempt, Commit, Producer
 from pgreact.demo.report import QueueUse
 from pgreact.demo.screen import Screen, said
 from pgreact.errors import PgreactError
+from pgreact.settings import BUILT_IN
 
 LANE = "mail"  # of examples/pgreact.toml
-ROUTE = "pgreact.queue"
 QUIET = 0.2  # seconds in which nothing follows a rollback
 SINGLES = 10  # commits of one job
 LANE_JOBS = 8
@@ -87,7 +87,7 @@ class QueueScene:
         told = [
             entry
             for entry in self._journal.find("signal.received", self._leader, commit.at)
-            if entry.keys["route"] == ROUTE and entry.at < attempt.settled  # which is the next signal
+            if entry.keys["route"] == BUILT_IN and entry.at < attempt.settled  # which is the next signal
         ]
         told += self._journal.find("queue.dispatched", self._leader, commit.at)
         self._screen.story(

@@ -1,8 +1,18 @@
-"""A group of commands that names the nearest one when somebody mistypes."""
+"""What all groups of commands have in common."""
+
+import datetime
+from collections.abc import Callable
 
 import click
 
-from pgreact.settings import nearest
+from pgreact.settings import Settings, nearest
+
+Load = Callable[..., Settings]  # what a command gets: reads the configuration
+
+
+def jsonable(value: object) -> str:
+    """Return what JSON has no form for, as text."""
+    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
 class NearestGroup(click.Group):

@@ -68,8 +68,7 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
             yield f'  {row["event"]} on {row["table"]}: trigger {row["trigger"].upper()}: run "pgreact apply"'
     for row in found["outbox"]:
         when = f" when {row['condition']}" if row["condition"] else ""
-        remedy = 'run "pgreact apply"' if row["origin"] == "config" else "call pgreact.attach again"
-        state = "ok" if row["trigger"] == "ok" else f"{row['trigger'].upper()}: {remedy}"
+        state = "ok" if row["trigger"] == "ok" else f"{row['trigger'].upper()}: {remedy(row)}"
         lane = f" in lane {row['lane']}" if row["lane"] != "default" else ""
         yield f"  {row['event']} on {row['table']}{when} enqueues {row['task']}{lane}: trigger {state}"
 
@@ -159,6 +158,12 @@ def check_lane(connection: Connection, lane: str | None) -> None:
     known = [row["name"] for row in _rows(connection, "queue_lane")]
     if lane not in known and not _rows(connection, "queue_lane_used", {"lane": lane})[0]["used"]:
         raise ConfigError(f'no lane "{lane}"{nearest(lane, known)}')
+
+
+def remedy(trigger: dict[str, Any]) -> str:
+    """Return what to do about a trigger that does not stand."""
+    # apply leaves alone what was attached in SQL
+    return 'run "pgreact apply"' if trigger["origin"] == "config" else "call pgreact.attach again"
 
 
 def span(seconds: float) -> str:

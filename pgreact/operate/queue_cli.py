@@ -3,13 +3,12 @@
 import datetime
 import json
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.operate.group import NearestGroup
+from pgreact.operate.group import Load, NearestGroup, jsonable
 from pgreact.settings import Settings, nearest
 from pgreact.units import limit as read_limit
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help 
 
 BATCH = 10_000  # jobs a transaction, where there are many
 
-_Load = Callable[[], Settings]
 _Id = click.IntRange(1, 2**63 - 1)
 
 
@@ -52,7 +50,7 @@ def queue() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_jobs(
-    load: _Load, lane: str | None, state: str | None, task: str | None, limit: int, as_json: bool
+    load: Load, lane: str | None, state: str | None, task: str | None, limit: int, as_json: bool
 ) -> None:
     """List jobs: those in progress, then those that wait, then the dead.
 
@@ -67,7 +65,7 @@ def list_jobs(
         reader.check_lane(connection, lane)
         found = reader.jobs(connection, lane, state, task, limit + 1)
     if as_json:
-        click.echo(json.dumps([_public(job) for job in found[:limit]], indent=2, default=_json))
+        click.echo(json.dumps([_public(job) for job in found[:limit]], indent=2, default=jsonable))
         return
     if not found:
         click.echo("No jobs.")
@@ -82,7 +80,7 @@ def list_jobs(
 @click.argument("job", metavar="ID", type=_Id)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def show(load: _Load, job: int, as_json: bool) -> None:
+def show(load: Load, job: int, as_json: bool) -> None:
     """Show all there is about one job, wherever it is.
 
     \b
@@ -95,7 +93,7 @@ def show(load: _Load, job: int, as_json: bool) -> None:
     with connect(load().dsn) as connection:
         found = reader.job(connection, job)
     if as_json:
-        click.echo(json.dumps(found, indent=2, default=_json, ensure_ascii=False))
+        click.echo(json.dumps(found, indent=2, default=jsonable, ensure_ascii=False))
         return
     for line in reader.details(found):
         click.echo(line)
@@ -107,7 +105,7 @@ def show(load: _Load, job: int, as_json: bool) -> None:
 @click.option("--lane", metavar="LANE", help="With --dead: only those of this lane.")
 @click.option("--task", metavar="TASK", help="With --dead: only those of this task.")
 @click.pass_obj
-def retry(load: _Load, jobs: tuple[int, ...], dead: bool, lane: str | None, task: str | None) -> None:
+def retry(load: Load, jobs: tuple[int, ...], dead: bool, lane: str | None, task: str | None) -> None:
     """Queue dead jobs again with all their attempts; let delayed ones run now.
 
     \b
@@ -141,7 +139,7 @@ def retry(load: _Load, jobs: tuple[int, ...], dead: bool, lane: str | None, task
 @queue.command()
 @click.argument("jobs", metavar="ID...", nargs=-1, required=True, type=_Id)
 @click.pass_obj
-def cancel(load: _Load, jobs: tuple[int, ...]) -> None:
+def cancel(load: Load, jobs: tuple[int, ...]) -> None:
     """Cancel jobs that wait. One that runs goes on, but has no further attempt.
 
     \b
@@ -166,7 +164,7 @@ def cancel(load: _Load, jobs: tuple[int, ...]) -> None:
 @queue.command()
 @click.argument("lane")
 @click.pass_obj
-def pause(load: _Load, lane: str) -> None:
+def pause(load: Load, lane: str) -> None:
     """Let no further job of a lane begin, at once; those in progress go on.
 
     \b
@@ -180,7 +178,7 @@ def pause(load: _Load, lane: str) -> None:
 @queue.command()
 @click.argument("lane")
 @click.pass_obj
-def resume(load: _Load, lane: str) -> None:
+def resume(load: Load, lane: str) -> None:
     """Let the jobs of a paused lane begin again, at once.
 
     \b
@@ -195,7 +193,7 @@ def resume(load: _Load, lane: str) -> None:
 @click.argument("lane")
 @click.argument("jobs", metavar="N|none")
 @click.pass_obj
-def limit(load: _Load, lane: str, jobs: str) -> None:
+def limit(load: Load, lane: str, jobs: str) -> None:
     """Let so many jobs of a lane be in progress at most; none: as many as the queue allows.
 
     \b
@@ -215,7 +213,7 @@ def limit(load: _Load, lane: str, jobs: str) -> None:
 @click.option("--dead", is_flag=True, help="The dead jobs, instead of those that wait.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def purge(load: _Load, lane: str | None, dead: bool, yes: bool) -> None:
+def purge(load: Load, lane: str | None, dead: bool, yes: bool) -> None:
     """Delete all jobs that wait, or all that are dead. Those in progress go on.
 
     \b
@@ -336,7 +334,3 @@ def _set_lane(settings: Settings, lane: str, column: str, value: object) -> None
 
 def _public(job: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in job.items() if key != "place"}
-
-
-def _json(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)

@@ -88,7 +88,7 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
         yield from _dispatches(route, now)
         for table in route["tables"]:
             when = f" when {table['condition']}" if table["condition"] else ""
-            state = "ok" if table["trigger"] == "ok" else f"{table['trigger'].upper()}: {_remedy(table)}"
+            state = "ok" if table["trigger"] == "ok" else f"{table['trigger'].upper()}: {queue.remedy(table)}"
             yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
         if not route["tables"]:
             yield "  watches no table"
@@ -116,11 +116,6 @@ def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     yield from _protocols(route, now)
 
 
-def _remedy(table: dict[str, Any]) -> str:
-    # apply leaves alone what was attached in SQL
-    return 'run "pgreact apply"' if table["origin"] == "config" else "call pgreact.attach again"
-
-
 def _protocols(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     if since := route["unanswered_since"]:
         yield f"  UNANSWERED for {_ago(since, now)}: no worker that knows pgreact begins the task;"
@@ -143,6 +138,4 @@ def _without_role(daemon: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
-    if then is None:
-        return "an unknown time"
-    return queue.span((now - then).total_seconds())
+    return "an unknown time" if then is None else queue.span((now - then).total_seconds())

@@ -12,11 +12,11 @@ from pgreact.database.session import Session, refusal, said
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.dispatch.publisher import Publisher, PublishFailed
 from pgreact.dispatch.route import Route
+from pgreact.settings import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROUTE = "pgreact.queue"
 BATCH = 100  # jobs a claim
 CLAIM_TIMEOUT = 30.0  # seconds
 TEND_PAUSE = 3600.0  # seconds between two looks at the partitions of the history
@@ -67,7 +67,7 @@ class QueueDispatch:
             PublishFailed: The broker did not confirm it.
             SessionLost: The session is gone.
         """
-        if route.name != ROUTE:
+        if route.name != BUILT_IN:
             return await self._publisher.publish(route, task_id, following)
         await self._dispatch()
         return False
