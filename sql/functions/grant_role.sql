@@ -8,13 +8,15 @@ begin
         when 'daemon' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant select on pgreact.migration, pgreact.route, pgreact.watched, pgreact.lane, '
-                'pgreact.lane_state, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox '
-                'to %s', role);
+                'pgreact.lane_state, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox, '
+                'pgreact.schedule to %s', role);
             execute format('grant select, insert, update on pgreact.flight to %s', role);
             execute format('grant execute on function pgreact.lead(text, interval), pgreact.lock_class(text), '
                 'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), '
                 'pgreact.published(uuid[]), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
-                'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass) to %s', role);
+                'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
+                'pgreact.moment(), pgreact.fire(jsonb), pgreact.occurrence_options(jsonb, text, timestamptz), '
+                'pgreact.tend_schedule_history() to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);
@@ -26,6 +28,10 @@ begin
                 'pgreact.renew(bigint[], uuid[]), pgreact.hold(bigint, uuid, interval, boolean), '
                 'pgreact.settle(bigint, uuid, text, text), '
                 'pgreact.give_up(bigint, uuid, integer, text, text, text) to %s', role);
+        when 'scheduler' then
+            execute format('grant usage on schema pgreact to %s', role);
+            execute format('grant select, insert, update, delete on pgreact.schedule to %s', role);
+            execute format('grant select on pgreact.schedule_history, pgreact.lane to %s', role);
         when 'enqueuer' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '
@@ -37,10 +43,11 @@ begin
             raise exception 'no kind of role "%"', kind
                 using errcode = 'invalid_parameter_value',
                     hint = 'Kinds are daemon (runs "pgreact listen"), worker (runs jobs, or uses @pgreact.single_flight), '
-                        'enqueuer (calls pgreact.enqueue, reads jobs) and signaller (calls pgreact.signal and pgreact.mute). '
+                        'enqueuer (calls pgreact.enqueue, reads jobs), scheduler (edits pgreact.schedule) '
+                        'and signaller (calls pgreact.signal and pgreact.mute). '
                         'Who only writes the watched tables needs nothing.';
     end case;
 end
 $$;
-comment on function pgreact.grant_role(regrole, text) is 'gives a role what a daemon, worker, enqueuer or signaller needs, and no more';
+comment on function pgreact.grant_role(regrole, text) is 'gives a role what a daemon, worker, enqueuer, scheduler or signaller needs, and no more';
 revoke all on function pgreact.grant_role(regrole, text) from public;

@@ -8,6 +8,7 @@ select case purpose
     when 'leader' then 1885827685  -- object 0: held by the session of the one daemon that dispatches
     when 'guard' then 1885827686   -- object 0: held by its second session: a publish in hand may still end
     when 'apply' then 1885827687   -- object 0: held by the transactions of "pgreact apply"
+    when 'timetable' then 1885827692  -- object 0: held by the session that fires schedules
     when 'run' then 1885827690     -- object route id: held by the transaction around a worker's run
     when 'next' then 1885827691    -- object route id: held by the one worker that waits to run
 end

@@ -1,0 +1,81 @@
+-- What a look at the text can tell. Whether it ever matches, and what it matches, the leader computes.
+create or replace function pgreact.check_cron(cron text) returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    names constant text[] := array['second', 'minute', 'hour', 'day of month', 'month', 'day of week'];
+    lowest constant integer[] := array[0, 0, 0, 1, 1, 0];
+    highest constant integer[] := array[59, 59, 23, 31, 12, 7];
+    months constant text[] := array['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec'];
+    days constant text[] := array['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
+    fields text[];
+    field text;
+    item text;
+    part text;
+    found text[];
+    place integer;
+    wrong text;
+begin
+    -- by far the most are like this, and many come at once
+    if cron ~ '^(\*|[0-5]?\d)(/[1-9]\d?)? (\*|1?\d|2[0-3])(/[1-9]\d?)? \*( \*| [1-9]) (\*|[0-6])$' then
+        return;
+    end if;
+    if lower(btrim(cron)) in ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly') then
+        return;
+    end if;
+    if btrim(cron) like '@%' then
+        raise exception 'cron "%": no such name', cron
+            using errcode = 'invalid_parameter_value',
+                hint = 'Names are @hourly, @daily, @midnight, @weekly, @monthly, @yearly and @annually.';
+    end if;
+    fields := regexp_split_to_array(lower(btrim(cron)), '\s+');
+    if cardinality(fields) not in (5, 6) then
+        raise exception 'cron "%" has % fields', cron, case when btrim(cron) = '' then 0 else cardinality(fields) end
+            using errcode = 'invalid_parameter_value',
+                hint = 'It has five (minute, hour, day of month, month, day of week), or six with seconds first.';
+    end if;
+    for n in 1..cardinality(fields) loop
+        place := n + 6 - cardinality(fields);
+        field := fields[n];
+        foreach item in array string_to_array(field, ',') loop
+            wrong := null;
+            if place = 4 and item ~ '^lw?(/[1-9]\d*)?$' or place = 6 and item ~ '^[0-7]l$' then
+                continue;
+            end if;
+            found := regexp_match(item, '^(\*|[0-9a-z]+)(?:-([0-9a-z]+))?(?:/(\d+))?$');
+            if place = 6 and item ~ '^[0-9a-z]+#[1-5]$' then
+                found := array[split_part(item, '#', 1), null, null];
+            end if;
+            if found is null or found[1] = '*' and found[2] is not null then
+                wrong := format('"%s" is no %s', item, names[place]);
+            elsif found[3]::numeric = 0 then
+                wrong := format('"%s" has steps of 0', item);
+            else
+                foreach part in array array_remove(found[1:2], null) loop
+                    if part <> '*' and not (place = 5 and part = any (months) or place = 6 and part = any (days)) then
+                        if part !~ '^\d+$' then
+                            wrong := format('"%s" is no %s', part, names[place]);
+                        elsif part::numeric not between lowest[place] and highest[place] then
+                            wrong := format('%s %s is not between %s and %s', names[place], part, lowest[place],
+                                highest[place]);
+                        end if;
+                    end if;
+                end loop;
+            end if;
+            if wrong is not null then
+                raise exception 'cron "%": %', cron, wrong
+                    using errcode = 'invalid_parameter_value',
+                        hint = 'Fields are minute, hour, day of month, month, day of week, with *, lists (1,15), ranges '
+                            '(mon-fri) and steps (*/10); a sixth, in front, is seconds.';
+            end if;
+        end loop;
+        if field = '' or field ~ '^,|,,|,$' then
+            raise exception 'cron "%": "%" is no %', cron, field, names[place]
+                using errcode = 'invalid_parameter_value', hint = 'A comma stands between two values.';
+        end if;
+    end loop;
+end
+$$;
+comment on function pgreact.check_cron(text) is 'refuses what is no cron expression';
+revoke all on function pgreact.check_cron(text) from public;

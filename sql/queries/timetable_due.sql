@@ -1,0 +1,29 @@
+-- The moment is taken once, and outside of the conditions: an index does not take a volatile function.
+with m as materialized (select pgreact.moment() as now),
+due as materialized (
+    (
+        select *
+        from pgreact.schedule s
+        where s.state = 'new' and s.enabled and s.delivery = $1
+        order by s.id
+        limit $2
+    )
+    union all
+    (
+        select *
+        from pgreact.schedule s
+        where s.state = 'planned' and s.enabled and s.delivery = $1 and s.next_run_at <= (select now from m)
+        order by s.next_run_at
+        limit $2
+    )
+)
+select
+    (select now from m) as now,
+    d.id, d.name, d.turn, d.state,
+    (extract(epoch from d.every) * 1000000)::bigint as every_us,
+    d.cron, d.cron_and, d.at, d.solar, d.rrule, d.timezone,
+    coalesce(d.anchor, d.start_at, d.created_at) as anchor,
+    d.anchor is null and d.start_at is not null as anchored_at_start,
+    d.start_at, d.end_at, d.max_runs, d.run_count, d.jitter, d.misfire, d.grace, d.catch_up,
+    d.next_nominal_at, d.next_run_at, d.last_nominal_at
+from due d
