@@ -1,0 +1,1 @@
+"""The timetable: schedules as rows, whose occurrences become jobs."""
