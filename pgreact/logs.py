@@ -15,6 +15,7 @@ Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
 Route = Annotated[str, "name of the route"]
+Schedule = Annotated[str, "name of the schedule"]
 Reason = Annotated[str, "why"]
 RetryIn = Annotated[float, "seconds until the next attempt"]
 
@@ -221,6 +222,77 @@ class RouteChanged(Event, name="route.changed"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TimetableTaken(Event, name="timetable.taken"):
+    """This process fires the schedules from now on."""
+
+    waited_s: Annotated[float, "seconds it waited for another to let go"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimetableWaiting(Event, name="timetable.waiting"):
+    """Another process fires the schedules; this one takes over the moment it ends."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimetableBlocked(Event, name="timetable.blocked", level="warning"):
+    """Messages of direct delivery cannot be sent. Reported once; retried until it works."""
+
+    reason: Reason
+    retry_in_s: RetryIn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimetableUnblocked(Event, name="timetable.unblocked"):
+    """The broker takes messages of direct delivery again."""
+
+    failures: Annotated[int, "attempts that failed meanwhile"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SchedulePlanned(Event, name="schedule.planned"):
+    """A schedule is new, or what decides when it runs was edited."""
+
+    schedule: Schedule
+    next_run_at: Annotated[str, "when it will be fired next, in UTC"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleFired(Event, name="schedule.fired"):
+    """An occurrence was enqueued, or its message sent, and the schedule has moved on."""
+
+    schedule: Schedule
+    occurrence: Annotated[str, "its nominal time, in UTC"]
+    lateness_ms: Annotated[float, "after the moment it was due at, with jitter"]
+    job: Annotated[int | None, "the job's id"] = None
+    task_id: Annotated[str | None, "Celery's id of the message, with direct delivery"] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleMisfired(Event, name="schedule.misfired", level="warning"):
+    """Occurrences were found later than the schedule's grace, or met the job of the one before."""
+
+    schedule: Schedule
+    policy: Annotated[str, "coalesce, skip or all; overlap: the job of the one before is not done yet"]
+    missed: Annotated[int, "occurrences that are not fired"]
+    fired: Annotated[int, "occurrences that are fired now"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleFailed(Event, name="schedule.failed", level="error"):
+    """A schedule stopped: what it says cannot be computed or sent. An edit starts it again."""
+
+    schedule: Schedule
+    error: Annotated[str, "what is wrong; also in its column last_error"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleEnded(Event, name="schedule.ended"):
+    """A schedule has no further occurrence."""
+
+    schedule: Schedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NotificationRejected(Event, name="notification.rejected", level="warning"):
     """Somebody sent our channel something that is no signal. Reported at most every 10 seconds."""
 
@@ -288,6 +360,23 @@ def configure(form: Format, level: Level) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def join(logger: str) -> None:
+    """Send pgreact's events to a logger of ``logging``, in a process whose log is somebody else's.
+
+    Args:
+        logger: Its name; its level decides what is written.
+    """
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=lambda *_: logging.getLogger(logger),
+        cache_logger_on_first_use=False,
+    )
 
 
 def _catalogue() -> Iterator[str]:

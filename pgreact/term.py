@@ -22,6 +22,7 @@ from pgreact.operate.scribe import Scribe
 from pgreact.queue.dispatch import QueueDispatch
 from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
+from pgreact.timetable.engine import Timetable
 from pgreact.wakeup.gatekeeper import Gatekeeper
 from pgreact.wakeup.leadership import Candidate
 from pgreact.wakeup.listener import Deaf
@@ -49,10 +50,12 @@ class Term:
         claims: Session,
         candidate: Candidate,
         dispatcher: Dispatcher,
+        timetable: Timetable,
         clock: Clock,
         *,
         hears: bool,
     ) -> None:
+        self._timetable = timetable
         self._work = work
         self._hears = hears
         self._looks = looks
@@ -83,6 +86,8 @@ class Term:
         elif payload == "routes":
             self._reload = True
             self._wake.set()
+        elif payload == "schedule":
+            self._timetable.poke()
         elif (word := _FLIGHT.fullmatch(payload)) and (runner := self._dispatcher.runners.get(int(word[1]))):
             runner.told(word[2], word[3])
         else:
@@ -102,6 +107,7 @@ class Term:
             group.create_task(self._gatekeeper.run(), name="gatekeeper")
             group.create_task(self._lookout.run(), name="lookout")
             group.create_task(self._keep_up(), name="sweeper")
+            group.create_task(self._timetable.run(), name="timetable")
             for session in (self._work, self._looks, self._claims):
                 group.create_task(session.watch(), name="watch")
 
@@ -216,7 +222,8 @@ async def term(
         stack.callback(door.close)
         async with Dispatcher(door, candidate, clock, await load_routes(work, hears=hears)) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
-            current = Term(work, looks, claims, candidate, dispatcher, clock, hears=hears)
+            timetable = Timetable(dsn, jobs, clock, hears=hears)
+            current = Term(work, looks, claims, candidate, dispatcher, timetable, clock, hears=hears)
             yield current
         if not work.lost.done():
             await current.scribe.write()

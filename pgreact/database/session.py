@@ -106,6 +106,26 @@ class Session:
             return bool(await self._connection.fetchval(sql))
 
     @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Let what is run inside be one transaction, which an error or a cancellation rolls back.
+
+        Raises:
+            SessionLost: The session is gone.
+            asyncpg.PostgresError: The server refused to commit.
+        """
+        await self.fetch("begin")
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(SessionLost):
+                await self.fetch("rollback")
+            raise
+        except BaseException:
+            self.abandon()
+            raise
+        await self.fetch("commit")
+
+    @contextlib.asynccontextmanager
     async def _certain(self, timeout: float) -> AsyncIterator[None]:
         """Let nobody go on with a session whose state is in doubt."""
         try:

@@ -23,9 +23,9 @@ _TASK_OPTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class JobMessage:
-    """One attempt of a job, as Celery is to have it."""
+    """One attempt of a job, or a message that belongs to none, as Celery is to have it."""
 
-    job: int
+    job: int | None
     attempt: int
     task_id: str
     task: str
@@ -115,12 +115,14 @@ class JobPublisher:
         task = self._app.tasks.get(message.task)
         own = {name: getattr(task, name, None) for name in _TASK_OPTIONS} if task is not None else {}
         options = {name: value for name, value in own.items() if value is not None} | dict(message.options)
-        headers = options.get("headers") or {}
+        headers = dict(options.get("headers") or {})
+        if message.job is not None:
+            headers |= {"pgreact_job": message.job, "pgreact_attempt": message.attempt}
         return {
             **options,
             "args": _as_delay_takes_them(message.args),
             "kwargs": _as_delay_takes_them(message.kwargs),
-            "headers": {**headers, "pgreact_job": message.job, "pgreact_attempt": message.attempt},
+            "headers": headers,
         }
 
     def _import_tasks(self) -> None:

@@ -120,6 +120,7 @@ class QueueDispatch:
                 "select pgreact.published($1::text[]::uuid[])", [message.task_id for message in posted.sent]
             )
         for message, reason in posted.refused:
+            assert message.job is not None
             logs.emit(logs.JobRefused(job=message.job, task=message.task, error=reason))
             await self._session.fetch(
                 "select pgreact.settle($1, $2::text::uuid, 'invalid', $3)",

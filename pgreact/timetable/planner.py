@@ -139,8 +139,10 @@ def _same(schedule: Schedule) -> Plan:
 
 def _begin(schedule: Schedule, now: datetime) -> Plan:
     """It is new: nothing is due, except what is to happen once, and has not."""
-    last, once = schedule.last_nominal_at, schedule.recurrence.at
-    if once is None:
+    last, once, kept = schedule.last_nominal_at, schedule.recurrence.at, schedule.next_nominal_at
+    if kept is not None:  # what recurs was not edited
+        nominal = following(schedule, kept - _MICROSECOND)
+    elif once is None:
         nominal = following(schedule, now if last is None else max(now, last))
     else:
         nominal = following(schedule, once - _MICROSECOND if last is None else last)

@@ -23,7 +23,6 @@ select
     (extract(epoch from d.every) * 1000000)::bigint as every_us,
     d.cron, d.cron_and, d.at, d.solar, d.rrule, d.timezone,
     coalesce(d.anchor, d.start_at, d.created_at) as anchor,
-    d.anchor is null and d.start_at is not null as anchored_at_start,
     d.start_at, d.end_at, d.max_runs, d.run_count, d.jitter, d.misfire, d.grace, d.catch_up,
     d.next_nominal_at, d.next_run_at, d.last_nominal_at
 from due d

@@ -8,14 +8,14 @@ import threading
 from types import TracebackType
 from typing import Literal, Self
 
-Mode = Literal["pass", "stall", "swallow"]
+Mode = Literal["pass", "stall", "swallow", "refuse"]
 
 
 class Proxy:
     """Forwards a port of 127.0.0.1 to another.
 
     ``pass`` forwards; ``stall`` reads nothing, so that senders block; ``swallow`` reads and throws away;
-    in both of these new connections are taken and left without an answer.
+    in both of these new connections are taken and left without an answer. ``refuse`` closes new ones.
     """
 
     def __init__(self, target: int) -> None:
@@ -87,6 +87,9 @@ class Proxy:
 
     def _accept(self) -> None:
         client, _ = self._server.accept()
+        if self._mode == "refuse":
+            client.close()
+            return
         try:
             server = socket.create_connection(("127.0.0.1", self._target), timeout=5)
         except OSError:

@@ -1,0 +1,313 @@
+"""The timetable in a running daemon: rows are planned, fired and moved on."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness import Daemon, Database, Inbox, eventually
+from tests.timetable import Timetable
+
+Install = Callable[..., None]
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def table(database: Database, inbox: Inbox, installed: Install) -> Timetable:
+    """A timetable without a daemon."""
+    installed(database)
+    database.run("insert into pgreact.lane (name, paused) values ('held', true)")
+    return Timetable(database, inbox)
+
+
+@pytest.fixture
+def leader(table: Timetable, daemons: Start) -> Daemon:
+    """A daemon that fires."""
+    daemon = daemons(table.database.dsn, table.inbox.url).ready()
+    daemon.wait_for("timetable.taken")
+    return daemon
+
+
+# ---- planning ----------------------------------------------------------------------------------------------
+
+
+def test_a_new_interval_fires_on_the_grid_of_its_birth(table: Timetable, leader: Daemon) -> None:
+    table.add("tick", every="'200 ms'")
+    assert leader.wait_for("schedule.planned", schedule="tick")["next_run_at"]
+    leader.wait_for("schedule.fired", 3, schedule="tick")
+    off = table.database.value(
+        "select bool_or(extract(epoch from h.nominal_at - s.created_at) * 1000000 % 200000 <> 0) "
+        "from pgreact.schedule_history h join pgreact.schedule s on s.name = h.schedule"
+    )
+    assert off is False
+    assert table.jobs("tick") >= 3
+
+
+def test_a_new_cron_waits_for_its_time(table: Timetable, leader: Daemon) -> None:
+    table.add("minute", cron="'* * * * *'")
+    leader.wait_for("schedule.planned", schedule="minute")
+    assert table.column(
+        "minute", "state = 'planned' and next_run_at > now() and next_run_at = next_nominal_at"
+    )
+    assert table.column("minute", "extract(second from next_nominal_at)::integer") == 0
+    table.database.run("update pgreact.schedule set cron = '*/2 * * * *'")
+    leader.wait_for("schedule.planned", 2, schedule="minute")
+    assert table.jobs("minute") == 0
+
+
+def test_a_schedule_that_was_there_before_the_daemon_is_planned(table: Timetable, daemons: Start) -> None:
+    table.add("early", every="'1 h'")
+    daemon = daemons(table.database.dsn, table.inbox.url).ready()
+    daemon.wait_for("schedule.planned", schedule="early")
+
+
+def test_an_edit_of_what_is_run_leaves_the_plan_alone(table: Timetable, leader: Daemon) -> None:
+    table.add("daily", every="'1 day'")
+    leader.wait_for("schedule.planned", schedule="daily")
+    before = table.column("daily", "next_run_at")
+    table.database.run("update pgreact.schedule set args = '[1]', description = 'x' where name = 'daily'")
+    assert table.column("daily", "state = 'planned'")
+    assert table.column("daily", "next_run_at") == before
+
+
+def test_an_edit_keeps_the_anchor(table: Timetable, leader: Daemon) -> None:
+    table.add("slow", every="'7 days'")
+    leader.wait_for("schedule.planned", schedule="slow")
+    table.database.run("update pgreact.schedule set every = '5 days' where name = 'slow'")
+    leader.wait_for("schedule.planned", 2, schedule="slow")
+    assert table.column("slow", "next_run_at = created_at + interval '5 days'")
+
+
+def test_a_disabled_schedule_rests_and_does_not_catch_up(table: Timetable, leader: Daemon) -> None:
+    table.add("tick", every="'100 ms'", misfire="'all'")
+    leader.wait_for("schedule.fired", 2, schedule="tick")
+    table.database.run("update pgreact.schedule set enabled = false")
+    runs = table.column("tick", "run_count")
+    table.add("other", every="'100 ms'")
+    leader.wait_for("schedule.fired", 5, schedule="other")
+    assert table.column("tick", "run_count") == runs
+    table.database.run("update pgreact.schedule set enabled = true where name = 'tick'")
+    leader.wait_for("schedule.fired", runs + 1, schedule="tick")
+    assert table.column("tick", "misfire_count") == 0
+
+
+# ---- firing ------------------------------------------------------------------------------------------------
+
+
+def test_a_job_has_all_that_the_schedule_says(table: Timetable, leader: Daemon) -> None:
+    table.add(
+        "full",
+        every="'1 day'",
+        args="'[1]'",
+        kwargs="'{\"a\": 2}'",
+        priority="7",
+        max_attempts="2",
+        expires="'1 h'",
+        options='\'{"queue": "q", "headers": {"mine": 1}}\'',
+    )
+    leader.wait_for("schedule.planned", schedule="full")
+    table.run_now("full")
+    fired = leader.wait_for("schedule.fired", schedule="full")
+    job = table.database.value("select to_jsonb(q) from pgreact.queue q where id = %s", fired["job"])
+    assert (job["task"], job["args"], job["kwargs"]) == ("proj.tick", [1], {"a": 2})
+    assert (job["lane"], job["priority"], job["max_attempts"]) == ("held", 7, 2)
+    assert job["options"]["queue"] == "q"
+    assert job["options"]["headers"].items() >= {"mine": 1, "periodic_task_name": "full"}.items()
+    assert table.database.value("select expires - run_at = interval '1 h' from pgreact.queue")
+
+
+def test_run_now_runs_once_and_keeps_the_plan(table: Timetable, leader: Daemon) -> None:
+    table.add("daily", every="'1 day'")
+    leader.wait_for("schedule.planned", schedule="daily")
+    planned = table.column("daily", "next_nominal_at")
+    table.run_now("daily")
+    leader.wait_for("schedule.fired", schedule="daily")
+    table.until("daily", f"next_run_at = '{planned}' and next_nominal_at = '{planned}' and run_count = 1")
+
+
+def test_a_moment_that_has_passed_is_fired_once_and_ends(table: Timetable, leader: Daemon) -> None:
+    table.add("once", at="now() - interval '1 s'")
+    leader.wait_for("schedule.fired", schedule="once")
+    leader.wait_for("schedule.ended", schedule="once")
+    assert table.column("once", "state = 'ended' and next_run_at is null and run_count = 1")
+
+
+def test_an_ended_schedule_runs_again_by_hand(table: Timetable, leader: Daemon) -> None:
+    table.add("once", at="now()")
+    leader.wait_for("schedule.ended", schedule="once")
+    table.run_now("once")
+    leader.wait_for("schedule.fired", 2, schedule="once")
+    table.until("once", "state = 'ended' and run_count = 2")
+
+
+def test_max_runs_ends_it(table: Timetable, leader: Daemon) -> None:
+    table.add("thrice", every="'100 ms'", max_runs="3")
+    leader.wait_for("schedule.ended", schedule="thrice")
+    assert (table.column("thrice", "run_count"), table.jobs("thrice")) == (3, 3)
+
+
+def test_an_occurrence_meets_the_job_of_the_one_before(table: Timetable, leader: Daemon) -> None:
+    table.add("alone", every="'100 ms'", overlap="false")
+    found = leader.wait_for("schedule.misfired", 2, schedule="alone", policy="overlap")
+    assert (found["missed"], found["fired"]) == (1, 0)
+    assert table.jobs("alone") == 1
+    assert set(table.outcomes("alone")) == {"fired", "overlapped"}
+    table.database.run("select pgreact.cancel(id) from pgreact.queue")
+    leader.wait_for("schedule.fired", 2, schedule="alone")
+
+
+def test_a_schedule_of_a_lane_that_is_gone_stops_alone(table: Timetable, leader: Daemon) -> None:
+    table.database.run("insert into pgreact.lane (name) values ('mail')")
+    table.add("bad", every="'300 ms'", lane="'mail'")
+    table.add("good", every="'100 ms'")
+    table.database.run("delete from pgreact.lane where name = 'mail'")
+    failed = leader.wait_for("schedule.failed", schedule="bad")
+    assert failed["error"] == 'no lane "mail" in pgreact.lane'
+    assert table.column("bad", "state = 'failed' and last_error is not null and next_run_at is null")
+    fired = len(leader.seen("schedule.fired", schedule="good"))
+    leader.wait_for("schedule.fired", fired + 2, schedule="good")
+    table.database.run("update pgreact.schedule set lane = 'held' where name = 'bad'")
+    leader.wait_for("schedule.fired", schedule="bad")
+    assert table.column("bad", "last_error is null")
+
+
+def test_a_row_that_the_engine_cannot_write_stops_alone(table: Timetable, leader: Daemon) -> None:
+    table.database.run(
+        "alter table pgreact.queue add constraint no_bad check (task <> 'bad')"
+    )  # whatever a user adds to the tables
+    table.add("bad", task="'bad'", every="'1 day'")
+    table.add("good", every="'1 day'")
+    leader.wait_for("schedule.planned", 2)
+    table.database.run("update pgreact.schedule set next_run_at = now()")
+    leader.wait_for("schedule.fired", schedule="good")
+    assert "no_bad" in leader.wait_for("schedule.failed", schedule="bad")["error"]
+    assert table.jobs("bad") == 0
+
+
+def test_a_schedule_that_somebody_is_editing_holds_up_nobody(table: Timetable, leader: Daemon) -> None:
+    table.add("edited", every="'100 ms'")
+    table.add("other", every="'100 ms'")
+    leader.wait_for("schedule.fired", schedule="edited")
+    with table.database.connect(autocommit=False) as connection:
+        connection.execute("update pgreact.schedule set args = '[2]' where name = 'edited'")
+        runs = len(leader.seen("schedule.fired", schedule="other"))
+        leader.wait_for("schedule.fired", runs + 3, schedule="other")
+        runs = table.column("edited", "run_count")
+        connection.commit()
+    table.until("edited", f"run_count > {runs}")
+    assert table.database.value("select args from pgreact.queue order by id desc limit 1") is not None
+
+
+def test_jitter_is_the_same_for_everybody(table: Timetable, leader: Daemon) -> None:
+    table.add("late", every="'1 day'", jitter="'1 h'")
+    leader.wait_for("schedule.planned", schedule="late")
+    first = table.column("late", "next_run_at - next_nominal_at")
+    assert table.column("late", "next_run_at - next_nominal_at between interval '0' and interval '1 h'")
+    table.database.run("update pgreact.schedule set state = 'new', turn = turn + 1")
+    table.database.run("notify pgreact, 'schedule'")
+    table.until("late", "state = 'planned'")
+    assert table.column("late", "next_run_at - next_nominal_at") == first
+
+
+def test_thousands_due_at_once_go_out_in_few_statements(table: Timetable, leader: Daemon) -> None:
+    table.database.run(
+        "insert into pgreact.schedule (name, task, lane, every) "
+        "select 's' || n, 't', 'held', '1 day' from generate_series(1, 3000) n"
+    )
+    table.database.until("select count(*) = 3000 from pgreact.schedule where state = 'planned'")
+    table.database.run("update pgreact.schedule set next_run_at = now()")
+    table.database.until("select count(*) = 3000 from pgreact.queue")
+    leader.wait_for("schedule.fired", 3000)
+    assert table.database.value("select count(distinct xmin::text) <= 4 from pgreact.queue")
+
+
+# ---- misfires ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("policy", "fired", "missed"), [("coalesce", 1, 9), ("skip", 0, 10), ("all", 4, 6)])
+def test_what_was_due_while_nobody_fired(
+    table: Timetable, daemons: Start, policy: str, fired: int, missed: int
+) -> None:
+    table.add("hourly", every="'1 h'", misfire=f"'{policy}'", catch_up="4")
+    first = daemons(table.database.dsn, table.inbox.url).ready()
+    first.wait_for("schedule.planned", schedule="hourly")
+    first.kill()
+    table.turn_clock("10 h 5 min")
+    second = daemons(table.database.dsn, table.inbox.url).ready()
+    found = second.wait_for("schedule.misfired", schedule="hourly")
+    assert (found["policy"], found["missed"], found["fired"]) == (policy, missed, fired)
+    table.until("hourly", f"state = 'planned' and run_count = {fired} and misfire_count = {missed}")
+    assert table.column("hourly", "next_run_at = created_at + interval '11 h'")
+    assert table.jobs("hourly") == fired
+
+
+def test_a_clock_that_steps_neither_doubles_nor_loses(table: Timetable, leader: Daemon) -> None:
+    table.add("hourly", every="'1 h'", misfire="'all'")
+    leader.wait_for("schedule.planned", schedule="hourly")
+    for by, runs in (("3 h 1 min", 3), ("-2 h", 3), ("3 h 30 min", 3), ("5 h 1 min", 5), ("0", 5)):
+        table.turn_clock(by)
+        table.until("hourly", f"run_count = {runs}")
+        table.add(f"after {by}", at="pgreact.moment()")  # so the daemon has seen the clock
+        leader.wait_for("schedule.fired", schedule=f"after {by}")
+        assert table.column("hourly", "run_count") == runs
+    assert table.database.value(
+        "select count(*) = 5 and count(distinct nominal_at) = 5 from pgreact.schedule_history "
+        "where schedule = 'hourly' and outcome = 'fired'"
+    )
+
+
+# ---- direct delivery ---------------------------------------------------------------------------------------
+
+
+def test_direct_delivery_sends_the_message_itself(table: Timetable, leader: Daemon) -> None:
+    table.direct("now", at="now()", args="'[1]'", expires="'1 h'")
+    headers = table.inbox.take()
+    fired = leader.wait_for("schedule.fired", schedule="now")
+    assert (headers["task"], headers["id"], headers["argsrepr"]) == ("proj.tick", fired["task_id"], "[1]")
+    assert headers["periodic_task_name"] == "now"
+    assert headers["expires"]
+    assert "pgreact_job" not in headers
+    assert table.database.value("select count(*) from pgreact.queue") == 0
+    assert table.database.value("select task_id::text from pgreact.schedule_history") == fired["task_id"]
+
+
+def test_a_message_that_cannot_be_made_stops_its_schedule_alone(table: Timetable, leader: Daemon) -> None:
+    table.direct("bad", at="now()", options='\'{"serializer": "nope"}\'')
+    table.direct("good", at="now()")
+    assert table.inbox.take()["periodic_task_name"] == "good"
+    leader.wait_for("schedule.fired", schedule="good")
+    assert "nope" in leader.wait_for("schedule.failed", schedule="bad")["error"]
+
+
+# ---- whoever may notify ------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_false_news_costs_no_firing(table: Timetable, leader: Daemon) -> None:
+    table.add("tick", every="'100 ms'", misfire="'all'")
+    leader.wait_for("schedule.fired", schedule="tick")
+    with table.database.connect() as connection:
+        for _ in range(2000):
+            connection.execute("notify pgreact, 'schedule'")
+    runs = table.column("tick", "run_count")
+    table.until("tick", f"run_count > {runs + 2}")
+    assert table.database.value(
+        "select count(*) = count(distinct nominal_at) from pgreact.schedule_history where outcome = 'fired'"
+    )
+
+
+def test_edits_while_firing_neither_double_nor_lose(table: Timetable, leader: Daemon) -> None:
+    table.add("tick", every="'100 ms'", misfire="'all'", grace="'1 h'")
+    leader.wait_for("schedule.fired", schedule="tick")
+    with table.database.connect() as connection:
+        for n in range(3000):
+            connection.execute(
+                "update pgreact.schedule set args = %s where name = 'tick'", (json.dumps([n]),)
+            )
+    table.database.run("update pgreact.schedule set max_runs = run_count + 3")
+    eventually(lambda: table.column("tick", "state = 'ended'"), "the last run")
+    gaps = table.database.value(
+        "select count(*) from (select nominal_at - lag(nominal_at) over (order by nominal_at) as gap "
+        "from pgreact.schedule_history where outcome = 'fired') g where gap <> interval '100 ms'"
+    )
+    assert gaps == 0
+    assert table.jobs("tick") == table.column("tick", "run_count")

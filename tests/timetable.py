@@ -1,0 +1,68 @@
+"""A timetable, as tests drive it."""
+
+import json
+from typing import Any
+
+from tests.harness import Database, Inbox
+
+
+class Timetable:
+    """A database with a timetable, and a broker's queue that direct messages go to."""
+
+    def __init__(self, database: Database, inbox: Inbox) -> None:
+        self.database = database
+        self.inbox = inbox
+
+    def add(self, name: str, **columns: str) -> None:
+        """Add a schedule; columns are SQL. Its jobs stay queued, unless the lane says otherwise."""
+        columns = {"task": "'proj.tick'", "lane": "'held'", "history": "'1 day'", **columns}
+        self.database.run(
+            f"insert into pgreact.schedule (name, {', '.join(columns)}) "
+            f"values ('{name}', {', '.join(columns.values())})"
+        )
+
+    def direct(self, name: str, **columns: str) -> None:
+        """Add a schedule whose messages go to the inbox."""
+        options = json.dumps({"queue": self.inbox.queue})
+        self.add(name, **{"delivery": "'direct'", "options": f"'{options}'", **columns})
+
+    def column(self, name: str, column: str) -> Any:
+        """Return a column of a schedule."""
+        return self.database.value(f"select {column} from pgreact.schedule where name = %s", name)
+
+    def until(self, name: str, condition: str) -> None:
+        """Wait until a schedule is like this."""
+        self.database.until(f"select {condition} from pgreact.schedule where name = '{name}'")
+
+    def jobs(self, name: str) -> int:
+        """Count the jobs that a schedule has enqueued."""
+        return int(
+            self.database.value(
+                "select count(*) from pgreact.queue where options -> 'headers' ->> 'periodic_task_name' = %s",
+                name,
+            )
+        )
+
+    def run_now(self, name: str) -> None:
+        """Run a schedule as its users do."""
+        self.database.run(f"update pgreact.schedule set next_run_at = now() where name = '{name}'")
+
+    def outcomes(self, name: str) -> list[str]:
+        """Return what became of a schedule's occurrences."""
+        with self.database.connect() as connection:
+            return [
+                row[0]
+                for row in connection.execute(
+                    "select outcome from pgreact.schedule_history where schedule = %s "
+                    "order by fired_at, nominal_at",
+                    (name,),
+                )
+            ]
+
+    def turn_clock(self, by: str) -> None:
+        """Let the timetable's clock be off by this much."""
+        self.database.run(
+            "create or replace function pgreact.moment() returns timestamptz language sql "
+            f"set search_path = pg_catalog, pg_temp as $$ select clock_timestamp() + interval '{by}' $$",
+            "notify pgreact, 'schedule'",
+        )
