@@ -1,0 +1,106 @@
+"""Entries of Celery's ``beat_schedule`` as rows of ``pgreact.schedule``."""
+
+import datetime
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from celery.beat import ScheduleEntry
+
+from pgreact.queue.values import write
+from pgreact.timetable.recurring import recurring
+from pgreact.timetable.uncarried import Uncarried
+
+_KNOWN = {"name", "task", "schedule", "args", "kwargs", "options", "relative", "enabled"}
+_RUNTIME = {"app", "last_run_at", "total_run_count"}  # of a ScheduleEntry
+_REFUSED = {
+    "countdown": "a schedule fires when it is due: let it be due later",
+    "eta": "a schedule fires when it is due: use the column at",
+    "task_id": "each occurrence gets an id of its own",
+}
+# how Beat's publishing is repeated; ours is until it succeeds
+_DROPPED = {"retry", "retry_policy"}
+
+
+def row(name: object, entry: object, app: Celery) -> dict[str, Any] | Uncarried:
+    """Turn an entry into the columns that it decides.
+
+    Args:
+        name: Its key in ``beat_schedule``.
+        entry: A dict as in ``beat_schedule``, or a ``ScheduleEntry``.
+        app: Whose time zone and ``beat_cron_starting_deadline`` it follows.
+
+    Returns:
+        Columns of ``pgreact.schedule`` by name, ready for JSON: moments in ISO 8601, spans in seconds,
+        ``args``, ``kwargs`` and ``options`` as JSON text. What is as by default is left out. Or why it
+        cannot be carried; an option that tells how to repeat publishing is no reason.
+    """
+    try:
+        return _row(str(name), entry, app)
+    except (TypeError, ValueError, OverflowError) as error:
+        return Uncarried(str(name), str(error))
+    except Exception as error:  # noqa: BLE001 - Celery's objects run code of the application
+        return Uncarried(str(name), f"{type(error).__name__}: {error}")
+
+
+def _row(name: str, entry: object, app: Celery) -> dict[str, Any]:
+    fields = _fields(entry)
+    if not 1 <= len(name) <= 200:
+        raise ValueError(f"its name has {len(name)} characters; a schedule's has 1 to 200")
+    if not isinstance(fields.get("task"), str):
+        raise TypeError(f"its task is {fields.get('task')!r}, not a name")
+    if fields.get("schedule") is None:
+        raise ValueError("it does not say when")
+    columns: dict[str, Any] = {"name": _plain(name, "name"), "task": _plain(fields["task"], "task")}
+    columns |= recurring(fields["schedule"], app, relative=bool(fields.get("relative")))
+    if args := fields.get("args"):
+        columns["args"] = write(list(args), "args")
+    if kwargs := fields.get("kwargs"):
+        columns["kwargs"] = write(dict(kwargs), "kwargs")
+    columns |= _options(dict(fields.get("options") or {}))
+    if not fields.get("enabled", True):
+        columns["enabled"] = False
+    return columns
+
+
+def _fields(entry: object) -> Mapping[str, Any]:
+    if isinstance(entry, ScheduleEntry):
+        return {key: value for key, value in vars(entry).items() if key not in _RUNTIME}
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"it is of type {type(entry).__name__}, not a dict")
+    for key in entry:
+        if key not in _KNOWN | _RUNTIME:
+            raise ValueError(f'it says "{key}", which no schedule has')
+    return entry
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    for name, why in _REFUSED.items():
+        if options.get(name) is not None:
+            raise ValueError(f"its option {name} cannot be carried: {why}")
+    columns = _expiry(options.pop("expires", None))
+    kept = {name: value for name, value in options.items() if value is not None and name not in _DROPPED}
+    return {**columns, "options": write(kept, "options")} if kept else columns
+
+
+def _expiry(expires: object) -> dict[str, Any]:
+    """A span is that of each occurrence; after a moment none is worth anything."""
+    if isinstance(expires, str):
+        expires = datetime.datetime.fromisoformat(expires)
+    if isinstance(expires, datetime.datetime):
+        if expires.tzinfo is None:
+            expires = expires.replace(tzinfo=datetime.UTC)  # as Celery's workers do
+        return {"end_at": expires.isoformat()}
+    if isinstance(expires, datetime.timedelta):
+        expires = expires.total_seconds()
+    if expires is None:
+        return {}
+    if not isinstance(expires, int | float) or not (math.isfinite(expires) and expires > 0):
+        raise ValueError(f"its option expires is {expires!r}: no span, nor a moment")
+    return {"expires": expires}
+
+
+def _plain(text: str, place: str) -> str:
+    write(text, place)  # refuses what PostgreSQL does not store
+    return text

@@ -1,0 +1,111 @@
+"""Celery's schedules as columns that say when."""
+
+import datetime
+import decimal
+import zoneinfo
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab, schedule, solar
+
+from pgreact.timetable.crontabs import cron
+from pgreact.timetable.rrules import recurrence
+from pgreact.timetable.zones import zone_name
+
+# Where the grid of a relative interval begins that has not run yet: on a whole day, hour and minute.
+_WHOLE = datetime.datetime(2000, 1, 1)  # noqa: DTZ001 - local to the application
+
+
+def recurring(given: object, app: Celery, *, relative: bool = False) -> dict[str, Any]:
+    """Say in columns of ``pgreact.schedule`` when a schedule recurs.
+
+    Args:
+        given: Seconds, a ``timedelta``, or one of Celery's schedules, or of the schedules of
+            django-celery-beat and RedBeat.
+        app: Whose time zone it is read in.
+        relative: Rounded to the day, hour or minute; a number and a ``timedelta`` do not say so themselves.
+
+    Returns:
+        One of ``every`` (seconds), ``cron``, ``at``, ``solar`` and ``rrule``, with what goes with it.
+
+    Raises:
+        ValueError: No column can say it.
+    """
+    if isinstance(given, datetime.timedelta | int | float) and not isinstance(given, bool):
+        given = schedule(given, relative)
+    kind = f"{type(given).__module__}.{type(given).__qualname__}"
+    if kind not in _KINDS:
+        raise ValueError(f"its schedule is of type {kind}, which only Celery can run")
+    if vars(given).get("nowfun") and kind not in _OWN_NOWFUN:
+        raise ValueError("its schedule has a nowfun, which only Celery can call; set the column timezone")
+    return _KINDS[kind](given, app)
+
+
+def _interval(given: Any, app: Celery) -> dict[str, Any]:
+    if not isinstance(given.run_every, datetime.timedelta):
+        raise TypeError(f"its interval is {given.run_every!r}")
+    seconds = given.run_every.total_seconds()
+    if not given.relative:
+        return {"every": seconds}
+    zone = _zone(app.timezone)
+    days = int(seconds // 86400)
+    if days == 1:
+        return {"cron": "0 0 * * *", "timezone": zone}
+    start = _WHOLE.replace(tzinfo=zoneinfo.ZoneInfo(zone)).isoformat()
+    if days:
+        rule = f"FREQ=DAILY;INTERVAL={days};BYHOUR=0;BYMINUTE=0;BYSECOND=0"
+        return {"rrule": rule, "timezone": zone, "anchor": start}
+    # Celery rounds down to the unit, and so comes back sooner than it was told
+    unit = next((unit for unit in (3600, 60) if seconds >= unit), None)
+    return {"every": seconds // unit * unit if unit else seconds, "anchor": start}
+
+
+def _crontab(given: crontab, app: Celery) -> dict[str, Any]:
+    text, both = cron(given)
+    # django-celery-beat's knows its own zone
+    zone = {"timezone": _zone(given.tz if "tz" in vars(given) else app.timezone)}
+    return {"cron": text, **({"cron_and": True} if both else {}), **zone, **_deadline(app)}
+
+
+def _deadline(app: Celery) -> dict[str, Any]:
+    """Celery's way to skip what is late, which is for crontabs only."""
+    seconds = app.conf.beat_cron_starting_deadline
+    return {} if seconds is None else {"misfire": "skip", "grace": seconds}
+
+
+def _clocked(given: Any, _: Celery) -> dict[str, Any]:
+    return {"at": given.clocked_time.isoformat()}
+
+
+def _solar(given: solar, _: Celery) -> dict[str, Any]:
+    return {"solar": f"{given.event} {_degrees(given.lat)} {_degrees(given.lon)}"}
+
+
+def _degrees(value: Any) -> str:
+    return format(decimal.Decimal(str(value)), "f")
+
+
+def _rrule(given: Any, _: Celery) -> dict[str, Any]:
+    return recurrence(vars(given))
+
+
+def _zone(zone: Any) -> str:
+    name = zone_name(zone)
+    if name is None:
+        raise ValueError(
+            f"its time zone, {zone!r}, has no IANA name: set timezone in Celery's configuration to one like "
+            "Europe/Paris"
+        )
+    return name
+
+
+_KINDS: dict[str, Callable[[Any, Celery], dict[str, Any]]] = {
+    "celery.schedules.schedule": _interval,
+    "celery.schedules.crontab": _crontab,
+    "celery.schedules.solar": _solar,
+    "django_celery_beat.tzcrontab.TzAwareCrontab": _crontab,
+    "django_celery_beat.clockedschedule.clocked": _clocked,
+    "redbeat.schedules.rrule": _rrule,
+}
+_OWN_NOWFUN = {"django_celery_beat.tzcrontab.TzAwareCrontab"}

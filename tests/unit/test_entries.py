@@ -1,0 +1,286 @@
+"""Entries of Celery's beat_schedule as columns of pgreact.schedule."""
+
+import datetime
+import decimal
+import json
+import zoneinfo
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.beat import BeatLazyFunc, ScheduleEntry
+from celery.schedules import BaseSchedule, crontab, schedule, solar
+
+from pgreact.timetable.entries import row
+from pgreact.timetable.uncarried import Uncarried
+
+PARIS = zoneinfo.ZoneInfo("Europe/Paris")
+
+
+def application(**settings: Any) -> Celery:
+    """An application that nobody else sees."""
+    app = Celery("proj", set_as_current=False)
+    app.conf.update({"timezone": "Europe/Paris", **settings})
+    return app
+
+
+APP = application()
+
+
+def carried(entry: object, app: Celery = APP) -> dict[str, Any]:
+    """Return the columns of an entry, without name and task."""
+    found = row("an entry", entry, app)
+    assert isinstance(found, dict), found
+    json.dumps(found)
+    assert (found.pop("name"), found.pop("task")) == ("an entry", "proj.add")
+    return found
+
+
+def when(given: object, **more: Any) -> dict[str, Any]:
+    """Return the columns of an entry that recurs so."""
+    return carried({"task": "proj.add", "schedule": given, **more})
+
+
+def refusal(entry: object, name: object = "an entry") -> str:
+    """Return why an entry stays behind."""
+    found = row(name, entry, APP)
+    assert isinstance(found, Uncarried), found
+    assert found.name == str(name)
+    return found.reason
+
+
+@pytest.mark.parametrize("given", [90, 90.0, datetime.timedelta(seconds=90), schedule(90.0)])
+def test_an_interval_is_seconds(given: object) -> None:
+    assert when(given) == {"every": 90}
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "* * * * *"),
+        ({"minute": 0, "hour": 7}, "0 7 * * *"),
+        ({"minute": "*/15", "hour": "8-17"}, "*/15 8-17 * * *"),
+        ({"minute": {30, 0}, "hour": [9]}, "0,30 9 * * *"),
+        ({"hour": "22-2"}, "* 22-2 * * *"),
+        ({"day_of_week": "mon-fri"}, "* * * * mon-fri"),
+        ({"day_of_week": "Fri-MON"}, "* * * * fri-mon"),
+        ({"month_of_year": "jan,6-8"}, "* * * jan,6-8 *"),
+        ({"day_of_month": "*/10"}, "* * */10 * *"),
+    ],
+)
+def test_a_crontab_is_written_as_its_author_wrote_it(fields: dict[str, Any], text: str) -> None:
+    assert when(crontab(**fields)) == {"cron": text, "timezone": "Europe/Paris"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"hour": "22-2/2"}, "* 0,2,22 * * *"),  # the steps of a range that wraps are counted from its start
+        ({"hour": "8-17/3"}, "* 8,11,14,17 * * *"),
+        ({"minute": "0, 30"}, "0,30 * * * *"),
+        ({"day_of_week": "monday,Sunday"}, "* * * * 0,1"),
+        ({"month_of_year": "mon"}, "* * * 1 *"),  # Celery reads either kind of name everywhere
+        ({"minute": "0-59"}, "* * * * *"),
+        ({"day_of_week": range(7)}, "* * * * *"),
+        ({"minute": "*/90"}, "*/90 * * * *"),
+    ],
+)
+def test_what_cron_might_read_otherwise_is_written_out(fields: dict[str, Any], text: str) -> None:
+    assert when(crontab(**fields))["cron"] == text
+
+
+@pytest.mark.parametrize(
+    ("days", "weekdays", "both"),
+    [
+        ("13", "fri", True),
+        ("*/2", "1-5", True),
+        ("13", "*", False),
+        ("1-31", "fri", False),
+        ("*", "fri", False),
+    ],
+)
+def test_days_of_month_and_of_week_must_both_match_as_in_celery(days: str, weekdays: str, both: bool) -> None:
+    found = when(crontab(minute=0, hour=0, day_of_month=days, day_of_week=weekdays))
+    assert found.get("cron_and", False) is both
+
+
+@pytest.mark.parametrize(
+    ("settings", "zone"),
+    [
+        ({"timezone": "America/New_York"}, "America/New_York"),
+        ({"timezone": None}, "UTC"),
+        ({"timezone": datetime.UTC}, "UTC"),
+        ({"timezone": datetime.timezone(datetime.timedelta(hours=2))}, "Etc/GMT-2"),
+        ({"timezone": datetime.timezone(datetime.timedelta(hours=-3))}, "Etc/GMT+3"),
+        ({"timezone": None, "enable_utc": False}, None),
+    ],
+)
+def test_a_crontab_is_read_in_the_time_zone_of_its_application(
+    settings: dict[str, Any], zone: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if zone is None:  # that of the machine
+        zone = "Asia/Kolkata"
+        monkeypatch.setattr("celery.utils.time.timezone.local", zoneinfo.ZoneInfo(zone))
+    app = application(**settings)
+    assert carried({"task": "proj.add", "schedule": crontab()}, app)["timezone"] == zone
+
+
+def test_a_time_zone_without_a_name_is_refused_where_it_matters() -> None:
+    app = application(timezone=datetime.timezone(datetime.timedelta(hours=5, minutes=30)))
+    found = row("an entry", {"task": "proj.add", "schedule": crontab()}, app)
+    assert isinstance(found, Uncarried)
+    assert "no IANA name" in found.reason
+    assert carried({"task": "proj.add", "schedule": 5}, app) == {"every": 5}
+
+
+def test_a_deadline_for_late_crontabs_is_grace() -> None:
+    app = application(beat_cron_starting_deadline=300)
+    found = carried({"task": "proj.add", "schedule": crontab()}, app)
+    assert (found["misfire"], found["grace"]) == ("skip", 300)
+    assert carried({"task": "proj.add", "schedule": 5}, app) == {"every": 5}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "columns"),
+    [
+        (86400, {"cron": "0 0 * * *", "timezone": "Europe/Paris"}),
+        (100000, {"cron": "0 0 * * *", "timezone": "Europe/Paris"}),
+        (
+            2 * 86400,
+            {
+                "rrule": "FREQ=DAILY;INTERVAL=2;BYHOUR=0;BYMINUTE=0;BYSECOND=0",
+                "timezone": "Europe/Paris",
+                "anchor": "2000-01-01T00:00:00+01:00",
+            },
+        ),
+        (2 * 3600, {"every": 7200, "anchor": "2000-01-01T00:00:00+01:00"}),
+        (5400, {"every": 3600, "anchor": "2000-01-01T00:00:00+01:00"}),
+        (150, {"every": 120, "anchor": "2000-01-01T00:00:00+01:00"}),
+        (30, {"every": 30, "anchor": "2000-01-01T00:00:00+01:00"}),
+    ],
+)
+def test_a_relative_interval_falls_on_whole_days_hours_and_minutes(
+    seconds: int, columns: dict[str, Any]
+) -> None:
+    assert when(seconds, relative=True) == columns
+    assert when(schedule(seconds, relative=True)) == columns
+
+
+def test_solar_events_keep_their_place() -> None:
+    assert when(solar("sunset", decimal.Decimal("48.860000"), -0.0000001)) == {
+        "solar": "sunset 48.860000 -0.0000001"
+    }
+
+
+def test_arguments_are_written_as_celery_would_send_them() -> None:
+    found = when(5, args=(1, "ä", None), kwargs={"on": datetime.date(2030, 1, 2)})
+    assert json.loads(found["args"]) == [1, "ä", None]
+    assert json.loads(found["kwargs"]) == {"on": {"__type__": "date", "__value__": "2030-01-02"}}
+    assert when(5, args=None, kwargs=None, options=None) == {"every": 5}
+
+
+def test_options_are_carried_but_for_how_publishing_is_repeated() -> None:
+    options = {
+        "queue": "mail",
+        "priority": 3,
+        "headers": {"x": [1]},
+        "routing_key": None,
+        "retry": True,
+        "retry_policy": {"max_retries": 3},
+    }
+    found = when(5, options=options)
+    assert json.loads(found["options"]) == {"queue": "mail", "priority": 3, "headers": {"x": [1]}}
+    assert "retry" in options
+    assert when(5, options={"retry": False}) == {"every": 5}
+
+
+@pytest.mark.parametrize(
+    ("expires", "columns"),
+    [
+        (30, {"expires": 30}),
+        (datetime.timedelta(minutes=1), {"expires": 60}),
+        (datetime.datetime(2030, 1, 2, tzinfo=PARIS), {"end_at": "2030-01-02T00:00:00+01:00"}),
+        (datetime.datetime(2030, 1, 2), {"end_at": "2030-01-02T00:00:00+00:00"}),  # noqa: DTZ001
+        ("2030-01-02T00:00:00Z", {"end_at": "2030-01-02T00:00:00+00:00"}),
+    ],
+)
+def test_expires_is_a_span_of_each_occurrence_or_the_end_of_all(
+    expires: object, columns: dict[str, Any]
+) -> None:
+    assert when(5, options={"expires": expires}) == {"every": 5, **columns}
+
+
+def test_an_entry_object_is_read_like_a_dict() -> None:
+    entry = ScheduleEntry(
+        name="an entry",
+        task="proj.add",
+        schedule=crontab(minute=5),
+        args=(1,),
+        options={"queue": "q"},
+        app=APP,
+    )
+    assert carried(entry) == carried(
+        {"task": "proj.add", "schedule": crontab(minute=5), "args": (1,), "options": {"queue": "q"}}
+    )
+
+
+def test_an_entry_may_be_disabled() -> None:
+    assert when(5, enabled=False) == {"every": 5, "enabled": False}
+    assert when(5, enabled=True) == {"every": 5}
+
+
+class Moon(BaseSchedule):
+    """A schedule that only its application knows."""
+
+
+class Later(crontab):
+    """A crontab with a mind of its own."""
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ({"schedule": 5}, "its task is None, not a name"),
+        ({"task": "proj.add"}, "it does not say when"),
+        ({"task": "proj.add", "schedule": Moon()}, "Moon, which only Celery can run"),
+        ({"task": "proj.add", "schedule": Later()}, "Later, which only Celery can run"),
+        ({"task": "proj.add", "schedule": "5 s"}, "builtins.str, which only Celery can run"),
+        ({"task": "proj.add", "schedule": True}, "builtins.bool, which only Celery can run"),
+        (
+            {"task": "proj.add", "schedule": crontab(nowfun=datetime.datetime.now)},
+            "its schedule has a nowfun",
+        ),
+        ({"task": "proj.add", "schedule": crontab(minute=[])}, "its minute matches nothing"),
+        ({"task": "proj.add", "schedule": schedule(None)}, "its interval is None"),
+        ({"task": "proj.add", "schedule": 5, "args": [print]}, "args[0]: type builtin_function_or_method"),
+        ({"task": "proj.add", "schedule": 5, "args": [BeatLazyFunc(print)]}, "args[0]: type BeatLazyFunc"),
+        ({"task": "proj.add", "schedule": 5, "kwargs": {"x": {1}}}, 'kwargs["x"]: type set is not JSON'),
+        ({"task": "proj.add", "schedule": 5, "args": 7}, "'int' object is not iterable"),
+        ({"task": "proj.add", "schedule": 5, "options": {"countdown": 3}}, "its option countdown"),
+        ({"task": "proj.add", "schedule": 5, "options": {"eta": PARIS}}, "its option eta"),
+        ({"task": "proj.add", "schedule": 5, "options": {"task_id": "1"}}, "its option task_id"),
+        ({"task": "proj.add", "schedule": 5, "options": {"link": print}}, 'options["link"]: type builtin'),
+        ({"task": "proj.add", "schedule": 5, "options": {"expires": -1}}, "its option expires is -1"),
+        ({"task": "proj.add", "schedule": 5, "options": {"expires": "soon"}}, "Invalid isoformat string"),
+        ({"task": "proj.add", "schedule": 5, "often": True}, 'it says "often", which no schedule has'),
+        ({"task": "proj\0", "schedule": 5}, "task: a NUL character"),
+        (7, "it is of type int, not a dict"),
+    ],
+)
+def test_what_cannot_be_carried_has_a_reason(entry: object, reason: str) -> None:
+    assert reason in refusal(entry)
+
+
+def test_code_of_the_application_that_fails_is_a_reason_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = crontab()
+    monkeypatch.delattr(given, "minute")
+    assert "AttributeError" in refusal({"task": "proj.add", "schedule": given})
+
+
+@pytest.mark.parametrize(("name", "length"), [("", 0), ("n" * 201, 201)])
+def test_a_name_fits_its_column(name: str, length: int) -> None:
+    assert f"its name has {length} characters" in refusal({"task": "proj.add", "schedule": 5}, name)
+
+
+def test_names_that_are_no_text_are_written_as_text() -> None:
+    assert refusal({}, 7) == "its task is None, not a name"
