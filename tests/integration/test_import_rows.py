@@ -1,0 +1,160 @@
+"""Rows from elsewhere in pgreact.schedule: what is written, what is left alone, what stays behind."""
+
+import datetime
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+
+from pgreact.timetable.carry import Report, write
+from pgreact.timetable.uncarried import Uncarried
+from tests.harness import Database
+
+CRON = {"name": "a report", "task": "proj.report", "cron": "0 7 * * mon-fri", "timezone": "Europe/Paris"}
+EVERY = {
+    "name": "a poll",
+    "task": "proj.poll",
+    "every": 90,
+    "args": '[1, "two"]',
+    "options": '{"queue": "q"}',
+}
+
+
+@pytest.fixture
+def ours(database: Database, installed: Callable[..., None]) -> Database:
+    """A database with our schema."""
+    installed(database)
+    return database
+
+
+def put(database: Database, *rows: Any, origin: Literal["sql", "app"] = "sql", prune: bool = False) -> Report:
+    """Write rows as an import does."""
+    with database.connect() as connection:
+        return write(connection, rows, origin, prune=prune)
+
+
+def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
+    """Return columns of a schedule."""
+    with database.connect() as connection:
+        found = connection.execute(
+            f"select {', '.join(columns)} from pgreact.schedule where name = %s".encode(), (name,)
+        ).fetchone()
+    assert found is not None, f"no schedule {name}"
+    return found
+
+
+def test_rows_are_written_with_what_their_source_decides(ours: Database) -> None:
+    assert put(ours, CRON, EVERY) == Report(carried=("a report", "a poll"))
+    assert row(ours, "a report", "task", "cron", "timezone", "args", "kwargs", "origin", "state") == (
+        "proj.report",
+        "0 7 * * mon-fri",
+        "Europe/Paris",
+        [],
+        {},
+        "sql",
+        "new",
+    )
+    assert row(ours, "a poll", "every", "args", "options", "delivery", "entry") == (
+        datetime.timedelta(seconds=90),
+        [1, "two"],
+        {"queue": "q"},
+        "queue",
+        EVERY,
+    )
+
+
+def test_the_second_time_changes_nothing_and_an_edit_survives(ours: Database) -> None:
+    put(ours, CRON, EVERY)
+    ours.run("update pgreact.schedule set cron = '0 8 * * *', jitter = '5 s' where name = 'a report'")
+    turn = row(ours, "a report", "turn")
+    assert put(ours, CRON, EVERY) == Report(unchanged=("a report", "a poll"))
+    assert row(ours, "a report", "cron", "jitter", "turn")[0] == "0 8 * * *"
+    assert row(ours, "a report", "turn") == turn
+
+
+def test_an_entry_that_changes_is_written_but_what_it_does_not_decide_stays(ours: Database) -> None:
+    put(ours, CRON, EVERY)
+    ours.run(
+        "update pgreact.schedule set cron = '0 8 * * *', jitter = '5 s', overlap = false, misfire = 'all' "
+        "where name = 'a report'"
+    )
+    assert put(ours, {**CRON, "args": "[7]"}) == Report(changed=("a report",))
+    assert row(ours, "a report", "cron", "args", "jitter", "overlap", "misfire") == (
+        "0 7 * * mon-fri",
+        [7],
+        datetime.timedelta(seconds=5),
+        False,
+        "all",
+    )
+
+
+def test_what_recurs_may_become_of_another_kind(ours: Database) -> None:
+    put(ours, CRON)
+    assert put(ours, {**EVERY, "name": "a report"}).changed == ("a report",)
+    assert row(ours, "a report", "cron", "every", "timezone") == (None, datetime.timedelta(seconds=90), "UTC")
+
+
+def test_what_postgresql_refuses_stays_behind_alone_and_says_why(ours: Database) -> None:
+    good = [{**EVERY, "name": f"poll {n}"} for n in range(20)]
+    bad = [
+        {**EVERY, "name": "too often", "every": 0.01},
+        {**CRON, "name": "zone", "timezone": "Mars/Olympus"},
+        {**EVERY, "name": "option", "options": '{"colour": 1}'},
+        {**EVERY, "name": "late", "start_at": "2030-01-02T00:00:00Z", "end_at": "2030-01-01T00:00:00Z"},
+        {**EVERY, "name": "none", "max_runs": 0},
+    ]
+    found = put(ours, *good[:7], bad[0], *good[7:9], *bad[1:], *good[9:])
+    assert sorted(found.carried) == sorted(row["name"] for row in good)
+    reasons = {entry.name: entry.reason for entry in found.uncarried}
+    assert list(reasons) == ["too often", "zone", "option", "late", "none"]
+    assert "every is 00:00:00.01. It is 100 ms at least" in reasons["too often"]
+    assert 'no time zone "Mars/Olympus"' in reasons["zone"]
+    assert 'no option "colour"' in reasons["option"]
+    assert "ends before it starts" in reasons["late"]
+    assert "schedule_max_runs_check" in reasons["none"]
+
+
+def test_what_is_no_row_goes_into_the_report(ours: Database) -> None:
+    left = Uncarried("a lambda", "its args[0] is a function")
+    assert put(ours, left, EVERY).uncarried == (left,)
+    assert put(ours, EVERY, {**EVERY, "task": "proj.other"}).uncarried == (
+        Uncarried("a poll", "its source has another of this name"),
+    )
+
+
+@pytest.mark.parametrize("origin", ["sql", "config"])
+def test_schedules_of_others_are_left_alone(ours: Database, origin: str) -> None:
+    ours.run(
+        f"insert into pgreact.schedule (name, task, every, origin) values ('a poll', 't', '1 s', '{origin}')"
+    )
+    for who in ("sql", "app"):
+        found = put(ours, EVERY, origin=who, prune=True)  # type: ignore[arg-type]
+        assert [entry.name for entry in found.uncarried] == ["a poll"]
+        assert found.carried == found.changed == found.unchanged == found.removed == ()
+    assert row(ours, "a poll", "task", "origin") == ("t", origin)
+
+
+def test_the_application_takes_over_what_was_imported_but_not_the_other_way(ours: Database) -> None:
+    put(ours, EVERY)
+    assert put(ours, EVERY, origin="app").changed == ("a poll",)
+    assert row(ours, "a poll", "origin") == ("app",)
+    assert put(ours, EVERY, origin="app").unchanged == ("a poll",)
+    assert "celery beat -S pgreact" in put(ours, EVERY).uncarried[0].reason
+
+
+def test_what_its_source_no_longer_has_is_removed_where_that_is_asked_for(ours: Database) -> None:
+    put(ours, {**EVERY, "name": "imported"})
+    put(ours, CRON, EVERY, {**EVERY, "name": "bad"}, origin="app")
+    assert put(ours, CRON, origin="app").removed == ()
+    found = put(ours, CRON, Uncarried("bad", "it has a countdown now"), origin="app", prune=True)
+    assert (found.unchanged, found.removed) == (("a report",), ("a poll",))
+    assert ours.value("select array_agg(name order by name) from pgreact.schedule") == [
+        "a report",
+        "bad",
+        "imported",
+    ]
+
+
+def test_nothing_is_written_where_the_schema_is_missing(database: Database) -> None:
+    with database.connect() as connection, pytest.raises(Exception, match="pgreact"):
+        write(connection, [EVERY, CRON], "sql")
