@@ -1,6 +1,7 @@
 """The configuration: one TOML file and the environment, checked once, then frozen."""
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -8,15 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pgreact.errors import ConfigError
 from pgreact.logs import Format, Level
+from pgreact.schedule_settings import STRICT, ScheduleSettings
 from pgreact.units import Duration, Keep, Limit, Rate
 
 _SHOWN = 12  # names in a message
 _NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
+_TITLE = r"^[^\x00]{1,200}$"
 _EVENTS = Literal["insert", "update", "delete", "truncate"]
 BUILT_IN = "pgreact.queue"  # the route that wakes the queue's own dispatch
 _RESERVED_OPTIONS = {
@@ -34,7 +37,7 @@ _RESERVED_OPTIONS = {
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = STRICT
 
 
 class Watch(_Model):
@@ -121,6 +124,7 @@ class Settings(_Model):
     queue: QueueSettings = QueueSettings()
     lanes: dict[Annotated[str, Field(pattern=_NAME)], LaneSettings] = {}
     outbox: tuple[Outbox, ...] = ()
+    schedules: dict[Annotated[str, Field(pattern=_TITLE)], ScheduleSettings] = {}
 
     _file: Path | None = None
 
@@ -191,6 +195,11 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; there are: {', '.join(sorted(known)[:_SHOWN])}{more}" if known else ""
 
 
+def quoted(key: str) -> str:
+    """Return a key or a name as it stands in a message: as it is, unless it would not be one word."""
+    return key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else json.dumps(key, ensure_ascii=False)
+
+
 def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
     """Lay the environment over the file's data; return where each such key came from."""
     sources: dict[tuple[str, ...], str] = {}
@@ -223,27 +232,35 @@ def _explain(
 ) -> str:
     place = tuple(str(part) for part in detail["loc"] if part != "[key]")
     source = sources.get(place, file)
-    key = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in place).lstrip(".")
+    key = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{quoted(part)}"
+        for part in detail["loc"]
+        if part != "[key]"
+    ).lstrip(".")
     message = detail["msg"].removeprefix("Value error, ")
     match detail["type"]:
         case "extra_forbidden":
             known = _model(place).model_fields
-            return f'{source}: {key}: unknown key "{place[-1]}"{nearest(place[-1], list(known))}'
+            message = f'unknown key "{place[-1]}"{nearest(place[-1], list(known))}'
         case "missing":
-            return f"{source}: {key}: is missing"
+            message = "is missing"
         case "too_short":
-            return f"{source}: {key}: must not be empty"
+            message = "must not be empty"
         case "literal_error":
             wrong = _at(data, detail["loc"])
             known_words = re.findall(r"'([^']+)'", message)
-            return f"{source}: {key}: {wrong!r} is not known{nearest(str(wrong), known_words)}"
+            message = f"{wrong!r} is not known{nearest(str(wrong), known_words)}"
+        case "string_pattern_mismatch" if place[0] == "schedules":
+            message = "a schedule's name has 1 to 200 characters, none of them NUL"
         case "string_pattern_mismatch":
-            owner = "route" if place[:1] == ("routes",) else "lane"
-            return (
-                f'{source}: {key}: a {owner}\'s name begins with a letter or "_" and goes on with letters, '
-                'digits, "_", "." and "-", 63 in all'
+            owner = "route" if place[0] == "routes" else "lane"
+            message = (
+                f'a {owner}\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." '
+                'and "-", 63 in all'
             )
-    return f"{source}: {key}: {message[:1].lower()}{message[1:]}"
+        case _:
+            message = f"{message[:1].lower()}{message[1:]}"
+    return f"{source}: {key}: {message}"
 
 
 def _model(place: tuple[str, ...]) -> type[BaseModel]:
@@ -252,13 +269,13 @@ def _model(place: tuple[str, ...]) -> type[BaseModel]:
             return RouteSettings
         case ("routes", *_):
             return Watch
-        case ("queue", *_):
-            return QueueSettings
-        case ("lanes", *_):
-            return LaneSettings
-        case ("outbox", *_):
-            return Outbox
-    return Settings
+    parts: dict[str, type[BaseModel]] = {
+        "queue": QueueSettings,
+        "lanes": LaneSettings,
+        "outbox": Outbox,
+        "schedules": ScheduleSettings,
+    }
+    return parts.get(place[0], Settings)
 
 
 def _at(data: Any, place: tuple[str | int, ...]) -> Any:

@@ -1,5 +1,6 @@
 """Quantities as people write them."""
 
+import datetime
 import re
 from typing import Annotated
 
@@ -31,6 +32,18 @@ def duration(value: object) -> float:
     if not 0 <= seconds < 1e9:
         raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 30 years")
     return round(seconds, 6)  # PostgreSQL keeps microseconds, and what it keeps is compared with this
+
+
+def short(seconds: float) -> str:
+    """Return a duration as one would write it.
+
+    Args:
+        seconds: Not negative.
+    """
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def limit(value: object) -> int | None:
@@ -102,7 +115,30 @@ def keep(value: object) -> float | None:
     return seconds
 
 
+def moment(value: object) -> datetime.datetime:
+    """Read a point in time.
+
+    Args:
+        value: Text like ``"2026-03-29T09:00:00+02:00"``, or TOML's own date or date with a time.
+
+    Returns:
+        It, with an offset only if one was written.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, datetime.datetime):
+        return value
+    if isinstance(value, datetime.date):
+        return datetime.datetime.combine(value, datetime.time())
+    try:
+        return datetime.datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError(f'{value!r} is no time: write it like "2026-03-29T09:00:00+02:00"') from None
+
+
 Duration = Annotated[float, BeforeValidator(duration)]
 Limit = Annotated[int | None, BeforeValidator(limit)]
 Rate = Annotated[float | None, BeforeValidator(rate)]
 Keep = Annotated[float | None, BeforeValidator(keep)]
+Moment = Annotated[datetime.datetime, BeforeValidator(moment)]

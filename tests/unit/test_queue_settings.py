@@ -103,7 +103,7 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
         ("[lanes.mail]\nrate = '5/y'", "lanes.mail.rate: '5/y' is no rate"),
         ("[lanes.mail]\nrate = '2000000/s'", "lanes.mail.rate: "),
         ("[lanes.mail]\nrate = false", "lanes.mail.rate: "),
-        ("[lanes.'a b']", 'lanes.a b: a lane\'s name begins with a letter or "_"'),
+        ("[lanes.'a b']", 'lanes."a b": a lane\'s name begins with a letter or "_"'),
         ("[lanes]\nmail = 3", "pgreact.toml: lanes.mail: "),
         (OUTBOX + "whn = 'x'", 'outbox[0].whn: unknown key "whn"; did you mean "when"?'),
         (OUTBOX + "on = ['insrt']", "outbox[0].on[0]: 'insrt' is not known; did you mean \"insert\"?"),

@@ -1,0 +1,222 @@
+"""The timetable's part of the configuration."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgreact.errors import ConfigError
+from pgreact.schedule_settings import ScheduleSettings
+from pgreact.settings import Settings, load, quoted
+from pgreact.units import duration, moment, short
+
+UTC = datetime.UTC
+EVERY = 'task = "t"\nevery = "30s"\n'
+
+
+def loaded(text: str) -> Settings:
+    Path("pgreact.toml").write_text(text, encoding="utf-8")
+    return load(None, {})
+
+
+def entry(text: str) -> ScheduleSettings:
+    return loaded(f"[schedules.a]\n{text}").schedules["a"]
+
+
+def refused(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loaded(text)
+    return str(caught.value)
+
+
+def test_without_a_word_the_documented_defaults_hold() -> None:
+    assert entry(EVERY).model_dump() == {
+        "task": "t",
+        "args": [],
+        "kwargs": {},
+        "timezone": "UTC",
+        "every": 30.0,
+        "cron": None,
+        "cron_and": False,
+        "at": None,
+        "solar": None,
+        "rrule": None,
+        "anchor": None,
+        "enabled": True,
+        "start_at": None,
+        "end_at": None,
+        "max_runs": None,
+        "jitter": 0.0,
+        "misfire": "coalesce",
+        "grace": 60.0,
+        "catch_up": 100,
+        "overlap": True,
+        "delivery": "queue",
+        "lane": "default",
+        "priority": 0,
+        "max_attempts": 5,
+        "options": {},
+        "expires": None,
+        "history": None,
+        "description": "",
+    }
+    assert loaded("").schedules == {}
+
+
+def test_all_keys_are_read() -> None:
+    found = entry(
+        'task = "t"\nargs = [1, "two"]\nkwargs = {user = 1, since = 2026-01-01}\ncron = "0 9 * * *"\n'
+        'cron_and = true\ntimezone = "Europe/Paris"\nanchor = 2026-01-01T00:00:00Z\nenabled = false\n'
+        "start_at = 2026-01-01T00:00:00+02:00\nend_at = 2027-01-01\nmax_runs = 3\n"
+        'jitter = "5m"\nmisfire = "all"\ngrace = "1h"\ncatch_up = 7\noverlap = false\ndelivery = "queue"\n'
+        'lane = "mail"\npriority = -1\nmax_attempts = 2\noptions = {queue = "q"}\nexpires = "1d"\n'
+        'history = "30d"\ndescription = "the newsletter"\n'
+    )
+    assert (found.jitter, found.grace, found.expires, found.history) == (300, 3600, 86400, 30 * 86400)
+    assert found.kwargs == {"user": 1, "since": "2026-01-01"}
+    assert found.start_at == datetime.datetime(2025, 12, 31, 22, tzinfo=UTC)
+    assert found.model_fields_set == set(ScheduleSettings.model_fields) - {"every", "at", "solar", "rrule"}
+
+
+@pytest.mark.parametrize("name", ["a", "send mail (daily)", "a.b", "ä", "7", "x" * 200])
+def test_a_name_is_any_text(name: str) -> None:
+    assert list(
+        loaded(f"[schedules.{quoted(name) if name != 'a.b' else repr(name)}]\n{EVERY}").schedules
+    ) == [name]
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"), [("a", "a"), ("a-b.c_1", "a-b.c_1"), ("a b", '"a b"'), ("", '""'), ("a\nb", '"a\\nb"')]
+)
+def test_a_name_in_a_message_is_one_word(key: str, shown: str) -> None:
+    assert quoted(key) == shown
+
+
+# ---- times -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-07-01T09:00:00+02:00",
+        "2026-07-01T07:00:00Z",
+        "2026-07-01T09:00:00",
+        '"2026-07-01 09:00"',
+        '"2026-07-01T09:00:00+02:00"',
+    ],
+)
+def test_a_time_without_an_offset_is_read_in_the_entrys_zone(text: str) -> None:
+    # the zone may stand behind it
+    found = entry(f'task = "t"\nat = {text}\ntimezone = "Europe/Paris"\n')
+    assert found.at == datetime.datetime(2026, 7, 1, 7, tzinfo=UTC)
+
+
+def test_a_date_is_its_first_moment() -> None:
+    assert entry('task = "t"\nat = 2026-07-01\n').at == datetime.datetime(2026, 7, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["2026-03-29T02:30:00", "2026-10-25T02:30:00"])
+def test_a_time_that_clocks_show_twice_or_never_needs_an_offset(text: str) -> None:
+    said = refused(f'[schedules.a]\ntask = "t"\ntimezone = "Europe/Paris"\nat = {text}\n')
+    assert said == (
+        "pgreact.toml: schedules.a.at: clocks change in Europe/Paris then: "
+        f"{text.replace('T', ' ')} is there twice or not at all; add the offset, like +01:00"
+    )
+    assert entry(f'task = "t"\ntimezone = "Europe/Paris"\nat = {text}+01:00\n')
+
+
+@pytest.mark.parametrize("value", [5, "", "tomorrow", None, True, datetime.time(1)])
+def test_what_is_no_time_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="is no time: write it like"):
+        moment(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (0.1, "0.1s"),
+        (30, "30s"),
+        (60, "1m"),
+        (90, "90s"),
+        (5400, "90m"),
+        (86400, "1d"),
+        (1e-06, "0.000001s"),
+    ],
+)
+def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) -> None:
+    assert short(seconds) == text
+    assert duration(text) == seconds
+
+
+# ---- what is compared with the last time -------------------------------------------------------------------
+
+
+def test_an_entry_has_one_form_however_it_was_written() -> None:
+    one = entry('task = "t"\nevery = "1m"\nstart_at = 2026-07-01T09:00:00+02:00\nkwargs = {a = 1, b = 2}\n')
+    other = entry('kwargs = {b = 2, a = 1}\nevery = 60\nstart_at = 2026-07-01T07:00:00\ntask = "t"\n')
+    assert one.entry() == other.entry()
+    assert one.entry() == {
+        "task": "t",
+        "every": 60.0,
+        "start_at": "2026-07-01T07:00:00Z",
+        "kwargs": {"a": 1, "b": 2},
+    }
+
+
+# ---- mistakes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('task = "t"', "a: never recurs: set exactly one of every, cron, at, solar and rrule"),
+        (EVERY + 'cron = "x"', "a: says in 2 ways when it recurs (every, cron): set exactly one of"),
+        ('every = "5s"', "a.task: is missing"),
+        ('task = ""\nevery = "5s"', "a.task: string should have at least 1 character"),
+        ('task = "t"\nevery = 5e-2', "a.every: input should be greater than or equal to 0.1"),
+        ('task = "t"\nevery = "3651d"', "a.every: input should be less than or equal to"),
+        ('task = "t"\nevery = "5"', 'a.every: "5" has no unit: write "5s"'),
+        ('task = "t"\ncron = ""', "a.cron: string should have at least 1 character"),
+        (EVERY + "kron = 1", 'a.kron: unknown key "kron"; did you mean "cron"?'),
+        (EVERY + 'misfire = "skipp"', "a.misfire: 'skipp' is not known; did you mean \"skip\"?"),
+        (EVERY + 'delivery = "x"', "a.delivery: 'x' is not known; there are: direct, queue"),
+        (EVERY + "catch_up = 0", "a.catch_up: input should be greater than or equal to 1"),
+        (EVERY + "max_runs = 0", "a.max_runs: input should be greater than or equal to 1"),
+        (EVERY + 'jitter = "32d"', "a.jitter: input should be less than or equal to"),
+        (EVERY + 'expires = "0s"', "a.expires: input should be greater than 0"),
+        (EVERY + 'history = "1m"', 'a.history: \'1m\' is not between "1h" and "3650d"'),
+        (EVERY + "args = {}", "a.args: input should be a valid list"),
+        (EVERY + "kwargs = {a = inf}", "a.kwargs: out of range float values are not JSON compliant"),
+        (EVERY + 'kwargs = {a = "\\u0000"}', "a: holds a NUL character, which PostgreSQL does not keep"),
+        (EVERY + 'description = "\\u0000"', "a: holds a NUL character"),
+        (EVERY + 'start_at = "soon"', "a.start_at: 'soon' is no time"),
+        (EVERY + "start_at = 5", "a.start_at: 5 is no time"),
+        (EVERY + "start_at = 0001-01-01T00:00:00+01:00", "a.start_at: 0001-01-01 00:00:00+01:00 is beyond"),
+        (EVERY + 'timezone = "Mars"\nstart_at = 2026-01-01', "a.start_at: 2026-01-01 00:00:00 has no offset"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_file_and_key(text: str, message: str) -> None:
+    said = refused(f"[schedules.a]\n{text}")
+    assert said.startswith("pgreact.toml: schedules.")
+    assert message in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["''", f"'{'x' * 201}'", '"a\\u0000"'])
+def test_a_bad_name_is_refused(name: str) -> None:
+    assert refused(f"[schedules.{name}]\n{EVERY}").endswith(
+        ": a schedule's name has 1 to 200 characters, none of them NUL"
+    )
+
+
+def test_a_backslash_before_u0000_is_no_nul_character() -> None:
+    found: Any = entry(EVERY + "args = ['\\u0000', '\\\\u0000']")
+    assert found.args == ["\\u0000", "\\\\u0000"]
+
+
+def test_a_mistake_in_a_schedule_whose_name_is_no_word_quotes_it() -> None:
+    assert refused(f"[schedules.'a b']\n{EVERY}x = 1").startswith(
+        'pgreact.toml: schedules."a b".x: unknown key'
+    )
