@@ -31,13 +31,14 @@ SAMPLES = {
     "uuid": "gen_random_uuid()",
     "uuid[]": "'{}'",
     "pgreact.queue": "null",
+    "pgreact.schedule": "null",
     "pgreact.lane_name": "'x'",
     "name": "'x'",
     "oid": "1",
     "smallint": "1",
     "bytea": "''",
 }
-ROLES = ("owner", "daemon", "worker", "enqueuer", "writer", "signaller", "nobody")
+ROLES = ("owner", "daemon", "worker", "enqueuer", "scheduler", "writer", "signaller", "nobody")
 
 
 @pytest.fixture
@@ -82,6 +83,7 @@ def roles(database: Database, installed: Install) -> Iterator[Callable[[str], Da
         f"select pgreact.grant_role('{name}_signaller', 'signaller')",
         f"select pgreact.grant_role('{name}_worker', 'worker')",
         f"select pgreact.grant_role('{name}_enqueuer', 'enqueuer')",
+        f"select pgreact.grant_role('{name}_scheduler', 'scheduler')",
     )
     yield login
     for role in ROLES:
@@ -186,6 +188,24 @@ def test_an_enqueuer_enqueues_and_reads_and_no_more(roles: Callable[[str], Datab
     assert roles("enqueuer").value("select count(*) from pgreact.history") == 0
 
 
+def test_a_scheduler_edits_schedules_and_no_more(roles: Callable[[str], Database]) -> None:
+    assert allowed(roles("scheduler"), everything(roles("owner"))) == {
+        *(f"{way} pgreact.schedule" for way in ("select", "insert", "update", "delete")),
+        "select pgreact.schedule_history",
+        "select pgreact.lane",
+    }
+    ours = roles("scheduler")
+    ours.run(
+        "insert into pgreact.schedule (name, task, cron, timezone, options) "
+        "values ('a', 't', '0 9 * * mon-fri', 'Europe/Paris', '{\"queue\": \"mail\"}')",
+        "update pgreact.schedule set next_run_at = now()",
+    )
+    assert ours.value("select state from pgreact.schedule") == "planned"
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='cron "x" has 1 fields'):
+        ours.run("update pgreact.schedule set cron = 'x'")
+    ours.run("delete from pgreact.schedule")
+
+
 def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("daemon"), everything(roles("owner"))) == {
         *(
@@ -195,6 +215,10 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "published",
                 "settle",
                 "tend_history",
+                "fire",
+                "moment",
+                "occurrence_options",
+                "tend_schedule_history",
                 "trigger_arguments",
                 "outbox_trigger",
                 "outbox_key",
@@ -202,7 +226,16 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
         ),
         *(
             f"select pgreact.{name}"
-            for name in ("lane", "lane_state", "queue_setting", "queue", "in_progress", "dead", "outbox")
+            for name in (
+                "lane",
+                "lane_state",
+                "queue_setting",
+                "queue",
+                "in_progress",
+                "dead",
+                "outbox",
+                "schedule",
+            )
         ),
         "pgreact.lead",
         "pgreact.lock_class",
