@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from pgreact.database import queue_blueprint
+from pgreact.database import queue_blueprint, schedule_blueprint
 from pgreact.errors import ConfigError
 from pgreact.settings import RouteSettings, Settings
 from pgreact.shipped import folder
@@ -110,7 +110,7 @@ def script(settings: Settings, since: int) -> str:
     """Return all of it, for somebody's own migration tool.
 
     Args:
-        settings: Its routes, lanes and outbox are included.
+        settings: Its routes, lanes, outbox and schedules are included.
         since: Leave out the migrations up to this number, which have run already.
 
     Raises:
@@ -123,7 +123,7 @@ def script(settings: Settings, since: int) -> str:
     for name, route in settings.routes.items():
         parts.append(f"-- route {name}\n\n{route_statement(name, route)}")
         parts.extend(attach_statement(watch.table, name, watch.on, watch.when) for watch in route.tables)
-    parts += queue_blueprint.script(settings)
+    parts += queue_blueprint.script(settings) + schedule_blueprint.script(settings)
     return "\n\n".join(parts) + "\n"
 
 

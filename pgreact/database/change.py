@@ -16,7 +16,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One step: ``+`` adds, ``~`` changes, ``-`` removes."""
+    """One step: ``+`` adds, ``~`` changes, ``-`` removes. Those that share a statement are taken together."""
 
     sign: str
     what: str
@@ -27,10 +27,10 @@ class Change:
         return f"{self.sign} {self.what}"
 
 
-def rows(connection: Connection, text: str) -> list[dict[str, Any]]:
+def rows(connection: Connection, text: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """Run a query; return its rows by column."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(text.encode()).fetchall()
+        return cursor.execute(text.encode(), parameters).fetchall()
 
 
 def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:

@@ -114,13 +114,16 @@ def _step_by_step(
     done: list[Change] = []
     while True:
         change: Change | None = None
+        together: list[Change] = []
         try:
             with connection.transaction():
                 connection.execute(sql.SQL("set local lock_timeout = {}").format(LOCK_TIMEOUT_MS))
                 connection.execute(blueprint.APPLY_LOCK)
-                change = next(iter(steps()), None)
-                if change is None:
+                ahead = steps()
+                if not ahead:
                     return
+                change = ahead[0]
+                together = [step for step in ahead if step.statement is change.statement]
                 if done.count(change) > 2:
                     raise PgreactError(f"{change}: done three times and still to do: something undoes it")
                 connection.execute(change.statement.encode())
@@ -137,7 +140,7 @@ def _step_by_step(
             time.sleep(0.1 + 0.2 * random.random())
         else:
             done.append(change)
-            yield change
+            yield from together
             deadline = time.monotonic() + patience
 
 

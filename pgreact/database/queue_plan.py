@@ -1,4 +1,4 @@
-"""What must change so that lanes, limits and outbox are as the configuration says."""
+"""What must change so that lanes, limits, and what enqueues into them are as the configuration says."""
 
 import json
 from typing import Any
@@ -7,6 +7,7 @@ from psycopg import sql
 
 from pgreact.database import queue_blueprint
 from pgreact.database.change import Change, Connection, resolve, rows
+from pgreact.database.schedule_plan import schedule_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import BUILT_IN, LaneSettings, QueueSettings, Settings, nearest
 from pgreact.shipped import query
@@ -18,7 +19,7 @@ _LANE = LaneSettings().model_dump()
 def queue_changes(
     connection: Connection, settings: Settings, health: list[dict[str, Any]], *, empty: bool
 ) -> list[Change]:
-    """Compare the queue of a database with the configuration.
+    """Compare the queue of a database, with its outbox and schedules, with the configuration.
 
     Args:
         connection: Any session on it.
@@ -30,7 +31,7 @@ def queue_changes(
         The steps, in order.
 
     Raises:
-        ConfigError: The file names what the database does not have.
+        ConfigError: The file names what the database does not have, or what it refuses.
         PgreactError: A lane that the file no longer names is in use.
     """
     changes: list[Change] = []
@@ -44,10 +45,11 @@ def queue_changes(
     changes += _limits(connection, settings, empty=empty)
     changes += _lane_changes(settings, lanes)
     gone = [name for name, lane in lanes.items() if lane["origin"] == "config" and name not in settings.lanes]
-    changes += _outbox_changes(
-        connection, settings, {*lanes, *settings.lanes} - {*gone} | {DEFAULT}, empty=empty
-    )
-    return changes + [_removal(connection, name, lanes[name]) for name in gone]
+    known = {*lanes, *settings.lanes} - {*gone} | {DEFAULT}
+    changes += _outbox_changes(connection, settings, known, empty=empty)
+    schedules = schedule_changes(connection, settings, known, empty=empty)
+    changes += schedules.values()
+    return changes + [_removal(connection, name, lanes[name], [*schedules]) for name in gone]
 
 
 def _limits(connection: Connection, settings: Settings, *, empty: bool) -> list[Change]:
@@ -84,7 +86,7 @@ def _lane_changes(settings: Settings, lanes: dict[str, dict[str, Any]]) -> list[
     return changes
 
 
-def _removal(connection: Connection, name: str, now: dict[str, Any]) -> Change:
+def _removal(connection: Connection, name: str, now: dict[str, Any], replanned: list[str]) -> Change:
     if name == DEFAULT:
         back = {**_LANE, "origin": "sql"}
         what = [
@@ -95,9 +97,8 @@ def _removal(connection: Connection, name: str, now: dict[str, Any]) -> Change:
         sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(key), back[key]) for key in back)
         statement = sql.SQL("update pgreact.lane set {} where name = {}").format(sets, name).as_string()
         return Change("~", f"lane {name}: {', '.join(what)}", statement)
-    with connection.cursor() as cursor:
-        used = cursor.execute(query("queue_lane_use").encode(), {"lane": name}).fetchone()
-    waiting, in_progress, outbox = used or (0, 0, None)
+    [used] = rows(connection, query("queue_lane_use"), {"lane": name, "replanned": replanned})
+    waiting, in_progress, outbox, schedules = used.values()
     kept = f"lane {name}: the file no longer names it, but"
     if waiting or in_progress:
         raise PgreactError(
@@ -109,6 +110,11 @@ def _removal(connection: Connection, name: str, now: dict[str, Any]) -> Change:
         raise PgreactError(
             f"{kept} changes of {outbox} enqueue into it: attach them with another lane, or detach them; "
             "nothing was changed"
+        )
+    if schedules:
+        raise PgreactError(
+            f"{kept} schedules enqueue into it ({schedules}): give them another lane "
+            "(pgreact schedule edit NAME --lane LANE), or remove them; nothing was changed"
         )
     removal = sql.SQL(
         "delete from pgreact.lane where name = {0}; delete from pgreact.lane_state where lane = {0}"

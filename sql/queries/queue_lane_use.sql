@@ -1,4 +1,4 @@
--- What stands in the way of removing a lane.
+-- What stands in the way of removing a lane. Schedules that are yet to be made as the file says do not.
 select
     (select count(*) from pgreact.queue q where q.lane = %(lane)s) as waiting,
     (select count(*) from pgreact.in_progress p where p.lane = %(lane)s) as in_progress,
@@ -6,4 +6,13 @@ select
         select string_agg(distinct o.relation::text, ', ')
         from pgreact.outbox o
         where o.lane = %(lane)s and o.origin = 'sql'
-    ) as outbox
+    ) as outbox,
+    (
+        select string_agg(s.name, ', ' order by s.name) filter (where s.place <= 3)
+            || case when count(*) > 3 then ', …' else '' end
+        from (
+            select s.name, row_number() over (order by s.name) as place
+            from pgreact.schedule s
+            where s.lane = %(lane)s and s.delivery = 'queue' and s.name <> all (%(replanned)s::text[])
+        ) s
+    ) as schedules

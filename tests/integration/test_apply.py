@@ -38,6 +38,7 @@ tables = [{ table = "job_queue", on = ["insert"] }]
 PLAN = """\
 + schema pgreact: migration 0001_wakeups
 + schema pgreact: migration 0002_queue
++ schema pgreact: migration 0003_timetable
 + schema pgreact: functions
 + route dispatch: calls proj.dispatch
 + route dispatch: insert, truncate on public.job_queue
@@ -310,14 +311,14 @@ def test_apply_gives_up_when_a_lock_cannot_be_had(ours: Database) -> None:
         long.execute("insert into in_progress values (1)")
         said = pgreact("apply", "--wait", "0.5", dsn=ours.dsn)
     assert said.code == 1
-    assert said.out.splitlines() == PLAN.splitlines()[:5]
+    assert said.out.splitlines() == PLAN.splitlines()[:6]
     step = "+ route dispatch: insert, delete on public.in_progress"
     waiting, gave_up = said.err.splitlines()
     assert waiting == f"waiting for a lock: {step}"
     assert gave_up.startswith(
         f"pgreact: {step}: a lock could not be had in 0.5 s: a long transaction holds it;"
     )
-    assert apply(ours).splitlines() == PLAN.splitlines()[5:]
+    assert apply(ours).splitlines() == PLAN.splitlines()[6:]
 
 
 def test_another_apply_is_waited_for(ours: Database) -> None:

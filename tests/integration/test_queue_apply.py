@@ -44,6 +44,7 @@ STEPS = """\
 SCHEMA = """\
 + schema pgreact: migration 0001_wakeups
 + schema pgreact: migration 0002_queue
++ schema pgreact: migration 0003_timetable
 + schema pgreact: functions
 """
 
