@@ -286,6 +286,14 @@ class ScheduleFailed(Event, name="schedule.failed", level="error"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleRefused(Event, name="schedule.refused", level="error"):
+    """An entry of ``beat_schedule`` cannot be laid into the timetable; the others are."""
+
+    schedule: Schedule
+    error: Annotated[str, "why"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleEnded(Event, name="schedule.ended"):
     """A schedule has no further occurrence."""
 

@@ -32,6 +32,7 @@ begin
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant select, insert, update, delete on pgreact.schedule to %s', role);
             execute format('grant select on pgreact.schedule_history, pgreact.lane to %s', role);
+            execute format('grant execute on function pgreact.moment() to %s', role);
         when 'enqueuer' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '

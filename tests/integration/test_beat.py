@@ -1,0 +1,210 @@
+"""``celery beat -S pgreact``: Beat's program, pgreact's engine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from pgreact.demo.postgres import EmbeddedPostgres
+from tests.harness import Daemon, Database, Inbox, eventually
+from tests.timetable import Timetable
+from tests.worker import ROOT, Worker
+
+Install = Callable[..., None]
+Start = Callable[..., Any]
+
+
+class Beat(Worker):
+    """A ``celery beat`` process of ``tests.beat_app``."""
+
+    def __init__(self, table: Timetable, *arguments: str, schedule: Any = None, **environ: str) -> None:
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "celery", "-A", "tests.beat_app", "beat", "-S", "pgreact"),
+                *("-l", "info", "--pidfile=", *arguments),
+            ],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PGREACT_DSN": table.database.dsn,
+                "BEAT_BROKER": table.inbox.url,
+                "BEAT_SCHEDULE": json.dumps(schedule or {}),
+                **environ,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def table(database: Database, inbox: Inbox, installed: Install) -> Timetable:
+    """A timetable that nobody fires yet."""
+    installed(database)
+    database.run("insert into pgreact.lane (name, paused) values ('held', true)")
+    return Timetable(database, inbox)
+
+
+@pytest.fixture
+def beats() -> Iterator[Start]:
+    """Starts beats, and ends them."""
+    running: list[Beat] = []
+
+    def start(table: Timetable, *arguments: str, **more: Any) -> Beat:
+        beat = Beat(table, *arguments, **more)
+        running.append(beat)
+        return beat
+
+    yield start
+    for beat in running:
+        beat.stop()
+
+
+def entry(table: Timetable, seconds: float = 0.2, **more: Any) -> dict[str, Any]:
+    """An entry of ``beat_schedule`` whose messages go to the inbox."""
+    return {"task": "proj.tick", "schedule": seconds, "options": {"queue": table.inbox.queue}, **more}
+
+
+def test_the_entries_of_the_application_are_sent(table: Timetable, beats: Start) -> None:
+    beats(table, schedule={"every so often": entry(table, args=[1])})
+    first, second = table.inbox.take(), table.inbox.take()
+    assert (first["task"], first["argsrepr"]) == ("proj.tick", "[1]")
+    assert first["periodic_task_name"] == "every so often"
+    assert first["id"] != second["id"]
+    assert table.column("every so often", "origin = 'app' and delivery = 'direct'")
+
+
+def test_the_entries_may_become_jobs(table: Timetable, beats: Start) -> None:
+    beats(table, schedule={"tick": entry(table)}, BEAT_DELIVERY="queue")
+    table.database.until("select count(*) >= 2 from pgreact.queue")
+
+
+def test_rows_are_fired_too_and_edits_are_in_force_at_once(table: Timetable, beats: Start) -> None:
+    beat = beats(table)
+    beat.said("timetable.taken")
+    table.add("row", every="'1 day'")
+    table.until("row", "state = 'planned'")
+    table.run_now("row")
+    beat.said("schedule.fired")
+    assert table.jobs("row") == 1
+
+
+def test_an_edit_survives_a_restart_until_the_entry_changes(table: Timetable, beats: Start) -> None:
+    schedule = {"kept": entry(table, 3600), "gone": entry(table, 3600)}
+    first = beats(table, schedule=schedule)
+    table.until("kept", "state = 'planned'")
+    table.database.run("update pgreact.schedule set every = '2 h' where name = 'kept'")
+    first.stop()
+    del schedule["gone"]
+    second = beats(table, schedule=schedule)
+    second.said("timetable.taken")
+    assert table.column("kept", "every = interval '2 h'")
+    assert table.column("gone", "name") is None
+    second.stop()
+    third = beats(table, schedule={"kept": entry(table, 1800)})
+    third.said("timetable.taken")
+    assert table.column("kept", "every = interval '30 min'")
+
+
+def test_a_standby_takes_over(table: Timetable, beats: Start) -> None:
+    table.add("tick", every="'100 ms'", misfire="'all'", grace="'1 h'")
+    first = beats(table)
+    first.said("schedule.fired")
+    second = beats(table)
+    second.said("timetable.waiting")
+    first.kill()
+    second.said("timetable.taken")
+    runs = table.column("tick", "run_count")
+    table.until("tick", f"run_count > {runs + 3}")
+    assert table.database.value(
+        "select count(*) = count(distinct nominal_at) and "
+        "max(nominal_at) - min(nominal_at) = (count(*) - 1) * interval '100 ms' from pgreact.schedule_history"
+    )
+
+
+def test_it_takes_turns_with_the_daemon(table: Timetable, beats: Start, daemons: Start) -> None:
+    daemon = daemons(table.database.dsn, table.inbox.url)
+    daemon.wait_for("timetable.taken")
+    beat = beats(table)
+    beat.said("timetable.waiting")
+    daemon.kill()
+    beat.said("timetable.taken")
+
+
+def test_it_answers_ping_while_it_fires_and_while_it_waits(table: Timetable, beats: Start) -> None:
+    beats(table, "--enable-remote-control", "--hostname", "one@t").said("timetable.taken")
+    beats(table, "--enable-remote-control", "--hostname", "two@t").said("timetable.waiting")
+    app = Celery("asker", broker=table.inbox.url, set_as_current=False)
+
+    def answering() -> set[str]:
+        found = app.control.ping(timeout=1.0)
+        return {name for reply in found for name in reply}
+
+    eventually(lambda: len(answering()) == 2, "both beats answer")
+
+
+def test_a_database_that_goes_away_does_not_kill_it(
+    own_postgres: EmbeddedPostgres, inbox: Inbox, installed: Install, beats: Start
+) -> None:
+    database = Database(own_postgres.dsn())
+    installed(database)
+    table = Timetable(database, inbox)
+    table.direct("tick", every="'200 ms'", lane="'default'")
+    beat = beats(table)
+    inbox.take()
+    own_postgres.stop()
+    beat.said("listener.lost")
+    own_postgres.start()
+    table.until("tick", "run_count > 0")
+    runs = table.column("tick", "run_count")
+    table.until("tick", f"run_count > {runs + 2}")
+    assert beat.process.poll() is None
+
+
+def test_a_database_without_our_schema_does_not_kill_it(
+    database: Database, inbox: Inbox, installed: Install, beats: Start
+) -> None:
+    beat = beats(Timetable(database, inbox))
+    assert "pgreact apply" in beat.said("listener.lost")
+    installed(database)
+    beat.said("timetable.taken")
+
+
+def test_an_entry_that_cannot_be_carried_is_told_and_the_others_go_on(table: Timetable, beats: Start) -> None:
+    beat = beats(table, schedule={"tick": entry(table)}, BEAT_ODD="1")
+    assert "odd" in beat.said("schedule.refused")
+    assert table.inbox.take()["periodic_task_name"] == "tick"
+
+
+def test_the_banner_names_the_database_without_its_password(table: Timetable, beats: Start) -> None:
+    beat = beats(table, PGREACT_DSN=f"{table.database.dsn}?password=sesame")
+    line = beat.said("database ->")
+    assert "127.0.0.1" in line
+    beat.said("timetable.taken")
+    assert "sesame" not in "".join(beat.lines)
+
+
+def test_it_stops_when_told_to(table: Timetable, beats: Start) -> None:
+    beat = beats(table)
+    beat.said("timetable.taken")
+    beat.process.terminate()
+    assert beat.process.wait(10) == 0
+    table.database.until(
+        "select not exists (select from pg_stat_activity where application_name ~ '^pgreact')"
+    )
