@@ -14,7 +14,7 @@ class Odd(schedule):
 
     def is_due(self, last_run_at: datetime) -> Any:
         """Never."""
-        return False, 3600
+        return False, (last_run_at - last_run_at).total_seconds() + 3600
 
 
 app = Celery("beat_app", broker=os.environ["BEAT_BROKER"], set_as_current=False)

@@ -70,6 +70,10 @@ class Timetable:
     async def _session(self, role: str) -> AsyncIterator[Session]:
         session = await Session.open(self._dsn, application_name(role), idle_limit=IDLE_LIMIT)
         try:
+            # plans last as long as the session, and were made when there were no schedules yet
+            await session.fetch(
+                "select set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)"
+            )
             yield session
         finally:
             await session.close()

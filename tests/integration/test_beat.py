@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 
 from pgreact.demo.postgres import EmbeddedPostgres
-from tests.harness import Daemon, Database, Inbox, eventually
+from tests.harness import Database, Inbox, eventually
 from tests.timetable import Timetable
 from tests.worker import ROOT, Worker
 
