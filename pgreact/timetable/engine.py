@@ -21,6 +21,8 @@ NAP = 15.0  # seconds it sleeps at most: below that limit, and as long a step of
 DEAF_NAP = 1.0  # where no notification tells of an edit
 PAUSE = 0.005  # seconds between two looks: anybody may claim that there is something new, at any rate
 LOCKED_PAUSE = 0.1  # seconds until it looks again at schedules that somebody is editing
+TEND_PAUSE = 3600.0  # seconds between two looks for history that nobody wants any more
+TEND_TIMEOUT = 60.0
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 10.0
 
@@ -63,6 +65,7 @@ class Timetable:
                     group.create_task(session.watch(), name="watch")
                     group.create_task(self._play(session, QueueDelivery()), name="queue")
                     group.create_task(self._play_direct(), name="direct")
+                    group.create_task(_tend(session), name="history")
             finally:
                 self._pokes.clear()
 
@@ -128,6 +131,15 @@ class Timetable:
         if row["direct"]:
             self._direct.set()
         return float("inf") if row["wait"] is None else float(row["wait"])
+
+
+async def _tend(session: Session) -> None:
+    while True:
+        try:
+            await session.fetch("select pgreact.tend_schedule_history()", timeout=TEND_TIMEOUT)
+        except asyncpg.PostgresError as error:
+            raise refusal(error, "cannot tidy pgreact.schedule_history") from None
+        await asyncio.sleep(TEND_PAUSE)
 
 
 async def _try_lock(session: Session, patience: float) -> bool:

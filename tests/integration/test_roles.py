@@ -193,6 +193,7 @@ def test_a_scheduler_edits_schedules_and_no_more(roles: Callable[[str], Database
         *(f"{way} pgreact.schedule" for way in ("select", "insert", "update", "delete")),
         "select pgreact.schedule_history",
         "select pgreact.lane",
+        "pgreact.moment",
     }
     ours = roles("scheduler")
     ours.run(
@@ -217,7 +218,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "tend_history",
                 "fire",
                 "moment",
-                "occurrence_options",
+                "hold_schedules",
                 "tend_schedule_history",
                 "trigger_arguments",
                 "outbox_trigger",
@@ -271,6 +272,14 @@ def test_the_daemon_runs_with_the_daemons_role(
     assert said.code == 0
     assert f"pid {daemon.pid}" in said.out
     assert published["task_id"] in said.out
+
+    for delivery in ("queue", "direct"):
+        roles("owner").run(
+            "insert into pgreact.schedule (name, task, at, delivery, options) "
+            f"values ('{delivery}', 't', now(), '{delivery}', '{{\"queue\": \"{inbox.queue}\"}}')"
+        )
+        daemon.wait_for("schedule.fired", schedule=delivery)
+        assert inbox.take()["periodic_task_name"] == delivery
 
     roles("owner").run("update pgreact.route set \"window\" = '1 s'")
     assert daemon.wait_for("route.changed")["keys"] == ["window"]

@@ -311,3 +311,19 @@ def test_edits_while_firing_neither_double_nor_lose(table: Timetable, leader: Da
     )
     assert gaps == 0
     assert table.jobs("tick") == table.column("tick", "run_count")
+
+
+# ---- history -----------------------------------------------------------------------------------------------
+
+
+def test_history_is_forgotten_when_its_time_is_over(table: Timetable, daemons: Start) -> None:
+    table.add("kept", every="'1 day'")
+    table.database.run(
+        "insert into pgreact.schedule_history (schedule, nominal_at, fired_at, outcome) values "
+        "('kept', now(), now() - interval '1 h', 'fired'), "
+        "('kept', now(), now() - interval '25 h', 'fired'), "
+        "('gone', now(), now() - interval '1 h', 'fired')"
+    )
+    daemons(table.database.dsn, table.inbox.url)
+    table.database.until("select count(*) = 1 from pgreact.schedule_history")
+    assert table.outcomes("kept") == ["fired"]
