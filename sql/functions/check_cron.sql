@@ -1,6 +1,7 @@
 -- What a look at the text can tell. Whether it ever matches, and what it matches, the leader computes.
 create or replace function pgreact.check_cron(cron text) returns void
     language plpgsql
+    strict
     set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -5,7 +5,7 @@ create or replace function pgreact.check_job(job pgreact.queue) returns void
 as $$
 declare
     wrong text;
-    known text[] := array['queue', 'exchange', 'routing_key', 'priority', 'headers', 'expires', 'serializer', 'compression',
+    known constant text[] := array['queue', 'exchange', 'routing_key', 'priority', 'headers', 'expires', 'serializer', 'compression',
         'time_limit', 'soft_time_limit', 'ignore_result', 'link', 'link_error', 'delivery_mode', 'mandatory', 'shadow',
         'argsrepr', 'kwargsrepr', 'reply_to', 'root_id', 'parent_id', 'group_id', 'group_index', 'chord', 'chain',
         'stamped_headers', 'immutable', 'exchange_type', 'timeout', 'route_name', 'replaced_task_nesting'];
@@ -65,7 +65,10 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'It is queued, or in_progress (while queued or in progress).';
     end if;
-    perform pgreact.check_lane(job.lane);
+    -- a message that goes past the queue has none
+    if job.lane is not null then
+        perform pgreact.check_lane(job.lane);
+    end if;
 end
 $$;
 comment on function pgreact.check_job(pgreact.queue) is 'refuses a job that cannot be right';

@@ -3,7 +3,8 @@ create or replace function pgreact.check_lane(lane text) returns void
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (select from pgreact.lane l where l.name = check_lane.lane) then
+    perform from pgreact.lane l where l.name = check_lane.lane;
+    if not found then
         raise exception 'no lane "%" in pgreact.lane', lane
             using errcode = 'undefined_object',
                 hint = 'Lanes are ' || (select string_agg(l.name, ', ' order by l.name) from pgreact.lane l)

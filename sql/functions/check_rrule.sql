@@ -1,6 +1,7 @@
 -- What a look at the text can tell; the leader has a library that knows the rest.
 create or replace function pgreact.check_rrule(rrule text) returns void
     language plpgsql
+    strict
     set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -20,9 +20,6 @@ begin
                 hint = 'It is 100 ms at least and 3650 days at most, without months or years, which differ in length: '
                     'write those as cron or rrule.';
     end if;
-    if schedule.cron is not null then
-        perform pgreact.check_cron(schedule.cron);
-    end if;
     if schedule.solar is not null then
         if schedule.solar !~ '^(sunrise|sunset|solar_noon|(dawn|dusk)_(astronomical|nautical|civil)) -?\d{1,2}(\.\d+)? -?\d{1,3}(\.\d+)?$'
             or abs(split_part(schedule.solar, ' ', 2)::numeric) > 90 or abs(split_part(schedule.solar, ' ', 3)::numeric) > 180
@@ -33,10 +30,6 @@ begin
                         'nautical or astronomical.';
         end if;
     end if;
-    if schedule.rrule is not null then
-        perform pgreact.check_rrule(schedule.rrule);
-    end if;
-    perform pgreact.check_timezone(schedule.timezone);
     if not schedule.overlap and schedule.delivery = 'direct' then
         raise exception 'schedule "%": overlap = false needs delivery = ''queue''', schedule.name
             using errcode = 'check_violation', hint = 'Nobody tells when a message that was sent has run.';
@@ -52,8 +45,10 @@ begin
     job.max_attempts := schedule.max_attempts;
     job.backoff := interval '0';
     job.unique_while := 'queued';
-    job.lane := case schedule.delivery when 'queue' then schedule.lane else 'default' end;
-    perform pgreact.check_job(job);
+    job.lane := case schedule.delivery when 'queue' then schedule.lane end;
+    -- one query for all: schedules come by the thousand
+    perform pgreact.check_cron(schedule.cron), pgreact.check_rrule(schedule.rrule), pgreact.check_timezone(schedule.timezone),
+        pgreact.check_job(job);
 end
 $$;
 comment on function pgreact.check_schedule(pgreact.schedule) is 'refuses a schedule that cannot be right';

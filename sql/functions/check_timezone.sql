@@ -7,14 +7,15 @@ begin
     if zone = 'UTC' then
         return;
     end if;
-    perform timezone(zone, now());
-    if zone !~ '^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$'
-        or strpos(zone, '/') = 0
-            -- these are abbreviations or offsets, and names nevertheless
-            and zone !~ '^(CET|EET|EST|GMT|HST|MET|MST|UCT|WET|[CEMP]ST[5-8][CEMP]DT|GMT[+-]?0)$'
-            and (zone ~ '\d' or exists (select from pg_timezone_abbrevs a where a.abbrev = upper(zone)))
-    then
+    -- the first raises by itself; none of this runs a query, which would cost more than all of it
+    if timezone(zone, now()) is null or zone !~ '^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$' then
         raise invalid_parameter_value;
+    end if;
+    -- these are abbreviations or offsets, and names nevertheless
+    if strpos(zone, '/') = 0 and zone !~ '^(CET|EET|EST|GMT|HST|MET|MST|UCT|WET|[CEMP]ST[5-8][CEMP]DT|GMT[+-]?0)$' then
+        if zone ~ '\d' or exists (select from pg_timezone_abbrevs a where a.abbrev = upper(zone)) then
+            raise invalid_parameter_value;
+        end if;
     end if;
 exception
     when invalid_parameter_value then
