@@ -2,7 +2,7 @@
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Celery
@@ -44,24 +44,47 @@ def row(name: object, entry: object, app: Celery) -> dict[str, Any] | Uncarried:
         return Uncarried(str(name), f"{type(error).__name__}: {error}")
 
 
-def _row(name: str, entry: object, app: Celery) -> dict[str, Any]:
-    fields = _fields(entry)
+def call(
+    name: str,
+    task: object,
+    args: Iterable[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the columns that say what is called, as ``row`` does.
+
+    Args:
+        name: Of the schedule.
+        task: Its name.
+        args: Its arguments.
+        kwargs: Its named arguments.
+        options: Of ``apply_async``.
+
+    Raises:
+        TypeError: It cannot be carried.
+        ValueError: Nor this.
+    """
     if not 1 <= len(name) <= 200:
         raise ValueError(f"its name has {len(name)} characters; a schedule's has 1 to 200")
-    if not isinstance(fields.get("task"), str):
-        raise TypeError(f"its task is {fields.get('task')!r}, not a name")
+    if not isinstance(task, str):
+        raise TypeError(f"its task is {task!r}, not a name")
+    columns: dict[str, Any] = {"name": _plain(name, "name"), "task": _plain(task, "task")}
+    if args:
+        columns["args"] = write(list(args), "args")
+    if kwargs:
+        columns["kwargs"] = write(dict(kwargs), "kwargs")
+    if options:
+        columns |= _options(dict(options))
+    return columns
+
+
+def _row(name: str, entry: object, app: Celery) -> dict[str, Any]:
+    fields = _fields(entry)
+    columns = call(name, fields.get("task"), fields.get("args"), fields.get("kwargs"), fields.get("options"))
     if fields.get("schedule") is None:
         raise ValueError("it does not say when")
-    columns: dict[str, Any] = {"name": _plain(name, "name"), "task": _plain(fields["task"], "task")}
-    columns |= recurring(fields["schedule"], app, relative=bool(fields.get("relative")))
-    if args := fields.get("args"):
-        columns["args"] = write(list(args), "args")
-    if kwargs := fields.get("kwargs"):
-        columns["kwargs"] = write(dict(kwargs), "kwargs")
-    columns |= _options(dict(fields.get("options") or {}))
-    if not fields.get("enabled", True):
-        columns["enabled"] = False
-    return columns
+    when = recurring(fields["schedule"], app, relative=bool(fields.get("relative")))
+    return {**columns, **when, **({} if fields.get("enabled", True) else {"enabled": False})}
 
 
 def _fields(entry: object) -> Mapping[str, Any]:
@@ -102,5 +125,6 @@ def _expiry(expires: object) -> dict[str, Any]:
 
 
 def _plain(text: str, place: str) -> str:
-    write(text, place)  # refuses what PostgreSQL does not store
+    if not text.isascii() or "\0" in text:
+        write(text, place)  # refuses what PostgreSQL does not store
     return text

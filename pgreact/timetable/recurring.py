@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
-from celery.schedules import crontab, schedule, solar
+from celery.schedules import schedule, solar
 
-from pgreact.timetable.crontabs import cron
-from pgreact.timetable.rrules import recurrence
+from pgreact.timetable.crontabs import FIELDS, cron
+from pgreact.timetable.rrules import Rule
 from pgreact.timetable.zones import zone_name
 
 # Where the grid of a relative interval begins that has not run yet: on a whole day, hour and minute.
@@ -21,8 +21,8 @@ def recurring(given: object, app: Celery, *, relative: bool = False) -> dict[str
     """Say in columns of ``pgreact.schedule`` when a schedule recurs.
 
     Args:
-        given: Seconds, a ``timedelta``, or one of Celery's schedules, or of the schedules of
-            django-celery-beat and RedBeat.
+        given: Seconds, a ``timedelta``, a ``datetime`` (once), a ``Rule``, or one of the schedules of
+            Celery, django-celery-beat and RedBeat.
         app: Whose time zone it is read in.
         relative: Rounded to the day, hour or minute; a number and a ``timedelta`` do not say so themselves.
 
@@ -34,6 +34,10 @@ def recurring(given: object, app: Celery, *, relative: bool = False) -> dict[str
     """
     if isinstance(given, datetime.timedelta | int | float) and not isinstance(given, bool):
         given = schedule(given, relative)
+    if isinstance(given, datetime.datetime):
+        return {"at": given.isoformat()}
+    if isinstance(given, Rule):
+        return given.columns()
     kind = f"{type(given).__module__}.{type(given).__qualname__}"
     if kind not in _KINDS:
         raise ValueError(f"its schedule is of type {kind}, which only Celery can run")
@@ -61,17 +65,22 @@ def _interval(given: Any, app: Celery) -> dict[str, Any]:
     return {"every": seconds // unit * unit if unit else seconds, "anchor": start}
 
 
-def _crontab(given: crontab, app: Celery) -> dict[str, Any]:
-    text, both = cron(given)
+def _crontab(given: Any, app: Celery) -> dict[str, Any]:
+    text, both = cron(**{name: _field(given, name) for name in FIELDS})
+    columns: dict[str, Any] = {"cron": text}
+    if both:
+        columns["cron_and"] = True
     # django-celery-beat's knows its own zone
-    zone = {"timezone": _zone(given.tz if "tz" in vars(given) else app.timezone)}
-    return {"cron": text, **({"cron_and": True} if both else {}), **zone, **_deadline(app)}
+    columns["timezone"] = _zone(given.tz if "tz" in vars(given) else app.timezone)
+    # Celery's way to skip what is late is for crontabs only
+    if app.conf.beat_cron_starting_deadline is not None:
+        columns |= {"misfire": "skip", "grace": app.conf.beat_cron_starting_deadline}
+    return columns
 
 
-def _deadline(app: Celery) -> dict[str, Any]:
-    """Celery's way to skip what is late, which is for crontabs only."""
-    seconds = app.conf.beat_cron_starting_deadline
-    return {} if seconds is None else {"misfire": "skip", "grace": seconds}
+def _field(given: Any, name: str) -> Any:
+    written = getattr(given, f"_orig_{name}")
+    return written if isinstance(written, str) else getattr(given, name)
 
 
 def _clocked(given: Any, _: Celery) -> dict[str, Any]:
@@ -87,7 +96,7 @@ def _degrees(value: Any) -> str:
 
 
 def _rrule(given: Any, _: Celery) -> dict[str, Any]:
-    return recurrence(vars(given))
+    return Rule(vars(given)).columns()
 
 
 def _zone(zone: Any) -> str:

@@ -24,7 +24,9 @@ given as materialized (
         coalesce(r.run_count, 0) as run_count,
         r.grid,
         case
-            when r.due <= m.now and (e.misfire is distinct from 'skip' or r.due >= m.now - e.grace * interval '1 s') then r.due
+            when coalesce(e.enabled, true) and r.due <= m.now
+                and (e.misfire is distinct from 'skip' or r.due >= m.now - e.grace * interval '1 s')
+            then r.due
         end as owed
     from m,
         jsonb_to_recordset(%(rows)s::jsonb) as r (
@@ -42,7 +44,7 @@ judged as materialized (
         g.*,
         s.id,
         s.entry as known,
-        g.last_nominal_at is not null and g.last_nominal_at > coalesce(s.last_nominal_at, '-infinity') as newer,
+        g.last_nominal_at is not null and g.last_nominal_at >= coalesce(s.last_nominal_at, '-infinity') as newer,
         case
             when s.id is null then 'carried'
             when s.entry is null or s.origin <> %(origin)s::text and (s.origin, %(origin)s::text) <> ('sql', 'app') then s.origin

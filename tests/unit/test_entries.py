@@ -66,6 +66,7 @@ def test_an_interval_is_seconds(given: object) -> None:
         ({"day_of_week": "Fri-MON"}, "* * * * fri-mon"),
         ({"month_of_year": "jan,6-8"}, "* * * jan,6-8 *"),
         ({"day_of_month": "*/10"}, "* * */10 * *"),
+        ({"minute": (minute for minute in (5, 6))}, "5,6 * * * *"),
     ],
 )
 def test_a_crontab_is_written_as_its_author_wrote_it(fields: dict[str, Any], text: str) -> None:
@@ -273,7 +274,7 @@ def test_what_cannot_be_carried_has_a_reason(entry: object, reason: str) -> None
 
 def test_code_of_the_application_that_fails_is_a_reason_too(monkeypatch: pytest.MonkeyPatch) -> None:
     given = crontab()
-    monkeypatch.delattr(given, "minute")
+    monkeypatch.delattr(given, "_orig_minute")
     assert "AttributeError" in refusal({"task": "proj.add", "schedule": given})
 
 

@@ -1,0 +1,1 @@
+"""Readers of other schedulers: what they have, as rows of ``pgreact.schedule``."""

@@ -1,0 +1,114 @@
+"""What RedBeat has in Redis. RedBeat is not needed; the package ``redis`` is."""
+
+import datetime
+import json
+import zoneinfo
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from celery.schedules import crontab, schedule
+from dateutil.rrule import weekday
+
+from pgreact.errors import ConfigError, PgreactError
+from pgreact.timetable.entries import row
+from pgreact.timetable.last_run import went_on
+from pgreact.timetable.rrules import Rule
+from pgreact.timetable.uncarried import Uncarried
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+BATCH = 1000  # entries a round trip
+
+
+def read(url: str, app: Celery, prefix: str = "redbeat:") -> list[dict[str, Any] | Uncarried]:
+    """Read all entries, disabled ones too.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+        app: In whose time zone crontabs are.
+        prefix: RedBeat's setting ``redbeat_key_prefix``.
+
+    Raises:
+        ConfigError: The package ``redis`` is missing, or the URL is none.
+        PgreactError: Redis cannot be read, or has no entries under this prefix.
+    """
+    try:
+        from redis import Redis, RedisError
+    except ImportError:
+        raise ConfigError("RedBeat's entries are in Redis: pip install 'pgreact[redis]'") from None
+    try:
+        client = Redis.from_url(url, decode_responses=True)
+    except ValueError as error:
+        raise ConfigError(f"{url}: {error}") from error
+    try:
+        with client:
+            stored = list(_stored(client, prefix))
+    except RedisError as error:
+        raise PgreactError(f"Redis: {error}") from error
+    if not stored:
+        raise PgreactError(f'no entries under "{prefix}": give redbeat_key_prefix with --prefix')
+    return [_carried(key.removeprefix(prefix), definition, meta, app) for key, definition, meta in stored]
+
+
+def _stored(client: "Redis", prefix: str) -> Iterator[tuple[str, str, str | None]]:
+    """Yield the key of each entry, its definition and what is known of its runs."""
+    keys: list[Any] = client.zrange(f"{prefix}:schedule", 0, -1)
+    for start in range(0, len(keys), BATCH):
+        batch = keys[start : start + BATCH]
+        pipe = client.pipeline(transaction=False)
+        for key in batch:
+            pipe.hmget(key, "definition", "meta")
+        for key, (definition, meta) in zip(batch, pipe.execute(), strict=True):
+            if definition:  # else it is deleted, and RedBeat will see that
+                yield key, definition, meta
+
+
+def _carried(key: str, definition: str, meta: str | None, app: Celery) -> dict[str, Any] | Uncarried:
+    try:
+        entry = json.loads(definition, object_hook=_decoded)
+        runs = json.loads(meta or "{}", object_hook=_decoded)
+    except Exception as error:  # noqa: BLE001 - Celery's own reading may raise anything
+        return Uncarried(key, " ".join(str(error).split()))
+    found = row(entry.get("name") or key, entry, app)
+    since = runs.get("last_run_at")
+    if isinstance(found, Uncarried) or not isinstance(since, datetime.datetime):
+        return found
+    return went_on(found, since, last_run_at=since, run_count=runs.get("total_run_count") or 0)
+
+
+def _decoded(stored: dict[str, Any]) -> object:
+    """Turn what RedBeat marks with ``__type__`` into what it was."""
+    kind = stored.get("__type__")
+    if kind not in _KINDS:
+        return stored
+    return _KINDS[kind]({name: value for name, value in stored.items() if name != "__type__"})
+
+
+def _datetime(stored: dict[str, Any]) -> object:
+    zone = stored.pop("timezone", "UTC")
+    return datetime.datetime(
+        **stored, tzinfo=zoneinfo.ZoneInfo(zone) if isinstance(zone, str) else _offset(zone)
+    )
+
+
+def _rrule(stored: dict[str, Any]) -> object:
+    for name in ("dtstart", "until"):
+        minutes = stored.pop(f"{name}_tz", 0)
+        if stored.get(name) is not None:
+            stored[name] = datetime.datetime.fromtimestamp(stored[name], _offset(minutes * 60))
+    return Rule(stored)
+
+
+def _offset(seconds: float) -> datetime.timezone:
+    return datetime.timezone(datetime.timedelta(seconds=seconds))
+
+
+_KINDS: dict[Any, Callable[[dict[str, Any]], object]] = {
+    "datetime": _datetime,
+    "interval": lambda stored: schedule(stored["every"], stored["relative"]),
+    "crontab": lambda stored: crontab(**stored),
+    "rrule": _rrule,
+    "weekday": lambda stored: weekday(**stored),
+}
