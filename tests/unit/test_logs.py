@@ -20,6 +20,7 @@ from pgreact import logs
 EVENTS = logs.Event.__subclasses__()
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES: dict[Any, Any] = {
+    int | None: 7,
     str: 'ä "x"\n',
     int: 3,
     float: 0.5,
