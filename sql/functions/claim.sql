@@ -25,6 +25,7 @@ declare
     more boolean;
     jobs jsonb;
     due timestamptz;
+    census record;
     stale record;
     share record;
 begin
@@ -32,26 +33,6 @@ begin
     select s.* into state from pgreact.queue_state s for update;
     moment := clock_timestamp();
     select s.* into setting from pgreact.queue_setting s;
-
-    for stale in
-        select p.*
-        from pgreact.in_progress p
-        where p.round >= state.oldest and p.lease_until <= moment
-        limit batch
-        for update skip locked
-    loop
-        if stale.started_at is not null then
-            perform pgreact.settle(stale.id, stale.task_id, 'lost', format(
-                'nothing heard from worker %s for longer than the lease of its job', coalesce(stale.worker, '(unknown)')));
-        else
-            -- The message was lost, or workers are away. In that case it is sent again and again: twice as late each time.
-            update pgreact.in_progress p
-            set published_at = null,
-                publishes = stale.publishes + 1,
-                lease_until = moment + setting.lease * 2 ^ least(stale.publishes + 1, 6)
-            where p.id = stale.id;
-        end if;
-    end loop;
 
     update pgreact.queue q
     set state = 'ready'
@@ -73,9 +54,53 @@ begin
     where l.name = s.lane and l.rate is not null and s.tokens < l.burst;
 
     for round in 1..10 loop
-        select least(batch - claimed, coalesce(setting.max_in_progress - count(*), batch)) into places
-        from pgreact.in_progress p
-        where p.round >= state.oldest;
+        -- One look at what is in progress, for all that follows: it takes as long as there are places.
+        select
+            coalesce(sum(l.jobs), 0)::integer as jobs,
+            array_agg(l.lane) as lanes,
+            array_agg(l.jobs) as used,
+            min(l.oldest) as oldest,
+            min(l.lease_until) as lease_until,
+            coalesce(bool_or(l.unpublished), false) as unpublished
+        into census
+        from (
+            select
+                p.lane,
+                count(*) as jobs,
+                min(p.round) as oldest,
+                min(p.lease_until) as lease_until,
+                bool_or(p.published_at is null) as unpublished
+            from pgreact.in_progress p
+            where p.round >= state.oldest
+            group by p.lane
+        ) l;
+
+        if round = 1 and census.lease_until <= moment then
+            for stale in
+                select p.*
+                from pgreact.in_progress p
+                where p.round >= state.oldest and p.lease_until <= moment
+                limit batch
+                for update skip locked
+            loop
+                if stale.started_at is not null then
+                    perform pgreact.settle(stale.id, stale.task_id, 'lost', format(
+                        'nothing heard from worker %s for longer than the lease of its job',
+                        coalesce(stale.worker, '(unknown)')));
+                else
+                    -- The message was lost, or workers are away. In that case it is sent again and again: twice as late
+                    -- each time.
+                    update pgreact.in_progress p
+                    set published_at = null,
+                        publishes = stale.publishes + 1,
+                        lease_until = moment + setting.lease * 2 ^ least(stale.publishes + 1, 6)
+                    where p.id = stale.id;
+                end if;
+            end loop;
+            continue;
+        end if;
+
+        places := least(batch - claimed, coalesce(setting.max_in_progress - census.jobs, batch));
         exit when places <= 0;
 
         -- Each lane's own first jobs, and of these the first by the lanes' turns: start-time fair queueing.
@@ -99,7 +124,7 @@ begin
             ) f
         ),
         used as materialized (
-            select p.lane, count(*) as jobs from pgreact.in_progress p where p.round >= state.oldest group by p.lane
+            select u.lane, u.jobs from unnest(census.lanes, census.used) u (lane, jobs)
         ),
         open as materialized (
             select n.*, least(n.room, ceil(places * n.weight / sum(n.weight) over ()) + 1) as few
@@ -275,21 +300,23 @@ begin
                 where s.recent_at = moment
             )),
             round = state.round + 1,
-            oldest = (select min(p.round) from pgreact.in_progress p where p.round >= state.oldest);
+            oldest = coalesce(census.oldest, state.round + 1);
     end if;
 
     select jsonb_agg(to_jsonb(j) order by j.claimed_at, j.priority desc, j.run_at, j.id) into jobs
     from (
         select p.id, p.task_id, p.task, p.args, p.kwargs, p.options, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at
         from pgreact.in_progress p
-        where p.round >= state.oldest and p.published_at is null
+        where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
+            and p.published_at is null
         limit 2 * batch
     ) j;
     more := more or claimed = batch or coalesce(jsonb_array_length(jobs), 0) = 2 * batch;
 
     select least(
         (select q.run_at from pgreact.queue q where q.state = 'delayed' order by q.run_at limit 1),
-        (select min(p.lease_until) from pgreact.in_progress p where p.round >= state.oldest),
+        census.lease_until,
+        case when claimed > 0 then began + setting.lease end,
         (
             select min(s.tokens_at + make_interval(secs => (1 - s.tokens) / l.rate + 0.001))
             from pgreact.lane l
