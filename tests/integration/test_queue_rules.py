@@ -503,6 +503,15 @@ def test_a_message_nobody_started_for_is_published_again_ever_more_slowly(queue:
     assert leases == [pytest.approx(seconds, abs=1) for seconds in (120, 240, 480)]
 
 
+def test_the_next_lease_that_ends_is_a_timer(queue: Queue) -> None:
+    queue.add()
+    assert queue.claim()["next_s"] == pytest.approx(60, abs=1)
+    queue.run("update pgreact.in_progress set lease_until = clock_timestamp() + interval '30 s'")
+    assert queue.claim()["next_s"] == pytest.approx(30, abs=1)
+    queue.add()
+    assert queue.claim()["next_s"] == pytest.approx(30, abs=1)
+
+
 def test_what_was_claimed_and_not_published_is_published_by_the_next(queue: Queue) -> None:
     job = queue.add()
     (first,) = queue.value("select pgreact.claim(100)")["jobs"]
