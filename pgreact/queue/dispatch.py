@@ -12,6 +12,7 @@ from pgreact.database.session import Session, refusal, said
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.dispatch.publisher import Publisher, PublishFailed
 from pgreact.dispatch.route import Route
+from pgreact.queue.rest import rest
 from pgreact.settings import BUILT_IN
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class QueueDispatch:
         self.signal: Callable[[], None] = lambda: None  # asks for another dispatch of the queue
         self._timer: asyncio.TimerHandle | None = None
         self._tended_at = -TEND_PAUSE
+        self._full_at: float | None = None  # when the claim before this one took the last places
 
     async def publish(self, route: Route, task_id: str, following: str) -> bool:
         """Publish one call of a route's task; see :class:`pgreact.dispatch.publisher.Publisher`.
@@ -113,6 +115,11 @@ class QueueDispatch:
             self._timer = asyncio.get_running_loop().call_later(
                 max(0.0, answer["next_s"]) + 0.001, self.signal
             )
+        # a daemon may be newer than the functions of its database
+        waiting = answer.get("waiting", 0)
+        full_at, self._full_at = self._full_at, began if waiting else None
+        if waiting and full_at is not None:
+            await asyncio.sleep(rest(waiting, answer["claimed"], began - full_at, answer["next_s"]))
 
     async def _record(self, posted: Posted) -> None:
         if posted.sent:

@@ -22,6 +22,8 @@ declare
     keys text[];
     touched integer;
     claimed integer := 0;
+    counted integer;
+    waiting bigint := 0;
     more boolean;
     jobs jsonb;
     due timestamptz;
@@ -74,6 +76,8 @@ begin
             where p.round >= state.oldest
             group by p.lane
         ) l;
+
+        counted := census.jobs - claimed;
 
         if round = 1 and census.lease_until <= moment then
             for stale in
@@ -303,6 +307,16 @@ begin
             oldest = coalesce(census.oldest, state.round + 1);
     end if;
 
+    -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
+    -- is freed. It must where others may be waiting for just that one: a lane with limits, another lane, the next of a key.
+    if claimed > 0 and counted + claimed >= setting.max_in_progress then
+        select count(*) into waiting
+        from (select min(q.lane) as first, max(q.lane) as last from pgreact.queue q where q.state = 'ready') r
+        join pgreact.lane l on l.name = r.first and l.name = r.last and l.max_in_progress is null and l.rate is null
+        join pgreact.in_progress p on p.round >= state.oldest and p.lane = l.name and p.started_at is null
+        where not exists (select from pgreact.in_progress k where k.key is not null);
+    end if;
+
     select jsonb_agg(to_jsonb(j) order by j.claimed_at, j.priority desc, j.run_at, j.id) into jobs
     from (
         select p.id, p.task_id, p.task, p.args, p.kwargs, p.options, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at
@@ -331,6 +345,7 @@ begin
         'jobs', coalesce(jobs, '[]'),
         'claimed', claimed,
         'more', more,
+        'waiting', waiting,
         'next_s', extract(epoch from due - clock_timestamp()));
 end
 $$;

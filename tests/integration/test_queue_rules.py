@@ -204,6 +204,48 @@ def test_the_limit_of_a_lane_holds_and_holds_up_no_other(queue: Queue) -> None:
     assert queue.lanes() == ["slow"]
 
 
+def test_all_places_taken_by_jobs_that_wait_are_told(queue: Queue) -> None:
+    queue.run("update pgreact.queue_setting set max_in_progress = 3")
+    for _ in range(5):
+        queue.add()
+    answer = queue.claim()
+    assert answer["waiting"] == 3
+    first = answer["jobs"][0]["id"]
+    queue.start(answer["jobs"][1]["id"])
+    queue.start(first)
+    queue.settle(first)
+    assert queue.claim()["waiting"] == 2
+    assert queue.claim()["waiting"] == 0  # which took none
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "update pgreact.queue_setting set max_in_progress = null",
+        "update pgreact.lane set max_in_progress = 100",
+        "update pgreact.lane set rate = 1000, burst = 1000",
+        "insert into pgreact.queue (lane, task) select 'elsewhere', 't' from generate_series(1, 5)",
+        "select pgreact.enqueue('t', key => 'k', priority => 9)",
+    ],
+)
+def test_a_dispatch_hurries_where_another_may_wait_for_one_place(queue: Queue, other: str) -> None:
+    queue.run("update pgreact.queue_setting set max_in_progress = 3")
+    for _ in range(5):
+        queue.add()
+    queue.run(other)
+    answer = queue.claim()
+    assert answer["claimed"] >= 3
+    assert answer["waiting"] == 0
+
+
+def test_a_dispatch_hurries_while_there_are_places_or_nothing_is_ready(queue: Queue) -> None:
+    queue.run("update pgreact.queue_setting set max_in_progress = 3")
+    for _ in range(3):
+        queue.add()
+    assert queue.claim(2)["waiting"] == 0
+    assert queue.claim(2)["waiting"] == 0
+
+
 def test_a_paused_lane_gives_nothing(queue: Queue) -> None:
     queue.run("update pgreact.lane set paused = true")
     job = queue.add()
