@@ -23,7 +23,7 @@ declare
     touched integer;
     claimed integer := 0;
     counted integer;
-    waiting bigint := 0;
+    unstarted bigint := 0;
     more boolean;
     jobs jsonb;
     due timestamptz;
@@ -310,7 +310,7 @@ begin
     -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
     -- is freed. It must where others may be waiting for just that one: a lane with limits, another lane, the next of a key.
     if claimed > 0 and counted + claimed >= setting.max_in_progress then
-        select count(*) into waiting
+        select count(*) into unstarted
         from (select min(q.lane) as first, max(q.lane) as last from pgreact.queue q where q.state = 'ready') r
         join pgreact.lane l on l.name = r.first and l.name = r.last and l.max_in_progress is null and l.rate is null
         join pgreact.in_progress p on p.round >= state.oldest and p.lane = l.name and p.started_at is null
@@ -345,7 +345,7 @@ begin
         'jobs', coalesce(jobs, '[]'),
         'claimed', claimed,
         'more', more,
-        'waiting', waiting,
+        'waiting', unstarted,
         'next_s', extract(epoch from due - clock_timestamp()));
 end
 $$;
