@@ -33,7 +33,7 @@ _DAY = "(MO|TU|WE|TH|FR|SA|SU)"
 _PATTERNS = {
     "FREQ": "YEARLY|MONTHLY|WEEKLY|DAILY|HOURLY",
     "UNTIL": "[0-9]{8}(T[0-9]{6}Z?)?",
-    "BYDAY": rf"([+-]?[0-9]{{1,2}})?{_DAY}(,([+-]?[0-9]{{1,2}})?{_DAY})*",
+    "BYDAY": rf"([+-]?[1-9][0-9]?)?{_DAY}(,([+-]?[1-9][0-9]?)?{_DAY})*",
     "WKST": _DAY,
 } | dict.fromkeys(_NUMBERS, r"[+-]?[0-9]{1,6}(,[+-]?[0-9]{1,6})*")
 _HINTS = {

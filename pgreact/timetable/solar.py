@@ -32,7 +32,7 @@ _SAME = timedelta(seconds=2)
 
 
 def next_after(text: str, after: datetime) -> datetime | None:
-    """Return the first event strictly later.
+    """Return the first event that is later by two seconds or more.
 
     Args:
         text: ``EVENT LATITUDE LONGITUDE``, in degrees, north and east positive.
@@ -51,7 +51,7 @@ def next_after(text: str, after: datetime) -> datetime | None:
     day = (after + _offset(longitude)).date() - _DAY
     for _ in range(_SEARCH):
         found = _on_day(event, latitude, longitude, day)
-        if found is not None and found > after + _SAME:
+        if found is not None and found >= after + _SAME:
             return found
         day += _DAY
     return None
@@ -93,14 +93,23 @@ def _on_day(name: str, latitude: float, longitude: float, day: date) -> datetime
     place.lat, place.lon = math.radians(latitude), math.radians(longitude)
     place.elevation = place.pressure = 0
     place.horizon = event.horizon
-    begin = datetime.combine(day, time(), UTC) - _offset(longitude)
-    options = {"use_center": True} if event.center else {}
-    try:
-        found = getattr(place, event.method)(ephem.Sun(), start=ephem.Date(begin), **options)
-    except ephem.CircumpolarError:
-        return None
-    moment: datetime = found.datetime().replace(tzinfo=UTC)
-    return moment.replace(microsecond=0) if moment < begin + _DAY else None
+    midnight = datetime.combine(day, time(), UTC) - _offset(longitude)
+    if event.method == "next_transit":
+        found = place.next_transit(ephem.Sun(), start=ephem.Date(midnight))
+    else:
+        # From where the sun is furthest from the event: near by, ephem may see the one of another day. By the
+        # sun noon and midnight come up to 17 minutes earlier or later than by the clocks.
+        if event.method == "next_rising":
+            begin = place.next_transit(ephem.Sun(), start=ephem.Date(midnight - _DAY * 13 / 24))
+        else:
+            begin = place.next_antitransit(ephem.Sun(), start=ephem.Date(midnight - _DAY / 24))
+        options = {"use_center": True} if event.center else {}
+        try:
+            found = getattr(place, event.method)(ephem.Sun(), start=begin, **options)
+        except ephem.CircumpolarError:
+            return None
+    moment: datetime = found.datetime().replace(tzinfo=UTC, microsecond=0)
+    return moment
 
 
 def _library() -> ModuleType:
