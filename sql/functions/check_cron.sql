@@ -8,8 +8,10 @@ declare
     names constant text[] := array['second', 'minute', 'hour', 'day of month', 'month', 'day of week'];
     lowest constant integer[] := array[0, 0, 0, 1, 1, 0];
     highest constant integer[] := array[59, 59, 23, 31, 12, 7];
-    months constant text[] := array['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec'];
-    days constant text[] := array['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
+    months constant text := '^(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sep(tember)?|oct(ober)?'
+        '|nov(ember)?|dec(ember)?)$';
+    days constant text := 'sun(day)?|mon(day)?|tue(sday)?|wed(nesday)?|thu(rsday)?|fri(day)?|sat(urday)?';
+    trimmed constant text := lower(btrim(cron, E' \t\r\n'));
     fields text[];
     field text;
     item text;
@@ -22,17 +24,17 @@ begin
     if cron ~ '^(\*|[0-5]?\d)(/[1-9]\d?)? (\*|1?\d|2[0-3])(/[1-9]\d?)? \*( \*| [1-9]) (\*|[0-6])$' then
         return;
     end if;
-    if lower(btrim(cron)) in ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly') then
+    if trimmed in ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly') then
         return;
     end if;
-    if btrim(cron) like '@%' then
+    if trimmed like '@%' then
         raise exception 'cron "%": no such name', cron
             using errcode = 'invalid_parameter_value',
                 hint = 'Names are @hourly, @daily, @midnight, @weekly, @monthly, @yearly and @annually.';
     end if;
-    fields := regexp_split_to_array(lower(btrim(cron)), '\s+');
+    fields := regexp_split_to_array(trimmed, '\s+');
     if cardinality(fields) not in (5, 6) then
-        raise exception 'cron "%" has % fields', cron, case when btrim(cron) = '' then 0 else cardinality(fields) end
+        raise exception 'cron "%" has % fields', cron, case when trimmed = '' then 0 else cardinality(fields) end
             using errcode = 'invalid_parameter_value',
                 hint = 'It has five (minute, hour, day of month, month, day of week), or six with seconds first.';
     end if;
@@ -41,7 +43,7 @@ begin
         field := fields[n];
         foreach item in array string_to_array(field, ',') loop
             wrong := null;
-            if place = 4 and item ~ '^lw?(/[1-9]\d*)?$' or place = 6 and item ~ '^[0-7]l$' then
+            if place = 4 and item ~ '^lw?(/0*[1-9]\d*)?$' or place = 6 and item ~ ('^(0*[0-7]|' || days || ')l$') then
                 continue;
             end if;
             found := regexp_match(item, '^(\*|[0-9a-z]+)(?:-([0-9a-z]+))?(?:/(\d+))?$');
@@ -54,7 +56,7 @@ begin
                 wrong := format('"%s" has steps of 0', item);
             else
                 foreach part in array array_remove(found[1:2], null) loop
-                    if part <> '*' and not (place = 5 and part = any (months) or place = 6 and part = any (days)) then
+                    if part <> '*' and not (place = 5 and part ~ months or place = 6 and part ~ ('^(' || days || ')$')) then
                         if part !~ '^\d+$' then
                             wrong := format('"%s" is no %s', part, names[place]);
                         elsif part::numeric not between lowest[place] and highest[place] then

@@ -5,59 +5,80 @@ create or replace function pgreact.check_rrule(rrule text) returns void
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- the lowest and the highest number that a part takes; those below zero count from the end, and 0 is none
+    bounds constant jsonb := '{
+        "BYHOUR": [0, 23], "BYMINUTE": [0, 59], "BYMONTH": [1, 12], "BYMONTHDAY": [-31, 31], "BYSECOND": [0, 59],
+        "BYSETPOS": [-366, 366], "BYWEEKNO": [-53, 53], "BYYEARDAY": [-366, 366], "COUNT": [1, 100000],
+        "INTERVAL": [1, 100000]}';
     part text;
+    name text;
+    value text;
     wrong text;
-    seen text[] := '{}';
+    seen jsonb := '{}';
+    day date;
 begin
-    foreach part in array string_to_array(regexp_replace(upper(btrim(rrule)), '^RRULE:', ''), ';') loop
-        wrong := case
-            when part !~ '^[A-Z]+=.' then format('"%s" is no part like FREQ=DAILY', part)
-            when split_part(part, '=', 1) = any (seen) then format('%s stands twice', split_part(part, '=', 1))
-            else case split_part(part, '=', 1)
-                when 'FREQ' then case
-                    when part in ('FREQ=MINUTELY', 'FREQ=SECONDLY') then part || ' is what every and cron are for'
-                    when part !~ '=(YEARLY|MONTHLY|WEEKLY|DAILY|HOURLY)$'
-                        then part || ' is not one of YEARLY, MONTHLY, WEEKLY, DAILY and HOURLY'
-                end
-                when 'INTERVAL' then case when part !~ '=0*[1-9]\d{0,5}$' then part || ' is no number from 1 on' end
-                when 'COUNT' then case when part !~ '=0*[1-9]\d{0,8}$' then part || ' is no number from 1 on' end
-                when 'UNTIL' then case when part !~ '=\d{8}(T\d{6}Z?)?$' then part || ' is no time like 20301231T235959Z' end
-                when 'WKST' then case when part !~ '=(MO|TU|WE|TH|FR|SA|SU)$' then part || ' is no day like MO' end
-                when 'BYDAY' then case
-                    when part !~ '=[+-]?\d{0,2}(MO|TU|WE|TH|FR|SA|SU)(,[+-]?\d{0,2}(MO|TU|WE|TH|FR|SA|SU))*$'
-                        then part || ' is no list of days like MO,FR or -1FR'
-                end
-                when 'BYMONTH' then case
-                    when part !~ '=(0?[1-9]|1[0-2])(,(0?[1-9]|1[0-2]))*$' then part || ' is no list of months, 1 to 12'
-                end
-                when 'BYHOUR' then case
-                    when part !~ '=([01]?\d|2[0-3])(,([01]?\d|2[0-3]))*$' then part || ' is no list of hours, 0 to 23'
-                end
-                when 'BYMINUTE' then case
-                    when part !~ '=[0-5]?\d(,[0-5]?\d)*$' then part || ' is no list of minutes, 0 to 59'
-                end
-                when 'BYSECOND' then case
-                    when part !~ '=[0-5]?\d(,[0-5]?\d)*$' then part || ' is no list of seconds, 0 to 59'
-                end
-                when 'DTSTART' then 'DTSTART is the column anchor'
-                else case
-                    when split_part(part, '=', 1) not in ('BYMONTHDAY', 'BYYEARDAY', 'BYWEEKNO', 'BYSETPOS', 'BYEASTER')
-                        then format('there is no "%s"', split_part(part, '=', 1))
-                    when part !~ '=[+-]?\d{1,3}(,[+-]?\d{1,3})*$' then part || ' is no list of numbers'
-                end
-            end
-        end;
+    foreach part in array string_to_array(
+        rtrim(regexp_replace(upper(btrim(rrule, E' \t\r\n')), '^RRULE:', ''), ';'), ';')
+    loop
+        name := btrim(split_part(part, '=', 1));
+        value := btrim(substr(part, length(split_part(part, '=', 1)) + 2));
+        if seen ? name then
+            wrong := name || ' stands twice';
+        elsif bounds ? name then
+            if value !~ '^[+-]?[0-9]{1,6}(,[+-]?[0-9]{1,6})*$' or name in ('COUNT', 'INTERVAL') and value ~ ',' then
+                wrong := format('%s "%s" is no number', name, value);
+            elsif exists (
+                select from unnest(string_to_array(value, ',')::integer[]) n
+                where n not between (bounds -> name ->> 0)::integer and (bounds -> name ->> 1)::integer
+                    or n = 0 and (bounds -> name ->> 0)::integer < 0)
+            then
+                wrong := format('%s %s is not between %s and %s', name, value,
+                    case when (bounds -> name ->> 0)::integer < 0 then '1' else bounds -> name ->> 0 end,
+                    (bounds -> name ->> 1)
+                        || case when (bounds -> name ->> 0)::integer < 0 then ', or as much below zero' else '' end);
+            end if;
+        elsif name = 'FREQ' then
+            wrong := case
+                when value in ('MINUTELY', 'SECONDLY') then 'FREQ ' || value || ' is what every and cron are for'
+                when value not in ('YEARLY', 'MONTHLY', 'WEEKLY', 'DAILY', 'HOURLY')
+                    then format('FREQ "%s" is not one of YEARLY, MONTHLY, WEEKLY, DAILY and HOURLY', value)
+            end;
+        elsif name = 'WKST' then
+            wrong := case when value !~ '^(MO|TU|WE|TH|FR|SA|SU)$' then format('WKST "%s" is no day like MO', value) end;
+        elsif name = 'BYDAY' then
+            if value !~ '^([+-]?(0?[1-9]|[1-4][0-9]|5[0-3]))?(MO|TU|WE|TH|FR|SA|SU)(,([+-]?(0?[1-9]|[1-4][0-9]|5[0-3]))?(MO|TU|WE|TH|FR|SA|SU))*$'
+            then
+                wrong := format('BYDAY "%s" is no list of days like MO,FR or -1FR', value);
+            end if;
+        elsif name = 'UNTIL' then
+            begin
+                day := to_date(left(value, 8), 'YYYYMMDD');
+            exception
+                when data_exception then
+                    day := null;
+            end;
+            if day is null or value !~ '^[0-9]{8}(T([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]Z?)?$' or value ~ '^0000' then
+                wrong := format('UNTIL "%s" is no time like 20301231 or 20301231T235959Z', value);
+            end if;
+        elsif name = 'DTSTART' then
+            wrong := 'DTSTART is the column anchor';
+        else
+            wrong := format('there is no "%s"', part);
+        end if;
         if wrong is not null then
             exit;
         end if;
-        seen := seen || split_part(part, '=', 1);
+        seen := seen || jsonb_build_object(name, value);
     end loop;
-    if wrong is null and not coalesce('FREQ' = any (seen), false) then
-        wrong := 'FREQ is missing';
-    end if;
-    if wrong is null and 'COUNT' = any (seen) and 'UNTIL' = any (seen) then
-        wrong := 'COUNT and UNTIL exclude each other';
-    end if;
+    wrong := coalesce(wrong, case
+        when not seen ? 'FREQ' then 'FREQ is missing'
+        when seen ?& '{COUNT,UNTIL}' then 'COUNT and UNTIL exclude each other'
+        when seen ? 'BYSETPOS' and seen ->> 'FREQ' = 'HOURLY' then 'BYSETPOS is not for FREQ=HOURLY'
+        when seen ->> 'BYDAY' ~ '[0-9]' and seen ->> 'FREQ' not in ('YEARLY', 'MONTHLY')
+            then 'BYDAY has numbers for FREQ=YEARLY and MONTHLY only'
+        when seen ->> 'BYDAY' ~ '(^|\D)(0?[6-9]|[1-9][0-9])[A-Z]' and (seen ->> 'FREQ' = 'MONTHLY' or seen ? 'BYMONTH')
+            then 'a month has five of each day of the week at most'
+    end);
     if wrong is not null then
         raise exception 'rrule "%": %', rrule, wrong
             using errcode = 'invalid_parameter_value',

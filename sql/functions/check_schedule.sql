@@ -6,6 +6,11 @@ as $$
 declare
     job pgreact.queue;
 begin
+    if schedule.name is null or length(schedule.name) not between 1 and 200 then
+        raise exception 'the name of a schedule has 1 to 200 characters; this one has %', coalesce(length(schedule.name), 0)
+            using errcode = 'check_violation', hint = coalesce('It begins with ' || left(nullif(schedule.name, ''), 40) || '.',
+                'It tells it apart from all others.');
+    end if;
     if num_nonnulls(schedule.every, schedule.cron, schedule.at, schedule.solar, schedule.rrule) <> 1 then
         raise exception 'schedule "%" says in % ways when it recurs', schedule.name,
             num_nonnulls(schedule.every, schedule.cron, schedule.at, schedule.solar, schedule.rrule)
@@ -20,19 +25,18 @@ begin
                 hint = 'It is 100 ms at least and 3650 days at most, without months or years, which differ in length: '
                     'write those as cron or rrule.';
     end if;
-    if schedule.solar is not null then
-        if schedule.solar !~ '^(sunrise|sunset|solar_noon|(dawn|dusk)_(astronomical|nautical|civil)) -?\d{1,2}(\.\d+)? -?\d{1,3}(\.\d+)?$'
-            or abs(split_part(schedule.solar, ' ', 2)::numeric) > 90 or abs(split_part(schedule.solar, ' ', 3)::numeric) > 180
-        then
-            raise exception 'solar "%" is no event, latitude and longitude', schedule.solar
-                using errcode = 'invalid_parameter_value',
-                    hint = 'Like "sunset 48.86 2.35". Events are sunrise, solar_noon, sunset, and dawn_ or dusk_ with civil, '
-                        'nautical or astronomical.';
-        end if;
-    end if;
     if not schedule.overlap and schedule.delivery = 'direct' then
         raise exception 'schedule "%": overlap = false needs delivery = ''queue''', schedule.name
             using errcode = 'check_violation', hint = 'Nobody tells when a message that was sent has run.';
+    end if;
+    -- the calendars of the leader and of the command line go no further
+    if not coalesce(least(schedule.at, schedule.anchor, schedule.start_at, schedule.end_at, schedule.next_run_at)
+            >= '0001-01-02Z' and greatest(schedule.at, schedule.anchor, schedule.start_at, schedule.end_at,
+            schedule.next_run_at) < '9999-12-31Z', true)
+    then
+        raise exception 'schedule "%" names a time beyond the calendar', schedule.name
+            using errcode = 'check_violation',
+                hint = 'at, anchor, start_at, end_at and next_run_at lie between the years 1 and 9999; null is no limit.';
     end if;
     if schedule.end_at <= schedule.start_at then
         raise exception 'schedule "%" ends before it starts', schedule.name
@@ -47,8 +51,8 @@ begin
     job.unique_while := 'queued';
     job.lane := case schedule.delivery when 'queue' then schedule.lane end;
     -- one query for all: schedules come by the thousand
-    perform pgreact.check_cron(schedule.cron), pgreact.check_rrule(schedule.rrule), pgreact.check_timezone(schedule.timezone),
-        pgreact.check_job(job);
+    perform pgreact.check_cron(schedule.cron), pgreact.check_solar(schedule.solar), pgreact.check_rrule(schedule.rrule),
+        pgreact.check_timezone(schedule.timezone), pgreact.check_job(job);
 end
 $$;
 comment on function pgreact.check_schedule(pgreact.schedule) is 'refuses a schedule that cannot be right';

@@ -37,7 +37,7 @@ create table pgreact.schedule (
         check (max_attempts >= 1),
     options jsonb not null default '{}',
     expires interval
-        check (expires > interval '0'),
+        check (expires > interval '0' and expires <= interval '3650 days'),
     history interval
         check (history between interval '1 hour' and interval '3650 days'),
     description text not null default '',
@@ -98,6 +98,7 @@ comment on column pgreact.schedule.turn is 'grows with each edit and each firing
 
 create index schedule_due on pgreact.schedule (delivery, next_run_at) where state = 'planned' and enabled;
 create index schedule_new on pgreact.schedule (delivery, id) where state = 'new' and enabled;
+create index schedule_failed on pgreact.schedule (name) where state = 'failed';
 create index schedule_history_kept on pgreact.schedule (id) where history is not null;
 
 create table pgreact.schedule_history (
