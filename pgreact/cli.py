@@ -14,6 +14,7 @@ from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.operate.group import Load, NearestGroup, jsonable
 from pgreact.operate.queue_cli import queue
+from pgreact.operate.schedule_cli import schedule
 from pgreact.settings import Settings
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def main(
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
 def apply(load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_json: bool) -> None:
-    """Make the database as the configuration says: schema, routes, lanes, triggers.
+    """Make the database as the configuration says: schema, routes, lanes, triggers, schedules.
 
     Running it twice changes nothing; what the file no longer names is detached. It never waits in a lock for
     longer than 0.2 s, so that it does not hold up writers.
@@ -192,9 +193,9 @@ def signal(load: Load, route: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(load: Load, as_json: bool) -> None:
-    """Show leader and standbys, each route with its tables, triggers and last dispatch, and the queue.
+    """Show leader and standbys, each route with its tables, triggers and last dispatch, queue and timetable.
 
-    Exits 1 when nobody leads, a trigger is missing or a route fails.
+    Exits 1 when nobody leads, a trigger is missing, or a route or a schedule fails.
 
     \b
     Example:
@@ -222,6 +223,7 @@ def _summary(done: list[Any], as_json: bool, otherwise: str) -> None:
 
 main.add_command(demo)
 main.add_command(queue)
+main.add_command(schedule)
 
 if __name__ == "__main__":
     main()

@@ -14,23 +14,36 @@ MANAGED = tuple(ScheduleSettings.model_fields)  # the columns that an entry of t
 _INTERVALS = ("every", "jitter", "grace", "expires", "history")
 
 
+def columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys of an entry as columns, ready for JSON: what is in seconds becomes an interval."""
+    return {
+        key: short(value) if key in _INTERVALS and value is not None else value
+        for key, value in values.items()
+    }
+
+
 def row(name: str, schedule: ScheduleSettings) -> dict[str, Any]:
-    """Return what a schedule has in columns, as far as it differs from what most have; ready for JSON."""
-    return {"name": name, **_columns(schedule.model_dump(mode="json", exclude_defaults=True))}
+    """Return a schedule's columns as far as they are not the usual ones, ready for JSON."""
+    return {"name": name, **columns(schedule.model_dump(mode="json", exclude_defaults=True))}
 
 
-def record(rows: str | sql.Composable) -> sql.Composed:
-    """Return an SQL expression: a set of ``pgreact.schedule`` from a JSON array of what ``row`` returns."""
-    usual = _columns(
-        {
-            key: field.default
-            for key, field in ScheduleSettings.model_fields.items()
-            if not field.is_required()
-        }
-    )
+def record(rows: str) -> sql.Composed:
+    """Return an SQL expression: the set of ``pgreact.schedule`` that a JSON array of such rows means."""
+    usual = {
+        key: field.default
+        for key, field in ScheduleSettings.model_fields.items()
+        if not field.is_required() and field.default is not None
+    }
     return sql.SQL("jsonb_populate_recordset(jsonb_populate_record(null::pgreact.schedule, {}), {})").format(
-        json.dumps(usual), rows
+        json.dumps(columns(usual)), rows
     )
+
+
+def insertion(name: str, schedule: ScheduleSettings) -> sql.Composed:
+    """Return the statement that adds a schedule which is not the configuration's."""
+    return sql.SQL(
+        "insert into pgreact.schedule (name, {columns}) select name, {columns} from {rows}"
+    ).format(columns=sql.SQL(", ".join(MANAGED)), rows=record(json.dumps([row(name, schedule)])))
 
 
 def statement(schedules: Mapping[str, ScheduleSettings], gone: Sequence[str] = ()) -> str:
@@ -49,7 +62,7 @@ def statement(schedules: Mapping[str, ScheduleSettings], gone: Sequence[str] = (
         )
     if schedules:
         rows = [{**row(name, entry), "entry": entry.entry()} for name, entry in schedules.items()]
-        lines = ",\n".join(json.dumps(columns, ensure_ascii=False) for columns in rows)
+        lines = ",\n".join(json.dumps(each, ensure_ascii=False) for each in rows)
         parts.append(
             sql.SQL(
                 "insert into pgreact.schedule as s (name, {columns}, origin, entry)\n"
@@ -70,11 +83,3 @@ def statement(schedules: Mapping[str, ScheduleSettings], gone: Sequence[str] = (
 def script(settings: Settings) -> list[str]:
     """Return all of it, for somebody's own migration tool."""
     return [f"-- schedules\n\n{statement(settings.schedules)}"] if settings.schedules else []
-
-
-def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: short(value) if key in _INTERVALS else value
-        for key, value in values.items()
-        if value is not None
-    }

@@ -1,4 +1,4 @@
-"""``pgreact status``: who leads, what each route does, whether its triggers stand."""
+"""``pgreact status``: who leads, what each route does, whether its triggers stand, what is due."""
 
 import datetime
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pgreact import identity
-from pgreact.operate import queue
+from pgreact.operate import queue, timetable
 from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
 
@@ -21,8 +21,9 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
 
     Returns:
         ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, ``queue`` (see
-        :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), and ``healthy``: somebody leads,
-        every trigger stands, and no route fails.
+        :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), ``timetable`` (see
+        :func:`pgreact.operate.timetable.overview`), and ``healthy``: somebody leads, every trigger stands,
+        and no route and no schedule fails.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         daemons = [
@@ -56,7 +57,8 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
             for row in cursor.execute(query("route_status").encode()).fetchall()
         ]
     found = queue.overview(connection, tables)
-    sound = found.pop("healthy")
+    schedules = timetable.overview(connection)
+    sound = found.pop("healthy") and schedules.pop("healthy")
     built_in = next((route for route in routes if route["name"] == BUILT_IN), None)
     if built_in:
         del built_in["tables"]
@@ -70,6 +72,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
         "routes": [route for route in routes if route is not built_in],
         "queue": {**found, "dispatch": built_in},
+        "timetable": schedules,
     }
 
 
@@ -96,6 +99,7 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     yield from queue.overview_lines(status["queue"])
     if status["queue"]["dispatch"]:
         yield from _dispatches(status["queue"]["dispatch"], now)
+    yield from timetable.overview_lines(status["timetable"], now)
 
 
 def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:

@@ -340,6 +340,10 @@ WRONG = {
         "select pgreact.attach('other', 'idle', '{delete}')",
         "alter table other disable trigger all",
     ],
+    "FAILED: daily: no such zone": [
+        "insert into pgreact.schedule (name, task, every) values ('daily', 't', '1 d')",
+        "update pgreact.schedule set turn = 2, state = 'failed', last_error = 'no such zone'",
+    ],
     "FAILING: broker says no": ["insert into pgreact.flight (route_id, error) values (2, 'broker says no')"],
 }
 

@@ -1,0 +1,240 @@
+"""``pgreact schedule``: look at the timetable, and change it."""
+
+import datetime
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgreact.errors import ConfigError
+from pgreact.operate.group import Load, NearestGroup
+from pgreact.operate.schedule_options import column_options, entry
+from pgreact.schedule_settings import WAYS
+
+if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
+    from pgreact.operate.schedule_edit import Rows
+
+_names = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+
+# where a schedule comes from that is kept by somebody else, too, and what that one does
+_KEEPERS = {
+    "config": ("configuration", "pgreact apply"),
+    "app": ("application's beat_schedule", "celery beat"),
+}
+
+
+@click.group(cls=NearestGroup)
+def schedule() -> None:
+    """Look at the timetable, and change it; a change is in force at once.
+
+    \b
+    Example:
+      pgreact schedule list
+      pgreact schedule add "send mail" --task proj.mail --cron "0 9 * * mon-fri"
+    """
+
+
+@schedule.command(name="list")
+@click.argument("pattern", required=False)
+@click.option("--failed", is_flag=True, help="Only those that failed.")
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1, 1_000_000),
+    help="At most so many.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_schedules(load: Load, pattern: str | None, failed: bool, limit: int, as_json: bool) -> None:
+    """List schedules by name, those that match PATTERN: * stands for any text, ? for one character.
+
+    \b
+    Example:
+      pgreact schedule list "mail*" --limit 10
+    """
+    from pgreact.database.connect import connect
+    from pgreact.operate import schedule as reader
+
+    with connect(load().dsn) as connection:
+        found = reader.schedules(connection, pattern, limit + 1, failed=failed)
+    if as_json:
+        click.echo(json.dumps(found[:limit], indent=2, default=reader.public, ensure_ascii=False))
+        return
+    if not found:
+        click.echo("No schedules.")
+        return
+    for line in reader.lines(found[:limit], datetime.datetime.now(datetime.UTC)):
+        click.echo(line)
+    if len(found) > limit:
+        click.echo(f"… and more: these are the first {limit}, see --limit")
+
+
+@schedule.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(load: Load, name: str, as_json: bool) -> None:
+    """Show all there is about one schedule, and its next occurrences: where clocks change, it says so.
+
+    \b
+    Example:
+      pgreact schedule show "send mail"
+    """
+    from pgreact.database.connect import connect
+    from pgreact.operate import schedule as reader
+
+    with connect(load().dsn) as connection:
+        found = reader.schedule(connection, name)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, default=reader.public, ensure_ascii=False))
+        return
+    for line in reader.details(found):
+        click.echo(line)
+
+
+@schedule.command()
+@click.argument("name")
+@click.option("--task", metavar="TASK", required=True, help="The Celery task it calls.")
+@column_options
+@click.pass_obj
+def add(load: Load, /, name: str, **given: Any) -> None:
+    """Add a schedule. One of --every, --cron, --at, --solar and --rrule says when it recurs.
+
+    \b
+    Example:
+      pgreact schedule add poll --task proj.poll --every 30s
+    """
+    from pgreact.database.connect import connect
+    from pgreact.operate import schedule_edit
+
+    wanted = entry({column: value for column, value in given.items() if value is not None})
+    with connect(load().dsn) as connection:
+        schedule_edit.add(connection, name, wanted)
+    click.echo(f"added {name}")
+
+
+@schedule.command()
+@click.argument("name")
+@click.option("--task", metavar="TASK", help="The Celery task it calls.")
+@column_options
+@click.pass_obj
+def edit(load: Load, /, name: str, **given: Any) -> None:
+    """Change what is named of a schedule; none as value clears what has none by default.
+
+    \b
+    Example:
+      pgreact schedule edit poll --every 1m --end-at none
+    """
+    from pgreact.database.connect import connect
+    from pgreact.operate import schedule as reader
+    from pgreact.operate import schedule_edit
+
+    changes = {column: value for column, value in given.items() if value is not None}
+    if not changes:
+        raise click.UsageError("name what is to change, like --every 1m")
+    with connect(load().dsn) as connection:
+        found = reader.named(connection, [name])
+        # what an entry must have besides, and the zone in which its times are read
+        context = {key: found[name][key] for key in ("task", "timezone")}
+        way = {} if any(way in changes for way in WAYS) else {"every": "1s"}
+        wanted = entry({**context, **way, **changes}).model_dump(mode="json", include=set(changes))
+        schedule_edit.edit(connection, name, wanted)
+    _told(found, "changed")
+
+
+@schedule.command()
+@_names
+@click.pass_obj
+def enable(load: Load, names: tuple[str, ...]) -> None:
+    """Let schedules run: from their next occurrence on. Those that failed try again.
+
+    \b
+    Example:
+      pgreact schedule enable poll "send mail"
+    """
+    _enable(load, names, enabled=True)
+
+
+@schedule.command()
+@_names
+@click.pass_obj
+def disable(load: Load, names: tuple[str, ...]) -> None:
+    """Let schedules run no more, until they are enabled; jobs that they enqueued go on.
+
+    \b
+    Example:
+      pgreact schedule disable poll
+    """
+    _enable(load, names, enabled=False)
+
+
+@schedule.command()
+@_names
+@click.pass_obj
+def run(load: Load, names: tuple[str, ...]) -> None:
+    """Run schedules now, once; their next occurrences stay as they are.
+
+    \b
+    Example:
+      pgreact schedule run poll
+    """
+    from pgreact.database.connect import connect
+    from pgreact.operate import schedule_edit
+
+    with connect(load().dsn) as connection:
+        for name in schedule_edit.run(connection, names):
+            click.echo(f"runs now: {name}")
+
+
+@schedule.command()
+@_names
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def remove(load: Load, names: tuple[str, ...], yes: bool) -> None:
+    """Remove schedules; jobs that they enqueued stay.
+
+    \b
+    Example:
+      pgreact schedule remove poll --yes
+    """
+    from pgreact.database import conninfo
+    from pgreact.database.connect import connect
+    from pgreact.operate import schedule as reader
+    from pgreact.operate import schedule_edit
+
+    dsn = load().dsn
+    with connect(dsn) as connection:
+        found = reader.named(connection, names)
+        if not yes:
+            what = ", ".join(found)
+            if not _answers():
+                raise ConfigError(f"remove asks before it deletes {what}: give --yes where nobody can answer")
+            click.confirm(f"Delete {what} from {conninfo.shown(dsn)}?", abort=True)
+        schedule_edit.remove(connection, names)
+    _told(found, "removed")
+
+
+def _enable(load: Load, names: Iterable[str], *, enabled: bool) -> None:
+    from pgreact.database.connect import connect
+    from pgreact.operate import schedule_edit
+
+    with connect(load().dsn) as connection:
+        found = schedule_edit.enable(connection, [*names], enabled=enabled)
+    _told(found, "enabled" if enabled else "disabled")
+
+
+def _told(found: "Rows", done: str) -> None:
+    for name, row in found.items():
+        click.echo(f"{done} {name}")
+        if row["origin"] in _KEEPERS:
+            where, command = _KEEPERS[row["origin"]]
+            then = "makes it again" if done == "removed" else "sets it anew once its entry changes"
+            click.echo(f'note: the {where} names {name}: "{command}" {then}', err=True)
+
+
+def _answers() -> bool:
+    return sys.stdin.isatty()

@@ -1,0 +1,44 @@
+"""The timetable at a glance: how many schedules, which is due next, and which failed."""
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+from pgreact.database.change import Connection, rows
+from pgreact.operate.queue import span
+from pgreact.shipped import query
+
+
+def overview(connection: Connection) -> dict[str, Any]:
+    """Return how the timetable is, ready for JSON.
+
+    Args:
+        connection: Any session on the database.
+
+    Returns:
+        How many are ``enabled`` and ``disabled``; ``next``: name and ``run_at`` of the one that is due next;
+        how many of the enabled have ``failed``; ``failures``: name and ``error`` of the first of them; and
+        ``healthy``: none has.
+    """
+    [found] = rows(connection, query("timetable_overview"))
+    if found["next"]:
+        found["next"]["run_at"] = datetime.datetime.fromisoformat(found["next"]["run_at"])
+    return {"healthy": not found["failed"], **found}
+
+
+def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
+    """Return the same for people; nothing if there are no schedules."""
+    if not found["enabled"] + found["disabled"]:
+        return
+    yield ""
+    disabled = f", {found['disabled']} disabled" if found["disabled"] else ""
+    line = f"timetable  {found['enabled']} schedules{disabled}"
+    if found["next"]:
+        seconds = (found["next"]["run_at"] - now).total_seconds()
+        when = f"in {span(seconds)}" if seconds > 0 else f"due for {span(-seconds)}"
+        line += f"; next: {found['next']['name']}, {when}"
+    yield line
+    for failure in found["failures"]:
+        yield f"  FAILED: {failure['name']}: {failure['error']}"
+    if found["failed"] > len(found["failures"]):
+        yield f"  and {found['failed'] - len(found['failures'])} more: pgreact schedule list --failed"
