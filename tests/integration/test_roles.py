@@ -217,6 +217,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "settle",
                 "tend_history",
                 "fire",
+                "hold_schedules",
                 "moment",
                 "hold_schedules",
                 "tend_schedule_history",
