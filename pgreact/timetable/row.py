@@ -1,12 +1,17 @@
 """A row of ``pgreact.schedule``, as ``timetable_due`` reads it."""
 
-import asyncpg
+from typing import TYPE_CHECKING, Any
 
 from pgreact.timetable.planner import Schedule
 from pgreact.timetable.recurrence import Recurrence
 
+if TYPE_CHECKING:  # the command line reads rows without it
+    from collections.abc import Mapping
 
-def schedule(row: asyncpg.Record) -> Schedule:
+    import asyncpg
+
+
+def schedule(row: "asyncpg.Record | Mapping[str, Any]") -> Schedule:
     """Return what the planner needs of a row."""
     return Schedule(
         id=row["id"],
