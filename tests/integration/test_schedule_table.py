@@ -234,11 +234,6 @@ def test_a_new_schedule_may_say_when_it_runs_first(base: Session) -> None:
         "timezone = 'Europe/Paris'",
         "anchor = '2026-01-01Z'",
         "start_at = '2026-01-01Z'",
-        "end_at = '2036-01-01Z'",
-        "max_runs = 5",
-        "jitter = '1 s'",
-        "delivery = 'direct'",
-        "name = 'b'",
         # as the row was read and written back
         "every = '2 h', next_run_at = next_run_at, state = 'planned'",
     ],
@@ -251,10 +246,20 @@ def test_an_edit_of_when_it_recurs_has_it_planned_anew(base: Session, change: st
     assert found["turn"] == 3
 
 
+@pytest.mark.parametrize("change", ["end_at = '2036-01-01Z'", "max_runs = 5", "jitter = '1 s'", "name = 'b'"])
+def test_what_recurs_as_before_is_planned_anew_from_where_it_is(base: Session, change: str) -> None:
+    insert(base)
+    run(base, PLANNED, f"update pgreact.schedule set {change}")
+    found = row(base)
+    assert (found["state"], found["next_run_at"], found["turn"]) == ("new", None, 3)
+    assert found["next_nominal_at"].startswith("2030-01-01")
+
+
 @pytest.mark.parametrize(
     "change",
     [
         "args = '[1]'",
+        "delivery = 'direct'",
         "task = 'u'",
         "lane = 'mail'",
         "misfire = 'all'",
