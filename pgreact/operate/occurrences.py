@@ -4,18 +4,19 @@ import datetime
 import zoneinfo
 from typing import Any
 
+from pgreact.timetable import row
 from pgreact.timetable.planner import Schedule, actual, following, plan
-from pgreact.timetable.recurrence import Recurrence, RecurrenceError
+from pgreact.timetable.recurrence import RecurrenceError
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _BEGINNING = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
-def coming(row: dict[str, Any], now: datetime.datetime, count: int) -> list[dict[str, Any]]:
+def coming(found: dict[str, Any], now: datetime.datetime, count: int) -> list[dict[str, Any]]:
     """Compute the next occurrences of a schedule.
 
     Args:
-        row: Of ``pgreact.schedule``.
+        found: Its row of ``pgreact.schedule``.
         now: The database's clock.
         count: So many at most.
 
@@ -26,15 +27,15 @@ def coming(row: dict[str, Any], now: datetime.datetime, count: int) -> list[dict
     Raises:
         RecurrenceError: They cannot be told.
     """
-    schedule = _schedule(row)
-    zone = zone_of(row)
-    found = []
+    schedule = _schedule(found)
+    zone = zone_of(found)
+    ahead = []
     last = schedule.last_nominal_at
     before = last.astimezone(zone).utcoffset() if last else None
     for nominal in _times(schedule, now, count):
         shown = nominal.astimezone(zone)
         offset = shown.utcoffset()
-        found.append(
+        ahead.append(
             {
                 "nominal_at": shown,
                 "run_at": actual(schedule.name, nominal, schedule.jitter),
@@ -44,13 +45,13 @@ def coming(row: dict[str, Any], now: datetime.datetime, count: int) -> list[dict
             }
         )
         before = offset
-    return found
+    return ahead
 
 
-def zone_of(row: dict[str, Any]) -> datetime.tzinfo:
+def zone_of(found: dict[str, Any]) -> datetime.tzinfo:
     """Return the time zone of a schedule; UTC where this machine has none of its name."""
     try:
-        return zoneinfo.ZoneInfo(row["timezone"])
+        return zoneinfo.ZoneInfo(found["timezone"])
     except (KeyError, ValueError, OSError):
         return datetime.UTC
 
@@ -72,15 +73,12 @@ def _times(schedule: Schedule, now: datetime.datetime, count: int) -> list[datet
     return times[: max(count, 0)]
 
 
-def _schedule(row: dict[str, Any]) -> Schedule:
-    recurrence = Recurrence(
-        every_us=None if row["every"] is None else row["every"] // _MICROSECOND,
-        anchor=row["anchor"] or row["start_at"] or row["created_at"],
-        **{key: row[key] for key in ("cron", "cron_and", "at", "solar", "rrule", "timezone")},
-    )
-    same = ("id", "name", "turn", "state", "start_at", "end_at", "max_runs", "run_count", "jitter", "misfire")
-    runtime = ("grace", "catch_up", "next_nominal_at", "next_run_at", "last_nominal_at")
-    return Schedule(recurrence=recurrence, **{key: row[key] for key in (*same, *runtime)})
+def _schedule(found: dict[str, Any]) -> Schedule:
+    if not found["enabled"]:  # it is planned anew when it is enabled
+        found = {**found, "state": "new", "next_nominal_at": None, "next_run_at": None}
+    every_us = None if found["every"] is None else found["every"] // _MICROSECOND
+    anchor = found["anchor"] or found["start_at"] or found["created_at"]
+    return row.schedule({**found, "every_us": every_us, "anchor": anchor})
 
 
 def _named(offset: datetime.timedelta | None) -> str:

@@ -73,7 +73,7 @@ def schedule(connection: Connection, name: str) -> dict[str, Any]:
         ConfigError: There is none of this name.
     """
     row = named(connection, [name])[name]
-    [[now]] = connection.execute("select clock_timestamp()").fetchall()
+    [[now]] = connection.execute("select pgreact.moment()").fetchall()
     found: dict[str, Any] = {"schedule": row, "occurrences": [], "error": None}
     try:
         found["occurrences"] = coming(row, now, COMING)

@@ -3,7 +3,6 @@
 import datetime
 import json
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +16,8 @@ if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help 
     from pgreact.operate.schedule_edit import Rows
 
 _names = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+_names_or_all = click.argument("names", metavar="[NAME]...", nargs=-1)
+_all = click.option("--all", "all_of_them", is_flag=True, help="All there are, instead of some by name.")
 
 # where a schedule comes from that is kept by somebody else, too, and what that one does
 _KEEPERS = {
@@ -147,29 +148,32 @@ def edit(load: Load, /, name: str, **given: Any) -> None:
 
 
 @schedule.command()
-@_names
+@_names_or_all
+@_all
 @click.pass_obj
-def enable(load: Load, names: tuple[str, ...]) -> None:
-    """Let schedules run: from their next occurrence on. Those that failed try again.
+def enable(load: Load, names: tuple[str, ...], all_of_them: bool) -> None:
+    """Let schedules run: from their next occurrence on. Those named that failed try again.
 
     \b
     Example:
       pgreact schedule enable poll "send mail"
+      pgreact schedule enable --all
     """
-    _enable(load, names, enabled=True)
+    _enable(load, names, all_of_them, enabled=True)
 
 
 @schedule.command()
-@_names
+@_names_or_all
+@_all
 @click.pass_obj
-def disable(load: Load, names: tuple[str, ...]) -> None:
+def disable(load: Load, names: tuple[str, ...], all_of_them: bool) -> None:
     """Let schedules run no more, until they are enabled; jobs that they enqueued go on.
 
     \b
     Example:
       pgreact schedule disable poll
     """
-    _enable(load, names, enabled=False)
+    _enable(load, names, all_of_them, enabled=False)
 
 
 @schedule.command()
@@ -218,13 +222,19 @@ def remove(load: Load, names: tuple[str, ...], yes: bool) -> None:
     _told(found, "removed")
 
 
-def _enable(load: Load, names: Iterable[str], *, enabled: bool) -> None:
+def _enable(load: Load, names: tuple[str, ...], all_of_them: bool, *, enabled: bool) -> None:
     from pgreact.database.connect import connect
     from pgreact.operate import schedule_edit
 
+    if bool(names) == all_of_them:
+        raise click.UsageError("name schedules, or give --all")
+    done = "enabled" if enabled else "disabled"
     with connect(load().dsn) as connection:
-        found = schedule_edit.enable(connection, [*names], enabled=enabled)
-    _told(found, "enabled" if enabled else "disabled")
+        if all_of_them:
+            click.echo(f"{done} {schedule_edit.enable_all(connection, enabled=enabled)} schedules")
+            return
+        found = schedule_edit.enable(connection, names, enabled=enabled)
+    _told(found, done)
 
 
 def _told(found: "Rows", done: str) -> None:

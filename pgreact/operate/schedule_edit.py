@@ -70,6 +70,22 @@ def enable(connection: Connection, names: Sequence[str], *, enabled: bool) -> Ro
     return found
 
 
+def enable_all(connection: Connection, *, enabled: bool) -> int:
+    """Enable all that are disabled, or disable all that are enabled.
+
+    Returns:
+        How many that were.
+
+    Raises:
+        ConfigError: The database refuses one.
+    """
+    with _refused():
+        return connection.execute(
+            "update pgreact.schedule set enabled = %(enabled)s where enabled <> %(enabled)s",
+            {"enabled": enabled},
+        ).rowcount
+
+
 def run(connection: Connection, names: Sequence[str]) -> Rows:
     """Have schedules run now, once, besides their occurrences.
 
@@ -81,7 +97,7 @@ def run(connection: Connection, names: Sequence[str]) -> Rows:
         raise ConfigError("\n".join(f'"{name}" is disabled: enable it first' for name in disabled))
     with _refused():
         connection.execute(
-            "update pgreact.schedule set next_run_at = now() where name = any (%s)", ([*found],)
+            "update pgreact.schedule set next_run_at = pgreact.moment() where name = any (%s)", ([*found],)
         )
     return found
 
