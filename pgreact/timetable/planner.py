@@ -247,7 +247,7 @@ def _leap(schedule: Schedule, nominal: datetime, every: timedelta, now: datetime
 
 
 def _near(schedule: Schedule, found: datetime, now: datetime, keep: int) -> datetime:
-    """Return a moment, not before an occurrence, after which so many at least are due, and seldom many more."""
+    """Return a moment, not before an occurrence, after which at least so many are due, seldom many more."""
     until = now - schedule.jitter
     span = timedelta(minutes=1)
     while until - span > found:
