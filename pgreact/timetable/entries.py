@@ -47,8 +47,8 @@ def row(name: object, entry: object, app: Celery) -> dict[str, Any] | Uncarried:
 def call(
     name: str,
     task: object,
-    args: Iterable[Any] | None,
-    kwargs: Mapping[str, Any] | None,
+    args: object,
+    kwargs: object,
     options: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the columns that say what is called, as ``row`` does.
@@ -70,8 +70,12 @@ def call(
         raise TypeError(f"its task is {task!r}, not a name")
     columns: dict[str, Any] = {"name": _plain(name, "name"), "task": _plain(task, "task")}
     if args:
+        if not isinstance(args, Iterable) or isinstance(args, str | bytes | Mapping):
+            raise TypeError(f"args is of type {type(args).__name__}, not a list")
         columns["args"] = write(list(args), "args")
     if kwargs:
+        if not isinstance(kwargs, Mapping):
+            raise TypeError(f"kwargs is of type {type(kwargs).__name__}, not a dict")
         columns["kwargs"] = write(dict(kwargs), "kwargs")
     if options:
         columns |= _options(dict(options))

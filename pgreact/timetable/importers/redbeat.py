@@ -71,6 +71,10 @@ def _carried(key: str, definition: str, meta: str | None, app: Celery) -> dict[s
         runs = json.loads(meta or "{}", object_hook=_decoded)
     except Exception as error:  # noqa: BLE001 - Celery's own reading may raise anything
         return Uncarried(key, " ".join(str(error).split()))
+    if isinstance(entry.get("schedule"), dict) and not isinstance(entry["schedule"], Rule):
+        return Uncarried(
+            key, f'its schedule is of the type "{entry["schedule"].get("__type__")}", unknown here'
+        )
     found = row(entry.get("name") or key, entry, app)
     since = runs.get("last_run_at")
     if isinstance(found, Uncarried) or not isinstance(since, datetime.datetime):

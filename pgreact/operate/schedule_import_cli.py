@@ -1,0 +1,192 @@
+"""``pgreact schedule import``: move in from another scheduler."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pgreact.errors import ConfigError
+from pgreact.operate.group import Load, NearestGroup
+
+if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
+    from pgreact.timetable.carry import Connection, Report
+    from pgreact.timetable.uncarried import Uncarried
+
+    Rows = list[dict[str, Any] | Uncarried]
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choices:
+    """What all importers are told."""
+
+    delivery: str
+    disabled: bool
+    dry_run: bool
+    strict: bool
+    as_json: bool
+
+
+def _common(command: _Command) -> _Command:
+    """Give a command the options that become its ``_Choices``."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+        click.option("--strict", is_flag=True, help="Exit with 1 when something could not be carried."),
+        click.option("--dry-run", is_flag=True, help="Print the report and change nothing."),
+        click.option(
+            "--disabled", is_flag=True, help="Let none of them fire; import again without it to begin."
+        ),
+        click.option(
+            "--delivery",
+            type=click.Choice(["queue", "direct"]),
+            default="queue",
+            show_default=True,
+            help="queue: as jobs; direct: messages are sent, as Beat does.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(name="import", cls=NearestGroup)
+def importing() -> None:
+    """Move in from another scheduler, with last runs. Running it again brings what changed there.
+
+    A schedule goes on from its last run: what fell due since then, and was not run there, is fired once.
+    What you edited here stays until its entry changes there.
+
+    \b
+    Example:
+      pgreact -A proj schedule import beat --dry-run
+    """
+
+
+@importing.command()
+@click.option(
+    "--state",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Beat's own file, celerybeat-schedule, for the last runs; trust whoever wrote it.",
+)
+@_common
+@click.pass_obj
+def beat(load: Load, /, state: Path | None, **choices: Any) -> None:
+    """Import the application's beat_schedule.
+
+    \b
+    Example:
+      pgreact -A proj schedule import beat --state celerybeat-schedule
+    """
+    from pgreact.database.connect import connect
+    from pgreact.dispatch.publisher import open_app
+    from pgreact.timetable.importers import beat as importer
+
+    settings = load()
+    if settings.app is None:
+        raise ConfigError('whose beat_schedule? Set "app" in pgreact.toml, or give -A proj')
+    rows = importer.read(open_app(settings.app, settings.broker), state)
+    with connect(settings.dsn) as connection:
+        _carry(connection, rows, _Choices(**choices))
+
+
+@importing.command()
+@click.option(
+    "--from", "source", metavar="DSN", help="The database with django-celery-beat's tables; else --dsn."
+)
+@click.option("--schema", metavar="SCHEMA", help="Where the tables are; else where search_path finds them.")
+@_common
+@click.pass_obj
+def django(load: Load, /, source: str | None, schema: str | None, **choices: Any) -> None:
+    """Import django-celery-beat's tables. Neither Django nor the application is needed.
+
+    \b
+    Example:
+      pgreact schedule import django --from postgresql:///shop --disabled
+    """
+    from pgreact.database.connect import connect
+    from pgreact.timetable.importers import django as importer
+
+    settings = load()
+    with connect(settings.dsn if source is None else source) as connection:
+        rows = importer.read(connection, schema)
+    with connect(settings.dsn) as connection:
+        _carry(connection, rows, _Choices(**choices))
+
+
+@importing.command()
+@click.option("--redis", "url", metavar="URL", required=True, help="Like redis://localhost:6379/0.")
+@click.option(
+    "--prefix", metavar="TEXT", default="redbeat:", show_default=True, help="As redbeat_key_prefix has it."
+)
+@click.option(
+    "--timezone", metavar="ZONE", help="In which crontabs are; else that of the application, or UTC."
+)
+@_common
+@click.pass_obj
+def redbeat(load: Load, /, url: str, prefix: str, timezone: str | None, **choices: Any) -> None:
+    """Import RedBeat's entries from Redis. RedBeat is not needed.
+
+    \b
+    Example:
+      pgreact -A proj schedule import redbeat --redis redis://localhost:6379/0
+    """
+    from pgreact.database.connect import connect
+    from pgreact.timetable.importers import redbeat as importer
+
+    settings = load()
+    rows = importer.read(url, _in_zone(settings.app, timezone), prefix)
+    with connect(settings.dsn) as connection:
+        _carry(connection, rows, _Choices(**choices))
+
+
+def _in_zone(name: str | None, timezone: str | None) -> Any:
+    import zoneinfo
+
+    from pgreact.dispatch.publisher import open_app
+
+    app = open_app(name, None if name else "memory://")
+    if timezone is not None:
+        try:
+            app.conf.update(timezone=zoneinfo.ZoneInfo(timezone))
+        except (ValueError, zoneinfo.ZoneInfoNotFoundError) as error:
+            raise ConfigError(f'no time zone "{timezone}": write an IANA name like Europe/Paris') from error
+    return app
+
+
+def _carry(connection: "Connection", rows: "Rows", choices: _Choices) -> None:
+    from pgreact.timetable.carry import write
+    from pgreact.timetable.uncarried import Uncarried
+
+    more: dict[str, Any] = {"delivery": choices.delivery} if choices.delivery != "queue" else {}
+    if choices.disabled:
+        more["enabled"] = False
+    with connection.transaction(force_rollback=choices.dry_run):
+        report = write(
+            connection, [row if isinstance(row, Uncarried) else {**row, **more} for row in rows], "sql"
+        )
+    _print(report, choices)
+    if choices.strict and report.uncarried:
+        sys.exit(1)
+
+
+def _print(report: "Report", choices: _Choices) -> None:
+    if choices.as_json:
+        click.echo(json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False))
+        return
+    for sign, names in (("+", report.carried), ("~", report.changed)):
+        for name in names:
+            click.echo(f"{sign} {_shown(name)}")
+    for entry in report.uncarried:
+        click.echo(f"! {_shown(entry.name)}: {entry.reason}")
+    counts = ((name, len(getattr(report, name))) for name in ("carried", "changed", "unchanged"))
+    said = ", ".join(f"{count} {name}" for name, count in counts)
+    click.echo(f"{said}, {len(report.uncarried)} stay behind{'; nothing was written' * choices.dry_run}")
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else repr(name)

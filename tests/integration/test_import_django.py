@@ -1,0 +1,241 @@
+"""``pgreact schedule import django``: from the tables that django-celery-beat itself made."""
+
+import datetime
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pgreact.demo.postgres import EmbeddedPostgres
+from tests.command import Said, pgreact
+from tests.django_tables import NOON
+from tests.harness import Daemon, Database
+from tests.worker import ROOT
+
+Install = Callable[..., None]
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.fixture(scope="session")
+def django_tables(postgres: EmbeddedPostgres) -> str:
+    """The name of a database with django-celery-beat's tables, to copy."""
+    name = f"django_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"create database {name}".encode())
+    command = [sys.executable, "-m", "tests.django_tables", postgres.dsn(dbname=name)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return name
+
+
+@pytest.fixture
+def ours(postgres: EmbeddedPostgres, django_tables: str, installed: Install) -> Iterator[Database]:
+    """A database with those tables and our schema."""
+    name = f"t_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"create database {name} template {django_tables}".encode())
+    database = Database(postgres.dsn(dbname=name))
+    installed(database)
+    yield database
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"drop database {name} with (force)".encode())
+
+
+def bring(database: Database, *arguments: str) -> Said:
+    """Run the import."""
+    return pgreact("schedule", "import", "django", *arguments, dsn=database.dsn)
+
+
+def report(database: Database, *arguments: str) -> dict[str, Any]:
+    """Run the import; return its report."""
+    said = bring(database, "--json", *arguments)
+    assert said.code == 0, said.err
+    found: dict[str, Any] = json.loads(said.out)
+    return found
+
+
+def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
+    """Return columns of a schedule."""
+    with database.connect() as connection:
+        found = connection.execute(
+            f"select {', '.join(columns)} from pgreact.schedule where name = %s".encode(), (name,)
+        ).fetchone()
+    assert found is not None, f"no schedule {name}"
+    return found
+
+
+def task(database: Database, name: str, **columns: str) -> None:
+    """Edit a task as Beat or its users do; columns are SQL."""
+    sets = ", ".join(f"{column} = {value}" for column, value in columns.items())
+    database.run(f"update django_celery_beat_periodictask set {sets} where name = '{name}'")
+
+
+def test_all_that_beat_would_run_is_carried(ours: Database) -> None:
+    found = report(ours)
+    assert found["carried"] == [
+        *("all of it", "crontab", "friday the 13th", "sunset", "clocked", "disabled", "one-off", "bounded")
+    ]
+    assert row(ours, "all of it", "task", "every", "args", "kwargs", "description", "expires", "options") == (
+        "proj.run",
+        HOUR,
+        [1, "ä"],
+        {"deep": {"x": [1.5, None]}},
+        "An hourly task",
+        datetime.timedelta(seconds=90),
+        {
+            "queue": "mail",
+            "exchange": "ex",
+            "routing_key": "key",
+            "priority": 3,
+            "headers": {"tenant": "a"},
+        },
+    )
+    assert row(ours, "crontab", "cron", "timezone", "cron_and") == (
+        "0,30 7 * * mon-fri",
+        "Europe/Paris",
+        False,
+    )
+    assert row(ours, "friday the 13th", "cron", "timezone", "cron_and") == ("0 0 13 * fri", "UTC", True)
+    assert row(ours, "sunset", "solar") == ("sunset 48.860000 2.350000",)
+    assert row(ours, "clocked", "at", "max_runs") == (NOON, None)
+    assert row(ours, "disabled", "enabled") == (False,)
+    assert row(ours, "one-off", "max_runs", "enabled") == (1, True)
+    assert row(ours, "bounded", "start_at", "end_at") == (NOON, NOON + datetime.timedelta(days=1))
+
+
+def test_what_beat_would_not_run_either_stays_behind_with_the_reason(ours: Database) -> None:
+    reasons = {entry["name"]: entry["reason"] for entry in report(ours)["uncarried"]}
+    assert reasons.keys() == {"sunday by seven", "too often", "no JSON", "a list for kwargs", "nothing"}
+    assert 'its day_of_week is "7"' in reasons["sunday by seven"]
+    assert "100 ms at least" in reasons["too often"]
+    assert "Expecting property name" in reasons["no JSON"]
+    assert reasons["a list for kwargs"] == "kwargs is of type list, not a dict"
+    assert "no schedule" in reasons["nothing"]
+
+
+def test_an_interval_keeps_its_grid_and_its_count(ours: Database) -> None:
+    task(ours, "all of it", last_run_at="now() - interval '10 min'")
+    bring(ours)
+    last = ours.value("select last_run_at from django_celery_beat_periodictask where name = 'all of it'")
+    assert row(ours, "all of it", "anchor", "last_run_at", "last_nominal_at", "run_count", "state") == (
+        last,
+        last,
+        last,
+        7,
+        "new",
+    )
+
+
+def test_what_is_owed_is_fired_once_and_nothing_else(
+    ours: Database, redis_url: str, daemons: Callable[..., Daemon]
+) -> None:
+    task(ours, "all of it", last_run_at="now() - interval '150 min'")
+    task(ours, "one-off", start_time="now() - interval '1 min'")
+    task(ours, "bounded", last_run_at="now() - interval '2 min'", start_time="null", expires="null")
+    task(ours, "disabled", last_run_at="now() - interval '150 min'")
+    bring(ours)
+    daemon = daemons(ours.dsn, redis_url).ready()
+    fired = {daemon.wait_for("schedule.fired", n)["schedule"] for n in (1, 2)}
+    assert fired == {"all of it", "one-off"}
+    ours.until("select count(*) = 1 from pgreact.schedule where name = 'bounded' and state = 'planned'")
+    assert row(ours, "all of it", "run_count", "next_run_at - anchor") == (8, 3 * HOUR)
+    assert row(ours, "one-off", "run_count", "state") == (1, "ended")
+    assert row(ours, "bounded", "run_count", "next_run_at - anchor") == (0, HOUR)
+    assert row(ours, "disabled", "run_count") == (0,)
+
+
+def test_what_was_run_once_is_not_run_again(
+    ours: Database, redis_url: str, daemons: Callable[..., Daemon]
+) -> None:
+    ours.run("update django_celery_beat_clockedschedule set clocked_time = now() - interval '1 min'")
+    task(ours, "clocked", last_run_at="now() - interval '1 min'", total_run_count="1")
+    task(ours, "one-off", last_run_at="now() - interval '2 h'", total_run_count="1")
+    bring(ours)
+    daemons(ours.dsn, redis_url).ready()
+    ours.until("select count(*) = 2 from pgreact.schedule where state = 'ended'")
+    assert row(ours, "clocked", "run_count") == row(ours, "one-off", "run_count") == (1,)
+
+
+def test_a_clocked_task_whose_time_has_passed_is_owed(
+    ours: Database, redis_url: str, daemons: Callable[..., Daemon]
+) -> None:
+    ours.run("update django_celery_beat_clockedschedule set clocked_time = now() - interval '1 min'")
+    bring(ours)
+    assert daemons(ours.dsn, redis_url).ready().wait_for("schedule.fired")["schedule"] == "clocked"
+
+
+def test_the_second_time_only_what_changed_there_is_written(ours: Database) -> None:
+    first = report(ours)
+    ours.run("update pgreact.schedule set every = '2 h' where name in ('all of it', 'one-off')")
+    again = report(ours)
+    assert (again["carried"], again["changed"]) == ([], [])
+    assert again["unchanged"] == first["carried"]
+    task(ours, "all of it", queue="'other'", last_run_at="now()")
+    assert report(ours)["changed"] == ["all of it"]
+    assert row(ours, "all of it", "every", "options ->> 'queue'") == (HOUR, "other")
+    assert row(ours, "one-off", "every") == (2 * HOUR,)
+
+
+def test_a_careful_move(ours: Database, redis_url: str, daemons: Callable[..., Daemon]) -> None:
+    task(ours, "all of it", last_run_at="now() - interval '70 min'")
+    bring(ours, "--disabled")
+    assert ours.value("select bool_or(enabled) from pgreact.schedule") is False
+    daemon = daemons(ours.dsn, redis_url).ready()
+    # Beat goes on meanwhile, and is stopped; then an hour passes
+    task(ours, "all of it", last_run_at="now() - interval '65 min'", total_run_count="8")
+    found = report(ours)
+    assert "disabled" in found["unchanged"]
+    assert "all of it" in found["changed"]
+    assert daemon.wait_for("schedule.fired")["schedule"] == "all of it"
+    last = ours.value("select last_run_at from django_celery_beat_periodictask where name = 'all of it'")
+    assert row(ours, "all of it", "anchor", "run_count", "next_run_at - anchor") == (last, 9, 2 * HOUR)
+
+
+def test_nothing_is_written_by_a_dry_run(ours: Database) -> None:
+    said = bring(ours, "--dry-run")
+    assert said.code == 0
+    assert said.out.splitlines()[0] == "+ all of it"
+    assert said.out.splitlines()[-1] == (
+        "8 carried, 0 changed, 0 unchanged, 5 stay behind; nothing was written"
+    )
+    assert ours.value("select count(*) from pgreact.schedule") == 0
+
+
+def test_strict_exits_1_where_something_stays_behind(ours: Database) -> None:
+    said = bring(ours, "--strict")
+    assert said.code == 1
+    assert "! nothing: it has no schedule" in said.out
+    assert ours.value("select count(*) from pgreact.schedule") == 8
+
+
+def test_messages_may_be_sent_directly(ours: Database) -> None:
+    bring(ours, "--delivery", "direct")
+    assert ours.value("select array_agg(distinct delivery) from pgreact.schedule") == ["direct"]
+
+
+def test_the_tables_may_be_in_another_database_and_schema(
+    ours: Database, database: Database, installed: Install
+) -> None:
+    installed(database)
+    ours.run(
+        'create schema "Web"',
+        *(
+            f'alter table django_celery_beat_{name} set schema "Web"'
+            for name in (
+                "periodictask",
+                "intervalschedule",
+                "crontabschedule",
+                "solarschedule",
+                "clockedschedule",
+            )
+        ),
+    )
+    missing = bring(database, "--from", ours.dsn)
+    assert missing.code == 2
+    assert "no tables of django-celery-beat" in missing.err
+    assert len(report(database, "--from", ours.dsn, "--schema", "Web")["carried"]) == 8
+    assert ours.value("select count(*) from pgreact.schedule") == 0
