@@ -10,6 +10,8 @@ app = Celery("import_app", broker=os.environ.get("BEAT_BROKER", "memory://"), se
 app.conf.update(
     timezone="Europe/Paris",
     task_send_sent_event=True,
+    task_default_queue=os.environ.get("BEAT_QUEUE", "celery"),
+    event_exchange=f"{os.environ.get('BEAT_QUEUE', 'celery')}.ev",  # nobody else's events
     beat_schedule={
         "tick": {"task": "proj.tick", "schedule": 1.0, "args": [1]},
         "report": {"task": "proj.report", "schedule": crontab(minute=0, hour=7)},

@@ -3,7 +3,8 @@
 import datetime
 from typing import Any
 
-from pgreact.timetable.recurrence import Recurrence, RecurrenceError, next_after
+from pgreact.timetable.columns import moment, recurrence
+from pgreact.timetable.recurrence import RecurrenceError, next_after
 from pgreact.timetable.uncarried import Uncarried
 
 _JUST = datetime.timedelta(microseconds=1)
@@ -31,13 +32,13 @@ def went_on(
     Returns:
         The row with what the source does not decide, but tells; or why it cannot be carried.
     """
-    moment = since.isoformat()
-    more: dict[str, Any] = {"last_nominal_at": moment, "run_count": run_count}
+    last = since.isoformat()
+    more: dict[str, Any] = {"last_nominal_at": last, "run_count": run_count}
     if last_run_at is not None:
-        more["last_run_at"] = moment if last_run_at is since else last_run_at.isoformat()
-    start_at = _moment(row.get("start_at"))
+        more["last_run_at"] = last if last_run_at is since else last_run_at.isoformat()
+    start_at = moment(row.get("start_at"))
     if "every" in row and "anchor" not in row and not (start_at and start_at > since):
-        more["grid"] = moment
+        more["grid"] = last
     if row.get("enabled", True) and ("max_runs" not in row or run_count < row["max_runs"]):
         try:
             due = _due(row, since, start_at)
@@ -58,7 +59,7 @@ def _due(
         due = since + datetime.timedelta(seconds=row["every"])
     else:
         due = _next(row, since)
-    end_at = _moment(row.get("end_at"))
+    end_at = moment(row.get("end_at"))
     return None if due is None or (end_at is not None and due > end_at) else due
 
 
@@ -66,18 +67,4 @@ def _next(row: dict[str, Any], since: datetime.datetime) -> datetime.datetime | 
     if "cron" in row:
         # Celery's has five fields, and the answer is remembered
         since = since.replace(second=0, microsecond=0)
-    recurrence = Recurrence(
-        every_us=round(row["every"] * 1_000_000) if "every" in row else None,
-        cron=row.get("cron"),
-        cron_and=row.get("cron_and", False),
-        at=_moment(row.get("at")),
-        solar=row.get("solar"),
-        rrule=row.get("rrule"),
-        timezone=row.get("timezone", "UTC"),
-        anchor=_moment(row.get("anchor")) or since,
-    )
-    return next_after(recurrence, since)
-
-
-def _moment(text: str | None) -> datetime.datetime | None:
-    return None if text is None else datetime.datetime.fromisoformat(text)
+    return next_after(recurrence(row, since), since)

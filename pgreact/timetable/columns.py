@@ -1,0 +1,32 @@
+"""Columns of ``pgreact.schedule`` as JSON has them."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from pgreact.timetable.recurrence import Recurrence
+
+
+def recurrence(columns: Mapping[str, Any], anchor: datetime.datetime) -> Recurrence:
+    """Return what columns say about when.
+
+    Args:
+        columns: As ``entries.row`` makes them.
+        anchor: Where they name none.
+    """
+    every = columns.get("every")
+    return Recurrence(
+        every_us=None if every is None else round(every * 1_000_000),
+        cron=columns.get("cron"),
+        cron_and=columns.get("cron_and", False),
+        at=moment(columns.get("at")),
+        solar=columns.get("solar"),
+        rrule=columns.get("rrule"),
+        timezone=columns.get("timezone", "UTC"),
+        anchor=moment(columns.get("anchor")) or anchor,
+    )
+
+
+def moment(text: str | None) -> datetime.datetime | None:
+    """Read a moment in ISO 8601, if there is one."""
+    return None if text is None else datetime.datetime.fromisoformat(text)
