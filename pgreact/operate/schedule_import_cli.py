@@ -62,7 +62,7 @@ def importing() -> None:
 
     \b
     Example:
-      pgreact -A proj schedule import beat --dry-run
+      pgreact schedule import django --from postgresql:///shop --dry-run
     """
 
 

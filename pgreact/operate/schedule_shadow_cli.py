@@ -39,7 +39,7 @@ def shadow(
 
     \b
     Example:
-      pgreact -A proj schedule shadow --for 1d
+      pgreact schedule shadow --disabled --for 1d
     """
     from pgreact.dispatch.publisher import open_app
     from pgreact.timetable.shadow.watch import Watch
