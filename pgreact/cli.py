@@ -15,6 +15,8 @@ from pgreact.errors import ConfigError, PgreactError
 from pgreact.operate.group import Load, NearestGroup, jsonable
 from pgreact.operate.queue_cli import queue
 from pgreact.operate.schedule_cli import schedule
+from pgreact.operate.schedule_import_cli import importing
+from pgreact.operate.schedule_shadow_cli import shadow
 from pgreact.settings import Settings
 
 if TYPE_CHECKING:
@@ -224,6 +226,8 @@ def _summary(done: list[Any], as_json: bool, otherwise: str) -> None:
 main.add_command(demo)
 main.add_command(queue)
 main.add_command(schedule)
+schedule.add_command(importing)
+schedule.add_command(shadow)
 
 if __name__ == "__main__":
     main()
