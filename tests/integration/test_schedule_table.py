@@ -1,5 +1,6 @@
 """``pgreact.schedule``: what the database refuses, what an edit sets off, and what it tells the leader."""
 
+import calendar
 import datetime
 import re
 import string
@@ -445,6 +446,17 @@ def test_the_database_takes_the_cron_that_the_timetable_takes(judge: Session, te
     assert (database_takes(judge, "cron", text) is None) == (timetable_takes("cron", text) is None)
 
 
+@pytest.mark.parametrize("short", [False, True])
+def test_days_and_months_have_names(judge: Session, short: bool) -> None:
+    months = calendar.month_abbr if short else calendar.month_name
+    days = calendar.day_abbr if short else calendar.day_name
+    texts = [*(f"0 0 1 {month} *" for month in months[1:]), *(f"0 0 * * {day}" for day in days)]
+    texts += [f"0 0 * * {day}L" for day in days]
+    for text in texts:
+        assert database_takes(judge, "cron", text) is None
+        assert timetable_takes("cron", text) is None
+
+
 _NUMBERS = st.lists(
     st.one_of(
         st.integers(-370, 370).map(str), st.sampled_from(["0", "01", "+1", "1", "-1", "x", "", "1000000"])
@@ -501,7 +513,13 @@ def test_the_database_takes_the_rule_that_the_timetable_takes(
 @pytest.mark.parametrize(
     "text",
     [
-        *("sunset 48.86 2.35", " Sunset  +48 -2. ", "dawn_civil -90 180", "solar_noon .5 -.5", "sunset 0 0"),
+        *(
+            "sunset 48.86 2.35",
+            " Sunset  +48 -2. ",
+            "dawn_civil -90 180",
+            "solar_noon .5 -.5",
+            "sunset 0 -180",
+        ),
         *(
             "sunset",
             "sunset 1 2 3",
