@@ -16,6 +16,8 @@ from tests import servers
 from tests.disruption.proxy import Proxy
 from tests.harness import NEVER, Daemon, Database, Late, eventually
 
+pytestmark = pytest.mark.alone
+
 DURATION = 60.0
 SESSION = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgreact {}%'"
 

@@ -16,6 +16,8 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from tests import servers
 from tests.harness import NEVER, Daemon, Database, eventually
 
+pytestmark = pytest.mark.alone
+
 DURATION = 60.0
 WRITERS = 40
 WINDOW = 0.02

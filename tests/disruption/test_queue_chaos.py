@@ -19,6 +19,8 @@ from tests import servers
 from tests.harness import Daemon, Database, Late
 from tests.jobs_cluster import Cluster, prepare
 
+pytestmark = pytest.mark.alone
+
 DURATION = 30.0
 LEASE = 3  # seconds
 NARROW = 2  # places of its lane
