@@ -264,7 +264,6 @@ class Model:
         ({"__type__": "spam", "__value__": 1}, ValueError, '"__type__" with "__value__" is how'),
         ({"__type__": "datetime", "__value__": "x"}, ValueError, '"__type__" with "__value__" is how'),
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_cannot_travel_is_refused_by_its_place(value: object, kind: Any, message: str) -> None:
     if kind is None:
@@ -282,7 +281,7 @@ def test_what_contains_itself_is_refused() -> None:
 # ---- tasks and signatures ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", [add, bound, loose, "proj.add"], ids=str)
+@pytest.mark.parametrize("task", [add, bound, loose, "proj.add"])
 def test_a_task_is_its_name(task: Any) -> None:
     assert job(task, [1]) == {"task": getattr(task, "name", task), "args": [1], "kwargs": {}}
 
