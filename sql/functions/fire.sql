@@ -11,11 +11,12 @@ declare
     moment timestamptz := pgreact.moment();
 begin
     return query
+    -- No row is looked up twice: PostgreSQL takes the rows of a WITH for few, and would compare all of them with all.
     with held as materialized (
         select
             s.*,
             p.state as p_state,
-            p.occurrences,
+            coalesce(p.occurrences, '{}') as occurrences,
             p.task_ids,
             p.next_nominal_at as p_next_nominal_at,
             p.next_run_at as p_next_run_at,
@@ -32,8 +33,8 @@ begin
     ),
     judged as materialized (
         select
-            h.id,
-            coalesce(cardinality(h.occurrences), 0) > 0 and not h.overlap and (
+            h.*,
+            cardinality(h.occurrences) > 0 and not h.overlap and (
                 exists (select from pgreact.queue q where q.id = h.last_job)
                 or exists (select from pgreact.in_progress p where p.id = h.last_job)
             ) as overlapped,
@@ -41,65 +42,65 @@ begin
                 -- it was there when the schedule was written
                 when h.delivery = 'queue' and not exists (select from pgreact.lane l where l.name = h.lane)
                     then format('no lane "%s" in pgreact.lane', h.lane)
-            end) as error
+            end) as problem
         from held h
+    ),
+    counted as materialized (
+        select
+            j.*,
+            case
+                when j.overlapped or j.problem is not null then 0
+                when j.overlap then cardinality(j.occurrences)
+                else least(cardinality(j.occurrences), 1)
+            end as runs
+        from judged j
     ),
     due as materialized (
         select
-            h.id,
-            o.nominal_at,
-            case when h.delivery = 'queue' then nextval('pgreact.queue_id_seq') end as job,
-            h.task_ids[o.place] as task_id
-        from held h
-        join judged j on j.id = h.id
-        cross join lateral unnest(h.occurrences) with ordinality o (nominal_at, place)
-        where not j.overlapped and j.error is null and (h.overlap or o.place = 1)
+            c.*,
+            array(
+                select case when c.delivery = 'queue' then nextval('pgreact.queue_id_seq') end
+                from generate_series(1, c.runs)
+            ) as jobs
+        from counted c
     ),
     enqueued as (
         insert into pgreact.queue (id, lane, task, args, kwargs, priority, run_at, max_attempts, expires, options, enqueued_at)
-        select d.job, h.lane, h.task, h.args, h.kwargs, h.priority, least(d.nominal_at, moment), h.max_attempts,
-            d.nominal_at + h.expires, pgreact.occurrence_options(h.options, h.name, d.nominal_at), moment
+        select o.job, d.lane, d.task, d.args, d.kwargs, d.priority, least(o.nominal_at, moment), d.max_attempts,
+            o.nominal_at + d.expires, pgreact.occurrence_options(d.options, d.name, o.nominal_at), moment
         from due d
-        join held h on h.id = d.id
-        where d.job is not null
+        cross join lateral unnest(d.occurrences, d.jobs) o (nominal_at, job)
+        where o.job is not null
     ),
     remembered as (
         insert into pgreact.schedule_history (schedule, nominal_at, fired_at, outcome, job, task_id, error)
-        select h.name, coalesce(o.nominal_at, h.next_run_at, moment), moment,
+        select d.name, coalesce(o.nominal_at, d.next_run_at, moment), moment,
             case
-                when d.id is not null then 'fired'
-                when j.error is not null then 'failed'
+                when o.place <= d.runs then 'fired'
+                when d.problem is not null then 'failed'
                 when o.nominal_at is not null then 'overlapped'
                 else 'missed'
             end,
-            d.job, d.task_id, coalesce(j.error, case when h.missed > 0 then h.missed || ' missed' end)
-        from held h
-        join judged j on j.id = h.id
-        left join lateral unnest(h.occurrences) o (nominal_at) on true
-        left join due d on d.id = h.id and d.nominal_at = o.nominal_at
-        where h.history is not null and (o.nominal_at is not null or h.missed > 0 or j.error is not null)
-    ),
-    made as materialized (
-        select d.id, count(*) as jobs, array_agg(d.job order by d.nominal_at) as ids, max(d.job) as last
+            o.job, case when o.place <= d.runs then o.task_id end,
+            coalesce(d.problem, case when d.missed > 0 then d.missed || ' missed' end)
         from due d
-        group by d.id
+        left join lateral unnest(d.occurrences, d.jobs, d.task_ids) with ordinality o (nominal_at, job, task_id, place) on true
+        where d.history is not null and (o.nominal_at is not null or d.missed > 0 or d.problem is not null)
     )
     update pgreact.schedule s
-    set state = case when j.error is null then h.p_state else 'failed' end,
-        next_nominal_at = case when j.error is null then h.p_next_nominal_at end,
-        next_run_at = case when j.error is null then h.p_next_run_at end,
-        last_nominal_at = coalesce(h.p_last_nominal_at, s.last_nominal_at),
-        last_run_at = case when m.jobs > 0 then moment else s.last_run_at end,
-        last_job = coalesce(m.last, s.last_job),
-        last_error = j.error,
-        run_count = s.run_count + coalesce(m.jobs, 0),
-        misfire_count = s.misfire_count + h.missed + coalesce(cardinality(h.occurrences), 0) - coalesce(m.jobs, 0),
+    set state = case when d.problem is null then d.p_state else 'failed' end,
+        next_nominal_at = case when d.problem is null then d.p_next_nominal_at end,
+        next_run_at = case when d.problem is null then d.p_next_run_at end,
+        last_nominal_at = coalesce(d.p_last_nominal_at, s.last_nominal_at),
+        last_run_at = case when d.runs > 0 then moment else s.last_run_at end,
+        last_job = coalesce(d.jobs[d.runs], s.last_job),
+        last_error = d.problem,
+        run_count = s.run_count + d.runs,
+        misfire_count = s.misfire_count + d.missed + cardinality(d.occurrences) - d.runs,
         turn = s.turn + 1
-    from held h
-    join judged j on j.id = h.id
-    left join made m on m.id = h.id
-    where s.id = h.id
-    returning s.id, moment, coalesce(m.ids, '{}'), j.overlapped, s.state, j.error;
+    from due d
+    where s.id = d.id
+    returning s.id, moment, d.jobs, d.overlapped, s.state, d.problem;
 end
 $$;
 comment on function pgreact.fire(jsonb) is 'fires occurrences and moves their schedules on, as the leader computed';
