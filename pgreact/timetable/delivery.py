@@ -15,7 +15,6 @@ from pgreact.shipped import query
 from pgreact.timetable.step import Moved, Outcome, Step
 
 TIMEOUT = 30.0  # seconds for a batch
-MESSAGES = 100  # a transaction: the broker has to take them while their schedules' rows are locked
 _OCCURRENCES = uuid.UUID("5d3a8f0e-6b0c-5f57-9a35-0c8a1f6f7d11")  # any, yet always the same
 
 
@@ -31,6 +30,7 @@ class QueueDelivery:
     """Enqueues a job for each occurrence, in the transaction that moves the schedule on."""
 
     name = "queue"
+    batch = 1000
 
     async def fire(self, session: Session, steps: Sequence[Step]) -> Outcome:
         """Fire; see :class:`pgreact.timetable.step.Delivery`."""
@@ -44,20 +44,19 @@ class DirectDelivery:
     """
 
     name = "direct"
+    batch = 100  # the broker has to take their messages while the rows are locked
 
     def __init__(self, post: Post) -> None:
         self._post = post
 
     async def fire(self, session: Session, steps: Sequence[Step]) -> Outcome:
         """Fire; see :class:`pgreact.timetable.step.Delivery`."""
-        outcome = Outcome(await _fire(session, [step for step in steps if not step.plan.occurrences], {}))
+        moved = await _fire(session, [step for step in steps if not step.plan.occurrences], {})
         due = [step for step in steps if step.plan.occurrences]
-        for begin in range(0, len(due), MESSAGES):
-            sent = await self._send(session, due[begin : begin + MESSAGES])
-            outcome = Outcome({**outcome.moved, **sent.moved}, sent.failure)
-            if sent.failure:
-                break
-        return outcome
+        if not due:
+            return Outcome(moved)
+        sent = await self._send(session, due)
+        return Outcome({**moved, **sent.moved}, sent.failure)
 
     async def _send(self, session: Session, steps: Sequence[Step]) -> Outcome:
         # The rows stay locked meanwhile: nobody else sends them, and who edits one waits until it is sent.

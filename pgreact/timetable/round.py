@@ -1,6 +1,9 @@
 """One look at the timetable: what is due is fired, what is new is planned."""
 
+import asyncio
+import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import asyncpg
 
@@ -11,27 +14,61 @@ from pgreact.timetable.planner import actual, plan
 from pgreact.timetable.row import schedule
 from pgreact.timetable.step import Delivery, Moved, Outcome, Step
 
-BATCH = 1000  # schedules
+LOOK = 10  # batches
 TIMEOUT = 30.0  # seconds
+BREATH = 50  # schedules: then others may have the event loop
 
 
 async def play_round(session: Session, delivery: Delivery) -> Outcome:
-    """Fire what is due and plan what is new, a batch of it.
+    """Fire what is due and plan what is new, so much of it as one look finds.
+
+    While the server, and the broker, deal with one batch, the next is planned and the one before is told of.
 
     Raises:
         SessionLost: The session is gone.
         PgreactError: The schema is missing, or this role may not use it.
     """
+    moved: dict[int, Moved] = {}
+    steps: Sequence[Step] = ()
+    outcome = Outcome({})
     try:
-        rows = await session.fetch(query("timetable_due"), delivery.name, BATCH, timeout=TIMEOUT)
-        steps = [_step(row) for row in rows]
-        outcome = await delivery.fire(session, steps)
+        batch = delivery.batch
+        rows = await session.fetch(query("timetable_due"), delivery.name, LOOK * batch, timeout=TIMEOUT)
+        following = await _plan(rows[:batch])
+        for begin in range(0, len(rows), batch):
+            before, steps = steps, following
+            later = rows[begin + batch : begin + 2 * batch]
+            outcome, following = await asyncio.gather(
+                delivery.fire(session, steps), _meanwhile(before, outcome, later)
+            )
+            moved |= outcome.moved
+            if outcome.failure:
+                break
     except asyncpg.PostgresError as error:
         raise refusal(error, "cannot fire schedules") from None
-    for step in steps:
-        if step.schedule.id in outcome.moved:
-            _tell(step, outcome.moved[step.schedule.id])
-    return outcome
+    await _tell(steps, outcome)
+    return dataclasses.replace(outcome, moved=moved)
+
+
+async def _meanwhile(fired: Sequence[Step], outcome: Outcome, rows: Sequence[asyncpg.Record]) -> list[Step]:
+    await _tell(fired, outcome)
+    return await _plan(rows)
+
+
+async def _plan(rows: Sequence[asyncpg.Record]) -> list[Step]:
+    steps: list[Step] = []
+    for begin in range(0, len(rows), BREATH):
+        await asyncio.sleep(0)
+        steps += map(_step, rows[begin : begin + BREATH])
+    return steps
+
+
+async def _tell(steps: Sequence[Step], outcome: Outcome) -> None:
+    for begin in range(0, len(steps), BREATH):
+        await asyncio.sleep(0)
+        for step in steps[begin : begin + BREATH]:
+            if (moved := outcome.moved.get(step.schedule.id)) is not None:
+                _tell_one(step, moved)
 
 
 def _step(row: asyncpg.Record) -> Step:
@@ -39,7 +76,7 @@ def _step(row: asyncpg.Record) -> Step:
     return Step(found, plan(found, row["now"]), row["now"])
 
 
-def _tell(step: Step, moved: Moved) -> None:
+def _tell_one(step: Step, moved: Moved) -> None:
     name, planned = step.schedule.name, step.plan
     if moved.error:
         logs.emit(logs.ScheduleFailed(schedule=name, error=moved.error))
@@ -53,7 +90,7 @@ def _tell(step: Step, moved: Moved) -> None:
                 fired=0 if moved.overlapped else len(planned.occurrences),
             )
         )
-    if not moved.overlapped:
+    if not moved.overlapped and logs.shows(logs.ScheduleFired):
         fired = itertools.zip_longest(planned.occurrences, moved.jobs, moved.task_ids)
         for occurrence, job, task_id in fired:
             due = occurrence if planned.manual else actual(name, occurrence, step.schedule.jitter)

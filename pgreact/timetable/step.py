@@ -66,9 +66,15 @@ class Outcome:
 
 
 class Delivery(Protocol):
-    """How occurrences are fired."""
+    """How occurrences are fired.
+
+    Attributes:
+        name: As in the column ``delivery``.
+        batch: How many schedules are fired at a time.
+    """
 
     name: str
+    batch: int
 
     async def fire(self, session: Session, steps: Sequence[Step]) -> Outcome:
         """Fire what is due and move the schedules on, each in one and the same transaction.
