@@ -317,6 +317,7 @@ class StatusFailed(Event, name="status.failed", level="warning"):
 
 
 _threshold = logging.DEBUG
+_logger: Any = structlog.get_logger()
 
 
 def shows(kind: type[Event]) -> bool:
@@ -330,8 +331,7 @@ def emit(event: Event) -> None:
     level: int = getattr(logging, event.level.upper())
     if level < _threshold:
         return
-    keys = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    structlog.get_logger().log(level, event.name, **keys)
+    _logger.log(level, event.name, **vars(event))
 
 
 def configure(form: Format, level: Level) -> None:
@@ -341,7 +341,7 @@ def configure(form: Format, level: Level) -> None:
         form: ``json``, ``console``, or ``auto``: console on a terminal and JSON elsewhere.
         level: The lowest level of pgreact's own events.
     """
-    global _threshold  # noqa: PLW0603 - one log for one process
+    global _threshold, _logger  # noqa: PLW0603 - one log for one process
     _threshold = getattr(logging, level.upper())
     plain = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
@@ -360,6 +360,7 @@ def configure(form: Format, level: Level) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _logger = structlog.get_logger().bind()  # to bind it costs as much as to write
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -374,8 +375,10 @@ def join(logger: str) -> None:
     """Send pgreact's events to a logger of ``logging``, in a process whose log is somebody else's.
 
     Args:
-        logger: Its name; its level decides what is written.
+        logger: Its name; the level that it has now decides what is written.
     """
+    global _threshold, _logger  # noqa: PLW0603 - one log for one process
+    _threshold = logging.getLogger(logger).getEffectiveLevel()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -385,6 +388,7 @@ def join(logger: str) -> None:
         logger_factory=lambda *_: logging.getLogger(logger),
         cache_logger_on_first_use=False,
     )
+    _logger = structlog.get_logger().bind()
 
 
 def _catalogue() -> Iterator[str]:
