@@ -13,6 +13,8 @@ BENCHES = {
     "wakeup": "commit to message, a burst, an idle minute; beside a bare pair and Celery Beat (3 minutes)",
     "writers": "commits a second with and without pgreact's triggers, on two flushes (4 minutes)",
     "queue": "jobs: commit to start, jobs a second, claims, sizes; beside delay() and two peers (5 minutes)",
+    "timetable": "schedules: start, idle, all due, edits, takeover; beside Beat and two peers (5 minutes)",
+    "timetable_whole": "the same with 100 000 entries of the peers, and nothing estimated (an hour)",
     "flights": "single_flight = run under a storm: no overlap, one waits, nothing missed",
 }
 

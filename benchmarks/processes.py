@@ -52,13 +52,14 @@ class Workshop:
 
     @contextlib.contextmanager
     def running(
-        self, *arguments: str, says_ready: bool = True, **environment: str
+        self, *arguments: str, says_ready: bool = True, may_end: bool = False, **environment: str
     ) -> Iterator[psutil.Process]:
         """Run a Python command during the block.
 
         Args:
             *arguments: Its arguments.
             says_ready: Wait until it says so the way systemd's services do, before the block begins.
+            may_end: It may be gone at the end of the block, since it is killed within.
             **environment: On top of ours.
 
         Raises:
@@ -87,10 +88,11 @@ class Workshop:
             if not ready:
                 raise PgreactError(f"{' '.join(arguments)} is not ready:\n{log.read_text()[-2000:]}")
             yield process
-            if process.poll() is not None:
+            if process.poll() is not None and not may_end:
                 raise PgreactError(f"{' '.join(arguments)} ended:\n{log.read_text()[-2000:]}")
         finally:
-            process.terminate()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
             try:
                 process.wait(DEADLINE)
             except psutil.TimeoutExpired:

@@ -1,0 +1,68 @@
+"""What is scheduled: half of it by intervals, half by crontabs, the same on every side."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+HOUR = 3600  # seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One entry, which ran before.
+
+    Attributes:
+        name: Unique.
+        last_run: When it ran.
+        every: Seconds; 0: it is a crontab.
+        minute: The crontab: at this minute of every hour.
+        number: What its task tells when it is sent; 0: it is only counted.
+    """
+
+    name: str
+    last_run: datetime
+    every: int = 0
+    minute: int = 0
+    number: int = 0
+
+    @property
+    def args(self) -> list[int]:
+        """Of the task."""
+        return [self.number] if self.number else []
+
+
+def idle(count: int) -> list[Entry]:
+    """Return entries that are not due before ten minutes have passed."""
+    now = datetime.now(UTC)
+    return [
+        Entry(f"idle {index}", now - timedelta(minutes=index % 30), every=HOUR)
+        if index % 2
+        else Entry(f"idle {index}", now, minute=(now.minute + 15 + index % 40) % 60)
+        for index in range(count)
+    ]
+
+
+def due(count: int) -> list[Entry]:
+    """Return entries that were all due a while ago, and not again before ten minutes have passed."""
+    now = datetime.now(UTC)
+    last_run = now - timedelta(hours=3)
+    return [
+        Entry(f"due {index}", last_run, every=HOUR)
+        if index % 2
+        else Entry(f"due {index}", last_run, minute=(now.minute + 15 + index % 40) % 60)
+        for index in range(count)
+    ]
+
+
+def overdue(number: int) -> Entry:
+    """Return one that tells its number and was due a while ago."""
+    return Entry(f"watched {number}", datetime.now(UTC) - timedelta(hours=3), every=HOUR, number=number)
+
+
+def waiting(number: int) -> Entry:
+    """Return one that tells its number once an edit makes it due."""
+    return Entry(f"watched {number}", datetime.now(UTC), every=HOUR, number=number)
+
+
+def each_second(number: int) -> Entry:
+    """Return one that tells its number each second."""
+    return Entry(f"watched {number}", datetime.now(UTC), every=1, number=number)

@@ -1,0 +1,97 @@
+"""How long one waits: for an edit, for the one who takes over, for a run that drifts."""
+
+import random
+import signal
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from benchmarks.report import Report, ms, percentile
+from benchmarks.timetable_entries import each_second, idle, overdue, waiting
+from benchmarks.timetable_sides import Editable, RedBeat, Running, Side
+
+LOOP = 5.0  # seconds: what django-celery-beat has by default, for both
+ENTRIES = 1000
+SETTLING = 2  # runs
+FIRST = 1
+
+
+def edits(sides: Sequence[Editable], count: int) -> dict[str, list[float]]:
+    """Make entries due one by one, at any moment of the loop; return how many seconds later each was sent."""
+    numbers = range(FIRST + 1, FIRST + 1 + count)
+    found: dict[str, list[float]] = {side.name: [] for side in sides}
+    with ExitStack() as stack:
+        beats = {}
+        for side in sides:
+            side.store([*idle(ENTRIES), overdue(FIRST), *map(waiting, numbers)])
+            beats[side.name] = stack.enter_context(side.running(loop=LOOP))
+            beats[side.name].sent(FIRST)
+        for number in numbers:
+            time.sleep(random.uniform(0, LOOP))
+            edited = {side.name: side.hurry(waiting(number)) for side in sides}
+            for name, at in edited.items():
+                found[name].append(beats[name].sent(number) - at)
+    return found
+
+
+def drift(sides: Sequence[Side], runs: int) -> dict[str, float]:
+    """Let an entry run each second; return how many seconds more than one lie between two runs."""
+    with ExitStack() as stack:
+        beats = []
+        for side in sides:
+            side.store([*idle(ENTRIES), each_second(FIRST)])
+            beats.append(stack.enter_context(side.running()))
+        # all at a time: one whose words nobody takes in is soon held up
+        with ThreadPoolExecutor(len(beats)) as readers:
+            found = readers.map(lambda beat: _drift(beat, runs), beats)
+            return {side.name: seconds for side, seconds in zip(sides, found, strict=True)}
+
+
+def redbeat_takeover(side: RedBeat) -> float:
+    """Kill the one that holds the lock; return the seconds until the other sends what runs each second."""
+    side.store([*idle(ENTRIES), each_second(FIRST)])
+    with side.running(loop=LOOP, may_end=True) as leader:
+        leader.sent(FIRST)
+        with side.running(loop=LOOP) as standby:
+            # once it waits for the lock
+            time.sleep(1)
+            leader.process.send_signal(signal.SIGKILL)
+            killed = time.monotonic()
+            return standby.sent(FIRST) - killed
+
+
+def print_waits(
+    report: Report,
+    edited: Mapping[str, Sequence[float]],
+    taken: Mapping[str, Sequence[float]],
+    drifts: Mapping[str, float],
+) -> None:
+    """Print one table; a side that cannot do a thing has a dash there."""
+    report.table(
+        "waits, s",
+        ["edit → sent p50", "p99", "kill -9 → sent p50", "p99", "drift, ms/run"],
+        [
+            (
+                name,
+                [
+                    *_cells(edited.get(name)),
+                    *_cells(taken.get(name)),
+                    ms(drifts[name]) if name in drifts else "-",
+                ],
+            )
+            for name in dict.fromkeys([*edited, *taken, *drifts])
+        ],
+    )
+
+
+def _drift(beat: Running, runs: int) -> float:
+    times = [beat.sent(FIRST) for _ in range(SETTLING + runs + 1)][SETTLING:]
+    return (times[-1] - times[0]) / runs - 1
+
+
+def _cells(sample: Sequence[float] | None) -> list[str]:
+    if not sample:
+        return ["-", "-"]
+    return [f"{statistics.median(sample):.4f}", f"{percentile(sample, 99):.4f}"]
