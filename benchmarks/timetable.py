@@ -4,31 +4,39 @@ import dataclasses
 import time
 from contextlib import ExitStack
 
-from benchmarks import timetable_cost, timetable_idle, timetable_waits
+from benchmarks import timetable_cost, timetable_idle, timetable_import, timetable_waits
 from benchmarks.processes import Workshop
 from benchmarks.report import Report
-from benchmarks.timetable_sides import Beat, DjangoCeleryBeat, RedBeat
+from benchmarks.timetable_cost import Cost, Rush
+from benchmarks.timetable_ours import Direct, Queue
+from benchmarks.timetable_sides import Beat, DjangoCeleryBeat, RedBeat, Running, Side
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests.servers import redis_server
 
-RESTING = 10_000  # entries whose idle minute is looked at
+RESTING = 10_000  # entries of the peers whose idle minute is looked at
+FEW, MANY = 10, 100_000  # of ours
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
     """How much is measured."""
 
-    counts: tuple[int, ...]  # of the peers' entries
+    counts: tuple[int, ...]  # of the peers' entries, and of ours
     limit: float  # seconds that a side has to send all that is due
+    rounds: int  # of what takes no time: ours and RedBeat's all due, imports
     edits: int
+    our_edits: int
+    takeovers: int
     runs: int  # of an entry that runs each second
     idle: float  # seconds, at least
 
 
-FULL = Size(counts=(1000, 10_000), limit=12, edits=6, runs=20, idle=60)
-QUICK = Size(counts=(1000, 10_000), limit=1, edits=1, runs=2, idle=3)
+FULL = Size((1000, 10_000), limit=12, rounds=3, edits=6, our_edits=200, takeovers=10, runs=20, idle=60)
+QUICK = Size((1000, 10_000), limit=1, rounds=1, edits=1, our_edits=10, takeovers=1, runs=2, idle=3)
 # nothing is estimated, but for 100 000 due at once
-WHOLE = Size(counts=(1000, 10_000, 100_000), limit=500, edits=20, runs=60, idle=60)
+WHOLE = Size(
+    (1000, 10_000, MANY), limit=500, rounds=5, edits=20, our_edits=1000, takeovers=20, runs=60, idle=60
+)
 
 
 def run(report: Report, *, quick: bool) -> None:
@@ -40,29 +48,67 @@ def measure(report: Report, size: Size) -> None:
     """Measure so much, and print it."""
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop())
-        postgres = stack.enter_context(EmbeddedPostgres(settings={"shared_buffers": "128MB"}))
+        settings = {"shared_buffers": "128MB", "autovacuum": "off"}
+        postgres = stack.enter_context(EmbeddedPostgres(settings=settings))
         broker = stack.enter_context(redis_server()).url
         report.note(
             f"PostgreSQL {postgres.major}, which flushes nothing; Redis; messages are counted, not sent"
         )
         peers = _peers(workshop, postgres, broker, 1)
-        costs, rushes = {}, {}
+        ours = _ours(stack, workshop, postgres, broker, 1)
+        costs: dict[int, dict[str, Cost]] = {}
+        rushes: dict[int, dict[str, Rush]] = {}
         for count in size.counts:
-            with timetable_cost.at_rest(peers, count) as (costs[count], beats):
+            with timetable_cost.at_rest(ours, count) as (our_costs, _):
+                pass
+            with ExitStack() as resting:
                 if count == RESTING:
-                    # what else takes its time without much ado is done meanwhile, by others of their kind
-                    watch = timetable_idle.Watch(beats)
+                    # first: the server counts statements some seconds later
+                    few, many = (_ours(resting, workshop, postgres, broker, n) for n in (2, 3))
+                    _, beats_of_few = resting.enter_context(timetable_cost.at_rest(few, FEW))
+                    costs[MANY], beats_of_many = resting.enter_context(timetable_cost.at_rest(many, MANY))
+                their_costs, beats = resting.enter_context(timetable_cost.at_rest(peers, count))
+                costs[count] = their_costs | our_costs
+                if count == RESTING:
+                    watch = timetable_idle.Watch(
+                        _rows(beats, RESTING) | _rows(beats_of_few, FEW) | _rows(beats_of_many, MANY)
+                    )
                     began = time.monotonic()
-                    others = _, django, redbeat = _peers(workshop, postgres, broker, 2)
-                    edited = timetable_waits.edits([django, redbeat], size.edits)
-                    drifts = timetable_waits.drift(others, size.runs)
-                    taken = {redbeat.name: [timetable_waits.redbeat_takeover(redbeat)]}
+                    # what else takes its time without much ado is done meanwhile, by others of their kind
+                    edited, taken, drifts = _waits(_peers(workshop, postgres, broker, 2), ours, size)
                     time.sleep(max(0, size.idle - (time.monotonic() - began)))
                     idle = watch.minute()
-            rushes[count] = {side.name: timetable_cost.rush(side, count, size.limit) for side in peers}
-        timetable_cost.print_costs(report, costs, rushes)
+            rushes[count] = {side.name: _rush(side, count, size) for side in (*peers, *ours)}
+        timetable_cost.print_costs(report, dict(sorted(costs.items())), rushes)
         timetable_waits.print_waits(report, edited, taken, drifts)
-        timetable_idle.print_idle(report, RESTING, idle)
+        timetable_idle.print_idle(report, idle)
+        timetable_import.measure(report, peers[1], ours[0], size.rounds)
+
+
+Waits = tuple[dict[str, list[float]], dict[str, list[float]], dict[str, float]]
+
+
+def _waits(peers: tuple[Beat, DjangoCeleryBeat, RedBeat], ours: tuple[Queue, Direct], size: Size) -> Waits:
+    """Measure edits, takeovers and drifts."""
+    _, django, redbeat = peers
+    edited = timetable_waits.edits([django, redbeat], size.edits)
+    drifts = timetable_waits.drift([*peers, *ours], size.runs)
+    taken = {redbeat.name: [timetable_waits.redbeat_takeover(redbeat)]}
+    for side in ours:
+        edited[side.name] = timetable_waits.our_edits(side, size.our_edits)
+        taken[side.name] = timetable_waits.our_takeovers(side, size.takeovers)
+    return edited, taken, drifts
+
+
+def _rush(side: Side, count: int, size: Size) -> Rush:
+    """Take the median, where that does not take minutes."""
+    rounds = 1 if isinstance(side, Beat | DjangoCeleryBeat) else size.rounds
+    found = [timetable_cost.rush(side, count, size.limit) for _ in range(rounds)]
+    return sorted(found, key=lambda rush: rush.seconds)[(rounds - 1) // 2]
+
+
+def _rows(beats: dict[str, Running], count: int) -> dict[timetable_idle.Row, Running]:
+    return {(name, count): beat for name, beat in beats.items()}
 
 
 def _peers(
@@ -74,3 +120,16 @@ def _peers(
         DjangoCeleryBeat(workshop, broker, postgres, f"django_{number}"),
         RedBeat(workshop, broker, number),
     )
+
+
+def _ours(
+    stack: ExitStack, workshop: Workshop, postgres: EmbeddedPostgres, broker: str, number: int
+) -> tuple[Queue, Direct]:
+    """Make a set of ours, likewise."""
+    sides = (
+        Queue(workshop, broker, postgres, f"queue_{number}"),
+        Direct(workshop, broker, postgres, f"direct_{number}"),
+    )
+    for side in sides:
+        stack.callback(side.close)
+    return sides

@@ -13,9 +13,11 @@ from celery import Celery
 from celery.beat import Service
 
 from benchmarks.marks import Teller
+from benchmarks.timetable_counted import count_messages
 from benchmarks.timetable_signs import ENTRIES, LOOP, STARTED, STORE, TICKED, TICKS
 
 _tell = Teller()
+count_messages(_tell)  # those of pgreact
 
 
 class Counting(Celery):

@@ -9,12 +9,17 @@ from contextlib import ExitStack
 
 from benchmarks.report import Report, ms
 from benchmarks.timetable_entries import due, idle, overdue
-from benchmarks.timetable_sides import Running, Side
+from benchmarks.timetable_ours import Direct, Queue
+from benchmarks.timetable_sides import DjangoCeleryBeat, RedBeat, Running, Side
 from pgreact.errors import PgreactError
 
 FIRST = 1  # the number of the one entry that is due at the start
 ROUNDS = 3  # of ticks
 POLL = 0.01
+FLAT = 1.5
+RUSHED = 10_000  # entries, all due
+REDBEAT_BAR = 10
+DJANGO_BAR = 500
 DEADLINE = 60.0
 
 
@@ -83,7 +88,7 @@ def rush(side: Side, count: int, limit: float) -> Rush:
 def print_costs(
     report: Report, costs: Mapping[int, Mapping[str, Cost]], rushes: Mapping[int, Mapping[str, Rush]]
 ) -> None:
-    """Print a table for each kind of cost; columns are numbers of entries."""
+    """Print a table for each kind of cost, whose columns are numbers of entries; then the bars."""
     for title, cell in (
         ("start → first message, ms", lambda cost: ms(cost.start)),
         ("idle tick, ms", lambda cost: ms(cost.tick)),
@@ -99,6 +104,18 @@ def print_costs(
         for side, found in by_side.items():
             if found.sent < count:
                 report.note(f"≈: {side} was stopped when it had sent {found.sent} of {count:,}")
+    few, most = min(costs), max(costs)
+    for name in (Queue.name, Direct.name):
+        start, tick = (
+            [getattr(costs[count][name], what) for count in (few, most)] for what in ("start", "tick")
+        )
+        report.bar(f"{name}: start, {most:,} by {few:,} entries", start[1] / start[0], FLAT)
+        report.bar(f"{name}: idle tick, {most:,} by {few:,} entries", tick[1] / tick[0], FLAT)
+        found = rushes[RUSHED]
+        for peer, bar in ((RedBeat.name, REDBEAT_BAR), (DjangoCeleryBeat.name, DJANGO_BAR)):
+            reckoned = " (≈)" if found[peer].sent < RUSHED else ""
+            ratio = found[peer].seconds / found[name].seconds
+            report.bar(f"{RUSHED:,} due: {peer}{reckoned} by {name}", ratio, bar, least=True)
 
 
 def _wait(beat: Running, count: int, limit: float) -> tuple[int, float]:

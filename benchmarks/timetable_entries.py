@@ -20,7 +20,7 @@ class Entry:
 
     name: str
     last_run: datetime
-    every: int = 0
+    every: float = 0
     minute: int = 0
     number: int = 0
 
@@ -66,3 +66,8 @@ def waiting(number: int) -> Entry:
 def each_second(number: int) -> Entry:
     """Return one that tells its number each second."""
     return Entry(f"watched {number}", datetime.now(UTC), every=1, number=number)
+
+
+def ten_a_second(number: int) -> Entry:
+    """Return one that tells its number ten times a second."""
+    return Entry(f"watched {number}", datetime.now(UTC), every=0.1, number=number)

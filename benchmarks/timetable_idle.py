@@ -6,53 +6,80 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-import psutil
-
 from benchmarks.report import Report
-from benchmarks.timetable_sides import Running
+from benchmarks.timetable_ours import Direct, Queue
+from benchmarks.timetable_sides import Running, cpu_seconds
+
+BAR = 60
+FLAT = 1.5
+
+Row = tuple[str, int]  # a side's name, and how many entries it has
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """Of one process, or of the difference between two readings."""
+    """Of one side, or of the difference between two readings."""
 
     seconds: float
     wake_ups: float  # of all its threads
-    cpu: float  # seconds
+    statements: float
+    cpu: float  # seconds, those of its server processes with it
 
     @classmethod
-    def of(cls, process: psutil.Process) -> Self:
+    def of(cls, beat: Running) -> Self:
         """Read what it did so far."""
-        times = process.cpu_times()
-        return cls(time.monotonic(), _voluntary_switches(process.pid), times.user + times.system)
+        cpu = sum(map(cpu_seconds, beat.pids()))
+        return cls(time.monotonic(), _voluntary_switches(beat.process.pid), beat.statements(), cpu)
 
     def minute(self, before: Self) -> Self:
         """Return what a minute since then had."""
         minutes = (self.seconds - before.seconds) / 60
-        return type(self)(60, (self.wake_ups - before.wake_ups) / minutes, (self.cpu - before.cpu) / minutes)
+        return type(self)(
+            60,
+            (self.wake_ups - before.wake_ups) / minutes,
+            (self.statements - before.statements) / minutes,
+            (self.cpu - before.cpu) / minutes,
+        )
 
 
 class Watch:
     """Reads all sides when it is made, and at the end."""
 
-    def __init__(self, beats: Mapping[str, Running]) -> None:
+    def __init__(self, beats: Mapping[Row, Running]) -> None:
+        """Begin.
+
+        Args:
+            beats: Each with its name, and how many entries it has.
+        """
         self._beats = beats
-        self._before = {name: Reading.of(beat.process) for name, beat in beats.items()}
+        self._before = self._read()
 
-    def minute(self) -> dict[str, Reading]:
+    def minute(self) -> dict[Row, Reading]:
         """Return what a minute had, on average since the beginning."""
-        return {
-            name: Reading.of(beat.process).minute(self._before[name]) for name, beat in self._beats.items()
-        }
+        return {row: reading.minute(self._before[row]) for row, reading in self._read().items()}
+
+    def _read(self) -> dict[Row, Reading]:
+        return {row: Reading.of(beat) for row, beat in self._beats.items()}
 
 
-def print_idle(report: Report, count: int, found: Mapping[str, Reading]) -> None:
-    """Print the minute of so many entries."""
+def print_idle(report: Report, found: Mapping[Row, Reading]) -> None:
+    """Print them, and hold ours against their bars."""
     report.table(
-        f"an idle minute of {count:,} entries",
-        ["wake-ups", "CPU, ms"],
-        [(name, [f"{read.wake_ups:.0f}", f"{read.cpu * 1000:.0f}"]) for name, read in found.items()],
+        "an idle minute",
+        ["entries", "wake-ups", "statements", "CPU, ms"],
+        [
+            (
+                name,
+                [f"{count:,}", f"{read.wake_ups:.0f}", f"{read.statements:.0f}", f"{read.cpu * 1000:.0f}"],
+            )
+            for (name, count), read in found.items()
+        ],
     )
+    for name in (Queue.name, Direct.name):
+        few, many = (found[row] for row in sorted(row for row in found if row[0] == name))
+        report.bar(f"{name}: wake-ups in an idle minute", max(few.wake_ups, many.wake_ups), BAR)
+        report.bar(f"{name}: statements in an idle minute", max(few.statements, many.statements), BAR)
+        report.bar(f"{name}: CPU of an idle minute, most by fewest entries", many.cpu / few.cpu, FLAT)
 
 
 def _voluntary_switches(pid: int) -> int:

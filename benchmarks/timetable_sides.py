@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import celery
 import psutil
@@ -52,6 +53,14 @@ class Running:
         """Return how many entries were sent so far, and when the last was."""
         return self._marks.ended()
 
+    def pids(self) -> list[int]:
+        """Return all processes that it keeps busy."""
+        return [self.process.pid]
+
+    def statements(self) -> int:
+        """Return how many it sent to PostgreSQL so far."""
+        return 0
+
     def tick(self) -> float:
         """Have it look for due entries where there are none; return how many seconds that takes."""
         time.sleep(FALLS_ASLEEP)
@@ -89,22 +98,21 @@ class Side(abc.ABC):
             may_end: It may be killed within the block.
         """
         place = self.workshop.directory / f"marks-{time.monotonic_ns()}"
-        beat = (
-            "-m",
-            "celery",
-            "-A",
-            "benchmarks.timetable_app",
-            "beat",
-            "-S",
-            self.scheduler,
-            *self._options,
-        )
         environment = {**self._environment, LOOP: str(loop), DIRECTORY: str(place)}
         with (
             Marks(place) as marks,
-            self.workshop.running(*beat, says_ready=False, may_end=may_end, **environment) as process,
+            self.workshop.running(
+                *self._command(), says_ready=False, may_end=may_end, **environment
+            ) as process,
         ):
-            yield Running(process, marks)
+            yield self._observed(process, marks)
+
+    def _command(self) -> list[str]:
+        beat = ["-m", "celery", "-A", "benchmarks.timetable_app", "beat", "-S", self.scheduler]
+        return [*beat, *self._options]
+
+    def _observed(self, process: psutil.Process, marks: Marks) -> Running:
+        return Running(process, marks)
 
 
 class Editable(Side):
@@ -154,7 +162,11 @@ class Beat(Side):
 
 
 class DjangoCeleryBeat(Editable):
-    """Rows of Django's models."""
+    """Rows of Django's models.
+
+    Attributes:
+        dsn: Of their database.
+    """
 
     name = "django-celery-beat"
     scheduler = "django"
@@ -163,13 +175,13 @@ class DjangoCeleryBeat(Editable):
         super().__init__(workshop, broker)
         with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
             admin.execute(f"create database {database}".encode())
-        self._dsn = postgres.dsn(database)
-        self._environment |= {"BENCH_DSN": self._dsn, "DJANGO_SETTINGS_MODULE": "benchmarks.timetable_django"}
+        self.dsn = postgres.dsn(database)
+        self._environment |= {"BENCH_DSN": self.dsn, "DJANGO_SETTINGS_MODULE": "benchmarks.timetable_django"}
         workshop.python("-m", "django", "migrate", **self._environment)
 
     def store(self, entries: Sequence[Entry]) -> None:
         every = {seconds: key for key, seconds in enumerate({e.every for e in entries if e.every}, 1)}
-        with psycopg.connect(self._dsn) as connection, connection.cursor() as cursor:
+        with psycopg.connect(self.dsn) as connection, connection.cursor() as cursor:
             cursor.execute(
                 "truncate django_celery_beat_periodictask, django_celery_beat_intervalschedule, "
                 "django_celery_beat_crontabschedule, django_celery_beat_periodictasks restart identity"
@@ -194,12 +206,12 @@ class DjangoCeleryBeat(Editable):
                     when = (every[entry.every], None) if entry.every else (None, entry.minute + 1)
                     copy.write_row((*what, *ran, *when))
             cursor.execute("insert into django_celery_beat_periodictasks values (1, now())")
-        with psycopg.connect(self._dsn, autocommit=True) as connection:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute("vacuum analyze")
 
     def hurry(self, entry: Entry) -> float:
         # as saving the model would
-        with psycopg.connect(self._dsn) as connection:
+        with psycopg.connect(self.dsn) as connection:
             connection.execute(
                 "update django_celery_beat_periodictask set last_run_at = now() - interval '3 hours' "
                 "where name = %s",
@@ -261,3 +273,10 @@ class RedBeat(Editable):
 def _celery_schedule(entry: Entry) -> schedule:
     """Return what Celery and RedBeat call a schedule."""
     return schedule(timedelta(seconds=entry.every)) if entry.every else crontab(minute=str(entry.minute))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how long the threads of a process had a CPU."""
+    return (
+        sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    )

@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from benchmarks.report import Report, ms, percentile
-from benchmarks.timetable_entries import each_second, idle, overdue, waiting
+from benchmarks.timetable_entries import each_second, idle, overdue, ten_a_second, waiting
+from benchmarks.timetable_ours import Direct, Ours, Queue
 from benchmarks.timetable_sides import Editable, RedBeat, Running, Side
 
 LOOP = 5.0  # seconds: what django-celery-beat has by default, for both
 ENTRIES = 1000
+PAUSE = (0.005, 0.05)  # seconds from the message of one of our edits to the next
+EDIT_BAR = 0.02  # seconds
+TAKEOVER_BAR = 1.0  # seconds
 SETTLING = 2  # runs
 FIRST = 1
 
@@ -33,6 +37,41 @@ def edits(sides: Sequence[Editable], count: int) -> dict[str, list[float]]:
             edited = {side.name: side.hurry(waiting(number)) for side in sides}
             for name, at in edited.items():
                 found[name].append(beats[name].sent(number) - at)
+    return found
+
+
+def our_edits(side: Ours, count: int) -> list[float]:
+    """Make entries due, or add some that are; return how many seconds each took, its commit included."""
+    numbers = range(FIRST + 1, FIRST + 1 + count)
+    side.store([*idle(ENTRIES), overdue(FIRST), *map(waiting, numbers[::2])])
+    found = []
+    with side.running() as running:
+        running.sent(FIRST)
+        for number in random.sample(numbers, count):
+            time.sleep(random.uniform(*PAUSE))
+            began = time.monotonic()
+            if number in numbers[::2]:
+                side.hurry(waiting(number))
+            else:
+                side.insert(waiting(number))
+            found.append(running.sent(number) - began)
+    return found
+
+
+def our_takeovers(side: Ours, count: int) -> list[float]:
+    """Kill the one that fires, so often; return the seconds until another sends an entry of 0.1 s."""
+    side.store([*idle(ENTRIES), ten_a_second(FIRST)])
+    found = []
+    with ExitStack() as stack:
+        leader = stack.enter_context(side.running(may_end=True))
+        leader.sent(FIRST)
+        for _ in range(count):
+            standby = stack.enter_context(side.running(may_end=True))
+            side.wait_for_standby()
+            leader.process.send_signal(signal.SIGKILL)
+            killed = time.monotonic()
+            found.append(standby.sent(FIRST) - killed)
+            leader = standby
     return found
 
 
@@ -68,7 +107,7 @@ def print_waits(
     taken: Mapping[str, Sequence[float]],
     drifts: Mapping[str, float],
 ) -> None:
-    """Print one table; a side that cannot do a thing has a dash there."""
+    """Print one table, where a side that cannot do a thing has a dash, and hold ours against their bars."""
     report.table(
         "waits, s",
         ["edit → sent p50", "p99", "kill -9 → sent p50", "p99", "drift, ms/run"],
@@ -84,6 +123,10 @@ def print_waits(
             for name in dict.fromkeys([*edited, *taken, *drifts])
         ],
     )
+    edit = percentile(edited[Direct.name], 99) * 1000
+    report.bar(f"{Direct.name}: edit → sent p99", edit, EDIT_BAR * 1000, " ms")
+    for name in (Queue.name, Direct.name):
+        report.bar(f"{name}: kill -9 → sent p99", percentile(taken[name], 99), TAKEOVER_BAR, " s")
 
 
 def _drift(beat: Running, runs: int) -> float:

@@ -1,0 +1,35 @@
+"""django-celery-beat's entries carried into an empty timetable."""
+
+import statistics
+import time
+
+import psycopg
+
+from benchmarks.report import Report
+from benchmarks.timetable_entries import idle
+from benchmarks.timetable_ours import Ours
+from benchmarks.timetable_sides import DjangoCeleryBeat
+from pgreact.errors import PgreactError
+from pgreact.timetable import carry
+from pgreact.timetable.importers import django
+
+ENTRIES = 10_000
+BAR = 0.5  # seconds
+
+
+def measure(report: Report, source: DjangoCeleryBeat, target: Ours, rounds: int) -> None:
+    """Carry them so often, and print how long it takes from the first look at their tables to the commit."""
+    source.store(idle(ENTRIES))
+    took = statistics.median(_carry(source, target) for _ in range(rounds))
+    report.bar(f"import of {ENTRIES:,} from django-celery-beat", took, BAR, " s")
+
+
+def _carry(source: DjangoCeleryBeat, target: Ours) -> float:
+    target.store([])
+    with psycopg.connect(source.dsn) as theirs:
+        began = time.monotonic()
+        report = carry.write(target.connection, django.read(theirs), "sql")
+        took = time.monotonic() - began
+    if len(report.carried) != ENTRIES:
+        raise PgreactError(f"{len(report.carried)} of {ENTRIES} entries were carried: {report.uncarried[:1]}")
+    return took

@@ -1,0 +1,21 @@
+"""``pgreact listen``, whose messages are counted instead of sent."""
+
+from typing import Any
+
+from benchmarks.marks import Teller
+from benchmarks.timetable_counted import count_messages
+from benchmarks.timetable_signs import STARTED
+from pgreact import cli, daemon
+
+_tell = Teller()
+count_messages(_tell)
+
+
+class _Daemon(daemon.Daemon):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        _tell.began(STARTED)  # Celery is imported
+
+
+daemon.Daemon = _Daemon  # type: ignore[misc]
+cli.main(["listen", "--log-format", "json"])
