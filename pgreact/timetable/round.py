@@ -10,7 +10,7 @@ import asyncpg
 from pgreact import logs
 from pgreact.database.session import Session, refusal
 from pgreact.shipped import query
-from pgreact.timetable.planner import actual, plan
+from pgreact.timetable.planner import Plan, actual, plan
 from pgreact.timetable.row import schedule
 from pgreact.timetable.step import Delivery, Moved, Outcome, Step
 
@@ -73,7 +73,12 @@ async def _tell(steps: Sequence[Step], outcome: Outcome) -> None:
 
 def _step(row: asyncpg.Record) -> Step:
     found = schedule(row)
-    return Step(found, plan(found, row["now"]), row["now"])
+    try:
+        planned = plan(found, row["now"])
+    except Exception as error:  # noqa: BLE001 - a fault in a library must stop this schedule, and no other
+        wrong = f"{type(error).__name__}: {error}"
+        planned = Plan(state="failed", last_nominal_at=found.last_nominal_at, error=wrong)
+    return Step(found, planned, row["now"])
 
 
 def _tell_one(step: Step, moved: Moved) -> None:

@@ -99,7 +99,7 @@ comment on column pgreact.schedule.turn is 'grows with each edit and each firing
 create index schedule_due on pgreact.schedule (delivery, next_run_at) where state = 'planned' and enabled;
 create index schedule_new on pgreact.schedule (delivery, id) where state = 'new' and enabled;
 create index schedule_failed on pgreact.schedule (name) where state = 'failed';
-create index schedule_history_kept on pgreact.schedule (id) where history is not null;
+create index schedule_origin on pgreact.schedule (origin, name) where origin <> 'sql';
 
 create table pgreact.schedule_history (
     schedule text not null,

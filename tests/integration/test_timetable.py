@@ -184,6 +184,18 @@ def test_a_row_that_the_engine_cannot_write_stops_alone(table: Timetable, leader
     assert table.jobs("bad") == 0
 
 
+def test_a_rule_that_its_library_breaks_on_stops_alone(table: Timetable, leader: Daemon) -> None:
+    # as a library of another version would
+    table.database.run(
+        "create or replace function pgreact.check_rrule(rrule text) returns void language sql as 'select'"
+    )
+    table.add("bad", rrule="'FREQ=MONTHLY;BYDAY=53MO'")
+    table.add("good", every="'100 ms'")
+    assert leader.wait_for("schedule.failed", schedule="bad")["error"]
+    leader.wait_for("schedule.fired", schedule="good")
+    assert table.column("bad", "state") == "failed"
+
+
 def test_a_schedule_that_somebody_is_editing_holds_up_nobody(table: Timetable, leader: Daemon) -> None:
     table.add("edited", every="'100 ms'")
     table.add("other", every="'100 ms'")
