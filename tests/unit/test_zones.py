@@ -288,9 +288,9 @@ def fields(draw: st.DrawFn, low: int, high: int, size: int, names: tuple[str, ..
     """A field of cron: lists of numbers or names, of ranges, some of which wrap, and of steps."""
 
     def written(number: int) -> str:
-        if not names or draw(st.booleans()):
+        if number - low >= len(names) or draw(st.booleans()):
             return str(number)
-        return draw(st.sampled_from([str.upper, str.lower, str.title]))(names[(number - low) % size])
+        return draw(st.sampled_from([str.upper, str.lower, str.title]))(names[number - low])
 
     terms, values = [], set[int]()
     for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
@@ -310,7 +310,7 @@ def fields(draw: st.DrawFn, low: int, high: int, size: int, names: tuple[str, ..
             terms.append(f"{written(begin)}-{written(end)}{suffix}")
             number, reached = begin, [begin]
             while number != end and (number - end) % size:  # one by one, around the corner if need be
-                number = number + 1 if number < low + size - 1 or number < end else low
+                number = number + 1 if begin <= end else low + (number - low + 1) % size
                 reached.append(number)
             values |= set(reached[::step])
     return Field(",".join(terms), frozenset(values))
