@@ -102,7 +102,7 @@ def _parse(text: str, both: bool) -> tuple[wall.Walls, bool] | None:
     found.day_and |= both
 
     def walls(after: datetime) -> datetime | None:
-        search = copy.copy(found)
+        search = copy.copy(found)  # it moves, and another thread may be searching, too
         search.dt = after
         return next(search, None)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgreact.timetable import wall
 from pgreact.timetable.recurrence import Recurrence, RecurrenceError, next_after
 
 YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -121,6 +122,7 @@ def test_fractions_of_a_second_make_no_difference() -> None:
     for fraction in (0, 1, 999_999):
         assert next_after(cron("0 12 * * *"), noon.replace(microsecond=fraction)) == noon + timedelta(days=1)
     assert next_after(cron("0 12 * * *"), noon - timedelta(microseconds=1)) == noon
+    assert wall.shown(noon.replace(microsecond=1), ZoneInfo("UTC")) == noon.replace(tzinfo=None)
 
 
 # ---- days --------------------------------------------------------------------------------------------------
@@ -174,7 +176,9 @@ def test_time_ends() -> None:
         ("0 0 * janfeb *", '"janfeb" is no month'),
         ("0 0 * aprl *", '"aprl" is no month'),
         ("0 0 * * 8", '"8" is no day-of-week; it takes 0 to 7'),
-        ("0 0 * * mon1", '"mon1" is no day-of-week'),
+        ("0 0 * jan1 *", '"jan1" is no month'),
+        ("0 0 * 1feb *", '"1feb" is no month'),
+        ("0 0 * * sun1", '"sun1" is no day-of-week'),
         ("0 0 * * foobarbaz", '"foobarbaz" is no day-of-week'),
         ("0 0 * * 5#6", '"5#6" is no day-of-week'),
         ("mon 0 * * *", '"mon" is no minute'),
