@@ -12,7 +12,6 @@ from pgreact.timetable.uncarried import Uncarried
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_RUNTIME = ("last_run_at", "last_nominal_at", "run_count", "grid", "due")
 _REASONS = {
     "sql": "a schedule of this name was made in SQL: rename one of them",
     "config": "pgreact.toml has a schedule of this name: rename one of them",
@@ -89,19 +88,10 @@ def _put(connection: Connection, rows: Sequence[dict[str, Any]], origin: str) ->
     """Write all; where one is refused, halves, until it stands alone."""
     if not rows:
         return []
-    written = json.dumps(
-        [
-            {
-                "entry": {key: value for key, value in row.items() if key not in _RUNTIME},
-                **{key: row[key] for key in _RUNTIME if key in row},
-            }
-            for row in rows
-        ]
-    )
     try:
         with connection.transaction():
             return connection.execute(
-                query("schedule_carry").encode(), {"rows": written, "origin": origin}
+                query("schedule_carry").encode(), {"rows": json.dumps(rows), "origin": origin}
             ).fetchall()
     except psycopg.Error as error:
         if not _blames_a_row(error):

@@ -45,19 +45,15 @@ def row(name: object, entry: object, app: Celery) -> dict[str, Any] | Uncarried:
 
 
 def call(
-    name: str,
-    task: object,
-    args: object,
-    kwargs: object,
-    options: Mapping[str, Any] | None,
+    name: str, task: object, args: str | None, kwargs: str | None, options: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return the columns that say what is called, as ``row`` does.
 
     Args:
         name: Of the schedule.
         task: Its name.
-        args: Its arguments.
-        kwargs: Its named arguments.
+        args: Its arguments as JSON; ``None``: there are none.
+        kwargs: Its named arguments, likewise.
         options: Of ``apply_async``.
 
     Raises:
@@ -69,14 +65,10 @@ def call(
     if not isinstance(task, str):
         raise TypeError(f"its task is {task!r}, not a name")
     columns: dict[str, Any] = {"name": _plain(name, "name"), "task": _plain(task, "task")}
-    if args:
-        if not isinstance(args, Iterable) or isinstance(args, str | bytes | Mapping):
-            raise TypeError(f"args is of type {type(args).__name__}, not a list")
-        columns["args"] = write(list(args), "args")
-    if kwargs:
-        if not isinstance(kwargs, Mapping):
-            raise TypeError(f"kwargs is of type {type(kwargs).__name__}, not a dict")
-        columns["kwargs"] = write(dict(kwargs), "kwargs")
+    if args is not None:
+        columns["args"] = args
+    if kwargs is not None:
+        columns["kwargs"] = kwargs
     if options:
         columns |= _options(dict(options))
     return columns
@@ -84,11 +76,28 @@ def call(
 
 def _row(name: str, entry: object, app: Celery) -> dict[str, Any]:
     fields = _fields(entry)
-    columns = call(name, fields.get("task"), fields.get("args"), fields.get("kwargs"), fields.get("options"))
+    args, kwargs = _args(fields.get("args")), _kwargs(fields.get("kwargs"))
+    columns = call(name, fields.get("task"), args, kwargs, fields.get("options"))
     if fields.get("schedule") is None:
         raise ValueError("it does not say when")
     when = recurring(fields["schedule"], app, relative=bool(fields.get("relative")))
     return {**columns, **when, **({} if fields.get("enabled", True) else {"enabled": False})}
+
+
+def _args(given: object) -> str | None:
+    if not given:
+        return None
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+        raise TypeError(f"args is of type {type(given).__name__}, not a list")
+    return write(list(given), "args")
+
+
+def _kwargs(given: object) -> str | None:
+    if not given:
+        return None
+    if not isinstance(given, Mapping):
+        raise TypeError(f"kwargs is of type {type(given).__name__}, not a dict")
+    return write(dict(given), "kwargs")
 
 
 def _fields(entry: object) -> Mapping[str, Any]:

@@ -19,9 +19,9 @@ def went_on(
 ) -> dict[str, Any] | Uncarried:
     """Let a schedule go on as if it had been ours at its last run.
 
-    An interval keeps its grid. What falls due after that run and before the row is written is owed: it is
-    fired once, however often it was missed, like Beat does at its start; unless ``misfire`` is ``skip``
-    and it is later than ``grace``. Nothing else is fired at once, and nothing again that was.
+    An interval keeps its grid. What fell due since then, until somebody looks at the row, was missed, and is
+    treated as ``misfire`` says: fired once, as Beat does at its start, or skipped. Nothing is fired again
+    that was, and nothing else at once.
 
     Args:
         row: As ``entries.row`` makes it, with all that bounds it.

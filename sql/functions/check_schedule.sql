@@ -49,7 +49,8 @@ begin
     job.max_attempts := schedule.max_attempts;
     job.backoff := interval '0';
     job.unique_while := 'queued';
-    job.lane := case schedule.delivery when 'queue' then schedule.lane end;
+    -- default is built in; and if it is gone, firing says so
+    job.lane := case when schedule.delivery = 'queue' and schedule.lane <> 'default' then schedule.lane end;
     -- one query for all: schedules come by the thousand
     perform pgreact.check_cron(schedule.cron), pgreact.check_solar(schedule.solar), pgreact.check_rrule(schedule.rrule),
         pgreact.check_timezone(schedule.timezone), pgreact.check_job(job);

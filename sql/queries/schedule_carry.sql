@@ -1,42 +1,35 @@
 -- Schedules from elsewhere, many at once. A row is written again only when what its source says has changed. What the
 -- source does not decide stays, and so do the runs that were here, unless there were later ones there.
-with m as materialized (select pgreact.moment() as now),
-given as materialized (
+with given as (
     select
-        r.entry,
-        e.name, e.task,
-        coalesce(e.args, '[]')::jsonb as args,
-        coalesce(e.kwargs, '{}')::jsonb as kwargs,
-        e.every * interval '1 s' as every,
-        e.cron,
-        coalesce(e.cron_and, false) as cron_and,
-        e.at, e.solar, e.rrule,
-        coalesce(e.timezone, 'UTC') as timezone,
-        e.anchor,
-        coalesce(e.enabled, true) as enabled,
-        e.start_at, e.end_at, e.max_runs, e.misfire,
-        e.grace * interval '1 s' as grace,
-        coalesce(e.delivery, 'queue') as delivery,
-        coalesce(e.options, '{}')::jsonb as options,
-        e.expires * interval '1 s' as expires,
-        coalesce(e.description, '') as description,
+        -- what its source says, without what it only tells
+        e - '{last_run_at,last_nominal_at,run_count,grid,due}'::text[] as entry,
+        r.name, r.task,
+        coalesce(r.args, '[]')::jsonb as args,
+        coalesce(r.kwargs, '{}')::jsonb as kwargs,
+        r.every * interval '1 s' as every,
+        r.cron,
+        coalesce(r.cron_and, false) as cron_and,
+        r.at, r.solar, r.rrule,
+        coalesce(r.timezone, 'UTC') as timezone,
+        r.anchor,
+        coalesce(r.enabled, true) as enabled,
+        r.start_at, r.end_at, r.max_runs, r.misfire,
+        r.grace * interval '1 s' as grace,
+        coalesce(r.delivery, 'queue') as delivery,
+        coalesce(r.options, '{}')::jsonb as options,
+        r.expires * interval '1 s' as expires,
+        coalesce(r.description, '') as description,
         r.last_run_at, r.last_nominal_at,
         coalesce(r.run_count, 0) as run_count,
         r.grid,
-        case
-            when coalesce(e.enabled, true) and r.due <= m.now
-                and (e.misfire is distinct from 'skip' or r.due >= m.now - e.grace * interval '1 s')
-            then r.due
-        end as owed
-    from m,
-        jsonb_to_recordset(%(rows)s::jsonb) as r (
-            entry jsonb, last_run_at timestamptz, last_nominal_at timestamptz, run_count bigint, grid timestamptz,
-            due timestamptz
-        ),
-        jsonb_to_record(r.entry) as e (
+        case when coalesce(r.enabled, true) then r.due end as due
+    from jsonb_array_elements(%(rows)s::jsonb) e,
+        jsonb_to_record(e) as r (
             name text, task text, args text, kwargs text, every float8, cron text, cron_and boolean, at timestamptz, solar text,
             rrule text, timezone text, anchor timestamptz, enabled boolean, start_at timestamptz, end_at timestamptz,
-            max_runs bigint, misfire text, grace float8, delivery text, options text, expires float8, description text
+            max_runs bigint, misfire text, grace float8, delivery text, options text, expires float8, description text,
+            last_run_at timestamptz, last_nominal_at timestamptz, run_count bigint, grid timestamptz, due timestamptz
         )
 ),
 judged as materialized (
@@ -56,11 +49,11 @@ judged as materialized (
 ),
 carried as (
     insert into pgreact.schedule (name, task, args, kwargs, every, cron, cron_and, at, solar, rrule, timezone, anchor, enabled,
-        start_at, end_at, max_runs, misfire, grace, delivery, options, expires, description, origin, entry, next_run_at,
-        last_nominal_at, last_run_at, run_count)
+        start_at, end_at, max_runs, misfire, grace, delivery, options, expires, description, origin, entry, next_nominal_at,
+        next_run_at, last_nominal_at, last_run_at, run_count)
     select j.name, j.task, j.args, j.kwargs, j.every, j.cron, j.cron_and, j.at, j.solar, j.rrule, j.timezone,
         coalesce(j.grid, j.anchor), j.enabled, j.start_at, j.end_at, j.max_runs, coalesce(j.misfire, 'coalesce'),
-        coalesce(j.grace, '1 min'), j.delivery, j.options, j.expires, j.description, %(origin)s::text, j.entry, j.owed,
+        coalesce(j.grace, '1 min'), j.delivery, j.options, j.expires, j.description, %(origin)s::text, j.entry, j.due, j.due,
         j.last_nominal_at, j.last_run_at, j.run_count
     from judged j
     where j.verdict = 'carried'
@@ -78,7 +71,11 @@ changed as (
             when j.entry -> 'anchor' is distinct from j.known -> 'anchor' then j.anchor
             else s.anchor
         end,
-        next_run_at = case when j.newer and j.owed is not null then j.owed else s.next_run_at end,
+        -- it is fired whatever misfire says
+        next_run_at = case
+            when j.newer and not (j.misfire is not distinct from 'skip' and j.due < pgreact.moment() - j.grace) then j.due
+            else s.next_run_at
+        end,
         last_nominal_at = case when j.newer then j.last_nominal_at else s.last_nominal_at end,
         last_run_at = case when j.newer then j.last_run_at else s.last_run_at end,
         run_count = case when j.newer then greatest(j.run_count, s.run_count) else s.run_count end

@@ -87,11 +87,11 @@ def test_what_celery_itself_adds_is_carried_where_it_would_add_it(
 
 def test_last_runs_come_from_the_file_of_beat(ours: Database, state: Path) -> None:
     report(ours, "--state", str(state))
-    assert row(ours, "added later", "anchor", "last_run_at", "run_count", "state") == (
+    assert row(ours, "added later", "anchor", "last_run_at", "next_run_at", "run_count") == (
         NOW - HOUR / 2,
         NOW - HOUR / 2,
+        NOW + HOUR / 2,
         2,
-        "new",
     )
     assert row(ours, "report", "last_run_at", "run_count") == (NOW - 3 * HOUR, 5)
     # it has never run, but was to an hour ago

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from pgreact.timetable.carry import Report, write
+from pgreact.timetable.last_run import went_on
 from pgreact.timetable.uncarried import Uncarried
 from tests.harness import Database
 
@@ -158,3 +159,79 @@ def test_what_its_source_no_longer_has_is_removed_where_that_is_asked_for(ours: 
 def test_nothing_is_written_where_the_schema_is_missing(database: Database) -> None:
     with database.connect() as connection, pytest.raises(Exception, match="pgreact"):
         write(connection, [EVERY, CRON], "sql")
+
+
+# ---- last runs ---------------------------------------------------------------------------------------------
+
+NOW = datetime.datetime.now(datetime.UTC)
+HOUR = datetime.timedelta(hours=1)
+
+
+def ran(row: dict[str, Any], ago: datetime.timedelta, **more: Any) -> dict[str, Any]:
+    """Return a row that last ran so long ago."""
+    found = went_on({**row, **more}, NOW - ago, last_run_at=NOW - ago, run_count=3)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_schedule_is_planned_from_its_last_run_on(ours: Database) -> None:
+    put(ours, ran(EVERY, HOUR), ran(CRON, HOUR, name="off", enabled=False))
+    assert row(ours, "a poll", "state", "anchor", "last_run_at", "run_count", "next_run_at") == (
+        "planned",
+        NOW - HOUR,
+        NOW - HOUR,
+        3,
+        NOW - HOUR + datetime.timedelta(seconds=90),
+    )
+    assert row(ours, "a poll", "next_nominal_at = next_run_at") == (True,)
+    assert row(ours, "off", "state", "next_run_at", "last_run_at") == ("new", None, NOW - HOUR)
+
+
+def test_last_runs_alone_are_no_change(ours: Database) -> None:
+    put(ours, ran(EVERY, HOUR))
+    assert put(ours, ran(EVERY, HOUR / 2)).unchanged == ("a poll",)
+    assert row(ours, "a poll", "last_run_at") == (NOW - HOUR,)
+
+
+def test_with_a_change_come_the_runs_there_if_they_are_later(ours: Database) -> None:
+    put(ours, ran(EVERY, HOUR))
+    put(ours, ran(EVERY, HOUR / 2, args="[2]"))
+    assert row(ours, "a poll", "anchor", "last_run_at", "next_run_at") == (
+        NOW - HOUR / 2,
+        NOW - HOUR / 2,
+        NOW - HOUR / 2 + datetime.timedelta(seconds=90),
+    )
+
+
+def test_with_a_change_the_runs_here_stay_if_they_are_later(ours: Database) -> None:
+    put(ours, ran(EVERY, HOUR))
+    ours.run(
+        "update pgreact.schedule set last_nominal_at = now(), last_run_at = now(), run_count = 4, "
+        "next_nominal_at = now() + interval '1 min', next_run_at = now() + interval '1 min', turn = turn + 1"
+    )
+    columns = ("anchor", "last_run_at", "next_run_at", "next_nominal_at", "run_count", "state")
+    before = row(ours, "a poll", *columns)
+    assert put(ours, ran(EVERY, HOUR / 2, args="[2]")).changed == ("a poll",)
+    assert row(ours, "a poll", *columns) == before
+
+
+def test_an_anchor_that_the_source_moves_is_moved(ours: Database) -> None:
+    row_of = {**EVERY, "anchor": "2030-01-01T00:00:00+00:00"}
+    put(ours, row_of)
+    put(ours, {**row_of, "anchor": "2030-01-02T00:00:00+00:00"})
+    assert row(ours, "a poll", "anchor") == (datetime.datetime(2030, 1, 2, tzinfo=datetime.UTC),)
+    ours.run("update pgreact.schedule set anchor = '2031-01-01Z'")
+    put(ours, {**row_of, "anchor": "2030-01-02T00:00:00+00:00", "args": "[3]"})
+    assert row(ours, "a poll", "anchor") == (datetime.datetime(2031, 1, 1, tzinfo=datetime.UTC),)
+
+
+def test_what_is_too_late_to_be_run_is_not_when_it_is_enabled(ours: Database) -> None:
+    skipping = {"misfire": "skip", "grace": 600}
+    rows = [
+        ran(EVERY, ago, name=name, **skipping)
+        for name, ago in (("late", HOUR), ("just", datetime.timedelta(minutes=5)))
+    ]
+    put(ours, *({**each, "enabled": False} for each in rows))
+    assert put(ours, *rows).changed == ("late", "just")
+    assert row(ours, "late", "state", "next_run_at") == ("new", None)
+    assert row(ours, "just", "state", "next_run_at <= now()") == ("planned", True)

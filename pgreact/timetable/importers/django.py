@@ -2,12 +2,14 @@
 
 import datetime
 import json
+import re
 from typing import Any
 
 import psycopg
 from psycopg.rows import namedtuple_row
 
 from pgreact.errors import ConfigError
+from pgreact.queue.values import write
 from pgreact.shipped import query
 from pgreact.timetable.crontabs import FIELDS, cron
 from pgreact.timetable.entries import call
@@ -16,6 +18,7 @@ from pgreact.timetable.uncarried import Uncarried
 
 _OPTIONS = ("queue", "exchange", "routing_key", "priority")
 _NOTHING = {None, "", "[]", "{}"}  # what most arguments are
+_ODD = re.compile(r"__type__|\\u|\d[eE]|NaN|Infinity")
 _JUST = datetime.timedelta(microseconds=1)
 
 
@@ -67,16 +70,20 @@ def _carried(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[st
 
 def _call(task: Any) -> dict[str, Any]:
     options = {name: value for name in _OPTIONS if (value := getattr(task, name)) is not None}
-    if headers := _json(task.headers):
+    if task.headers not in _NOTHING and (headers := json.loads(task.headers)):
         options["headers"] = headers
     # one of the two may be set
     if expires := task.expires or task.expire_seconds:
         options["expires"] = expires
-    return call(task.name, task.task, _json(task.args), _json(task.kwargs), options)
+    return call(task.name, task.task, _json(task.args, "args"), _json(task.kwargs, "kwargs"), options)
 
 
-def _json(text: str | None) -> Any:
-    return None if text in _NOTHING else json.loads(text or "null")
+def _json(text: str | None, place: str) -> str | None:
+    if text in _NOTHING:
+        return None
+    value = json.loads(text or "null")
+    # most is as PostgreSQL takes it
+    return write(value, place) if _ODD.search(text or "") else text
 
 
 def _when(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Where another scheduler left off: what a row says when it goes on from there."""
+
+import datetime
+from typing import Any
+
+import pytest
+
+from pgreact.timetable.last_run import went_on
+from pgreact.timetable.uncarried import Uncarried
+
+NOON = datetime.datetime(2030, 1, 2, 12, 0, 0, 5000, tzinfo=datetime.UTC)
+HOUR = datetime.timedelta(hours=1)
+EVERY = {"every": 5400.0}
+
+
+def on(row: dict[str, Any], since: datetime.datetime = NOON, **more: Any) -> dict[str, Any]:
+    """Return what is added to a row that goes on."""
+    given = {"name": "a", "task": "t", **row}
+    found = went_on(given, since, **{"last_run_at": since, **more})
+    assert isinstance(found, dict), found
+    assert found.items() >= given.items()
+    return {key: value for key, value in found.items() if key not in given}
+
+
+def test_a_row_tells_of_its_runs() -> None:
+    assert on(EVERY, run_count=7) == {
+        "last_nominal_at": NOON.isoformat(),
+        "last_run_at": NOON.isoformat(),
+        "run_count": 7,
+        "grid": NOON.isoformat(),
+        "due": (NOON + 1.5 * HOUR).isoformat(),
+    }
+
+
+def test_without_a_run_it_goes_on_all_the_same() -> None:
+    found = on(EVERY, last_run_at=None)
+    assert "last_run_at" not in found
+    assert found["due"] == (NOON + 1.5 * HOUR).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("row", "due"),
+    [
+        ({"cron": "*/5 * * * *"}, "2030-01-02T12:05:00+00:00"),
+        ({"cron": "0 12 * * *", "timezone": "Europe/Paris"}, "2030-01-03T11:00:00+00:00"),
+        ({"cron": "0 0 13 * fri", "cron_and": True}, "2030-09-13T00:00:00+00:00"),
+        (
+            {"rrule": "FREQ=DAILY;INTERVAL=2", "anchor": "2030-01-01T09:00:00+01:00"},
+            "2030-01-03T08:00:00+00:00",
+        ),
+        ({"at": "2030-01-02T12:30:00+00:00"}, "2030-01-02T12:30:00+00:00"),
+        ({"at": "2030-01-02T12:00:00+00:00"}, None),
+        # on the grid that it says itself, and not on that of its last run
+        ({"every": 3600.0, "anchor": "2000-01-01T00:00:00+00:00"}, "2030-01-02T13:00:00+00:00"),
+    ],
+)
+def test_what_is_due_is_the_first_occurrence_after_the_last_run(row: dict[str, Any], due: str | None) -> None:
+    found = on(row)
+    assert found.get("due") == due
+    assert "grid" not in found
+
+
+def test_what_has_not_begun_is_due_at_its_start() -> None:
+    start = NOON + HOUR
+    found = on({**EVERY, "start_at": start.isoformat()})
+    assert found["due"] == start.isoformat()
+    assert "grid" not in found
+    assert (
+        on({"cron": "0 * * * *", "start_at": "2030-01-02T15:00:00+00:00"})["due"]
+        == "2030-01-02T15:00:00+00:00"
+    )
+    assert on({**EVERY, "start_at": (NOON - HOUR).isoformat()})["due"] == (NOON + 1.5 * HOUR).isoformat()
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"enabled": False},
+        {"max_runs": 7},
+        {"end_at": (NOON + HOUR).isoformat()},
+    ],
+)
+def test_what_runs_no_more_is_not_due(bounds: dict[str, Any]) -> None:
+    assert "due" not in on({**EVERY, **bounds}, run_count=7)
+
+
+def test_bounds_that_are_not_reached_do_not_matter() -> None:
+    bounds = {"enabled": True, "max_runs": 8, "end_at": (NOON + 1.5 * HOUR).isoformat()}
+    assert "due" in on({**EVERY, **bounds}, run_count=7)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"cron": "* * * * *", "timezone": "Mars/Olympus"}, "Mars/Olympus"),
+        ({"every": 1e15}, ""),
+    ],
+)
+def test_what_does_not_say_when_cannot_be_carried(row: dict[str, Any], reason: str) -> None:
+    found = went_on({"name": "a", "task": "t", **row}, NOON, last_run_at=NOON)
+    assert isinstance(found, Uncarried)
+    assert reason in found.reason
