@@ -1,9 +1,12 @@
 """One look at the timetable: what is due is fired, what is new is planned."""
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -14,6 +17,8 @@ from pgreact.timetable.planner import Plan, actual, plan
 from pgreact.timetable.row import schedule
 from pgreact.timetable.step import Delivery, Moved, Outcome, Step
 
+T = TypeVar("T")
+
 LOOK = 10  # batches
 TIMEOUT = 30.0  # seconds
 BREATH = 50  # schedules: then others may have the event loop
@@ -22,37 +27,51 @@ BREATH = 50  # schedules: then others may have the event loop
 async def play_round(session: Session, delivery: Delivery) -> Outcome:
     """Fire what is due and plan what is new, so much of it as one look finds.
 
-    While the server, and the broker, deal with one batch, the next is planned and the one before is told of.
+    While the server, and the broker, deal with one batch, the next is planned; the log has what time is left.
 
     Raises:
         SessionLost: The session is gone.
         PgreactError: The schema is missing, or this role may not use it.
     """
+    batch = delivery.batch
     moved: dict[int, Moved] = {}
-    steps: Sequence[Step] = ()
+    untold: deque[Step] = deque()
     outcome = Outcome({})
     try:
-        batch = delivery.batch
         rows = await session.fetch(query("timetable_due"), delivery.name, LOOK * batch, timeout=TIMEOUT)
         following = await _plan(rows[:batch])
         for begin in range(0, len(rows), batch):
-            before, steps = steps, following
-            later = rows[begin + batch : begin + 2 * batch]
-            outcome, following = await asyncio.gather(
-                delivery.fire(session, steps), _meanwhile(before, outcome, later)
-            )
+            steps = following
+            async with _started(delivery.fire(session, steps)) as firing:
+                following = await _plan(rows[begin + batch : begin + 2 * batch])
+                while untold and not firing.done():
+                    _tell(untold, moved)
+                    await asyncio.sleep(0)
+                outcome = await firing
             moved |= outcome.moved
+            untold += steps
             if outcome.failure:
                 break
+        while untold:
+            _tell(untold, moved)
+            await asyncio.sleep(0)
     except asyncpg.PostgresError as error:
         raise refusal(error, "cannot fire schedules") from None
-    await _tell(steps, outcome)
+    finally:
+        while untold:
+            _tell(untold, moved)
     return dataclasses.replace(outcome, moved=moved)
 
 
-async def _meanwhile(fired: Sequence[Step], outcome: Outcome, rows: Sequence[asyncpg.Record]) -> list[Step]:
-    await _tell(fired, outcome)
-    return await _plan(rows)
+@contextlib.asynccontextmanager
+async def _started(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
+    """Let something go on during the block, and no longer."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def _plan(rows: Sequence[asyncpg.Record]) -> list[Step]:
@@ -63,12 +82,12 @@ async def _plan(rows: Sequence[asyncpg.Record]) -> list[Step]:
     return steps
 
 
-async def _tell(steps: Sequence[Step], outcome: Outcome) -> None:
-    for begin in range(0, len(steps), BREATH):
-        await asyncio.sleep(0)
-        for step in steps[begin : begin + BREATH]:
-            if (moved := outcome.moved.get(step.schedule.id)) is not None:
-                _tell_one(step, moved)
+def _tell(untold: deque[Step], moved: Mapping[int, Moved]) -> None:
+    """Tell of some steps."""
+    for _ in range(min(BREATH, len(untold))):
+        step = untold.popleft()
+        if step.schedule.id in moved:
+            _tell_one(step, moved[step.schedule.id])
 
 
 def _step(row: asyncpg.Record) -> Step:
