@@ -102,7 +102,7 @@ def _kwargs(given: object) -> str | None:
 
 def _fields(entry: object) -> Mapping[str, Any]:
     if isinstance(entry, ScheduleEntry):
-        return {key: value for key, value in vars(entry).items() if key not in _RUNTIME}
+        return vars(entry)
     if not isinstance(entry, Mapping):
         raise TypeError(f"it is of type {type(entry).__name__}, not a dict")
     for key in entry:

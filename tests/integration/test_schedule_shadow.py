@@ -1,5 +1,6 @@
 """``pgreact schedule shadow`` beside Celery's own Beat."""
 
+import datetime
 import json
 import os
 import signal
@@ -11,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
+from pgreact.timetable.shadow.call import told
+from pgreact.timetable.shadow.events import Events
 from tests.command import pgreact
 from tests.harness import Database, Inbox, eventually
 from tests.servers import Server, redis_server, require_or_skip
@@ -136,6 +140,21 @@ def stop_and_start(server: Server, shadow: Process) -> None:
     shadow.said("the broker is away")
     server.start()
     shadow.said("the broker is back")
+
+
+def test_what_is_sent_once_it_listens_is_heard(inbox: Inbox) -> None:
+    app = Celery("proj", broker=inbox.url, set_as_current=False)
+    app.conf.update(
+        task_send_sent_event=True, task_default_queue=inbox.queue, event_exchange=f"{inbox.queue}.ev"
+    )
+    events = Events(app)
+    began = datetime.datetime.now(datetime.UTC)
+    with events.listening() as connection:
+        message = app.send_task("proj.add", (1,), {"a": 2})
+        (sent,) = events.hear(connection, 20)
+    assert sent.task_id == message.id
+    assert sent.call == told("proj.add", "(1,)", "{'a': 2}")
+    assert began <= sent.at <= datetime.datetime.now(datetime.UTC)
 
 
 def test_where_nothing_is_heard_it_says_what_beat_needs(ours: Database) -> None:

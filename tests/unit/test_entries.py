@@ -10,17 +10,21 @@ import pytest
 from celery import Celery
 from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab, schedule, solar
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pgreact.timetable.columns import recurrence
 from pgreact.timetable.entries import row
+from pgreact.timetable.recurrence import next_after
 from pgreact.timetable.uncarried import Uncarried
 
 PARIS = zoneinfo.ZoneInfo("Europe/Paris")
 
 
-def application(**settings: Any) -> Celery:
+def application(**changed: Any) -> Celery:
     """An application that nobody else sees."""
     app = Celery("proj", set_as_current=False)
-    app.conf.update({"timezone": "Europe/Paris", **settings})
+    app.conf.update({"timezone": "Europe/Paris", **changed})
     return app
 
 
@@ -105,8 +109,62 @@ def test_days_of_month_and_of_week_must_both_match_as_in_celery(days: str, weekd
     assert found.get("cron_and", False) is both
 
 
+def _field(low: int, high: int, names: tuple[str, ...] = ()) -> st.SearchStrategy[Any]:
+    """Whatever Celery takes for a field."""
+    number = st.integers(low, high)
+    value = st.one_of(number.map(str), st.sampled_from(names)) if names else number.map(str)
+    item = st.one_of(
+        value,
+        st.builds("{}-{}".format, value, value),
+        st.builds("{}-{}/{}".format, number, number, st.integers(1, 9)),
+        st.builds("*/{}".format, st.integers(1, 99)),
+        st.just("*"),
+    )
+    return st.one_of(
+        number, st.sets(number, min_size=1), st.lists(item, min_size=1, max_size=3).map(",".join)
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.builds(
+        dict,
+        minute=_field(0, 59),
+        hour=_field(0, 23),
+        day_of_month=_field(1, 28),
+        month_of_year=_field(1, 12, ("jan", "February", "mar", "DEC")),
+        day_of_week=_field(0, 6, ("sun", "Monday", "fri", "SAT")),
+    ),
+    st.integers(0, 4 * 366 * 86400),
+)
+def test_a_crontab_recurs_when_celery_says(fields: dict[str, Any], second: int) -> None:
+    after = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=second)
+    given_crontab = crontab(**fields)
+    columns = carried({"task": "proj.add", "schedule": given_crontab}, application(timezone="UTC"))
+    found = next_after(recurrence(columns, after), after)
+
+    def matches(moment: datetime.datetime) -> bool:
+        return (
+            moment.minute in given_crontab.minute
+            and moment.hour in given_crontab.hour
+            and moment.day in given_crontab.day_of_month
+            and moment.month in given_crontab.month_of_year
+            and moment.isoweekday() % 7 in given_crontab.day_of_week
+        )
+
+    assert found is not None
+    assert matches(found)
+    # none in between, as far as one can look
+    moment = after.replace(second=0, microsecond=0) + datetime.timedelta(minutes=1)
+    for _ in range(2 * 1440):
+        if moment >= found:
+            break
+        assert not matches(moment), moment
+        moment += datetime.timedelta(minutes=1)
+
+
 @pytest.mark.parametrize(
-    ("settings", "zone"),
+    ("changed", "zone"),
     [
         ({"timezone": "America/New_York"}, "America/New_York"),
         ({"timezone": None}, "UTC"),
@@ -117,12 +175,12 @@ def test_days_of_month_and_of_week_must_both_match_as_in_celery(days: str, weekd
     ],
 )
 def test_a_crontab_is_read_in_the_time_zone_of_its_application(
-    settings: dict[str, Any], zone: str | None, monkeypatch: pytest.MonkeyPatch
+    changed: dict[str, Any], zone: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if zone is None:  # that of the machine
         zone = "Asia/Kolkata"
         monkeypatch.setattr("celery.utils.time.timezone.local", zoneinfo.ZoneInfo(zone))
-    app = application(**settings)
+    app = application(**changed)
     assert carried({"task": "proj.add", "schedule": crontab()}, app)["timezone"] == zone
 
 

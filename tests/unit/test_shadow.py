@@ -1,13 +1,17 @@
 """``pgreact schedule shadow``: what was sent, held against what was due, at times that the tests choose."""
 
+import contextlib
 import datetime
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery import Celery
 
+from pgreact.errors import PgreactError
 from pgreact.timetable.shadow.call import Call, planned, told
 from pgreact.timetable.shadow.judge import LOST, Difference, Judge, Sent
+from pgreact.timetable.shadow.watch import Watch
 from pgreact.timetable.shadow.watched import watched
 
 APP = Celery("proj", set_as_current=False)
@@ -93,6 +97,7 @@ def test_what_was_due_before_anybody_looked_may_be_heard_of_or_not() -> None:
         if not silent:
             assert scene.sent("proj.cron", 0.5) == []
         assert scene.look(200) == []
+        assert scene.judge.in_time == (not silent)
 
 
 def test_a_sender_whose_clock_is_ahead_is_judged_by_his_clock() -> None:
@@ -106,6 +111,14 @@ def test_each_of_two_schedules_of_one_call_has_its_sends() -> None:
     scene = Scene(CRON, {**CRON, "name": "other", "cron": "1-59/5 * * * *"})
     scene.sent("proj.cron", 300)
     assert seen(scene.look(500)) == [("missed", "other", 60), ("missed", "other", 360)]
+
+
+def test_a_send_belongs_to_what_was_due_at_that_time() -> None:
+    scene = Scene({"name": "hourly", "task": "proj.cron", "every": 3600}, CRON)
+    scene.sent("proj.cron", 300)
+    assert seen(scene.look(700)) == [("missed", "cron", 600)]
+    assert scene.sent("proj.cron", 700) == []  # that is the hourly one
+    assert seen(scene.look(1000)) == [("missed", "cron", 900)]
 
 
 def test_nothing_is_due_before_its_start_nor_after_its_end() -> None:
@@ -198,6 +211,68 @@ def test_a_schedule_that_does_not_say_when_is_left_out() -> None:
     scene = Scene(CRON, {**CRON, "name": "wrong", "timezone": "Mars/Olympus"})
     assert list(scene.judge.broken) == ["wrong"]
     assert scene.sent("proj.cron", 300) == []
+
+
+class Broker:
+    """Instead of Celery's events: what the test says, a step of the clock each."""
+
+    errors = (OSError,)
+
+    def __init__(self, steps: list[tuple[float, Any]]) -> None:
+        self.steps = steps
+        self.second = 0.0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Connect, unless the next step is that this fails."""
+        if self.steps[0][1] == "away":
+            self.hear()
+        yield
+
+    def hear(self, *_: object) -> list[Sent]:
+        """Go on by a step."""
+        self.second, what = self.steps.pop(0)
+        if what == "away":
+            raise OSError("no route")
+        if what == "stop":
+            raise KeyboardInterrupt
+        return [Sent(told(what, "()", "{}"), after(self.second), "beat", "id")] if what else []
+
+
+def watch(
+    monkeypatch: pytest.MonkeyPatch, *steps: tuple[float, Any]
+) -> tuple[list[tuple[str, str | None, float]], list[str], Watch]:
+    """Watch until the steps are done; return what was found, and what was said."""
+    broker, said = Broker([*steps, (steps[-1][0], "stop")]), list[str]()
+    monkeypatch.setattr("pgreact.timetable.shadow.watch.Events", lambda _: broker)
+    monkeypatch.setattr("pgreact.timetable.shadow.watch._now", lambda: after(broker.second))
+    monkeypatch.setattr("pgreact.timetable.shadow.watch.PAUSE", 0)
+    found = Watch(APP, [CRON], TOLERANCE, said.append)
+    return seen(list(found.run(None))), said, found
+
+
+def test_it_looks_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, said, watcher = watch(monkeypatch, (300, "proj.cron"), (500, None), (700, None), (905, None))
+    assert found == [("missed", "cron", 600), ("missed", "cron", 900)]
+    assert said == ["watching 1 schedules"]
+    assert (watcher.heard, watcher.judge.in_time) == (1, 1)
+
+
+def test_while_the_broker_is_away_nothing_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, said, _ = watch(
+        monkeypatch, (299, None), (350, "away"), (610, "away"), (640, None), (700, None), (1000, None)
+    )
+    assert found == [("missed", "cron", 300), ("missed", "cron", 900)]
+    assert said == [
+        "watching 1 schedules",
+        "the broker is away: no route; what is due meanwhile is not judged",
+        "the broker is back",
+    ]
+
+
+def test_without_a_broker_it_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PgreactError, match="the broker cannot be reached: no route"):
+        watch(monkeypatch, (0, "away"))
 
 
 # ---- calls -------------------------------------------------------------------------------------------------

@@ -56,23 +56,22 @@ class Watch:
             PgreactError: The broker cannot be reached to begin with.
         """
         end = None if seconds is None else time.monotonic() + seconds
-        # what is sent before anybody listens is not missed
-        away = _now()
-        first = True
+        away, listening, begun = _now(), False, False
         try:
             while end is None or time.monotonic() < end:
                 try:
                     with self._events.listening() as connection:
                         self.judge.blind(away, _now())
-                        self._notice(f"watching {self._count} schedules" if first else "the broker is back")
-                        first = False
+                        self._notice("the broker is back" if begun else f"watching {self._count} schedules")
+                        listening = begun = True
                         while end is None or time.monotonic() < end:
                             yield from self._look(connection)
                 except self._events.errors as error:
-                    if first:
+                    if not begun:
                         raise PgreactError(f"the broker cannot be reached: {error}") from error
-                    away = _now()
-                    self._notice(f"the broker is away: {error}; what is due meanwhile is not judged")
+                    if listening:
+                        away, listening = _now(), False
+                        self._notice(f"the broker is away: {error}; what is due meanwhile is not judged")
                     time.sleep(PAUSE)
         except KeyboardInterrupt:
             pass
