@@ -46,11 +46,10 @@ def next_after(text: str, after: datetime) -> datetime | None:
         ValueError: The text is wrong, or ``ephem`` is not installed.
     """
     event, latitude, longitude = _parse(text)
-    # Each day of the place, from midnight to midnight, is reckoned by itself: that an event is sought from
-    # another moment must not move it.
+    # Each day of the place is reckoned by itself, so that whoever seeks an event finds it at the same moment.
     day = (after + _offset(longitude)).date() - _DAY
     for _ in range(_SEARCH):
-        found = _on_day(event, latitude, longitude, day)
+        found = _from_noon(event, latitude, longitude, day)
         if found is not None and found >= after + _SAME:
             return found
         day += _DAY
@@ -86,26 +85,21 @@ def _offset(longitude: float) -> timedelta:
 
 
 @functools.lru_cache(maxsize=65536)
-def _on_day(name: str, latitude: float, longitude: float, day: date) -> datetime | None:
-    """Return when an event happens on a day of the place, if it does."""
+def _from_noon(name: str, latitude: float, longitude: float, day: date) -> datetime | None:
+    """Return when an event happens between noon on a day of the place and the next noon, if it does."""
     ephem, event = _library(), _EVENTS[name]
     place = ephem.Observer()
     place.lat, place.lon = math.radians(latitude), math.radians(longitude)
     place.elevation = place.pressure = 0
     place.horizon = event.horizon
     midnight = datetime.combine(day, time(), UTC) - _offset(longitude)
+    noon = place.next_transit(ephem.Sun(), start=ephem.Date(midnight))
     if event.method == "next_transit":
-        found = place.next_transit(ephem.Sun(), start=ephem.Date(midnight))
+        found = noon
     else:
-        # From where the sun is furthest from the event: near by, ephem may see the one of another day. By the
-        # sun noon and midnight come up to 17 minutes earlier or later than by the clocks.
-        if event.method == "next_rising":
-            begin = place.next_transit(ephem.Sun(), start=ephem.Date(midnight - _DAY * 13 / 24))
-        else:
-            begin = place.next_antitransit(ephem.Sun(), start=ephem.Date(midnight - _DAY / 24))
         options = {"use_center": True} if event.center else {}
         try:
-            found = getattr(place, event.method)(ephem.Sun(), start=begin, **options)
+            found = getattr(place, event.method)(ephem.Sun(), start=noon, **options)
         except ephem.CircumpolarError:
             return None
     moment: datetime = found.datetime().replace(tzinfo=UTC, microsecond=0)
