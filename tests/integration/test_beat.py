@@ -36,6 +36,7 @@ class Beat(Worker):
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "PGREACT_DSN": table.database.dsn,
+                "PYTHONUNBUFFERED": "1",  # the banner is printed, not logged
                 "BEAT_BROKER": table.inbox.url,
                 "BEAT_SCHEDULE": json.dumps(schedule or {}),
                 **environ,
