@@ -84,7 +84,9 @@ def write(
     )
 
 
-def _put(connection: Connection, rows: Sequence[dict[str, Any]], origin: str) -> Iterable[tuple[Any, ...]]:
+def _put(
+    connection: Connection, rows: Sequence[dict[str, Any]], origin: str, *, again: bool = False
+) -> Iterable[tuple[Any, ...]]:
     """Write all; where one is refused, halves, until it stands alone."""
     if not rows:
         return []
@@ -93,13 +95,18 @@ def _put(connection: Connection, rows: Sequence[dict[str, Any]], origin: str) ->
             return connection.execute(
                 query("schedule_carry").encode(), {"rows": json.dumps(rows), "origin": origin}
             ).fetchall()
+    except psycopg.errors.UniqueViolation:
+        if again:
+            raise
     except psycopg.Error as error:
         if not _blames_a_row(error):
             raise
         if len(rows) == 1:
             return [(rows[0]["name"], _said(error))]
-    middle = len(rows) // 2
-    return [*_put(connection, rows[:middle], origin), *_put(connection, rows[middle:], origin)]
+        middle = len(rows) // 2
+        return [*_put(connection, rows[:middle], origin), *_put(connection, rows[middle:], origin)]
+    # somebody wrote one of them meanwhile, and now it is seen
+    return _put(connection, rows, origin, again=True)
 
 
 def _blames_a_row(error: psycopg.Error) -> bool:

@@ -1,12 +1,10 @@
 -- PostgreSQL takes abbreviations and offsets, too, which know no daylight saving time.
 create or replace function pgreact.check_timezone(zone text) returns void
     language plpgsql
+    strict
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if zone = 'UTC' then
-        return;
-    end if;
     -- the first raises by itself; none of this runs a query, which would cost more than all of it
     if timezone(zone, now()) is null or zone !~ '^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$' then
         raise invalid_parameter_value;

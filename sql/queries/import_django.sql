@@ -1,6 +1,8 @@
 -- What django-celery-beat has, since its version 2.1.
 select
-    p.name, p.task, p.args, p.kwargs, p.queue, p.exchange, p.routing_key, p.headers, p.priority, p.expires, p.expire_seconds,
+    p.name, p.task, p.args, p.kwargs,
+    num_nonnulls(p.queue, p.exchange, p.routing_key, p.priority, p.expires, p.expire_seconds, nullif(p.headers, '{}')) as options,
+    p.queue, p.exchange, p.routing_key, p.headers, p.priority, p.expires, p.expire_seconds,
     p.one_off, p.start_time, p.enabled, p.last_run_at, p.total_run_count, p.date_changed, p.description,
     p.interval_id, i.every, i.period,
     p.crontab_id, c.minute, c.hour, c.day_of_month, c.month_of_year, c.day_of_week, c.timezone,

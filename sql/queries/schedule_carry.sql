@@ -57,7 +57,6 @@ carried as (
         j.last_nominal_at, j.last_run_at, j.run_count
     from judged j
     where j.verdict = 'carried'
-    on conflict (name) do nothing
 ),
 changed as (
     update pgreact.schedule s

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import pytest
@@ -154,6 +155,15 @@ def test_what_its_source_no_longer_has_is_removed_where_that_is_asked_for(ours: 
         "bad",
         "imported",
     ]
+
+
+def test_two_may_write_the_same_at_once(ours: Database) -> None:
+    with ours.connect() as first, ThreadPoolExecutor(1) as pool:
+        with first.transaction():
+            write(first, [EVERY], "app")
+            second = pool.submit(put, ours, EVERY, CRON, origin="app")
+            ours.until("select exists (select from pg_stat_activity where wait_event_type = 'Lock')")
+        assert second.result() == Report(carried=("a report",), unchanged=("a poll",))
 
 
 def test_nothing_is_written_where_the_schema_is_missing(database: Database) -> None:

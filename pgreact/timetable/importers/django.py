@@ -17,7 +17,7 @@ from pgreact.timetable.last_run import went_on
 from pgreact.timetable.uncarried import Uncarried
 
 _OPTIONS = ("queue", "exchange", "routing_key", "priority")
-_NOTHING = {None, "", "[]", "{}"}  # what most arguments are
+_NOTHING = {"[]", "{}"}  # what most arguments are
 _ODD = re.compile(r"__type__|\\u|\d[eE]|NaN|Infinity")
 _JUST = datetime.timedelta(microseconds=1)
 
@@ -69,21 +69,29 @@ def _carried(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[st
 
 
 def _call(task: Any) -> dict[str, Any]:
+    options = _options(task) if task.options else None
+    return call(task.name, task.task, _json(task.args, "args"), _json(task.kwargs, "kwargs"), options)
+
+
+def _options(task: Any) -> dict[str, Any]:
     options = {name: value for name in _OPTIONS if (value := getattr(task, name)) is not None}
-    if task.headers not in _NOTHING and (headers := json.loads(task.headers)):
+    if headers := json.loads(task.headers or "{}"):
         options["headers"] = headers
     # one of the two may be set
     if expires := task.expires or task.expire_seconds:
         options["expires"] = expires
-    return call(task.name, task.task, _json(task.args, "args"), _json(task.kwargs, "kwargs"), options)
+    return options
 
 
 def _json(text: str | None, place: str) -> str | None:
-    if text in _NOTHING:
+    if not text or text in _NOTHING:
         return None
-    value = json.loads(text or "null")
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
     # most is as PostgreSQL takes it
-    return write(value, place) if _ODD.search(text or "") else text
+    return write(value, place) if _ODD.search(text) else text
 
 
 def _when(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
