@@ -126,6 +126,21 @@ class Session:
         await self.fetch("commit")
 
     @contextlib.asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Let a transaction go on after the server refused what is run inside.
+
+        Raises:
+            SessionLost: The session is gone.
+        """
+        await self.fetch("savepoint here")
+        try:
+            yield
+        except asyncpg.PostgresError:
+            await self.fetch("rollback to savepoint here")
+            raise
+        await self.fetch("release savepoint here")
+
+    @contextlib.asynccontextmanager
     async def _certain(self, timeout: float) -> AsyncIterator[None]:
         """Let nobody go on with a session whose state is in doubt."""
         try:

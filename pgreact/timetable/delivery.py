@@ -3,7 +3,8 @@
 import datetime
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
 import asyncpg
@@ -85,28 +86,32 @@ class DirectDelivery:
                 for step in steps
                 if all(one in sent or one in refused for one in ids.get(step.schedule.id, ["nobody"]))
             ]
-            return Outcome(await _fire(session, done, ids), posted.failure)
+            return Outcome(await _fire(session, done, ids, guard=session.savepoint), posted.failure)
 
 
 async def _fire(
-    session: Session, steps: Sequence[Step], task_ids: Mapping[int, Sequence[str]]
+    session: Session,
+    steps: Sequence[Step],
+    task_ids: Mapping[int, Sequence[str]],
+    guard: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> dict[int, Moved]:
     if not steps:
         return {}
     plans = json.dumps([step.as_json(task_ids.get(step.schedule.id)) for step in steps])
     try:
-        rows = await session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT)
+        async with guard():
+            rows = await session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT)
     except asyncpg.InsufficientPrivilegeError:
         raise
     except asyncpg.PostgresError as error:
         # one bad row must not stop the others
         if len(steps) > 1:
             half = len(steps) // 2
-            first = await _fire(session, steps[:half], task_ids)
-            return first | await _fire(session, steps[half:], task_ids)
+            first = await _fire(session, steps[:half], task_ids, guard)
+            return first | await _fire(session, steps[half:], task_ids, guard)
         if steps[0].plan.error:
             raise
-        return await _fire(session, [steps[0].failing(said(error))], task_ids)
+        return await _fire(session, [steps[0].failing(said(error))], task_ids, guard)
     return {
         row["id"]: Moved(
             row["fired_at"],

@@ -291,6 +291,19 @@ def test_a_message_that_cannot_be_made_stops_its_schedule_alone(table: Timetable
     assert "nope" in leader.wait_for("schedule.failed", schedule="bad")["error"]
 
 
+def test_a_row_that_cannot_be_written_stops_alone_after_its_message(table: Timetable, leader: Daemon) -> None:
+    table.direct("bad", every="'1 day'")
+    table.direct("good", every="'1 day'")
+    leader.wait_for("schedule.planned", 2)
+    table.database.run(
+        "alter table pgreact.schedule add constraint no_bad check (name <> 'bad' or run_count = 0)",
+        "update pgreact.schedule set next_run_at = now()",
+    )
+    leader.wait_for("schedule.fired", schedule="good")
+    assert "no_bad" in leader.wait_for("schedule.failed", schedule="bad")["error"]
+    assert table.column("bad", "state") == "failed"
+
+
 # ---- whoever may notify ------------------------------------------------------------------------------------
 
 
