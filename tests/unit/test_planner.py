@@ -328,6 +328,7 @@ def test_one_that_was_to_happen_once_and_is_put_off_happens_once() -> None:
 @pytest.mark.parametrize("state", ["new", "planned"])
 def test_a_new_schedule_runs_now_and_is_planned_then(state: planner.State) -> None:
     schedule = hourly(state=state, next_nominal_at=None, next_run_at=at("11:30"), last_nominal_at=None)
+    assert plan(schedule, at("11:29")).state == "planned"
     found = plan(schedule, at("11:31"))
     assert (found.occurrences, found.next_run_at, found.last_nominal_at) == ((at("11:30"),), NOON, None)
 
