@@ -120,30 +120,30 @@ create function pgreact.schedule_edited() returns trigger
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    recurs_otherwise boolean := tg_op = 'UPDATE'
+        and (new.every, new.cron, new.cron_and, new.at, new.solar, new.rrule, new.timezone, new.anchor, new.start_at)
+            is distinct from (old.every, old.cron, old.cron_and, old.at, old.solar, old.rrule, old.timezone, old.anchor,
+                old.start_at);
+    planned_anew boolean := tg_op = 'INSERT' or new.next_run_at is distinct from old.next_run_at;
 begin
     perform pgreact.check_schedule(new);
-    if tg_op = 'INSERT' then
-        new.state := case when new.next_run_at is null then 'new' else 'planned' end;
-    elsif (new.every, new.cron, new.cron_and, new.at, new.solar, new.rrule, new.timezone, new.anchor, new.start_at,
-            new.end_at, new.max_runs, new.jitter, new.name)
-        is distinct from (old.every, old.cron, old.cron_and, old.at, old.solar, old.rrule, old.timezone, old.anchor,
-            old.start_at, old.end_at, old.max_runs, old.jitter, old.name)
-        or new.enabled and (not old.enabled or old.state = 'failed')
+    if tg_op = 'UPDATE' and (
+        recurs_otherwise
+        or (new.end_at, new.max_runs, new.jitter, new.name) is distinct from (old.end_at, old.max_runs, old.jitter, old.name)
+        or new.enabled and (not old.enabled or old.state = 'failed'))
     then
-        -- What recurs as before goes on from where it is, so that an occurrence that is just due is not lost.
-        if (new.every, new.cron, new.cron_and, new.at, new.solar, new.rrule, new.timezone, new.anchor, new.start_at)
-            is distinct from (old.every, old.cron, old.cron_and, old.at, old.solar, old.rrule, old.timezone, old.anchor,
-                old.start_at)
-            or not old.enabled
-        then
-            new.next_nominal_at := null;
-        end if;
-        if new.next_run_at is not distinct from old.next_run_at then
+        if not planned_anew then
             new.next_run_at := null;
         end if;
-        new.state := case when new.next_run_at is null then 'new' else 'planned' end;
+        -- What recurs as before goes on from where it is, so that an occurrence that is just due is not lost.
+        if recurs_otherwise or not old.enabled then
+            new.next_nominal_at := null;
+        end if;
         new.last_error := null;
-    elsif new.next_run_at is distinct from old.next_run_at then
+        planned_anew := true;
+    end if;
+    if planned_anew then
         new.state := case when new.next_run_at is null then 'new' else 'planned' end;
     end if;
     new.turn := new.turn + 1;
