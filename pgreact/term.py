@@ -12,6 +12,7 @@ import asyncpg
 
 from pgreact import logs
 from pgreact.clock import Clock
+from pgreact.database.lead import lead
 from pgreact.database.session import Session, refusal
 from pgreact.dispatch.dispatcher import Dispatcher, Runner
 from pgreact.dispatch.jobs import JobPublisher
@@ -210,11 +211,7 @@ async def term(
         # polls must not wait for a ready query that takes its time
         looks = await Session.open(dsn, application_name("looks"))
         stack.push_async_callback(looks.close)
-        await work.value(
-            "select pgreact.lead('guard', make_interval(secs => $1))",
-            GUARD_PATIENCE,
-            timeout=GUARD_PATIENCE + 5,
-        )
+        await lead(work, "guard", GUARD_PATIENCE)
         # a claim must not wait for a ready query, nor a poll for a claim
         claims = await Session.open(dsn, application_name("claims"))
         stack.push_async_callback(claims.close)

@@ -8,16 +8,15 @@ import asyncpg
 
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.session import REPLY_TIMEOUT, Session, refusal
+from pgreact.database.lead import IDLE_LIMIT, PATIENCE, lead
+from pgreact.database.session import Session, refusal
 from pgreact.identity import application_name
 from pgreact.shipped import query
 from pgreact.timetable.delivery import DirectDelivery, Post, QueueDelivery
 from pgreact.timetable.round import play_round
 from pgreact.timetable.step import Delivery
 
-PATIENCE = 5.0  # seconds a statement waits in the lock, and holds back vacuum, before it is asked anew
-IDLE_LIMIT = 30.0  # seconds without a word after which the server ends a frozen engine's session
-NAP = 15.0  # seconds it sleeps at most: below that limit, and as long a step of the clock goes unnoticed
+NAP = 15.0  # seconds it sleeps at most: below the idle limit, and as long a step of the clock goes unnoticed
 DEAF_NAP = 1.0  # where no notification tells of an edit
 PAUSE = 0.005  # seconds between two looks: anybody may claim that there is something new, at any rate
 LOCKED_PAUSE = 0.1  # seconds until it looks again at schedules that somebody is editing
@@ -60,14 +59,11 @@ class Timetable:
         """
         async with self._session("timetable") as session:
             await self._take_over(session)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(session.watch(), name="watch")
-                    group.create_task(self._play(session, QueueDelivery()), name="queue")
-                    group.create_task(self._play_direct(), name="direct")
-                    group.create_task(_tend(session), name="history")
-            finally:
-                self._pokes.clear()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(session.watch(), name="watch")
+                group.create_task(self._play(session, QueueDelivery()), name="queue")
+                group.create_task(self._play_direct(), name="direct")
+                group.create_task(_tend(session), name="history")
 
     @contextlib.asynccontextmanager
     async def _session(self, role: str) -> AsyncIterator[Session]:
@@ -144,12 +140,6 @@ async def _tend(session: Session) -> None:
 
 async def _try_lock(session: Session, patience: float) -> bool:
     try:
-        return bool(
-            await session.value(
-                "select pgreact.lead('timetable', make_interval(secs => $1))",
-                patience,
-                timeout=patience + REPLY_TIMEOUT,
-            )
-        )
+        return await lead(session, "timetable", patience)
     except asyncpg.PostgresError as error:
         raise refusal(error, "cannot wait for the timetable's lock") from None

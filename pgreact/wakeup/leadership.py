@@ -6,11 +6,10 @@ from typing import Self
 import asyncpg
 
 from pgreact.clock import Clock
-from pgreact.database.session import REPLY_TIMEOUT, Session, refusal
+from pgreact.database.lead import IDLE_LIMIT, PATIENCE, lead
+from pgreact.database.session import Session, refusal
 from pgreact.errors import SessionLost
 
-PATIENCE = 5.0  # seconds a standby's statement waits in the lock, and holds back vacuum, before it asks anew
-IDLE_LIMIT = 30.0  # seconds without a word after which the server ends a frozen leader's session
 TRUST = 5.0  # seconds for which a sign of life is good enough to publish
 CONFIRM_TIMEOUT = 3.0
 
@@ -41,13 +40,7 @@ class Candidate:
         """
         began = self._clock.monotonic()
         try:
-            held = bool(
-                await self.session.value(
-                    "select pgreact.lead('leader', make_interval(secs => $1))",
-                    patience,
-                    timeout=patience + REPLY_TIMEOUT,
-                )
-            )
+            held = await lead(self.session, "leader", patience)
         except asyncpg.PostgresError as error:
             raise refusal(error, "cannot wait for leadership") from None
         self.alive(began)

@@ -1,0 +1,28 @@
+"""The wait for a lock that makes its session the one that leads."""
+
+from pgreact.database.session import REPLY_TIMEOUT, Session
+
+PATIENCE = 5.0  # seconds a statement waits in the lock, and holds back vacuum, before it is asked anew
+IDLE_LIMIT = 30.0  # seconds without a word after which the server ends the session of a frozen holder
+
+
+async def lead(session: Session, purpose: str, patience: float = PATIENCE) -> bool:
+    """Wait for a lock for a while; return whether this session holds it.
+
+    Args:
+        session: Keeps it until it ends.
+        purpose: As ``pgreact.lock_class`` knows it.
+        patience: Seconds.
+
+    Raises:
+        SessionLost: The session is gone.
+        asyncpg.PostgresError: The schema is missing, or this role may not use it.
+    """
+    return bool(
+        await session.value(
+            "select pgreact.lead($1, make_interval(secs => $2))",
+            purpose,
+            patience,
+            timeout=patience + REPLY_TIMEOUT,
+        )
+    )
