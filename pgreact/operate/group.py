@@ -1,13 +1,47 @@
 """What all groups of commands have in common."""
 
 import datetime
+import sys
 from collections.abc import Callable
 
 import click
 
+from pgreact.errors import ConfigError
 from pgreact.settings import Settings, nearest
 
 Load = Callable[..., Settings]  # what a command gets: reads the configuration
+
+limit_option = click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1, 1_000_000),
+    help="At most so many.",
+)
+
+
+def confirm_deletion(command: str, what: str, dsn: str) -> None:
+    """Ask before something is deleted.
+
+    Args:
+        command: Which command asks.
+        what: Is to be deleted.
+        dsn: From where.
+
+    Raises:
+        ConfigError: Nobody can answer.
+        click.Abort: The answer is no.
+    """
+    from pgreact.database import conninfo  # help is quick without it
+
+    if not _answers():
+        raise ConfigError(f"{command} asks before it deletes {what}: give --yes where nobody can answer")
+    click.confirm(f"Delete {what} from {conninfo.shown(dsn)}?", abort=True)
+
+
+def _answers() -> bool:
+    return sys.stdin.isatty()
 
 
 def jsonable(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.operate.group import Load, NearestGroup, jsonable
+from pgreact.operate.group import Load, NearestGroup, confirm_deletion, jsonable, limit_option
 from pgreact.settings import Settings, nearest
 from pgreact.units import limit as read_limit
 
@@ -39,14 +39,7 @@ def queue() -> None:
     help="Only jobs in this state; behind: another job of the same key comes first.",
 )
 @click.option("--task", metavar="TASK", help="Only jobs of this task.")
-@click.option(
-    "--limit",
-    default=50,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(1, 1_000_000),
-    help="At most so many.",
-)
+@limit_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_jobs(
@@ -221,7 +214,6 @@ def purge(load: Load, lane: str | None, dead: bool, yes: bool) -> None:
       pgreact queue purge --lane mail
       pgreact queue purge --dead --yes
     """
-    from pgreact.database import conninfo
     from pgreact.database.connect import connect
     from pgreact.operate import queue as reader
 
@@ -234,14 +226,8 @@ def purge(load: Load, lane: str | None, dead: bool, yes: bool) -> None:
             return
         if not yes:
             what = f"{total} {'dead' if dead else 'waiting'} jobs{f' of lane {lane}' if lane else ''}"
-            if not _answers():
-                raise ConfigError(f"purge asks before it deletes {what}: give --yes where nobody can answer")
-            click.confirm(f"Delete {what} from {conninfo.shown(dsn)}?", abort=True)
+            confirm_deletion("purge", what, dsn)
         click.echo(f"deleted {_purge(connection, lane, dead, total)} jobs")
-
-
-def _answers() -> bool:
-    return sys.stdin.isatty()
 
 
 def _purge(connection: "Connection", lane: str | None, dead: bool, total: int) -> int:

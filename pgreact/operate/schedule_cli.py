@@ -2,13 +2,11 @@
 
 import datetime
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgreact.errors import ConfigError
-from pgreact.operate.group import Load, NearestGroup
+from pgreact.operate.group import Load, NearestGroup, confirm_deletion, limit_option
 from pgreact.operate.schedule_options import column_options, entry
 from pgreact.schedule_settings import WAYS
 
@@ -40,14 +38,7 @@ def schedule() -> None:
 @schedule.command(name="list")
 @click.argument("pattern", required=False)
 @click.option("--failed", is_flag=True, help="Only those that failed.")
-@click.option(
-    "--limit",
-    default=50,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(1, 1_000_000),
-    help="At most so many.",
-)
+@limit_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_schedules(load: Load, pattern: str | None, failed: bool, limit: int, as_json: bool) -> None:
@@ -205,7 +196,6 @@ def remove(load: Load, names: tuple[str, ...], yes: bool) -> None:
     Example:
       pgreact schedule remove poll --yes
     """
-    from pgreact.database import conninfo
     from pgreact.database.connect import connect
     from pgreact.operate import schedule as reader
     from pgreact.operate import schedule_edit
@@ -214,10 +204,7 @@ def remove(load: Load, names: tuple[str, ...], yes: bool) -> None:
     with connect(dsn) as connection:
         found = reader.named(connection, names)
         if not yes:
-            what = ", ".join(found)
-            if not _answers():
-                raise ConfigError(f"remove asks before it deletes {what}: give --yes where nobody can answer")
-            click.confirm(f"Delete {what} from {conninfo.shown(dsn)}?", abort=True)
+            confirm_deletion("remove", ", ".join(found), dsn)
         schedule_edit.remove(connection, names)
     _told(found, "removed")
 
@@ -244,7 +231,3 @@ def _told(found: "Rows", done: str) -> None:
             where, command = _KEEPERS[row["origin"]]
             then = "makes it again" if done == "removed" else "sets it anew once its entry changes"
             click.echo(f'note: the {where} names {name}: "{command}" {then}', err=True)
-
-
-def _answers() -> bool:
-    return sys.stdin.isatty()

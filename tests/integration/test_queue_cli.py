@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pgreact.operate import queue_cli
+from pgreact.operate import group, queue_cli
 from pgreact.operate.queue import STATES
 from pgreact.operate.queue_cli import queue
 from tests.command import Said, pgreact
@@ -321,7 +321,7 @@ def test_purge_asks_and_without_an_answer_deletes_nothing(filled: Database) -> N
 def test_purge_does_what_it_is_answered(
     filled: Database, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
 ) -> None:
-    monkeypatch.setattr(queue_cli, "_answers", lambda: True)
+    monkeypatch.setattr(group, "_answers", lambda: True)
     said = pgreact("queue", "purge", dsn=filled.dsn, typed=f"{answer}\n")
     assert said.code == (1 if left else 0)
     assert said.out.startswith("Delete 3 waiting jobs from ")

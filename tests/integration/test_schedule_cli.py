@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pgreact.operate import schedule_cli
+from pgreact.operate import group
 from pgreact.operate.schedule_cli import schedule
 from pgreact.schedule_settings import ScheduleSettings
 from pgreact.shipped import query
@@ -575,7 +575,7 @@ def test_remove_asks_unless_told_not_to(filled: Database, monkeypatch: pytest.Mo
     assert refused(filled, "remove", "poll", "send mail") == (
         "pgreact: remove asks before it deletes poll, send mail: give --yes where nobody can answer\n"
     )
-    monkeypatch.setattr(schedule_cli, "_answers", lambda: True)
+    monkeypatch.setattr(group, "_answers", lambda: True)
     said = pgreact("schedule", "remove", "poll", dsn=filled.dsn, typed="n\n")
     assert said.code == 1
     assert "Delete poll from " in said.out
