@@ -1,10 +1,12 @@
 """Runs the command line in this process, and holds it to its word: an exit code, and never a traceback."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from click.testing import CliRunner
 
 from pgreact.cli import main
+from tests.harness import Database
 
 
 class Said(NamedTuple):
@@ -24,3 +26,15 @@ def pgreact(*arguments: str, dsn: str | None = None, typed: str | None = None) -
         raise result.exception
     assert "Traceback" not in result.output
     return Said(result.exit_code, result.stdout, result.stderr)
+
+
+def write(text: str) -> None:
+    """Write the configuration of the current directory."""
+    Path("pgreact.toml").write_text(text, encoding="utf-8")
+
+
+def apply(database: Database, *options: str) -> str:
+    """Run ``pgreact apply``, which succeeds; return what it printed."""
+    said = pgreact("apply", *options, dsn=database.dsn)
+    assert (said.code, said.err) == (0, "")
+    return said.out

@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,7 +12,7 @@ from pgreact.database import blueprint, plan
 from pgreact.database.connect import connect
 from pgreact.settings import load
 from tests.catalog import catalog
-from tests.command import pgreact
+from tests.command import apply, pgreact, write
 from tests.ear import Ear
 from tests.harness import Database
 
@@ -72,16 +71,6 @@ def applied(ours: Database, installed: Install) -> Database:
     with ours.connect() as connection:
         list(plan.apply(connection, load(None), 10.0, lambda _line: None))
     return ours
-
-
-def write(text: str) -> None:
-    Path("pgreact.toml").write_text(text, encoding="utf-8")
-
-
-def apply(database: Database, *options: str) -> str:
-    said = pgreact("apply", *options, dsn=database.dsn)
-    assert (said.code, said.err) == (0, "")
-    return said.out
 
 
 # ---- the plan ----------------------------------------------------------------------------------------------

@@ -1,14 +1,13 @@
 """``pgreact apply`` and the queue: limits, lanes and outbox as the file says, and what it leaves alone."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from pgreact.database import plan
 from pgreact.settings import LaneSettings, QueueSettings, load
 from tests.catalog import catalog
-from tests.command import pgreact
+from tests.command import apply, pgreact, write
 from tests.harness import Database
 
 FILE = """
@@ -65,16 +64,6 @@ def applied(ours: Database) -> Database:
     with ours.connect() as connection:
         list(plan.apply(connection, load(None), 10.0, lambda _line: None))
     return ours
-
-
-def write(text: str) -> None:
-    Path("pgreact.toml").write_text(text, encoding="utf-8")
-
-
-def apply(database: Database, *options: str) -> str:
-    said = pgreact("apply", *options, dsn=database.dsn)
-    assert (said.code, said.err) == (0, "")
-    return said.out
 
 
 def rows(database: Database, statement: str) -> Rows:

@@ -1,7 +1,6 @@
 """``pgreact apply`` and the timetable: schedules as the file says, and what it leaves alone."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from pgreact.database import plan
 from pgreact.schedule_settings import ScheduleSettings
 from pgreact.settings import load
-from tests.command import pgreact
+from tests.command import apply, pgreact, write
 from tests.harness import Database
 
 FILE = """
@@ -46,16 +45,6 @@ def applied(database: Database) -> Database:
     with database.connect() as connection:
         list(plan.apply(connection, load(None), 10.0, lambda _line: None))
     return database
-
-
-def write(text: str) -> None:
-    Path("pgreact.toml").write_text(text, encoding="utf-8")
-
-
-def apply(database: Database, *options: str) -> str:
-    said = pgreact("apply", *options, dsn=database.dsn)
-    assert (said.code, said.err) == (0, "")
-    return said.out
 
 
 def refused(database: Database, *options: str) -> str:
