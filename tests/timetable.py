@@ -66,3 +66,13 @@ class Timetable:
             f"set search_path = pg_catalog, pg_temp as $$ select clock_timestamp() + interval '{by}' $$",
             "notify pgreact, 'schedule'",
         )
+
+
+def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
+    """Return columns of a schedule."""
+    with database.connect() as connection:
+        found = connection.execute(
+            f"select {', '.join(columns)} from pgreact.schedule where name = %s".encode(), (name,)
+        ).fetchone()
+    assert found is not None, f"no schedule {name}"
+    return found

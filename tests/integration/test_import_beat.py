@@ -13,6 +13,7 @@ from celery.beat import PersistentScheduler
 from tests.command import Said, pgreact
 from tests.harness import Database
 from tests.import_app import app
+from tests.timetable import row
 
 NOW = datetime.datetime.now(datetime.UTC)
 HOUR = datetime.timedelta(hours=1)
@@ -48,16 +49,6 @@ def report(database: Database, *arguments: str) -> dict[str, Any]:
     said = bring(database, "--json", *arguments)
     assert said.code == 0, said.err
     found: dict[str, Any] = json.loads(said.out)
-    return found
-
-
-def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
-    """Return columns of a schedule."""
-    with database.connect() as connection:
-        found = connection.execute(
-            f"select {', '.join(columns)} from pgreact.schedule where name = %s".encode(), (name,)
-        ).fetchone()
-    assert found is not None, f"no schedule {name}"
     return found
 
 

@@ -15,6 +15,7 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from tests.command import Said, pgreact
 from tests.django_tables import NOON
 from tests.harness import Daemon, Database
+from tests.timetable import row
 from tests.worker import ROOT
 
 Install = Callable[..., None]
@@ -55,16 +56,6 @@ def report(database: Database, *arguments: str) -> dict[str, Any]:
     said = bring(database, "--json", *arguments)
     assert said.code == 0, said.err
     found: dict[str, Any] = json.loads(said.out)
-    return found
-
-
-def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
-    """Return columns of a schedule."""
-    with database.connect() as connection:
-        found = connection.execute(
-            f"select {', '.join(columns)} from pgreact.schedule where name = %s".encode(), (name,)
-        ).fetchone()
-    assert found is not None, f"no schedule {name}"
     return found
 
 

@@ -11,6 +11,7 @@ from pgreact.timetable.carry import Report, write
 from pgreact.timetable.last_run import went_on
 from pgreact.timetable.uncarried import Uncarried
 from tests.harness import Database
+from tests.timetable import row
 
 CRON = {"name": "a report", "task": "proj.report", "cron": "0 7 * * mon-fri", "timezone": "Europe/Paris"}
 EVERY = {
@@ -33,16 +34,6 @@ def put(database: Database, *rows: Any, origin: Literal["sql", "app"] = "sql", p
     """Write rows as an import does."""
     with database.connect() as connection:
         return write(connection, rows, origin, prune=prune)
-
-
-def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
-    """Return columns of a schedule."""
-    with database.connect() as connection:
-        found = connection.execute(
-            f"select {', '.join(columns)} from pgreact.schedule where name = %s".encode(), (name,)
-        ).fetchone()
-    assert found is not None, f"no schedule {name}"
-    return found
 
 
 def test_rows_are_written_with_what_their_source_decides(ours: Database) -> None:
