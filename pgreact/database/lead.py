@@ -1,17 +1,21 @@
 """The wait for a lock that makes its session the one that leads."""
 
+from typing import Literal
+
 from pgreact.database.session import REPLY_TIMEOUT, Session
+
+Purpose = Literal["leader", "guard", "timetable"]
 
 PATIENCE = 5.0  # seconds a statement waits in the lock, and holds back vacuum, before it is asked anew
 IDLE_LIMIT = 30.0  # seconds without a word after which the server ends the session of a frozen holder
 
 
-async def lead(session: Session, purpose: str, patience: float = PATIENCE) -> bool:
+async def lead(session: Session, purpose: Purpose, patience: float = PATIENCE) -> bool:
     """Wait for a lock for a while; return whether this session holds it.
 
     Args:
         session: Keeps it until it ends.
-        purpose: As ``pgreact.lock_class`` knows it.
+        purpose: What the lock is for, as ``pgreact.lock_class`` knows it.
         patience: Seconds.
 
     Raises:
