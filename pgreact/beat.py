@@ -1,6 +1,7 @@
 """``celery beat -S pgreact``: Beat's own program around pgreact's timetable."""
 
 import asyncio
+import gc
 from typing import Any
 
 import asyncpg
@@ -73,6 +74,7 @@ class _Host:
 
     def __init__(self, app: Celery, entries: dict[str, Any]) -> None:
         logs.join("celery.beat")
+        gc.freeze()  # what was imported stays: no collection need look at it again
         self._app = app
         self._entries = entries
         self._clock = Clock()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 
@@ -93,6 +94,7 @@ class Daemon:
             PgreactError: The first connection failed, or the schema cannot be used.
         """
         self.publisher.warm_up()
+        gc.freeze()  # what was imported stays: no collection need look at it again
         while not self._stop.is_set():
             try:
                 await self._serve()

@@ -1,19 +1,22 @@
 """The two ways an occurrence is fired: as a job of the queue, or as a message sent from here."""
 
+import asyncio
 import datetime
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
 from pgreact.database.session import Session, said
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.dispatch.wire import PublishFailed
-from pgreact.shipped import query
-from pgreact.timetable.step import Moved, Outcome, Step
+from pgreact.timetable.planner import Plan, Schedule
+from pgreact.timetable.step import Moved, Outcome, Step, Work, work_on
+
+T = TypeVar("T")
 
 TIMEOUT = 30.0  # seconds for a batch
 _OCCURRENCES = uuid.UUID("5d3a8f0e-6b0c-5f57-9a35-0c8a1f6f7d11")  # any, yet always the same
@@ -31,11 +34,16 @@ class QueueDelivery:
     """Enqueues a job for each occurrence, in the transaction that moves the schedule on."""
 
     name = "queue"
+    look = 10_000
     batch = 1000
 
-    async def fire(self, session: Session, steps: Sequence[Step]) -> Outcome:
+    def messages(self, _row: asyncpg.Record, _schedule: Schedule, _plan: Plan) -> Sequence[JobMessage]:
+        """Return none; see :class:`pgreact.timetable.step.Delivery`."""
+        return ()
+
+    async def fire(self, session: Session, steps: Sequence[Step], meanwhile: Work) -> Outcome:
         """Fire; see :class:`pgreact.timetable.step.Delivery`."""
-        return Outcome(await _fire(session, steps, {}))
+        return Outcome(await _fire(session, steps, meanwhile))
 
 
 class DirectDelivery:
@@ -45,107 +53,131 @@ class DirectDelivery:
     """
 
     name = "direct"
-    batch = 100  # the broker has to take their messages while the rows are locked
+    look = 2000  # with their arguments
+    batch = 500  # the broker has to take their messages while the rows are locked
 
     def __init__(self, post: Post) -> None:
         self._post = post
 
-    async def fire(self, session: Session, steps: Sequence[Step]) -> Outcome:
+    def messages(self, row: asyncpg.Record, schedule: Schedule, plan: Plan) -> Sequence[JobMessage]:
+        """Return one for each occurrence; see :class:`pgreact.timetable.step.Delivery`."""
+        return [_message(row, schedule, occurrence) for occurrence in plan.occurrences]
+
+    async def fire(self, session: Session, steps: Sequence[Step], meanwhile: Work) -> Outcome:
         """Fire; see :class:`pgreact.timetable.step.Delivery`."""
-        moved = await _fire(session, [step for step in steps if not step.plan.occurrences], {})
-        due = [step for step in steps if step.plan.occurrences]
+        moved = await _fire(session, [step for step in steps if not step.messages], meanwhile)
+        due = [step for step in steps if step.messages]
         if not due:
             return Outcome(moved)
-        sent = await self._send(session, due)
+        sent = await self._send(session, due, meanwhile)
         return Outcome({**moved, **sent.moved}, sent.failure)
 
-    async def _send(self, session: Session, steps: Sequence[Step]) -> Outcome:
-        # The rows stay locked meanwhile: nobody else sends them, and who edits one waits until it is sent.
-        async with session.transaction():
-            await session.fetch("set local synchronous_commit = on")
-            rows = await session.fetch(
-                query("timetable_messages"),
-                [step.schedule.id for step in steps],
-                [step.schedule.turn for step in steps],
-            )
-            held = {row["id"]: row for row in rows}
-            messages = {
-                step.schedule.id: _messages(step, held[step.schedule.id])
-                for step in steps
-                if step.schedule.id in held
-            }
-            try:
-                posted = await self._post.post([message for some in messages.values() for message in some])
-            except PublishFailed as error:
-                return Outcome({}, str(error))
-            sent = {message.task_id for message in posted.sent}
-            refused = {message.task_id: reason for message, reason in posted.refused}
-            ids = {key: [message.task_id for message in some] for key, some in messages.items()}
-            done = [
-                step.failing(next((refused[one] for one in ids[step.schedule.id] if one in refused), None))
-                for step in steps
-                if all(one in sent or one in refused for one in ids.get(step.schedule.id, ["nobody"]))
-            ]
-            return Outcome(await _fire(session, done, ids, guard=session.savepoint), posted.failure)
+    async def _send(self, session: Session, steps: Sequence[Step], meanwhile: Work) -> Outcome:
+        try:
+            async with session.transaction():
+                # The rows stay locked from here on: nobody else sends them, and edits wait for it.
+                moved = await _fire(session, steps, meanwhile, session.savepoint)
+                held = [step for step in steps if _fired(moved.get(step.schedule.id))]
+                posted = await self._post.post([message for step in held for message in step.messages])
+                if posted.failure or posted.refused:
+                    raise _PartlySentError(posted)
+                return Outcome(moved)
+        except PublishFailed as error:
+            return Outcome({}, str(error))
+        except _PartlySentError as partly:
+            posted = partly.posted
+        sent = {message.task_id for message in posted.sent}
+        refused = {message.task_id: reason for message, reason in posted.refused}
+        done = [after for step in held if (after := _after(step, sent, refused)) is not None]
+        return Outcome(await _fire(session, done, meanwhile), posted.failure)
+
+
+class _PartlySentError(Exception):
+    """The transaction says of more schedules that they were fired than were."""
+
+    def __init__(self, posted: Posted) -> None:
+        super().__init__(posted.failure)
+        self.posted = posted
+
+
+def _fired(moved: Moved | None) -> bool:
+    return moved is not None and moved.error is None
+
+
+def _after(step: Step, sent: Container[str], refused: Mapping[str, str]) -> Step | None:
+    """Return the step that is true now that its messages were posted; none if none is known to be sent."""
+    for number, message in enumerate(step.messages):
+        if message.task_id in refused:
+            return step.failing(refused[message.task_id])
+        if message.task_id not in sent:
+            # so that one that has more to catch up with than can be sent in time gets on
+            return step.first(number) if number else None
+    return step
 
 
 async def _fire(
     session: Session,
     steps: Sequence[Step],
-    task_ids: Mapping[int, Sequence[str]],
+    meanwhile: Work,
     guard: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> dict[int, Moved]:
     if not steps:
         return {}
-    plans = json.dumps([step.as_json(task_ids.get(step.schedule.id)) for step in steps])
+    plans = f"[{','.join(step.text for step in steps)}]"
     try:
         async with guard():
-            rows = await session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT)
+            firing = session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT)
+            rows = await _working(firing, meanwhile)
     except asyncpg.InsufficientPrivilegeError:
         raise
     except asyncpg.PostgresError as error:
         # one bad row must not stop the others
         if len(steps) > 1:
             half = len(steps) // 2
-            first = await _fire(session, steps[:half], task_ids, guard)
-            return first | await _fire(session, steps[half:], task_ids, guard)
+            first = await _fire(session, steps[:half], meanwhile, guard)
+            return first | await _fire(session, steps[half:], meanwhile, guard)
         if steps[0].plan.error:
             raise
-        return await _fire(session, [steps[0].failing(said(error))], task_ids, guard)
+        return await _fire(session, [steps[0].failing(said(error))], meanwhile, guard)
+    done = {step.schedule.id: step for step in steps}
     return {
-        row["id"]: Moved(
-            row["fired_at"],
-            row["overlapped"],
-            row["error"],
-            row["jobs"],
-            task_ids.get(row["id"], ()),
-        )
+        row["id"]: Moved(done[row["id"]], row["fired_at"], row["overlapped"], row["error"], row["jobs"])
         for row in rows
     }
 
 
-def _messages(step: Step, row: asyncpg.Record) -> list[JobMessage]:
-    return [
-        JobMessage(
-            job=None,
-            attempt=1,
-            task_id=str(uuid.uuid5(_OCCURRENCES, f"{step.schedule.id}/{occurrence.isoformat()}")),
-            task=row["task"],
-            args=json.loads(row["args"]),
-            kwargs=json.loads(row["kwargs"]),
-            options=_options(step, row, occurrence),
-        )
-        for occurrence in step.plan.occurrences
-    ]
+async def _working(statement: Coroutine[Any, Any, T], meanwhile: Work) -> T:
+    """Run a statement, and work while the server does.
+
+    Messages are sent by a thread, which would get on no faster if this one worked beside it.
+    """
+    task = asyncio.create_task(statement)
+    try:
+        await asyncio.sleep(0)  # it is sent
+        await work_on(lambda: not task.done() and meanwhile())
+        return await task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
-def _options(step: Step, row: asyncpg.Record, occurrence: datetime.datetime) -> dict[str, Any]:
-    options: dict[str, Any] = json.loads(row["options"])
+def _message(row: asyncpg.Record, schedule: Schedule, occurrence: datetime.datetime) -> JobMessage:
+    named = occurrence.isoformat()
+    options: dict[str, Any]
+    args, kwargs, options = json.loads(f"[{row['args']}, {row['kwargs']}, {row['options']}]")
     options["headers"] = {
         **(options.get("headers") or {}),
-        "periodic_task_name": step.schedule.name,
-        "pgreact_occurrence": occurrence.isoformat(),
+        "periodic_task_name": schedule.name,
+        "pgreact_occurrence": named,
     }
     if row["expires"] is not None:
-        options["expires"] = (occurrence + row["expires"] - step.found_at).total_seconds()
-    return options
+        options["expires"] = (occurrence + row["expires"] - row["now"]).total_seconds()
+    return JobMessage(
+        job=None,
+        attempt=1,
+        task_id=str(uuid.uuid5(_OCCURRENCES, f"{schedule.id}/{named}")),
+        task=row["task"],
+        args=args,
+        kwargs=kwargs,
+        options=options,
+    )

@@ -89,6 +89,8 @@ class Timetable:
         # A broker that hangs must not hold up the queue's schedules; and most have no others.
         await self._direct.wait()
         async with self._session("messages") as session, asyncio.TaskGroup() as group:
+            # what is committed is what was sent
+            await session.fetch("set synchronous_commit = on")
             group.create_task(session.watch(), name="watch")
             group.create_task(self._play(session, DirectDelivery(self._post)), name="direct")
 

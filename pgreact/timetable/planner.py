@@ -1,5 +1,8 @@
 """What a schedule does now: a function of its row and of the moment. No clock, no I/O.
 
+Nobody changes a schedule or a plan. To have Python forbid it takes longer than to make one, and thousands may
+be due at once.
+
 An occurrence has two times: the nominal one, which what was written means, and the actual one, up to
 ``jitter`` later, at which it is to be fired. Occurrences are dealt with in the order of their nominal times:
 one that jitter puts before its predecessor waits for it.
@@ -24,7 +27,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _COUNTED = 10_000
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(kw_only=True, slots=True)
 class Schedule:
     """What a row of ``pgreact.schedule`` says about when; its columns are described there."""
 
@@ -46,7 +49,7 @@ class Schedule:
     last_nominal_at: datetime | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(kw_only=True, slots=True)
 class Plan:
     """What is to be fired now, and what the row says afterwards.
 

@@ -1,12 +1,9 @@
 """One look at the timetable: what is due is fired, what is new is planned."""
 
-import asyncio
-import contextlib
 import dataclasses
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
 
 import asyncpg
 
@@ -15,92 +12,108 @@ from pgreact.database.session import Session, refusal
 from pgreact.shipped import query
 from pgreact.timetable.planner import Plan, actual, plan
 from pgreact.timetable.row import schedule
-from pgreact.timetable.step import Delivery, Moved, Outcome, Step
+from pgreact.timetable.step import Delivery, Moved, Outcome, Step, work_on
 
-T = TypeVar("T")
-
-LOOK = 10  # batches
 TIMEOUT = 30.0  # seconds
-BREATH = 50  # schedules: then others may have the event loop
+BREATH = 25  # schedules: then others may have the event loop
+UNTOLD = 10_000  # schedules: then the log has its turn, whatever else is due
 
 
 async def play_round(session: Session, delivery: Delivery) -> Outcome:
-    """Fire what is due and plan what is new, so much of it as one look finds.
+    """Fire what is due and plan what is new, until one look finds all there is.
 
-    While the server, and the broker, deal with one batch, the next is planned; the log has what time is left.
+    While the server deals with some, the next are planned; what was fired is told at the end.
 
     Raises:
         SessionLost: The session is gone.
         PgreactError: The schema is missing, or this role may not use it.
     """
-    batch = delivery.batch
+    untold: deque[Moved] = deque()
     moved: dict[int, Moved] = {}
-    untold: deque[Step] = deque()
-    outcome = Outcome({})
+    ahead = _Ahead(delivery)
     try:
-        rows = await session.fetch(query("timetable_due"), delivery.name, LOOK * batch, timeout=TIMEOUT)
-        following = await _plan(rows[:batch])
-        for begin in range(0, len(rows), batch):
-            steps = following
-            async with _started(delivery.fire(session, steps)) as firing:
-                following = await _plan(rows[begin + batch : begin + 2 * batch])
-                while untold and not firing.done():
-                    _tell(untold, moved)
-                    await asyncio.sleep(0)
-                outcome = await firing
+        while True:
+            rows = await session.fetch(query("timetable_due"), delivery.name, delivery.look, timeout=TIMEOUT)
+            ahead.find(rows)
+            outcome = await _fire(session, delivery, ahead, untold)
             moved |= outcome.moved
-            untold += steps
-            if outcome.failure:
+            if outcome.failure or not outcome.moved or len(rows) < delivery.look or len(untold) > UNTOLD:
                 break
-        while untold:
-            _tell(untold, moved)
-            await asyncio.sleep(0)
+        await work_on(lambda: _tell(untold))
     except asyncpg.PostgresError as error:
         raise refusal(error, "cannot fire schedules") from None
     finally:
-        while untold:
-            _tell(untold, moved)
+        while _tell(untold):
+            pass
     return dataclasses.replace(outcome, moved=moved)
 
 
-@contextlib.asynccontextmanager
-async def _started(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
-    """Let something go on during the block, and no longer."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
+class _Ahead:
+    """The steps of what was found, planned while others are fired."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._rows: Iterator[asyncpg.Record] = iter(())
+        self._planned: deque[Step] = deque()
+        self._least = BREATH
+
+    def find(self, rows: Sequence[asyncpg.Record]) -> None:
+        """Go on with what a look found, after all that one before found."""
+        self._rows = iter(rows)
+
+    def plan(self) -> bool:
+        """Plan some, if need be; return whether any were."""
+        if len(self._planned) >= 2 * self._delivery.batch:
+            return False
+        steps = [_step(self._delivery, row) for row in itertools.islice(self._rows, BREATH)]
+        self._planned += steps
+        return bool(steps)
+
+    async def take(self) -> list[Step]:
+        """Return a batch; nothing: there is no more.
+
+        The first is small, so that it goes out at once, and each after it may be four times as large.
+        """
+        await work_on(lambda: len(self._planned) < self._least and self.plan())
+        self._least = min(4 * self._least, self._delivery.batch)
+        steps: list[Step] = []
+        left = self._delivery.batch
+        while self._planned and left > 0:
+            steps.append(self._planned.popleft())
+            left -= max(len(steps[-1].plan.occurrences), 1)
+        return steps
 
 
-async def _plan(rows: Sequence[asyncpg.Record]) -> list[Step]:
-    steps: list[Step] = []
-    for begin in range(0, len(rows), BREATH):
-        await asyncio.sleep(0)
-        steps += map(_step, rows[begin : begin + BREATH])
-    return steps
+async def _fire(session: Session, delivery: Delivery, ahead: _Ahead, untold: deque[Moved]) -> Outcome:
+    moved: dict[int, Moved] = {}
+    while steps := await ahead.take():
+        outcome = await delivery.fire(session, steps, ahead.plan)
+        moved |= outcome.moved
+        untold += outcome.moved.values()
+        if outcome.failure:
+            return Outcome(moved, outcome.failure)
+    return Outcome(moved)
 
 
-def _tell(untold: deque[Step], moved: Mapping[int, Moved]) -> None:
-    """Tell of some steps."""
-    for _ in range(min(BREATH, len(untold))):
-        step = untold.popleft()
-        if step.schedule.id in moved:
-            _tell_one(step, moved[step.schedule.id])
-
-
-def _step(row: asyncpg.Record) -> Step:
+def _step(delivery: Delivery, row: asyncpg.Record) -> Step:
     found = schedule(row)
     try:
         planned = plan(found, row["now"])
+        return Step.of(found, planned, delivery.messages(row, found, planned))
     except Exception as error:  # noqa: BLE001 - a fault in a library must stop this schedule, and no other
         wrong = f"{type(error).__name__}: {error}"
-        planned = Plan(state="failed", last_nominal_at=found.last_nominal_at, error=wrong)
-    return Step(found, planned, row["now"])
+        return Step.of(found, Plan(state="failed", last_nominal_at=found.last_nominal_at, error=wrong))
 
 
-def _tell_one(step: Step, moved: Moved) -> None:
+def _tell(untold: deque[Moved]) -> bool:
+    """Tell of some; return whether there were any."""
+    for _ in range(min(BREATH, len(untold))):
+        _tell_one(untold.popleft())
+    return bool(untold)
+
+
+def _tell_one(moved: Moved) -> None:
+    step = moved.step
     name, planned = step.schedule.name, step.plan
     if moved.error:
         logs.emit(logs.ScheduleFailed(schedule=name, error=moved.error))
@@ -115,8 +128,8 @@ def _tell_one(step: Step, moved: Moved) -> None:
             )
         )
     if not moved.overlapped and logs.shows(logs.ScheduleFired):
-        fired = itertools.zip_longest(planned.occurrences, moved.jobs, moved.task_ids)
-        for occurrence, job, task_id in fired:
+        fired = itertools.zip_longest(planned.occurrences, moved.jobs, step.messages)
+        for occurrence, job, message in fired:
             due = occurrence if planned.manual else actual(name, occurrence, step.schedule.jitter)
             logs.emit(
                 logs.ScheduleFired(
@@ -124,7 +137,7 @@ def _tell_one(step: Step, moved: Moved) -> None:
                     occurrence=occurrence.isoformat(),
                     lateness_ms=round((moved.fired_at - due).total_seconds() * 1000, 3),
                     job=job,
-                    task_id=task_id,
+                    task_id=message.task_id if message is not None else None,
                 )
             )
     if planned.state == "ended":

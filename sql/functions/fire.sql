@@ -12,9 +12,10 @@ declare
 begin
     return query
     -- No row is looked up twice: PostgreSQL takes the rows of a WITH for few, and would compare all of them with all.
-    with held as materialized (
+    with judged as materialized (
         select
-            s.*,
+            s.id, s.name, s.task, s.args, s.kwargs, s.lane, s.priority, s.max_attempts, s.options, s.expires, s.delivery,
+            s.overlap, s.history, s.next_run_at,
             p.state as p_state,
             coalesce(p.occurrences, '{}') as occurrences,
             p.task_ids,
@@ -22,7 +23,15 @@ begin
             p.next_run_at as p_next_run_at,
             p.last_nominal_at as p_last_nominal_at,
             coalesce(p.missed, 0) as missed,
-            p.error
+            cardinality(p.occurrences) > 0 and not s.overlap and (
+                exists (select from pgreact.queue q where q.id = s.last_job)
+                or exists (select from pgreact.in_progress i where i.id = s.last_job)
+            ) as overlapped,
+            coalesce(p.error, case
+                -- it was there when the schedule was written
+                when s.delivery = 'queue' and not exists (select from pgreact.lane l where l.name = s.lane)
+                    then format('no lane "%s" in pgreact.lane', s.lane)
+            end) as problem
         from jsonb_to_recordset(plans) as p (
             id bigint, turn bigint, state text, occurrences timestamptz[], task_ids uuid[], next_nominal_at timestamptz,
             next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text
@@ -31,30 +40,6 @@ begin
         where s.turn = p.turn and s.enabled
         for update of s skip locked
     ),
-    judged as materialized (
-        select
-            h.*,
-            cardinality(h.occurrences) > 0 and not h.overlap and (
-                exists (select from pgreact.queue q where q.id = h.last_job)
-                or exists (select from pgreact.in_progress p where p.id = h.last_job)
-            ) as overlapped,
-            coalesce(h.error, case
-                -- it was there when the schedule was written
-                when h.delivery = 'queue' and not exists (select from pgreact.lane l where l.name = h.lane)
-                    then format('no lane "%s" in pgreact.lane', h.lane)
-            end) as problem
-        from held h
-    ),
-    counted as materialized (
-        select
-            j.*,
-            case
-                when j.overlapped or j.problem is not null then 0
-                when j.overlap then cardinality(j.occurrences)
-                else least(cardinality(j.occurrences), 1)
-            end as runs
-        from judged j
-    ),
     due as materialized (
         select
             c.*,
@@ -62,12 +47,27 @@ begin
                 select case when c.delivery = 'queue' then nextval('pgreact.queue_id_seq') end
                 from generate_series(1, c.runs)
             ) as jobs
-        from counted c
+        from (
+            select
+                j.*,
+                case
+                    when j.overlapped or j.problem is not null then 0
+                    when j.overlap then cardinality(j.occurrences)
+                    else least(cardinality(j.occurrences), 1)
+                end as runs
+            from judged j
+        ) c
     ),
     enqueued as (
         insert into pgreact.queue (id, lane, task, args, kwargs, priority, run_at, max_attempts, expires, options, enqueued_at)
         select o.job, d.lane, d.task, d.args, d.kwargs, d.priority, least(o.nominal_at, moment), d.max_attempts,
-            o.nominal_at + d.expires, pgreact.occurrence_options(d.options, d.name, o.nominal_at), moment
+            o.nominal_at + d.expires,
+            -- the headers that Celery Beat sets, and which occurrence it is; written out: a function costs as much again
+            d.options || jsonb_build_object('headers',
+                case when jsonb_typeof(d.options -> 'headers') = 'object' then d.options -> 'headers' else '{}' end
+                || jsonb_build_object('periodic_task_name', d.name, 'pgreact_occurrence',
+                    to_char(o.nominal_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))),
+            moment
         from due d
         cross join lateral unnest(d.occurrences, d.jobs) o (nominal_at, job)
         where o.job is not null

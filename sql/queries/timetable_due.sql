@@ -24,5 +24,11 @@ select
     d.cron, d.cron_and, d.at, d.solar, d.rrule, d.timezone,
     coalesce(d.anchor, d.start_at, d.created_at) as anchor,
     d.start_at, d.end_at, d.max_runs, d.run_count, d.jitter, d.misfire, d.grace, d.catch_up,
-    d.next_nominal_at, d.next_run_at, d.last_nominal_at
+    d.next_nominal_at, d.next_run_at, d.last_nominal_at,
+    -- what is sent from here, and not by the queue
+    case when d.delivery = 'direct' then d.task end as task,
+    case when d.delivery = 'direct' then d.args::text end as args,
+    case when d.delivery = 'direct' then d.kwargs::text end as kwargs,
+    case when d.delivery = 'direct' then d.options::text end as options,
+    case when d.delivery = 'direct' then d.expires end as expires
 from due d
