@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import time
 import uuid
 from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -19,6 +20,8 @@ from pgreact.timetable.step import Moved, Outcome, Step, Work, work_on
 T = TypeVar("T")
 
 TIMEOUT = 30.0  # seconds for a batch
+HOLD = 0.25  # seconds that the rows whose messages are sent are locked, about
+FEW, MANY = 10, 500  # messages sent at a time
 _OCCURRENCES = uuid.UUID("5d3a8f0e-6b0c-5f57-9a35-0c8a1f6f7d11")  # any, yet always the same
 
 
@@ -54,10 +57,11 @@ class DirectDelivery:
 
     name = "direct"
     look = 2000  # with their arguments
-    batch = 500  # the broker has to take their messages while the rows are locked
 
     def __init__(self, post: Post) -> None:
+        """``post`` sends the messages."""
         self._post = post
+        self.batch = MANY
 
     def messages(self, row: asyncpg.Record, schedule: Schedule, plan: Plan) -> Sequence[JobMessage]:
         """Return one for each occurrence; see :class:`pgreact.timetable.step.Delivery`."""
@@ -78,11 +82,16 @@ class DirectDelivery:
                 # The rows stay locked from here on: nobody else sends them, and edits wait for it.
                 moved = await _fire(session, steps, meanwhile, session.savepoint)
                 held = [step for step in steps if _fired(moved.get(step.schedule.id))]
-                posted = await self._post.post([message for step in held for message in step.messages])
+                messages = [message for step in held for message in step.messages]
+                began = time.monotonic()
+                posted = await self._post.post(messages)
+                if messages:
+                    self._adapt(len(posted.sent), time.monotonic() - began)
                 if posted.failure or posted.refused:
                     raise _PartlySentError(posted)
                 return Outcome(moved)
         except PublishFailed as error:
+            self.batch = FEW
             return Outcome({}, str(error))
         except _PartlySentError as partly:
             posted = partly.posted
@@ -90,6 +99,10 @@ class DirectDelivery:
         refused = {message.task_id: reason for message, reason in posted.refused}
         done = [after for step in held if (after := _after(step, sent, refused)) is not None]
         return Outcome(await _fire(session, done, meanwhile), posted.failure)
+
+    def _adapt(self, sent: int, seconds: float) -> None:
+        """Send no more at a time than the broker takes while nobody minds that the rows are locked."""
+        self.batch = min(max(FEW, int(sent * HOLD / max(seconds, 0.001))), MANY)
 
 
 class _PartlySentError(Exception):

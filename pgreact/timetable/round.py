@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +16,7 @@ from pgreact.timetable.row import schedule
 from pgreact.timetable.step import Delivery, Moved, Outcome, Step, work_on
 
 TIMEOUT = 30.0  # seconds
-BREATH = 25  # schedules: then others may have the event loop
+SLICE = 0.001  # seconds of planning or telling: then others may have the event loop
 UNTOLD = 10_000  # schedules: then the log has its turn, whatever else is due
 
 
@@ -55,29 +56,33 @@ class _Ahead:
         self._delivery = delivery
         self._rows: Iterator[asyncpg.Record] = iter(())
         self._planned: deque[Step] = deque()
-        self._least = BREATH
+        self._least = 1
 
     def find(self, rows: Sequence[asyncpg.Record]) -> None:
         """Go on with what a look found, after all that one before found."""
         self._rows = iter(rows)
 
     def plan(self) -> bool:
-        """Plan some, if need be; return whether any were."""
+        """Plan some, if need be; return whether there may be more."""
         if len(self._planned) >= 2 * self._delivery.batch:
             return False
-        steps = [_step(self._delivery, row) for row in itertools.islice(self._rows, BREATH)]
-        self._planned += steps
-        return bool(steps)
+        end = time.monotonic() + SLICE
+        for row in self._rows:
+            self._planned.append(_step(self._delivery, row))
+            if time.monotonic() >= end:
+                return True
+        return False
 
     async def take(self) -> list[Step]:
         """Return a batch; nothing: there is no more.
 
-        The first is small, so that it goes out at once, and each after it may be four times as large.
+        The first is small, so that it goes out at once, and those after it are large.
         """
         await work_on(lambda: len(self._planned) < self._least and self.plan())
-        self._least = min(4 * self._least, self._delivery.batch)
+        batch = self._delivery.batch
+        self._least = min(max(4 * self._least, batch // 4), batch)
         steps: list[Step] = []
-        left = self._delivery.batch
+        left = batch
         while self._planned and left > 0:
             steps.append(self._planned.popleft())
             left -= max(len(steps[-1].plan.occurrences), 1)
@@ -106,8 +111,9 @@ def _step(delivery: Delivery, row: asyncpg.Record) -> Step:
 
 
 def _tell(untold: deque[Moved]) -> bool:
-    """Tell of some; return whether there were any."""
-    for _ in range(min(BREATH, len(untold))):
+    """Tell of some; return whether there are more."""
+    end = time.monotonic() + SLICE
+    while untold and time.monotonic() < end:
         _tell_one(untold.popleft())
     return bool(untold)
 

@@ -103,7 +103,7 @@ class Outcome:
 
 
 Work = Callable[[], bool]
-"""Does a piece of work that takes about a millisecond, and returns whether there was any."""
+"""Does a piece of work that takes about a millisecond, and returns whether there may be more."""
 
 
 async def work_on(work: Work) -> None:

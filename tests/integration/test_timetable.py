@@ -1,13 +1,16 @@
 """The timetable in a running daemon: rows are planned, fired and moved on."""
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from pgreact.database.session import Session
 from pgreact.dispatch.jobs import JobMessage, Posted
-from pgreact.timetable.delivery import DirectDelivery
+from pgreact.timetable.delivery import DirectDelivery, QueueDelivery
+from pgreact.timetable.planner import Plan, plan
 from pgreact.timetable.round import play_round
 from tests.harness import Daemon, Database, Inbox, eventually
 from tests.timetable import Timetable
@@ -311,17 +314,49 @@ def test_a_row_that_cannot_be_written_stops_alone_and_sends_nothing(table: Timet
 
 
 class Slow:
-    """A broker that takes a few messages in time."""
+    """A broker that takes a few messages in time, and a clock that it alone moves."""
 
-    def __init__(self, takes: int) -> None:
+    def __init__(self, takes: int, seconds: float = 0) -> None:
         self.takes = takes
+        self.seconds = seconds  # for each
+        self.now = 0.0
+        self.posts: list[int] = []
         self.taken: list[str] = []
 
     async def post(self, messages: Sequence[JobMessage]) -> Posted:
         """Take the first ones."""
         sent = list(messages[: self.takes])
+        self.now += self.seconds * len(sent)
+        self.posts.append(len(messages))
         self.taken += [message.task_id for message in sent]
         return Posted(sent, failure=None if len(sent) == len(messages) else "the broker is slow")
+
+    def monotonic(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+async def test_a_slow_broker_is_given_so_much_that_rows_are_not_locked_for_long(
+    table: Timetable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.database.run(
+        "insert into pgreact.schedule (name, task, every, delivery) "
+        "select 's' || n, 't', '1 h', 'direct' from generate_series(1, 300) n"
+    )
+    slow = Slow(1000, 1 / 256)
+    monkeypatch.setattr("pgreact.timetable.delivery.time", slow)
+    delivery = DirectDelivery(slow)
+    session = await Session.open(table.database.dsn, "test")
+    await play_round(session, delivery)  # they are planned
+    table.turn_clock("1 h 30 s")
+    assert len((await play_round(session, delivery)).moved) == sum(slow.posts) == 300
+    assert delivery.batch == 64
+    assert max(slow.posts[1:]) <= 64  # a quarter of a second
+    slow.seconds = 0
+    table.turn_clock("2 h 30 s")
+    await play_round(session, delivery)
+    await session.close()
+    assert delivery.batch == 500
 
 
 async def test_who_has_more_to_catch_up_with_than_can_be_sent_in_time_gets_on(table: Timetable) -> None:
@@ -343,6 +378,32 @@ async def test_who_has_more_to_catch_up_with_than_can_be_sent_in_time_gets_on(ta
     with table.database.connect() as connection:
         sent = connection.execute("select task_id::text from pgreact.schedule_history").fetchall()
     assert sorted(slow.taken) == sorted(task_id for (task_id,) in sent)
+
+
+async def test_a_long_plan_lets_others_go_on(table: Timetable, monkeypatch: pytest.MonkeyPatch) -> None:
+    for minute in range(5):
+        table.add(f"m{minute}", cron=f"'{minute}-59 * * * *'")
+    session = await Session.open(table.database.dsn, "test")
+    await play_round(session, QueueDelivery())
+    table.turn_clock("2 days")
+    turns, seen = 0, []
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def planned(*arguments: Any) -> Plan:
+        seen.append(turns)
+        return plan(*arguments)
+
+    monkeypatch.setattr("pgreact.timetable.round.plan", planned)
+    task = asyncio.create_task(others())
+    moved = (await play_round(session, QueueDelivery())).moved
+    task.cancel()
+    await session.close()
+    assert len(moved) == len(seen) == len(set(seen)) == 5  # each plan takes milliseconds
 
 
 # ---- whoever may notify ------------------------------------------------------------------------------------
