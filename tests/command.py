@@ -1,7 +1,8 @@
 """Runs the command line in this process, and holds it to its word: an exit code, and never a traceback."""
 
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from click.testing import CliRunner
 
@@ -15,6 +16,12 @@ class Said(NamedTuple):
     code: int
     out: str
     err: str
+
+    def report(self) -> dict[str, Any]:
+        """Return what a command that succeeds says with ``--json``."""
+        assert self.code == 0, self.err
+        found: dict[str, Any] = json.loads(self.out)
+        return found
 
 
 def pgreact(*arguments: str, dsn: str | None = None, typed: str | None = None) -> Said:

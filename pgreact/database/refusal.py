@@ -2,8 +2,8 @@
 
 import psycopg
 
-# values that are none, constraints, limits, and what is named but not there
-_CLASSES = ("22", "23", "54")
+# values that are none, constraints, limits, what a trigger raises, and what is named but not there
+_CLASSES = ("22", "23", "54", "P0")
 _UNDEFINED = "42704"
 
 

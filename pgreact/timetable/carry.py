@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import psycopg
 
+from pgreact.database.refusal import refusal
 from pgreact.shipped import query
 from pgreact.timetable.uncarried import Uncarried
 
@@ -99,24 +100,14 @@ def _put(
         if again:
             raise
     except psycopg.Error as error:
-        if not _blames_a_row(error):
+        if (why := refusal(error)) is None:
             raise
         if len(rows) == 1:
-            return [(rows[0]["name"], _said(error))]
+            return [(rows[0]["name"], why)]
         middle = len(rows) // 2
         return [*_put(connection, rows[:middle], origin), *_put(connection, rows[middle:], origin)]
     # somebody wrote one of them meanwhile, and now it is seen
     return _put(connection, rows, origin, again=True)
-
-
-def _blames_a_row(error: psycopg.Error) -> bool:
-    # data, constraints, limits, raise; and a lane that there is not
-    code = error.sqlstate or ""
-    return code[:2] in {"22", "23", "54", "P0"} or code == psycopg.errors.UndefinedObject.sqlstate
-
-
-def _said(error: psycopg.Error) -> str:
-    return ". ".join(filter(None, (error.diag.message_primary, error.diag.message_hint))).rstrip(".")
 
 
 def _prune(connection: Connection, kept: Sequence[str], origin: str) -> list[str]:

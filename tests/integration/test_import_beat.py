@@ -1,7 +1,6 @@
 """``pgreact schedule import beat``: from an application, and from the file that its Beat keeps."""
 
 import datetime
-import json
 import shelve
 from collections.abc import Callable
 from pathlib import Path
@@ -46,10 +45,7 @@ def bring(database: Database, *arguments: str, app: str = "tests.import_app") ->
 
 def report(database: Database, *arguments: str) -> dict[str, Any]:
     """Run the import; return its report."""
-    said = bring(database, "--json", *arguments)
-    assert said.code == 0, said.err
-    found: dict[str, Any] = json.loads(said.out)
-    return found
+    return bring(database, "--json", *arguments).report()
 
 
 def test_all_entries_are_carried_those_of_modules_too(ours: Database) -> None:

@@ -1,7 +1,6 @@
 """``pgreact schedule import django``: from the tables that django-celery-beat itself made."""
 
 import datetime
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,10 +52,7 @@ def bring(database: Database, *arguments: str) -> Said:
 
 def report(database: Database, *arguments: str) -> dict[str, Any]:
     """Run the import; return its report."""
-    said = bring(database, "--json", *arguments)
-    assert said.code == 0, said.err
-    found: dict[str, Any] = json.loads(said.out)
-    return found
+    return bring(database, "--json", *arguments).report()
 
 
 def task(database: Database, name: str, **columns: str) -> None:

@@ -1,7 +1,6 @@
 """``pgreact schedule import redbeat``: from what RedBeat itself wrote into Redis."""
 
 import datetime
-import json
 import sys
 import zoneinfo
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from redis import Redis
 
 from tests.command import Said, pgreact
 from tests.harness import Daemon, Database
+from tests.timetable import row
 
 UTC = datetime.UTC
 NOON = datetime.datetime(2030, 1, 2, 12, tzinfo=UTC)
@@ -50,19 +50,11 @@ class RedBeat:
 
     def report(self, *arguments: str) -> dict[str, Any]:
         """Run the import; return its report."""
-        said = self.bring("--json", *arguments)
-        assert said.code == 0, said.err
-        found: dict[str, Any] = json.loads(said.out)
-        return found
+        return self.bring("--json", *arguments).report()
 
     def row(self, name: str, *columns: str) -> tuple[Any, ...]:
         """Return columns of a schedule."""
-        with self.database.connect() as connection:
-            found = connection.execute(
-                f"select {', '.join(columns)} from pgreact.schedule where name = %s".encode(), (name,)
-            ).fetchone()
-        assert found is not None, f"no schedule {name}"
-        return found
+        return row(self.database, name, *columns)
 
 
 @pytest.fixture

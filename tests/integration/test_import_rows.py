@@ -100,7 +100,7 @@ def test_what_postgresql_refuses_stays_behind_alone_and_says_why(ours: Database)
     assert sorted(found.carried) == sorted(row["name"] for row in good)
     reasons = {entry.name: entry.reason for entry in found.uncarried}
     assert list(reasons) == ["too often", "zone", "option", "late", "none"]
-    assert "every is 00:00:00.01. It is 100 ms at least" in reasons["too often"]
+    assert "every is 00:00:00.01; It is 100 ms at least" in reasons["too often"]
     assert 'no time zone "Mars/Olympus"' in reasons["zone"]
     assert 'no option "colour"' in reasons["option"]
     assert "ends before it starts" in reasons["late"]
