@@ -139,6 +139,18 @@ class Settings(_Model):
         return self.dsn if self.listen_dsn is None else self.listen_dsn
 
 
+# by section, what the environment may say
+_SCALARS = {
+    section: sorted(set(model.model_fields) - {"tables", "args", "kwargs", "options"})
+    for section, model in (
+        ("routes", RouteSettings),
+        ("queue", QueueSettings),
+        ("lanes", LaneSettings),
+        ("schedules", ScheduleSettings),
+    )
+}
+
+
 def load(
     path: str | None,
     environ: Mapping[str, str] = os.environ,
@@ -148,7 +160,8 @@ def load(
 
     Args:
         path: The file; ``None``: ``PGREACT_CONFIG``, else ``pgreact.toml`` here if there is one.
-        environ: Holds ``PGREACT_DSN`` and so on, ``PGREACT_ROUTES__NAME__WINDOW`` for a route's scalars.
+        environ: Holds ``PGREACT_DSN`` and so on, ``PGREACT_QUEUE__KEEP``, and for what is named
+            ``PGREACT_ROUTES__NAME__WINDOW``: all scalars.
         overrides: Scalars from the command line; ``None``: not given.
 
     Raises:
@@ -207,24 +220,36 @@ def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str
         if value := environ.get(f"PGREACT_{key.upper()}"):
             data[key] = value
             sources[key,] = f"PGREACT_{key.upper()}"
-    routes = data.get("routes")
-    routes = routes if isinstance(routes, dict) else {}
-    routes = {name: route for name, route in routes.items() if isinstance(route, dict)}
     for variable, value in sorted(environ.items()):
-        if not variable.startswith("PGREACT_ROUTES__"):
+        section, _, rest = variable.removeprefix("PGREACT_").lower().partition("__")
+        if not (variable.startswith("PGREACT_") and rest and section in _SCALARS):
             continue
-        route, _, key = variable.removeprefix("PGREACT_ROUTES__").lower().partition("__")
-        known = {re.sub(r"[.-]", "_", name.lower()): name for name in routes}
-        if route not in known:
-            raise ConfigError(
-                f'{variable}: no route "{route}" in the file{nearest(route, list(known.values()))}'
-            )
-        scalars = sorted(set(RouteSettings.model_fields) - {"tables", "options"})
-        if key not in scalars:
-            raise ConfigError(f'{variable}: "{key}" cannot be set here{nearest(key, scalars)}')
-        routes[known[route]][key] = value
-        sources["routes", known[route], key] = variable
+        place: tuple[str, ...] = (section,)
+        table, key = data.setdefault(section, {}), rest
+        if section != "queue":
+            name, _, key = rest.rpartition("__")
+            place = (section, _entry(variable, table, name or key))
+            table = table[place[1]]
+        if key not in _SCALARS[section]:
+            raise ConfigError(f'{variable}: "{key}" cannot be set here{nearest(key, _SCALARS[section])}')
+        if isinstance(table, dict):
+            table[key] = value
+            sources[*place, key] = variable
     return sources
+
+
+def _entry(variable: str, section: Any, word: str) -> str:
+    """Return the name of what a variable is about; it may have characters that a variable's name has not."""
+    entries = section if isinstance(section, dict) else {}
+    names: dict[str, str] = {
+        re.sub(r"[^a-z0-9_]", "_", name.lower()): name
+        for name, entry in entries.items()
+        if isinstance(entry, dict)
+    }
+    if word not in names:
+        kind = variable.removeprefix("PGREACT_").partition("S__")[0].lower()
+        raise ConfigError(f'{variable}: no {kind} "{word}" in the file{nearest(word, list(names.values()))}')
+    return names[word]
 
 
 def _explain(

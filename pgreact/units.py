@@ -50,7 +50,7 @@ def limit(value: object) -> int | None:
     """Read how many jobs may be in progress.
 
     Args:
-        value: A number from 1 on, or ``"none"``.
+        value: A number from 1 on, in digits if need be (the environment has only texts), or ``"none"``.
 
     Returns:
         Jobs; ``None``: no limit.
@@ -60,8 +60,9 @@ def limit(value: object) -> int | None:
     """
     if value is None or value == "none":
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31:
-        return value
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,10}", value) else value
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number < 2**31:
+        return number
     raise ValueError(
         f'{value!r} is no limit: write a number of jobs from 1 on, or "none" for no limit; '
         "paused = true lets none go"
