@@ -120,6 +120,35 @@ def test_a_leader_killed_once_the_commit_is_done(table: Timetable, daemons: Star
     each_once(table)
 
 
+def test_a_leader_that_dies_between_message_and_commit_sends_under_the_same_task_id(
+    table: Timetable, daemons: Start
+) -> None:
+    table.direct("sent", every="'1 day'")
+    leader = daemons(table.database.dsn, table.inbox.url)
+    leader.wait_for("schedule.planned", schedule="sent")
+    # the commit waits for this lock
+    table.database.run(
+        "create function wait() returns trigger language plpgsql as "
+        "$$ begin perform pg_advisory_xact_lock_shared(4711); return null; end $$",
+        "create constraint trigger wait after update on pgreact.schedule deferrable initially deferred "
+        "for each row when (new.delivery = 'direct' and new.run_count > 0) execute function wait()",
+    )
+    held = "from pg_stat_activity where application_name ~ '^pgreact messages' and wait_event = 'advisory'"
+    with table.database.connect() as connection:
+        connection.execute("select pg_advisory_lock(4711)")
+        table.run_now("sent")
+        first = table.inbox.take()
+        table.database.until(f"select exists (select {held})")
+        leader.kill()
+        connection.execute(f"select pg_terminate_backend(pid, 5000) {held}".encode())
+    assert table.column("sent", "run_count") == 0
+    daemons(table.database.dsn, table.inbox.url).wait_for("schedule.fired", schedule="sent")
+    again = table.inbox.take()
+    assert (again["id"], again["pgreact_occurrence"]) == (first["id"], first["pgreact_occurrence"])
+    assert table.column("sent", "run_count") == 1
+    assert table.inbox.rest() == []
+
+
 def test_a_frozen_leader_that_thaws_after_the_takeover(table: Timetable, daemons: Start) -> None:
     leader, standby = pair(table, daemons)
     leader.signal(signal.SIGSTOP)
