@@ -1,6 +1,5 @@
 """One look at the timetable: what is due is fired, what is new is planned."""
 
-import dataclasses
 import itertools
 import time
 from collections import deque
@@ -31,22 +30,27 @@ async def play_round(session: Session, delivery: Delivery) -> Outcome:
     """
     untold: deque[Moved] = deque()
     moved: dict[int, Moved] = {}
+    failure: str | None = None
     ahead = _Ahead(delivery)
     try:
-        while True:
+        more = True
+        while more:
             rows = await session.fetch(query("timetable_due"), delivery.name, delivery.look, timeout=TIMEOUT)
             ahead.find(rows)
-            outcome = await _fire(session, delivery, ahead, untold)
-            moved |= outcome.moved
-            if outcome.failure or not outcome.moved or len(rows) < delivery.look or len(untold) > UNTOLD:
-                break
+            before = len(untold)
+            while failure is None and (steps := await ahead.take()):
+                outcome = await delivery.fire(session, steps, ahead.plan)
+                moved |= outcome.moved
+                untold += outcome.moved.values()
+                failure = outcome.failure
+            more = failure is None and len(rows) == delivery.look and before < len(untold) <= UNTOLD
         await work_on(lambda: _tell(untold))
     except asyncpg.PostgresError as error:
         raise refusal(error, "cannot fire schedules") from None
     finally:
         while _tell(untold):
             pass
-    return dataclasses.replace(outcome, moved=moved)
+    return Outcome(moved, failure)
 
 
 class _Ahead:
@@ -76,28 +80,15 @@ class _Ahead:
     async def take(self) -> list[Step]:
         """Return a batch; nothing: there is no more.
 
-        The first is small, so that it goes out at once, and those after it are large.
+        The first is small, so that it goes out at once, and those after it are full.
         """
         await work_on(lambda: len(self._planned) < self._least and self.plan())
-        batch = self._delivery.batch
-        self._least = min(max(4 * self._least, batch // 4), batch)
+        self._least = left = self._delivery.batch
         steps: list[Step] = []
-        left = batch
         while self._planned and left > 0:
             steps.append(self._planned.popleft())
             left -= max(len(steps[-1].plan.occurrences), 1)
         return steps
-
-
-async def _fire(session: Session, delivery: Delivery, ahead: _Ahead, untold: deque[Moved]) -> Outcome:
-    moved: dict[int, Moved] = {}
-    while steps := await ahead.take():
-        outcome = await delivery.fire(session, steps, ahead.plan)
-        moved |= outcome.moved
-        untold += outcome.moved.values()
-        if outcome.failure:
-            return Outcome(moved, outcome.failure)
-    return Outcome(moved)
 
 
 def _step(delivery: Delivery, row: asyncpg.Record) -> Step:
