@@ -228,7 +228,7 @@ def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str
         table, key = data.setdefault(section, {}), rest
         if section != "queue":
             name, _, key = rest.rpartition("__")
-            place = (section, _entry(variable, table, name or key))
+            place = (section, _entry(variable, section, table, name or key))
             table = table[place[1]]
         if key not in _SCALARS[section]:
             raise ConfigError(f'{variable}: "{key}" cannot be set here{nearest(key, _SCALARS[section])}')
@@ -238,17 +238,16 @@ def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str
     return sources
 
 
-def _entry(variable: str, section: Any, word: str) -> str:
+def _entry(variable: str, section: str, entries: Any, word: str) -> str:
     """Return the name of what a variable is about; it may have characters that a variable's name has not."""
-    entries = section if isinstance(section, dict) else {}
     names: dict[str, str] = {
         re.sub(r"[^a-z0-9_]", "_", name.lower()): name
-        for name, entry in entries.items()
+        for name, entry in (entries.items() if isinstance(entries, dict) else ())
         if isinstance(entry, dict)
     }
     if word not in names:
-        kind = variable.removeprefix("PGREACT_").partition("S__")[0].lower()
-        raise ConfigError(f'{variable}: no {kind} "{word}" in the file{nearest(word, list(names.values()))}')
+        near = nearest(word, list(names.values()))
+        raise ConfigError(f'{variable}: no {section.removesuffix("s")} "{word}" in the file{near}')
     return names[word]
 
 
