@@ -22,9 +22,15 @@ declare
     keys text[];
     touched integer;
     claimed integer := 0;
+    allowed constant bigint := 8388608;  -- bytes of arguments that the leader is to hold at a time
+    bytes bigint;
+    held bigint[];
+    sizes integer[];
     counted integer;
     unstarted bigint := 0;
+    unpublished bigint;
     more boolean;
+    utf8 boolean := getdatabaseencoding() = 'UTF8';
     jobs jsonb;
     due timestamptz;
     census record;
@@ -63,7 +69,8 @@ begin
             array_agg(l.jobs) as used,
             min(l.oldest) as oldest,
             min(l.lease_until) as lease_until,
-            coalesce(bool_or(l.unpublished), false) as unpublished
+            coalesce(bool_or(l.unpublished), false) as unpublished,
+            coalesce(sum(l.bytes), 0)::bigint as bytes
         into census
         from (
             select
@@ -71,7 +78,8 @@ begin
                 count(*) as jobs,
                 min(p.round) as oldest,
                 min(p.lease_until) as lease_until,
-                bool_or(p.published_at is null) as unpublished
+                bool_or(p.published_at is null) as unpublished,
+                sum(p.size) filter (where p.published_at is null) as bytes
             from pgreact.in_progress p
             where p.round >= state.oldest
             group by p.lane
@@ -79,11 +87,12 @@ begin
 
         counted := census.jobs - claimed;
 
-        if round = 1 and census.lease_until <= moment then
+        if round = 1 and (census.lease_until <= moment or census.unpublished) then
             for stale in
                 select p.*
                 from pgreact.in_progress p
-                where p.round >= state.oldest and p.lease_until <= moment
+                where p.round >= state.oldest
+                    and (p.lease_until <= moment or p.published_at is null and p.expires <= moment)
                 limit batch
                 for update skip locked
             loop
@@ -91,13 +100,20 @@ begin
                     perform pgreact.settle(stale.id, stale.task_id, 'lost', format(
                         'nothing heard from worker %s for longer than the lease of its job',
                         coalesce(stale.worker, '(unknown)')));
+                elsif stale.expires <= moment then
+                    perform pgreact.settle(stale.id, stale.task_id, 'expired', format('it was to begin before %s', stale.expires));
+                elsif stale.publishes >= 6 and stale.claimed_at < moment - setting.start_within then
+                    perform pgreact.settle(stale.id, stale.task_id, 'unstarted', format(
+                        'no worker started it, though its message was sent %s times since %s', stale.publishes + 1,
+                        stale.claimed_at));
                 else
                     -- The message was lost, or workers are away. In that case it is sent again and again: twice as late
-                    -- each time.
+                    -- each time. A message that the broker did not take is none.
+                    stale.publishes := stale.publishes + (stale.published_at is not null)::integer;
                     update pgreact.in_progress p
                     set published_at = null,
-                        publishes = stale.publishes + 1,
-                        lease_until = moment + setting.lease * 2 ^ least(stale.publishes + 1, 6)
+                        publishes = stale.publishes,
+                        lease_until = moment + setting.lease * 2 ^ least(stale.publishes, 6)
                     where p.id = stale.id;
                 end if;
             end loop;
@@ -106,6 +122,10 @@ begin
 
         places := least(batch - claimed, coalesce(setting.max_in_progress - census.jobs, batch));
         exit when places <= 0;
+        if census.bytes >= allowed then
+            more := true;
+            exit;
+        end if;
 
         -- Each lane's own first jobs, and of these the first by the lanes' turns: start-time fair queueing.
         with recursive lanes (lane, id) as (
@@ -210,9 +230,28 @@ begin
             limit places
         ) w;
 
-        select array_agg(h.id) into chosen
-        from (select q.id from pgreact.queue q where q.id = any (chosen) for update skip locked) h;
-        exit when chosen is null;
+        select array_agg(h.id), array_agg(h.size), sum(h.size) into held, sizes, bytes
+        from (
+            select q.id, coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as size
+            from pgreact.queue q
+            where q.id = any (chosen)
+            for update skip locked
+        ) h;
+        exit when held is null;
+        if census.bytes + bytes <= allowed then
+            chosen := held;
+        else
+            more := true;
+            chosen := array(
+                select s.id
+                from (
+                    select h.id, sum(h.size) over (order by c.place) - h.size as before
+                    from unnest(held, sizes) h (id, size)
+                    join unnest(chosen) with ordinality c (id, place) on c.id = h.id
+                ) s
+                where census.bytes + s.before < allowed
+            );
+        end if;
 
         -- Of one key only the first, and only while none is in progress.
         -- Materialized: else a plan may look for their ids in all of the index of keys.
@@ -264,10 +303,11 @@ begin
             here as (
                 insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
                     unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until,
-                    round)
+                    round, size)
                 select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
-                    g.unique_while, g.attempt + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
-                    began + setting.lease, state.round + 1
+                    g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
+                    began + setting.lease, state.round + 1,
+                    coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
                 from gone g
                 returning lane
             )
@@ -286,7 +326,7 @@ begin
                 -- what flowed in since the moment is given up: so the rate holds between the times the history tells
                 tokens_at = began,
                 claimed = s.claimed + share.jobs,
-                recent = s.recent * exp(-greatest(0, extract(epoch from moment - s.recent_at)) / 60) + share.jobs,
+                recent = s.recent * exp(-least(greatest(0, extract(epoch from moment - s.recent_at)) / 60, 99)) + share.jobs,
                 recent_at = moment;
         end loop;
         exit when touched = 0;
@@ -317,22 +357,43 @@ begin
         where not exists (select from pgreact.in_progress k where k.key is not null);
     end if;
 
-    select jsonb_agg(to_jsonb(j) order by j.claimed_at, j.priority desc, j.run_at, j.id) into jobs
+    -- Args, kwargs and options as texts inside the answer, for the leader to read one job at a time: what one cannot be read
+    -- of concerns no other.
+    select
+        jsonb_agg(jsonb_build_object(
+            'id', j.id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
+            'task', case when utf8 then j.task else pgreact.readable(j.task) end,
+            'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
+            'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
+            'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end
+        ) order by j.place),
+        max(j.all_of_them)
+    into jobs, unpublished
     from (
-        select p.id, p.task_id, p.task, p.args, p.kwargs, p.options, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at
-        from pgreact.in_progress p
-        where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
-            and p.published_at is null
-        limit 2 * batch
-    ) j;
-    more := more or claimed = batch or coalesce(jsonb_array_length(jobs), 0) = 2 * batch;
+        select
+            u.*,
+            row_number() over first_come as place,
+            sum(u.size) over first_come - u.size as before,
+            count(*) over () as all_of_them
+        from (
+            select p.id, p.task_id, p.attempt, p.lane, p.task, p.args, p.kwargs, p.options, p.claimed_at, p.priority, p.run_at,
+                p.size
+            from pgreact.in_progress p
+            where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
+                and p.published_at is null
+            limit 2 * batch
+        ) u
+        window first_come as (order by u.claimed_at, u.priority desc, u.run_at, u.id)
+    ) j
+    where j.before < allowed;
+    more := more or claimed = batch or coalesce(unpublished = 2 * batch or unpublished > jsonb_array_length(jobs), false);
 
     select least(
         (select q.run_at from pgreact.queue q where q.state = 'delayed' order by q.run_at limit 1),
         census.lease_until,
         case when claimed > 0 then began + setting.lease end,
         (
-            select min(s.tokens_at + make_interval(secs => (1 - s.tokens) / l.rate + 0.001))
+            select min(s.tokens_at + make_interval(secs => least((1 - s.tokens) / l.rate + 0.001, 86400)))
             from pgreact.lane l
             join pgreact.lane_state s on s.lane = l.name
             where l.rate is not null and not l.paused and s.tokens < 1
@@ -346,7 +407,10 @@ begin
         'claimed', claimed,
         'more', more,
         'waiting', unstarted,
-        'next_s', extract(epoch from due - clock_timestamp()));
+        -- a number whatever it is computed of, and soon enough: nothing is lost by a claim a day
+        'next_s', case when due is not null then
+            extract(epoch from greatest(moment, least(due, moment + interval '1 day')) - clock_timestamp())
+        end);
 end
 $$;
 comment on function pgreact.claim(integer)
