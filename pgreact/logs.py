@@ -316,6 +316,30 @@ class StatusFailed(Event, name="status.failed", level="warning"):
     error: Annotated[str, "what PostgreSQL said"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatementFailed(Event, name="statement.failed", level="error"):
+    """A statement of the daemon, or what it says of one row, fails. Logged once for each kind of error.
+
+    It is tried again, at growing distances, until `statement.recovered`; everything else goes on.
+    """
+
+    statement: Annotated[str, "what fails: claim, published, fire, housekeeping …, or the row it is about"]
+    error: Annotated[str, "what PostgreSQL or Python said, and what to do about it"]
+    kind: Annotated[
+        str, "passing, refused (a right or object is missing), data (of a row) or fault (a mistake)"
+    ]
+    retry_in_s: RetryIn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatementRecovered(Event, name="statement.recovered"):
+    """What failed works again, or is gone."""
+
+    statement: Annotated[str, "as in statement.failed"]
+    failures: Annotated[int, "tries that failed"]
+    after_s: Annotated[float, "seconds since the first of them"]
+
+
 _threshold = logging.DEBUG
 _logger: Any = structlog.get_logger()
 
