@@ -9,8 +9,6 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-import asyncpg
-
 from pgreact import __version__, logs
 from pgreact.clock import Clock
 from pgreact.database import conninfo
@@ -64,8 +62,7 @@ async def listen(settings: Settings, clock: Clock | None = None) -> None:
         reason = str(error)
         raise
     finally:
-        await daemon.publisher.close()
-        await daemon.jobs.close()
+        await daemon.close()
         logs.emit(logs.DaemonStopped(reason=reason, uptime_s=daemon.uptime()))
 
 
@@ -88,6 +85,12 @@ class Daemon:
         self._served_at = 0.0
         self._failures = 0
         self._troubles = Troubles(clock)
+
+    async def close(self) -> None:
+        """Hang up on the broker and on the service manager."""
+        await self.publisher.close()
+        await self.jobs.close()
+        self._systemd.close()
 
     def uptime(self) -> float:
         """Return seconds since the daemon was made."""
@@ -167,7 +170,9 @@ class Daemon:
             listener.hears = False
             mode, reason = "poll", f"the gate of every route is set closed; {deaf}"
             hearing.fail(reason)
-        except asyncpg.PostgresError as error:
+        except SessionLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is heard later, or the queue of notifications is full
             mode, reason = "poll", f"it cannot notify itself: {said(error)}"
         for session in (listener.session, candidate.session):
             await self._ask("search path", session.pin_names)

@@ -109,7 +109,10 @@ create function pgreact.route_changed() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pg_notify('pgreact', 'routes');
+    -- A full queue would fail the very change that closes gates. The leader polls long before it is full.
+    if pg_notification_queue_usage() < 0.5 then
+        perform pg_notify('pgreact', 'routes');
+    end if;
     return null;
 end
 $$;
