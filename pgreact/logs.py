@@ -72,6 +72,20 @@ class ListenerLost(Event, name="listener.lost", level="warning"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ListenerMuted(Event, name="listener.muted", level="warning"):
+    """Notifications are done without: gates are closed, and the daemon polls. Nothing is lost."""
+
+    reason: Annotated[str, "a flood of notifications, or PostgreSQL's queue for them is filling up"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListenerUnmuted(Event, name="listener.unmuted"):
+    """Notifications are heard again."""
+
+    after_s: Annotated[float, "seconds without"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StandbyWaiting(Event, name="standby.waiting"):
     """Another daemon leads; this one waits in the lock and takes over the moment it is free."""
 
@@ -129,6 +143,14 @@ class DispatchFailed(Event, name="dispatch.failed", level="error"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DispatchRecovered(Event, name="dispatch.recovered"):
+    """The route's calls are published again; one answers all that was signalled meanwhile."""
+
+    route: Route
+    failures: Annotated[int, "publishes that failed in a row"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class QueueDispatched(Event, name="queue.dispatched"):
     """The broker has the messages of jobs that were claimed."""
 
@@ -163,6 +185,13 @@ class SweepFailed(Event, name="sweep.failed", level="warning"):
 
     route: Route
     error: Annotated[str, "what PostgreSQL said"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepRecovered(Event, name="sweep.recovered"):
+    """A route's ready query works again."""
+
+    route: Route
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -311,10 +340,27 @@ class NotificationRejected(Event, name="notification.rejected", level="warning")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StatusFailed(Event, name="status.failed", level="warning"):
-    """What "pgreact status" shows could not be written. Reported once; dispatching goes on."""
+class StatementFailed(Event, name="statement.failed", level="error"):
+    """A statement of the daemon, or what it says of one row, fails. Logged once for each kind of error.
 
-    error: Annotated[str, "what PostgreSQL said"]
+    It is tried again, at growing distances, until `statement.recovered`; everything else goes on.
+    """
+
+    statement: Annotated[str, "what fails: claim, published, fire, housekeeping …, or the row it is about"]
+    error: Annotated[str, "what PostgreSQL or Python said, and what to do about it"]
+    kind: Annotated[
+        str, "passing, refused (a right or object is missing), data (of a row) or fault (a mistake)"
+    ]
+    retry_in_s: RetryIn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatementRecovered(Event, name="statement.recovered"):
+    """What failed works again, or is gone."""
+
+    statement: Annotated[str, "as in statement.failed"]
+    failures: Annotated[int, "tries that failed"]
+    after_s: Annotated[float, "seconds since the first of them"]
 
 
 _threshold = logging.DEBUG

@@ -1,0 +1,113 @@
+"""What an error means: the one place that decides whose it is, whether it may pass, and how it is told.
+
+An error belongs to the smallest thing it can belong to. Of a statement it means one of five things:
+
+- ``LOST``: the session is gone or in doubt. The only one that costs leadership.
+- ``PASSING``: a conflict, a lock, a cancelled statement, a full disk. The same statement may succeed later.
+- ``REFUSED``: a right, a table or a function is missing. It passes when an administrator does something.
+- ``DATA``: the values of a row are at fault. It is that row's alone, once it is known which.
+- ``FAULT``: an exception of Python's, for example while an answer is read. A mistake of ours or of a library.
+
+All but ``LOST`` are retried with growing pauses, logged once, and logged again when they are over: see
+``trouble``. Nothing is imported here that a worker's process would have to load for it.
+"""
+
+import enum
+
+from pgreact.clock import Clock
+from pgreact.errors import SessionLost
+
+Meaning = enum.Enum("Meaning", ["LOST", "PASSING", "REFUSED", "DATA", "FAULT"])
+
+# SQLSTATE, or its class; the longest that fits counts (PostgreSQL's documentation, "PostgreSQL Error Codes").
+_MEANINGS = {
+    "08": Meaning.LOST,  # connection exceptions
+    "57P": Meaning.LOST,  # shutdown, crash, starting up, idle_session_timeout
+    "25P03": Meaning.LOST,  # idle_in_transaction_session_timeout
+    "25P04": Meaning.LOST,  # transaction_timeout
+    "25": Meaning.PASSING,  # read-only: a failover that is under way
+    "40": Meaning.PASSING,  # serialization failures, deadlocks
+    "53": Meaning.PASSING,  # disk, memory, connections
+    "55": Meaning.PASSING,  # locks, objects in use
+    "57": Meaning.PASSING,  # cancelled
+    "58": Meaning.PASSING,  # the server's file system
+    "F0": Meaning.PASSING,
+    "XX": Meaning.PASSING,  # internal errors, damaged data
+    "0A": Meaning.REFUSED,
+    "28": Meaning.REFUSED,
+    "3D": Meaning.REFUSED,
+    "3F": Meaning.REFUSED,
+    "42": Meaning.REFUSED,
+    "21": Meaning.DATA,
+    "22": Meaning.DATA,
+    "23": Meaning.DATA,
+    "44": Meaning.DATA,
+    "54": Meaning.DATA,
+    "P0": Meaning.DATA,  # what functions of ours raise
+}
+_PAUSES = {  # seconds: of the first retry, and at most
+    Meaning.LOST: (0.1, 5.0),
+    Meaning.PASSING: (0.1, 5.0),
+    Meaning.REFUSED: (1.0, 30.0),
+    Meaning.DATA: (1.0, 30.0),
+    Meaning.FAULT: (1.0, 30.0),
+}
+
+
+def meaning(error: BaseException) -> Meaning:
+    """Return what an error of a statement means.
+
+    Args:
+        error: Of asyncpg, psycopg or Python.
+    """
+    if isinstance(error, SessionLost | OSError):  # a TimeoutError, too
+        return Meaning.LOST
+    state = getattr(error, "sqlstate", None)
+    if isinstance(state, str):
+        for length in (5, 3, 2):
+            if found := _MEANINGS.get(state[:length]):
+                return found
+        return Meaning.FAULT
+    # drivers without a word from the server: the connection broke, or is used in a way it cannot be
+    own = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+    return Meaning.LOST if own & _BROKEN else Meaning.FAULT
+
+
+_BROKEN = {
+    "psycopg.OperationalError",
+    "psycopg.InterfaceError",
+    "asyncpg.exceptions._base.InterfaceError",
+    "asyncpg.exceptions._base.InternalClientError",
+}
+
+
+def pause(clock: Clock, what: Meaning, failures: int) -> float:
+    """Return the seconds until the next try.
+
+    Args:
+        clock: Brings chance, so that several do not try at once.
+        what: What the last error means.
+        failures: In a row, this one included.
+    """
+    base, cap = _PAUSES[what]
+    return clock.backoff(failures, base=base, cap=cap)
+
+
+def said(error: BaseException) -> str:
+    """Return the first line of what the server or a library said, without details and hints."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        text
+        if hasattr(error, "sqlstate") or isinstance(error, OSError)
+        else f"{type(error).__name__}: {text}"
+    )
+
+
+def remedy(error: BaseException) -> str:
+    """Return what an administrator can do about it, to be put after :func:`said`; often nothing."""
+    state = getattr(error, "sqlstate", None) or ""
+    if state == "42501":
+        return "; let the owner run: select pgreact.grant_role('<this role>', 'daemon')"
+    if state in {"3F000", "42P01", "42883", "42703"}:
+        return '; run "pgreact apply" on this database'
+    return ""
