@@ -71,6 +71,27 @@ def rows(database: Database, statement: str) -> Rows:
         return connection.execute(statement.encode()).fetchall()
 
 
+def test_tasks_of_a_lane_and_the_time_to_start_are_kept_as_the_file_says(applied: Database) -> None:
+    write(
+        FILE.replace('keep = "7d"', 'keep = "7d"\nstart_within = "2d"').replace(
+            "[lanes.slow]", '[lanes.slow]\ntasks = ["proj.a", "proj.b"]'
+        )
+    )
+    assert apply(applied) == (
+        '~ queue: start_within 7d → 2d\n~ lane slow: tasks none → ["proj.a", "proj.b"]\n'
+    )
+    assert apply(applied) == "Nothing to change.\n"
+    assert rows(applied, "select tasks from pgreact.lane where name = 'slow'") == [(["proj.a", "proj.b"],)]
+    write(
+        FILE.replace('keep = "7d"', 'keep = "7d"\nstart_within = "none"').replace(
+            "[lanes.slow]", '[lanes.slow]\ntasks = "none"'
+        )
+    )
+    assert apply(applied) == (
+        '~ queue: start_within 2d → none\n~ lane slow: tasks ["proj.a", "proj.b"] → none\n'
+    )
+
+
 def lanes(database: Database) -> Rows:
     return rows(
         database,
