@@ -46,6 +46,7 @@ class Watch(_Model):
     table: str = Field(min_length=1)
     on: tuple[_EVENTS, ...] = Field(min_length=1)
     when: str | None = Field(default=None, min_length=1)
+    always: bool = False
 
     @model_validator(mode="after")
     def _checked(self) -> Self:

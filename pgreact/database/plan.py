@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgreact.database import blueprint
-from pgreact.database.change import Change, Connection, resolve, rows, savepoint
+from pgreact.database.change import Change, Connection, conditions, resolve, rows, savepoint
 from pgreact.database.queue_plan import queue_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import RouteSettings, Settings
@@ -200,16 +200,16 @@ def _watch_changes(
             row = now.get((relation, event))
             if row is None:
                 sign = "+"
-            if row is None or (row["condition"], row["trigger"], row["origin"]) != (
+            if row is None or (row["condition"], row["always"], row["trigger"], row["origin"]) != (
                 watch.when,
+                watch.always,
                 "ok",
                 "config",
             ):
                 events.append(event)
         if events:
-            when = f" when {watch.when}" if watch.when else ""
-            statement = blueprint.attach_statement(table, name, events, watch.when)
-            changes.append(Change(sign, f"route {name}: {', '.join(events)} on {table}{when}", statement))
+            what = f"route {name}: {', '.join(events)} on {table}{conditions(watch.when, watch.always)}"
+            changes.append(Change(sign, what, blueprint.attach_statement(table, name, events, watch)))
     for key, row in now.items():
         if row["origin"] == "config" and key not in wanted:
             removal = sql.SQL(

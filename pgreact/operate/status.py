@@ -8,6 +8,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pgreact import identity
+from pgreact.database.change import conditions
 from pgreact.operate import queue, timetable
 from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
@@ -49,7 +50,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
                 "gate": {"setting": row["gate_setting"], "now": row["gate"], "since": row["gate_since"]},
                 "unanswered_since": row["unanswered_since"],
                 "tables": [
-                    {key: table[key] for key in ("table", "event", "condition", "origin", "trigger")}
+                    {key: table[key] for key in queue.TRIGGER}
                     for table in tables
                     if table["route"] == row["name"]
                 ],
@@ -90,7 +91,7 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
         yield f"route {route['name']} → {route['task']} (window {route['window_s'] * 1000:g} ms)"
         yield from _dispatches(route, now)
         for table in route["tables"]:
-            when = f" when {table['condition']}" if table["condition"] else ""
+            when = conditions(table["condition"], table["always"])
             state = "ok" if table["trigger"] == "ok" else f"{table['trigger'].upper()}: {queue.remedy(table)}"
             yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
         if not route["tables"]:

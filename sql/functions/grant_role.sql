@@ -15,6 +15,8 @@ begin
                 'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), '
                 'pgreact.published(uuid[]), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
+                'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
+                'pgreact.trigger_state(regclass, text, text, boolean, text), '
                 'pgreact.moment(), pgreact.fire(jsonb), pgreact.tend_schedule_history() to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
