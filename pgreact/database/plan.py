@@ -11,6 +11,7 @@ from psycopg import sql
 
 from pgreact.database import blueprint
 from pgreact.database.change import Change, Connection, conditions, resolve, rows, savepoint
+from pgreact.database.left_behind import repairs
 from pgreact.database.queue_plan import queue_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import RouteSettings, Settings
@@ -55,11 +56,13 @@ def plan(connection: Connection, settings: Settings) -> list[Change]:
     if applied and changes:
         return changes  # routes can only be compared by the functions that are yet to come
     health = rows(connection, query("trigger_health")) if applied else []
-    return [
-        *changes,
-        *_route_changes(connection, settings, health, empty=not applied),
+    existing = _existing_routes(connection) if applied else {}
+    wanted = [
+        *_route_changes(connection, settings, health, existing),
         *queue_changes(connection, settings, health, empty=not applied),
     ]
+    ids = {name: row["id"] for name, row in existing.items()}
+    return [*changes, *(repairs(connection, settings, ids) if applied else ()), *wanted]
 
 
 def apply(
@@ -156,9 +159,11 @@ def _applied(connection: Connection) -> dict[str, str]:
 
 
 def _route_changes(
-    connection: Connection, settings: Settings, health: list[dict[str, Any]], *, empty: bool
+    connection: Connection,
+    settings: Settings,
+    health: list[dict[str, Any]],
+    existing: dict[str, dict[str, Any]],
 ) -> list[Change]:
-    existing = {} if empty else _existing_routes(connection)
     changes: list[Change] = []
     for name, old in existing.items():
         if old["origin"] == "config" and name not in settings.routes:

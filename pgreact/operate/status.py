@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 
 from pgreact import identity
 from pgreact.database.change import conditions
+from pgreact.database.left_behind import described, left_behind
 from pgreact.operate import queue, timetable
 from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
@@ -21,10 +22,11 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         connection: Any session on the database.
 
     Returns:
-        ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, ``queue`` (see
+        ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, ``left_behind`` (see
+        :func:`pgreact.database.left_behind.left_behind`), ``queue`` (see
         :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), ``timetable`` (see
         :func:`pgreact.operate.timetable.overview`), and ``healthy``: somebody leads, every trigger stands,
-        and no route and no schedule fails.
+        nothing is left behind, and no route and no schedule fails.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         daemons = [
@@ -57,6 +59,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
             }
             for row in cursor.execute(query("route_status").encode()).fetchall()
         ]
+    amiss = left_behind(connection)
     found = queue.overview(connection, tables)
     schedules = timetable.overview(connection)
     sound = found.pop("healthy") and schedules.pop("healthy")
@@ -68,10 +71,12 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         "healthy": leader is not None
         and not any(route["error"] or route["unanswered_since"] for route in routes)
         and all(table["trigger"] == "ok" for table in tables)
+        and not amiss
         and sound,
         "leader": _without_role(leader) if leader else None,
         "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
         "routes": [route for route in routes if route is not built_in],
+        "left_behind": [{key: row[key] for key in ("kind", "name", "table")} for row in amiss],
         "queue": {**found, "dispatch": built_in},
         "timetable": schedules,
     }
@@ -96,6 +101,10 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
             yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
         if not route["tables"]:
             yield "  watches no table"
+    if status["left_behind"]:
+        yield ""
+    for row in status["left_behind"]:
+        yield f'AMISS    {described(row)}: run "pgreact apply"'
     yield ""
     yield from queue.overview_lines(status["queue"])
     if status["queue"]["dispatch"]:
