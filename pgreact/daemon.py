@@ -17,6 +17,7 @@ from pgreact.operate.systemd import Systemd
 from pgreact.settings import Settings
 from pgreact.shipped import query
 from pgreact.term import Term, term
+from pgreact.wakeup import ownership
 from pgreact.wakeup.leadership import Candidate
 from pgreact.wakeup.listener import Deaf, Listener, pooler_suspected
 
@@ -65,6 +66,7 @@ class Daemon:
         self.publisher = CeleryPublisher(self.app)
         self.jobs = JobPublisher(self.app, DEADLINE)
         self._dsn = settings.daemon_dsn
+        self._application = settings.belongs_to
         self._clock = clock
         self._began = clock.monotonic()
         self._systemd = Systemd()
@@ -113,6 +115,7 @@ class Daemon:
             candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
             sessions.append(candidate.session)
             await self._prove_hearing(listener, candidate)
+            await ownership.check(listener.session, self._application)
             async with asyncio.TaskGroup() as group:
                 work = [
                     group.create_task(self._contend(listener, candidate), name="leadership"),
@@ -186,6 +189,7 @@ class Daemon:
             await listener.prove_alive(candidate.session if leading else None)
             if leading:
                 candidate.alive(began)
+            await ownership.check(listener.session, self._application)
 
     async def _retreat(self, loss: PgreactError) -> None:
         """Wait a little before the next attempt."""

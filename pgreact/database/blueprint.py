@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from pgreact.database import queue_blueprint, schedule_blueprint
+from pgreact.database import installation, queue_blueprint, schedule_blueprint
 from pgreact.errors import ConfigError
 from pgreact.settings import RouteSettings, Settings, Watch
 from pgreact.shipped import folder
@@ -127,6 +127,8 @@ def script(settings: Settings, since: int) -> str:
     if not 0 <= since <= len(steps):
         raise ConfigError(f"--since {since}: the last migration is {len(steps)}")
     parts = [f"-- {step.name}\n\n{step.script}" for step in [*steps[since:], functions()]]
+    if settings.belongs_to is not None:
+        parts.append(f"-- application\n\n{installation.script(settings.belongs_to)}")
     for name, route in settings.routes.items():
         parts.append(f"-- route {name}\n\n{route_statement(name, route)}")
         parts.extend(attach_statement(watch.table, name, watch.on, watch) for watch in route.tables)

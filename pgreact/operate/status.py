@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 
 from pgreact import identity
 from pgreact.database.change import conditions
+from pgreact.database.installation import owner_of
 from pgreact.database.left_behind import described, left_behind
 from pgreact.operate import queue, timetable
 from pgreact.settings import BUILT_IN
@@ -22,9 +23,9 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         connection: Any session on the database.
 
     Returns:
-        ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, ``left_behind`` (see
-        :func:`pgreact.database.left_behind.left_behind`), ``queue`` (see
-        :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), ``timetable`` (see
+        ``application`` (whose database it is), ``leader`` and ``standbys`` (host, pid, since), ``routes``
+        with their tables, ``left_behind`` (see :func:`pgreact.database.left_behind.left_behind`), ``queue``
+        (see :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), ``timetable`` (see
         :func:`pgreact.operate.timetable.overview`), and ``healthy``: somebody leads, every trigger stands,
         nothing is left behind, and no route and no schedule fails.
     """
@@ -73,6 +74,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         and all(table["trigger"] == "ok" for table in tables)
         and not amiss
         and sound,
+        "application": owner_of(connection),
         "leader": _without_role(leader) if leader else None,
         "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
         "routes": [route for route in routes if route is not built_in],
@@ -84,6 +86,8 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
 
 def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     """Return the same for people."""
+    if status["application"]:
+        yield f"database of {status['application']}"
     leader = status["leader"]
     if leader:
         yield f"leader   {leader['host']} pid {leader['pid']}, for {_ago(leader['since'], now)}"

@@ -7,7 +7,7 @@ begin
     case kind
         when 'daemon' then
             execute format('grant usage on schema pgreact to %s', role);
-            execute format('grant select on pgreact.migration, pgreact.route, pgreact.watched, pgreact.lane, '
+            execute format('grant select on pgreact.migration, pgreact.installation, pgreact.route, pgreact.watched, pgreact.lane, '
                 'pgreact.lane_state, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox, '
                 'pgreact.schedule to %s', role);
             execute format('grant select, insert, update on pgreact.flight to %s', role);

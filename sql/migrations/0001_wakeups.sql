@@ -11,6 +11,13 @@ create table pgreact.migration (
 );
 comment on table pgreact.migration is 'what "pgreact apply" has run here: numbered migrations once, functions at each change';
 
+create table pgreact.installation (
+    one boolean primary key default true check (one),
+    application text not null check (application <> '')
+);
+comment on table pgreact.installation
+    is 'at most one row: the application that this database belongs to; "apply" and "listen" of another are refused';
+
 create table pgreact.route (
     id integer generated always as identity primary key,
     name text not null unique

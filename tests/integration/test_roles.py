@@ -246,6 +246,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
         "pgreact.lock_class",
         "pgreact.look",
         "pgreact.set_gates",
+        "select pgreact.installation",
         "select pgreact.migration",
         "select pgreact.route",
         "select pgreact.watched",
