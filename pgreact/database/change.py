@@ -75,6 +75,16 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
     return int(found[0][0]), str(found[0][1])
 
 
+def conditions(when: str | None, always: bool) -> str:
+    """Return what follows a table's name in a line: under which conditions its changes count.
+
+    Args:
+        when: The condition of its trigger.
+        always: Rows that logical replication applies count, too.
+    """
+    return (f" when {when}" if when else "") + (", always" if always else "")
+
+
 @contextlib.contextmanager
 def savepoint(connection: Connection) -> Iterator[None]:
     """Try something whose failure must not end the transaction; its effects are undone in any case."""

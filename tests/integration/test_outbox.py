@@ -60,7 +60,7 @@ def health(base: Database) -> dict[tuple[str, str], str]:
     """Return what ``pgreact status`` says of each trigger."""
     with base.connect() as connection:
         rows = connection.execute(query("queue_outbox").encode()).fetchall()
-    return {(row[1], row[2]): row[7] for row in rows}
+    return {(row[1], row[2]): row[8] for row in rows}
 
 
 def triggers(base: Database) -> list[tuple[Any, ...]]:
