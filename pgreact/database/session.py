@@ -102,7 +102,9 @@ class Session:
             self._certain(timeout + REPLY_TIMEOUT),
             self._connection.transaction(readonly=True),
         ):
-            await self._connection.execute(f"set local statement_timeout = {int(timeout * 1000)}")
+            await self._connection.execute(
+                f"set local statement_timeout = {int(timeout * 1000)}; set local search_path to default"
+            )
             return bool(await self._connection.fetchval(sql))
 
     @contextlib.asynccontextmanager
