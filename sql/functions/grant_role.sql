@@ -15,7 +15,7 @@ begin
                 'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), '
                 'pgreact.published(uuid[]), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
-                'pgreact.moment(), pgreact.fire(jsonb), pgreact.tend_schedule_history() to %s', role);
+                'pgreact.json_types(), pgreact.moment(), pgreact.fire(jsonb), pgreact.tend_schedule_history() to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);

@@ -222,6 +222,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "trigger_arguments",
                 "outbox_trigger",
                 "outbox_key",
+                "json_types",
             )
         ),
         *(
