@@ -91,7 +91,7 @@ begin
                         where t.tgrelid = c.oid
                             and t.tgname = called
                             and t.tgfoid = 'pgreact.signal_v1'::regproc
-                            and encode(t.tgargs, 'escape') = format('%s\000%s\000', known, gate)
+                            and t.tgargs = pgreact.trigger_arguments(array[known::text, gate])
                             and (change = 'truncate'
                                 or w.event is not null and w.condition is not distinct from attach.condition)
                             and not exists (
