@@ -49,15 +49,19 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
     """
     try:
         with savepoint(connection):
-            found = connection.execute(
-                "select c.oid::bigint, format('%%I.%%I', n.nspname, c.relname) from pg_class c "
-                "join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(%s)",
-                (table,),
+            connection.execute("set local search_path to default")  # the user's own
+            [(oid,)] = connection.execute(
+                "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid", (table,)
             ).fetchall()
     except psycopg.Error as error:
         raise ConfigError(
             f'{place}.table: "{table}" is no table name: {error.diag.message_primary}'
         ) from None
+    found = connection.execute(
+        "select c.oid::bigint, format('%%I.%%I', n.nspname, c.relname) from pg_class c "
+        "join pg_namespace n on n.oid = c.relnamespace where c.oid = %s",
+        (oid,),
+    ).fetchall()
     if not found:
         known = [
             name

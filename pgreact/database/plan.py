@@ -247,6 +247,7 @@ def _check_ready(connection: Connection, settings: Settings, name: str, route: R
         return
     try:
         with savepoint(connection):
+            connection.execute("set local search_path to default")  # as the daemon runs it
             # binary: the extended protocol, which takes one statement only
             connection.execute(b"explain " + route.ready.encode(), binary=True)
     except psycopg.Error as error:

@@ -227,6 +227,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "trigger_parts",
                 "trigger_definition",
                 "trigger_state",
+                "json_types",
             )
         ),
         *(
