@@ -12,6 +12,7 @@ create or replace function pgreact.put_trigger(
 ) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set quote_all_identifiers = off
 as $$
 declare
     amiss regclass;
