@@ -50,7 +50,7 @@ begin
         from pg_trigger t
         where t.tgname = name
             and t.tgenabled <> case when always then 'A' else 'O' end::"char"
-            and (t.tgrelid = relation or t.tgrelid in (select p.relid from pg_partition_tree(relation) p))
+            and t.tgrelid in (select relation union all select p.relid from pg_partition_tree(relation) p)
     loop
         execute format('alter table only %s enable %s trigger %I', amiss, case when always then 'always' end, name);
     end loop;

@@ -9,13 +9,14 @@ create or replace function pgreact.trigger_state(
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-with standing as (
+with parts as materialized (
+    select part from pgreact.trigger_parts(relation, event) part
+),
+standing as (
     select t.tgrelid = relation as own, t.tgenabled, c.relispartition
-    from pg_trigger t
+    from (select p.part from parts p union select p.relid from pg_partition_tree(relation) p) p (part)
+    join pg_trigger t on t.tgrelid = p.part and t.tgname = name
     join pg_class c on c.oid = t.tgrelid
-    where t.tgname = name
-        and (t.tgrelid in (select part from pgreact.trigger_parts(relation, event) part)
-            or t.tgrelid in (select p.relid from pg_partition_tree(relation) p))
 ),
 wrong as (
     select
@@ -34,9 +35,9 @@ select coalesce(
     (select how || coalesce(place, '') from wrong),
     (
         select case when c.relispartition then 'missing on a partition' else 'missing on a child table' end
-        from pgreact.trigger_parts(relation, event) part
-        join pg_class c on c.oid = part
-        where not exists (select from pg_trigger t where t.tgrelid = part and t.tgname = name)
+        from parts p
+        join pg_class c on c.oid = p.part
+        where not exists (select from pg_trigger t where t.tgrelid = p.part and t.tgname = name)
         limit 1
     ),
     case
