@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BATCH = 100  # jobs a claim
 CLAIM_TIMEOUT = 30.0  # seconds
 TEND_PAUSE = 3600.0  # seconds between two looks at the partitions of the history
+TEND_AGAIN = 60.0  # seconds after a look that could not do all
 
 
 class Post(Protocol):
@@ -85,8 +86,8 @@ class QueueDispatch:
         began = self._clock.monotonic()
         try:
             if began - self._tended_at >= TEND_PAUSE:
-                await self._session.fetch("select pgreact.tend_history()", timeout=CLAIM_TIMEOUT)
-                self._tended_at = began
+                complete = await self._session.value("select pgreact.tend_history()", timeout=CLAIM_TIMEOUT)
+                self._tended_at = began if complete else began - TEND_PAUSE + TEND_AGAIN
             answer = json.loads(
                 await self._session.value("select pgreact.claim($1)", BATCH, timeout=CLAIM_TIMEOUT)
             )
