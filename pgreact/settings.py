@@ -63,6 +63,7 @@ class QueueSettings(_Model):
     max_in_progress: Limit = 200
     lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
     keep: Keep = None
+    dead_retention: Keep = None
 
 
 class LaneSettings(_Model):

@@ -1,2 +1,3 @@
-select max_in_progress, extract(epoch from lease)::float8 as lease, extract(epoch from keep)::float8 as keep
+select max_in_progress, extract(epoch from lease)::float8 as lease, extract(epoch from keep)::float8 as keep,
+    extract(epoch from dead_retention)::float8 as dead_retention
 from pgreact.queue_setting
