@@ -73,7 +73,7 @@ class Queue(Database):
             "update pgreact.queue_state set turn = 0",
             "delete from pgreact.lane where name <> 'default'",
             "update pgreact.lane "
-            "set max_in_progress = null, weight = 1, rate = null, burst = 1, paused = false",
+            "set max_in_progress = null, weight = 1, rate = null, burst = 1, paused = false, tasks = null",
             "update pgreact.queue_setting set max_in_progress = 200, lease = '60 s', keep = null,"
             " dead_retention = null",
         )

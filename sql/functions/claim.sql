@@ -31,10 +31,14 @@ declare
     touched integer := 0;
     reach integer := batch;
     claimed integer := 0;
+    allowed constant bigint := 8388608;  -- bytes of arguments that the leader is to hold at a time
+    bytes bigint;
     counted integer;
     unstarted bigint := 0;
+    unpublished bigint;
     more boolean;
     passed boolean := false;  -- something that another transaction holds
+    utf8 boolean := getdatabaseencoding() = 'UTF8';
     jobs jsonb;
     due timestamptz;
     census record;
@@ -99,7 +103,8 @@ begin
             min(l.oldest) as oldest,
             min(l.lease_until) as lease_until,
             coalesce(bool_or(l.ended), false) as ended,
-            coalesce(bool_or(l.unpublished), false) as unpublished
+            coalesce(bool_or(l.unpublished), false) as unpublished,
+            coalesce(sum(l.bytes), 0)::bigint as bytes
         into census
         from (
             select
@@ -108,7 +113,8 @@ begin
                 min(p.round) as oldest,
                 min(p.lease_until) filter (where p.lease_until > moment) as lease_until,
                 bool_or(p.lease_until <= moment) as ended,
-                bool_or(p.published_at is null) as unpublished
+                bool_or(p.published_at is null) as unpublished,
+                sum(p.size) filter (where p.published_at is null) as bytes
             from pgreact.in_progress p
             where p.round >= state.oldest
             group by p.lane
@@ -141,23 +147,41 @@ begin
             end loop;
         end if;
 
-        if round = 1 and census.ended then
+        if round = 1 and (census.ended or census.unpublished) then
             touched := 0;
             for stale in
                 select p.*
                 from pgreact.in_progress p
-                where p.round >= state.oldest and p.lease_until <= moment
+                where p.round >= state.oldest
+                    and (p.lease_until <= moment or p.published_at is null and p.expires <= moment)
                 limit batch
                 for update skip locked
             loop
                 touched := touched + 1;
-                if stale.started_at is null then
+                if stale.started_at is null and (
+                    stale.expires <= moment
+                    or stale.publishes >= 6 and stale.claimed_at < moment - setting.start_within)
+                then
+                    begin
+                        if stale.expires <= moment then
+                            perform pgreact.settle(stale.id, stale.task_id, 'expired',
+                                format('it was to begin before %s', stale.expires));
+                        else
+                            perform pgreact.settle(stale.id, stale.task_id, 'unstarted', format(
+                                'no worker started it, though its message was sent %s times since %s', stale.publishes + 1,
+                                stale.claimed_at));
+                        end if;
+                    exception
+                        when lock_not_available then exit;  -- the history's; once is enough
+                    end;
+                elsif stale.started_at is null then
                     -- The message was lost, or workers are away. In that case it is sent again and again: twice as late
-                    -- each time.
+                    -- each time. A message that the broker did not take is none.
+                    stale.publishes := stale.publishes + (stale.published_at is not null)::integer;
                     update pgreact.in_progress p
                     set published_at = null,
-                        publishes = stale.publishes + 1,
-                        lease_until = moment + setting.lease * 2 ^ least(stale.publishes + 1, 6)
+                        publishes = stale.publishes,
+                        lease_until = moment + setting.lease * 2 ^ least(stale.publishes, 6)
                     where p.id = stale.id;
                 elsif stale.id = any (state.held) then
                     -- Its worker could not renew the lease while another transaction held the row: it is given time to.
@@ -185,6 +209,10 @@ begin
 
         places := least(batch - claimed, coalesce(setting.max_in_progress - census.jobs, batch));
         exit when places <= 0;
+        if census.bytes >= allowed then
+            more := true;
+            exit;
+        end if;
 
         -- Each lane's own first jobs, and of these the first by the lanes' turns: start-time fair queueing.
         with recursive lanes (lane, id) as (
@@ -295,8 +323,13 @@ begin
 
         exit when chosen is null;
         touched := 0;
-        select array_agg(h.id) into free
-        from (select q.id from pgreact.queue q where q.id = any (chosen) for update skip locked) h;
+        select array_agg(h.id), coalesce(sum(h.size), 0) into free, bytes
+        from (
+            select q.id, coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as size
+            from pgreact.queue q
+            where q.id = any (chosen)
+            for update skip locked
+        ) h;
         if coalesce(cardinality(free), 0) < cardinality(chosen) then
             passed := true;
             for share in
@@ -329,6 +362,25 @@ begin
                 end if;
             end loop;
             free := array(select distinct f from unnest(free) f);
+            select coalesce(sum(coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options)))), 0) into bytes
+            from pgreact.queue q
+            where q.id = any (free);
+        end if;
+        if census.bytes + bytes > allowed then
+            more := true;
+            free := array(
+                select s.id
+                from (
+                    select q.id,
+                        sum(coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options)))) over first_come
+                            - coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as before
+                    from pgreact.queue q
+                    left join unnest(chosen) with ordinality c (id, place) on c.id = q.id
+                    where q.id = any (free)
+                    window first_come as (order by c.place, q.id)
+                ) s
+                where census.bytes + s.before < allowed
+            );
         end if;
         chosen := free;
 
@@ -396,10 +448,11 @@ begin
             here as (
                 insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
                     unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until,
-                    round)
+                    round, size)
                 select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
-                    g.unique_while, g.attempt + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
-                    began + setting.lease, state.round + 1
+                    g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
+                    began + setting.lease, state.round + 1,
+                    coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
                 from gone g
                 returning lane
             )
@@ -415,7 +468,7 @@ begin
                 -- what flowed in since the moment is given up: so the rate holds between the times the history tells
                 tokens_at = began,
                 claimed = s.claimed + share.jobs,
-                recent = s.recent * exp(-greatest(0, extract(epoch from moment - s.recent_at)) / 60) + share.jobs,
+                recent = s.recent * exp(-least(greatest(0, extract(epoch from moment - s.recent_at)) / 60, 99)) + share.jobs,
                 recent_at = moment
             where s.lane = (select f.lane from pgreact.lane_state f where f.lane = share.name for update skip locked);
             if not found then
@@ -474,16 +527,37 @@ begin
         );
     end if;
 
-    select jsonb_agg(to_jsonb(j) order by j.claimed_at, j.priority desc, j.run_at, j.id) into jobs
+    -- Args, kwargs and options as texts inside the answer, for the leader to read one job at a time: what one cannot be read
+    -- of concerns no other.
+    select
+        jsonb_agg(jsonb_build_object(
+            'id', j.id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
+            'task', case when utf8 then j.task else pgreact.readable(j.task) end,
+            'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
+            'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
+            'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end
+        ) order by j.place),
+        max(j.all_of_them)
+    into jobs, unpublished
     from (
-        select p.id, p.task_id, p.task, p.args, p.kwargs, p.options, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at
-        from pgreact.in_progress p
-        where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
-            and p.published_at is null
-            and (p.round > state.round or p.id = any (free))
-        limit 2 * batch
-    ) j;
-    more := more or claimed = batch or coalesce(jsonb_array_length(jobs), 0) = 2 * batch;
+        select
+            u.*,
+            row_number() over first_come as place,
+            sum(u.size) over first_come - u.size as before,
+            count(*) over () as all_of_them
+        from (
+            select p.id, p.task_id, p.attempt, p.lane, p.task, p.args, p.kwargs, p.options, p.claimed_at, p.priority, p.run_at,
+                p.size
+            from pgreact.in_progress p
+            where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
+                and p.published_at is null
+                and (p.round > state.round or p.id = any (free))
+            limit 2 * batch
+        ) u
+        window first_come as (order by u.claimed_at, u.priority desc, u.run_at, u.id)
+    ) j
+    where j.before < allowed;
+    more := more or claimed = batch or coalesce(unpublished = 2 * batch or unpublished > jsonb_array_length(jobs), false);
 
     select least(
         (select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > moment order by q.run_at limit 1),
@@ -492,7 +566,8 @@ begin
         case when passed or census.ended then clock_timestamp() + interval '1 s' end,
         (
             select min(case
-                when s.lane = any (metered) then s.tokens_at + make_interval(secs => (1 - s.tokens) / l.rate + 0.001)
+                when s.lane = any (metered)
+                    then s.tokens_at + make_interval(secs => least((1 - s.tokens) / l.rate + 0.001, 86400))
                 else clock_timestamp() + interval '1 s'
             end)
             from pgreact.lane l
@@ -508,7 +583,10 @@ begin
         'claimed', claimed,
         'more', more,
         'waiting', unstarted,
-        'next_s', extract(epoch from due - clock_timestamp()));
+        -- a number whatever it is computed of, and soon enough: nothing is lost by a claim a day
+        'next_s', case when due is not null then
+            extract(epoch from greatest(moment, least(due, moment + interval '1 day')) - clock_timestamp())
+        end);
 end
 $$;
 comment on function pgreact.claim(integer)

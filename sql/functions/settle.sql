@@ -10,10 +10,10 @@ declare
     ended pgreact.in_progress;
     again boolean;
 begin
-    if outcome not in ('done', 'failed', 'lost', 'expired', 'revoked', 'rejected', 'invalid') then
+    if outcome not in ('done', 'failed', 'lost', 'expired', 'revoked', 'rejected', 'invalid', 'unstarted') then
         raise exception 'no outcome "%"', outcome
             using errcode = 'invalid_parameter_value',
-                hint = 'Outcomes are done, failed, lost, expired, revoked, rejected and invalid.';
+                hint = 'Outcomes are done, failed, lost, expired, revoked, rejected, invalid and unstarted.';
     end if;
     delete from pgreact.in_progress p where p.id = job and p.task_id = settle.task_id returning * into ended;
     if not found then
@@ -31,7 +31,9 @@ begin
             ended.enqueued_at, error
         from (
             select case when outcome = 'lost' then ended.run_at
-                else clock_timestamp() + least(ended.backoff * 2 ^ least(ended.attempt - 1, 30), greatest(interval '1 hour', ended.backoff))
+                else clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
+                    -- a longer one would not fit into an interval after thirty doublings
+                    least(least(ended.backoff, interval '1 hour') * 2 ^ least(ended.attempt - 1, 30), interval '1 hour'))
             end as run_at
         ) w;
         -- Another job may have come meanwhile, and keeps the unique key: be it one of a transaction that has not committed,

@@ -8,10 +8,12 @@ create table pgreact.lane (
     weight integer not null default 1
         check (weight between 1 and 1000),
     rate double precision
-        check (rate > 0 and rate <= 1e6),
+        check (rate between 1e-6 and 1e6),
     burst integer not null default 1
         check (burst >= 1),
     paused boolean not null default false,
+    tasks text[]
+        check (array_ndims(tasks) = 1 and array_position(tasks, null) is null),
     origin text not null default 'sql'
         check (origin in ('sql', 'config'))
 );
@@ -20,6 +22,7 @@ comment on column pgreact.lane.max_in_progress is 'so many of its jobs are in pr
 comment on column pgreact.lane.weight is 'its share of the places when several lanes want them';
 comment on column pgreact.lane.rate is 'jobs a second at most; null: no limit';
 comment on column pgreact.lane.burst is 'so many may go at once after a quiet time, where there is a rate';
+comment on column pgreact.lane.tasks is 'the only tasks that may be enqueued into it; null: any';
 comment on column pgreact.lane.origin is 'config: kept by "pgreact apply"; sql: left alone by it';
 
 insert into pgreact.lane (name) values ('default');
@@ -33,7 +36,9 @@ create table pgreact.queue_setting (
     keep interval
         check (keep between interval '1 hour' and interval '3650 days'),
     dead_retention interval
-        check (dead_retention between interval '1 hour' and interval '3650 days')
+        check (dead_retention between interval '1 hour' and interval '3650 days'),
+    start_within interval default '7 days'
+        check (start_within between interval '1 hour' and interval '3650 days')
 );
 comment on table pgreact.queue_setting is 'one row: what holds for all lanes together';
 comment on column pgreact.queue_setting.max_in_progress is 'jobs in progress at most; null: no limit';
@@ -42,6 +47,8 @@ comment on column pgreact.queue_setting.lease
 comment on column pgreact.queue_setting.keep is 'how long settled jobs stay in pgreact.history; null: they are not kept';
 comment on column pgreact.queue_setting.dead_retention
     is 'how long dead jobs stay in pgreact.dead; null: until they are retried or purged';
+comment on column pgreact.queue_setting.start_within
+    is 'an attempt whose messages no worker started for so long is given up as unstarted; null: they are sent for ever';
 
 insert into pgreact.queue_setting default values;
 
@@ -100,7 +107,8 @@ create table pgreact.queue (
     expires timestamptz,
     options jsonb not null default '{}',
     enqueued_at timestamptz not null default clock_timestamp(),
-    error text
+    error text,
+    size integer
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0.2);
 comment on table pgreact.queue is 'jobs that wait; add one by pgreact.enqueue, remove one by pgreact.cancel';
@@ -111,9 +119,11 @@ comment on column pgreact.queue.key is 'jobs of one key run one at a time, in th
 comment on column pgreact.queue.unique_key is 'there is one queued job of it';
 comment on column pgreact.queue.attempt is 'attempts so far';
 comment on column pgreact.queue.backoff is 'pause after the first failed attempt, doubled by each further one, 1 h at most';
-comment on column pgreact.queue.expires is 'a job that is not claimed by then is dead';
+comment on column pgreact.queue.expires is 'a job that is not claimed by then is dead; so is one that would have to be published again';
 comment on column pgreact.queue.options is 'options of apply_async';
 comment on column pgreact.queue.error is 'of the last attempt';
+comment on column pgreact.queue.size
+    is 'bytes of args, kwargs and options as text, of which a claim takes only so many; null: the claim is to measure';
 
 create index queue_ready on pgreact.queue (lane, priority desc, run_at, id) where state = 'ready';
 create index queue_delayed on pgreact.queue (run_at) where state = 'delayed';
@@ -157,7 +167,8 @@ create table pgreact.in_progress (
     retries integer not null default -1,
     worker text,
     lease_until timestamptz not null,
-    round bigint not null default 0
+    round bigint not null default 0,
+    size integer not null default 0
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
 comment on table pgreact.in_progress is 'jobs that were claimed and are not settled yet, each under a lease';
@@ -188,7 +199,7 @@ create table pgreact.dead (
     error text
 );
 comment on table pgreact.dead is 'jobs that ended without success and will not run again, unless pgreact.retry says so';
-comment on column pgreact.dead.outcome is 'failed, lost, expired, revoked, rejected, invalid';
+comment on column pgreact.dead.outcome is 'failed, lost, expired, revoked, rejected, invalid, unstarted';
 create index dead_died on pgreact.dead (died_at);
 
 -- Dropped by partition, so that keeping costs no vacuum.
