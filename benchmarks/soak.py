@@ -83,6 +83,8 @@ def run(
                 windows.append(_window(load, faults, min(left, ENDING if ending else HOLDING), ending=ending))
                 recoveries.append(_recover(plant, load))
                 _progress(report, plant, windows[-1], recoveries[-1])
+                if math.isinf(recoveries[-1]):
+                    report.note(plant.state())
                 ending = not ending
             stopped = datetime.datetime.now(datetime.UTC)
             load.stop()
@@ -92,6 +94,7 @@ def run(
         sessions_after = _sessions(plant)
         judge = Judge(plant, load, faults, gather(plant), windows)
         _report_faults(report, plant, faults)
+        _report_left(report, plant)
         _report_figures(report, plant, load, judge, stopped)
         report.note(
             f"quiet after {quiet:.0f} s; {load.refused} transactions of the load failed, and were done anew"
@@ -175,14 +178,31 @@ def _progress(report: Report, plant: Plant, window: Window, recovery: float) -> 
 def _report_faults(report: Report, plant: Plant, faults: Faults) -> None:
     report.table(
         "faults",
-        ["done", "not possible"],
-        [(name, [str(done), str(refused)]) for name, (done, refused) in faults.tally().items()],
+        ["done", "not possible", "since"],
+        [
+            (name, [str(done), str(not_done), why[:70]])
+            for name, (done, not_done, why) in faults.tally().items()
+        ],
     )
     report.table(
-        "warnings and errors of daemons and Beat",
+        "warnings and errors",
         ["times"],
         [(said, [str(n)]) for said, n in plant.diary.errors.most_common(25)] or [("none", ["0"])],
     )
+
+
+def _report_left(report: Report, plant: Plant) -> None:
+    left = plant.rows(
+        "select 'queue, ' || state, lane, count(*) from pgreact.queue group by 1, 2 "
+        "union all "
+        "select 'in_progress, ' || case when published_at is null then 'claimed' "
+        "  when started_at is null then 'published' else 'started' end, lane, count(*) "
+        "from pgreact.in_progress group by 1, 2 order by 1, 2"
+    )
+    if left:
+        report.table(
+            "left", ["jobs"], [(f"{state}, lane {lane}", [str(count)]) for state, lane, count in left]
+        )
 
 
 def _report_figures(

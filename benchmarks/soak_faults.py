@@ -1,6 +1,5 @@
 """What goes wrong: things that end, and transactions of others that do not."""
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -33,8 +32,8 @@ _ROWS = {
     "in_progress": "select id from pgreact.in_progress where lane <> %s order by random() limit 3 {}",
     "lane": "select 0 from pgreact.lane where name <> %s {}",
     "lane_state": "select 0 from pgreact.lane_state where lane <> %s {}",
-    "queue_setting": "select 0 from pgreact.queue_setting where %s is not null {}",
-    "schedule": "select 0 from pgreact.schedule where %s is not null order by random() limit 3 {}",
+    "queue_setting": "select 0 from pgreact.queue_setting where %s::text is not null {}",
+    "schedule": "select 0 from pgreact.schedule where %s::text is not null order by random() limit 3 {}",
     "dead": "select 0 from pgreact.dead where lane <> %s {}",
 }
 _STRENGTHS = ("for update", "for no key update", "for share", "for key share")
@@ -108,13 +107,16 @@ class Faults:
         with self._plant.connect() as connection:
             impose(connection, names.DATABASE, self._dice.choice(list(HOSTILE.values())))
 
-    def tally(self) -> dict[str, tuple[int, int]]:
-        """Return how often each fault was done, and how often it could not be."""
-        done: collections.Counter[str] = collections.Counter()
-        refused: collections.Counter[str] = collections.Counter()
-        for fault in self.done:
-            (refused if fault.refused else done)[fault.name] += 1
-        return {name: (done[name], refused[name]) for name in sorted({*done, *refused})}
+    def tally(self) -> dict[str, tuple[int, int, str]]:
+        """Return how often each fault was done, how often it could not be, and why last."""
+        found: dict[str, tuple[int, int, str]] = {}
+        for fault in sorted(self.done, key=lambda fault: fault.name):
+            done, refused, why = found.get(fault.name, (0, 0, ""))
+            if fault.refused:
+                found[fault.name] = done, refused + 1, fault.refused.splitlines()[0]
+            else:
+                found[fault.name] = done + 1, refused, why
+        return found
 
     def _next(self, *, ending: bool) -> Callable[[], None]:
         """Return the next fault: all kinds in turn, in random order."""

@@ -207,7 +207,7 @@ class Judge:
     def above_limits(self) -> list[str]:
         """Moments at which more was in progress than a limit allows, or more began than a rate does."""
         claimed = [attempt for attempt in self.facts.attempts if attempt.claimed_at is not None]
-        limits = {None: names.PLACES, names.NARROW: names.NARROW_PLACES}
+        limits: dict[str | None, int] = {None: names.PLACES, **names.LANE_PLACES}
         found = []
         for lane, limit in limits.items():
             most = most_at_once(

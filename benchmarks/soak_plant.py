@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -35,8 +36,13 @@ DISK = (
     512 << 20
 )  # bytes of the file system under PostgreSQL's data: several times what a long run leaves there
 START_DEADLINE = 60.0
+LATEST = 6  # lines of each process that are shown when the cluster does not recover
 RESTART_PAUSE = 0.5  # seconds until a process that ended is started again, as a service manager does
+# Seconds until a worker's children are killed: one that loses a child while it starts its pool gives up, as
+# Celery wants it.
+GROWN_UP = 10.0
 _CLONE_NEWNS = 0x00020000
+_COMPLAINT = re.compile(r"(?:WARNING|ERROR|CRITICAL)/\w+\] (.*)")  # of Celery's log
 
 _CONFIGURATION = f"""
 [queue]
@@ -44,16 +50,21 @@ max_in_progress = {names.PLACES}
 lease = "{names.LEASE:g}s"
 keep = "1d"
 
+[lanes.default]
+max_in_progress = {names.LANE_PLACES["default"]}
+
 [lanes.{names.NARROW}]
-max_in_progress = {names.NARROW_PLACES}
+max_in_progress = {names.LANE_PLACES[names.NARROW]}
 
 [lanes.{names.RATED}]
+max_in_progress = {names.LANE_PLACES[names.RATED]}
 rate = {names.RATE:g}
 burst = {names.BURST}
 
-[lanes.{names.CALM}]
-
 [lanes.{names.HEADS}]
+max_in_progress = {names.LANE_PLACES[names.HEADS]}
+
+[lanes.{names.CALM}]
 
 [[outbox]]
 table = "public.orders"
@@ -114,6 +125,15 @@ create table run (
 """
 
 
+_SESSIONS = """
+select application_name, state, wait_event, pg_blocking_pids(pid), extract(epoch from state_change)::float8,
+    left(regexp_replace(query, '\\s+', ' ', 'g'), 100)
+from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid()
+order by application_name
+"""
+
+
 class Diary(Journal):
     """Remembers of what the processes tell only what is judged: a long run tells very much."""
 
@@ -124,21 +144,26 @@ class Diary(Journal):
         super().__init__()
         self.counts: collections.Counter[str] = collections.Counter()
         self.errors: collections.Counter[str] = collections.Counter()
+        self.latest: dict[str, collections.deque[str]] = {}  # what each process said last
         self.published: dict[str, float] = {}  # when the last publish of a route began
         self.ready: set[str] = set()
 
     def add(self, entry: Entry) -> None:
         """Take an event."""
         self.counts[entry.name] += 1
+        said = str(entry.keys.get("text") or {"event": entry.name, **entry.keys})
+        self.latest.setdefault(entry.who, collections.deque(maxlen=LATEST)).append(f"{entry.at:.3f} {said}")
         if entry.name == "dispatch.published":
             began = entry.at - entry.keys["publish_ms"] / 1000
             route = entry.keys["route"]
             self.published[route] = max(began, self.published.get(route, 0.0))
         elif entry.name in {"worker.ready", "leader.elected", "standby.waiting"}:
             self.ready.add(entry.who)
+        if entry.name == "(text)" and (found := _COMPLAINT.search(entry.keys["text"])):
+            self.errors[re.sub(r"[0-9a-f-]{30,}|\d+", "…", f"{entry.who}: {found[1]}")[:160]] += 1
         if entry.name != ENDED and entry.keys.get("level") in {"warning", "error"}:
-            said = entry.keys.get("error") or entry.keys.get("reason") or ""
-            self.errors[f"{entry.name}: {said}"[:160]] += 1
+            why = entry.keys.get("error") or entry.keys.get("reason") or ""
+            self.errors[f"{entry.who}: {entry.name}: {why}"[:160]] += 1
         if entry.name in self._KEPT:
             super().add(entry)
 
@@ -251,6 +276,8 @@ class Plant:
         if slot.process is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            if time.time() - psutil.Process(slot.process.pid).create_time() < GROWN_UP:
+                return
             child = dice.choice(psutil.Process(slot.process.pid).children())
             self.killed_pids.add(child.pid)
             child.send_signal(signal.SIGKILL)
@@ -321,6 +348,23 @@ class Plant:
             if time.monotonic() > end:
                 raise PgreactError(f"Beat does not start:\n{self.last_words()}")
             time.sleep(0.1)
+
+    def state(self) -> str:
+        """Return how each process is, and what it said last."""
+        lines = [
+            f"it is {time.time():.3f}; the supervisor {'works' if self._supervisor.is_alive() else 'IS DEAD'}"
+        ]
+        for slot in self.slots:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(slot.process.pid if slot.process else 0)
+                lines.append(f"{slot.name}: {process.status()} since {process.create_time():.3f}")
+            lines += [f"    {line[:300]}" for line in self.diary.latest.get(slot.name, ())]
+        with contextlib.suppress(psycopg.Error):
+            lines += [
+                f"session {application}: {state}, {wait}, blocked by {blockers}, since {since:.3f}: {text}"
+                for application, state, wait, blockers, since, text in self.rows(_SESSIONS)
+            ]
+        return "\n".join(lines)
 
     def last_words(self) -> str:
         """Return what the processes that ended said last."""
