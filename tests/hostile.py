@@ -1,7 +1,8 @@
 """Defaults that an administrator may give a database, and that nothing pgreact does may depend on.
 
-pgreact's own sessions meet them as they are; those of the tests are pinned to PostgreSQL's defaults, by
-`PINNED`, so that what fails is pgreact's.
+pgreact's own sessions meet them as they are. Those of the tests are pinned to PostgreSQL's defaults in all that
+decides how values look and what a session sees, so that what fails is pgreact's. What a function of pgreact's
+meets in any session that calls it is left as it is.
 """
 
 from collections.abc import Mapping
@@ -91,6 +92,46 @@ def options(settings: Mapping[str, str]) -> str:
 
 
 PINNED = options(_PLAIN)
+_LEFT = {
+    "standard_conforming_strings",
+    "plpgsql.extra_errors",
+    "plpgsql.variable_conflict",
+    "row_security",
+    "array_nulls",
+    "transform_null_equals",
+}
+_OWN = options({name: value for name, value in _PLAIN.items() if name not in _LEFT})
+
+# The tests that `./run test` runs under hostile defaults: of each part, those that use most of it.
+FEW = ("integration/test_apply.py::test_a_second_run_changes_nothing",)
+
+# All that may run under them: modules whose databases come from the fixtures.
+CORE = tuple(
+    f"integration/test_{name}.py"
+    for name in (
+        "apply", "beat", "cli", "daemon", "flight_locks", "flights", "gate_functions", "job_publisher", "outbox",
+        "queue_apply", "queue_cli", "queue_daemon", "queue_rules", "roles", "schedule_apply", "schedule_cli",
+        "schedule_shadow", "schedule_table", "timetable", "triggers", "worker_flight", "worker_jobs",
+    )
+)  # fmt: skip
+
+imposed: dict[str, str] = {}  # what the databases of this run have
+
+
+def own() -> dict[str, str]:
+    """Return the connection parameters of a session of the tests' own."""
+    return {"options": _OWN} if imposed else {}
+
+
+def give(dsn: str) -> None:
+    """Give a database the defaults of this run, if there are any.
+
+    Args:
+        dsn: Of a superuser, with the database's name.
+    """
+    if imposed:
+        with psycopg.connect(dsn, autocommit=True, options=PINNED) as connection:
+            impose(connection, connection.info.dbname, imposed)
 
 
 def impose(
