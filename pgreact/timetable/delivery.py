@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
-from pgreact.database.session import Session, said
+from pgreact.database.errors import said
+from pgreact.database.session import Session
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.dispatch.wire import PublishFailed
 from pgreact.timetable.planner import Plan, Schedule

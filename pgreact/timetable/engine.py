@@ -41,7 +41,7 @@ class Timetable:
         self._dsn = dsn
         self._post = post
         self._clock = clock
-        self._nap = NAP if hears else DEAF_NAP
+        self.hears = hears
         self._pokes: list[asyncio.Event] = []
         self._direct = asyncio.Event()  # there are schedules of direct delivery
 
@@ -103,7 +103,7 @@ class Timetable:
             wait = await self._until_due(session, delivery)
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(poked.wait(), min(wait, self._nap))
+                    await asyncio.wait_for(poked.wait(), min(wait, NAP if self.hears else DEAF_NAP))
                     await asyncio.sleep(PAUSE)
                 continue
             outcome = await play_round(session, delivery)

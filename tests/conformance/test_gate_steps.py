@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from pgreact.clock import Clock
 from pgreact.database.plan import apply
 from pgreact.database.session import Session
+from pgreact.database.trouble import Trouble, Troubles
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.dispatch.route import Route
 from pgreact.settings import Settings
@@ -225,6 +226,20 @@ class Sets:
         return await self._world.halting(real.session, real.set_gates(route_ids, height), points=4)
 
 
+class Unforgiving(Troubles):
+    """Nothing is tried again: an error is the test's."""
+
+    def __getitem__(self, subject: str) -> Trouble:
+        """Return one that raises."""
+        trouble = super().__getitem__(subject)
+        trouble.failed = _raise  # type: ignore[method-assign]
+        return trouble
+
+
+def _raise(error: Exception) -> float:
+    raise error
+
+
 class Leader:
     """A gatekeeper and its sessions."""
 
@@ -237,6 +252,7 @@ class Leader:
             world.clock,
             lambda _runner, _reason: world.signalled(),
             lambda _runner: None,
+            Unforgiving(world.clock),
         )
 
     @property
