@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from pgreact.database.plan import apply
@@ -114,7 +113,7 @@ def installed() -> Callable[..., None]:
     """Applies a configuration to a database: ``installed(database, {"routes": {...}})``."""
 
     def install(database: Database, configuration: dict[str, Any] | None = None) -> None:
-        with psycopg.connect(database.dsn, autocommit=True) as connection:
+        with database.connect(options=hostile.PINNED) as connection:
             list(apply(connection, Settings.model_validate(configuration or {}), 10.0, lambda _line: None))
 
     return install

@@ -216,7 +216,7 @@ class Inbox:
 
     def rest(self) -> list[Mapping[str, Any]]:
         """Take what is left, once nothing publishes any more."""
-        left = []
+        left: list[Mapping[str, Any]] = []
         with contextlib.suppress(self._simple.Empty):
             while True:
                 message = self._simple.get(timeout=0.3)

@@ -1,8 +1,8 @@
 """Defaults that an administrator may give a database, and that nothing pgreact does may depend on.
 
-pgreact's own sessions meet them as they are. Those of the tests are pinned to PostgreSQL's defaults in all that
-decides how values look and what a session sees, so that what fails is pgreact's. What a function of pgreact's
-meets in any session that calls it is left as it is.
+pgreact's own sessions meet them as they are. Those of the tests are pinned to PostgreSQL's defaults in all
+that decides how values look and what a session sees, so that what fails is pgreact's. What a function of
+pgreact's meets in any session that calls it is left as it is.
 """
 
 from collections.abc import Mapping
@@ -109,8 +109,8 @@ FEW = ("integration/test_apply.py::test_a_second_run_changes_nothing",)
 CORE = tuple(
     f"integration/test_{name}.py"
     for name in (
-        "apply", "beat", "cli", "daemon", "flight_locks", "flights", "gate_functions", "job_publisher", "outbox",
-        "queue_apply", "queue_cli", "queue_daemon", "queue_rules", "roles", "schedule_apply", "schedule_cli",
+        "apply", "beat", "cli", "daemon", "flight_locks", "flights", "job_publisher", "outbox", "queue_apply",
+        "queue_cli", "queue_daemon", "queue_rules", "queue_waits", "roles", "schedule_apply", "schedule_cli",
         "schedule_shadow", "schedule_table", "timetable", "triggers", "worker_flight", "worker_jobs",
     )
 )  # fmt: skip

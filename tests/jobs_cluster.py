@@ -19,12 +19,13 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
 from tests import jobs_app
 from tests.harness import Database, eventually, fresh_database
+from tests.hostile import PINNED
 from tests.worker import ROOT, Worker
 
 
 def prepare(database: Database) -> None:
     """Make pgreact's schema in a database."""
-    with database.connect() as connection:
+    with database.connect(options=PINNED) as connection:
         list(apply(connection, Settings(), 10.0, lambda _line: None))
 
 
