@@ -9,8 +9,6 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-import asyncpg
-
 from pgreact import __version__, logs
 from pgreact.clock import Clock
 from pgreact.database import conninfo
@@ -24,6 +22,7 @@ from pgreact.operate.systemd import Systemd
 from pgreact.settings import Settings
 from pgreact.shipped import query
 from pgreact.term import Term, term
+from pgreact.wakeup import ownership
 from pgreact.wakeup.hearing import Hearing
 from pgreact.wakeup.leadership import Candidate
 from pgreact.wakeup.listener import Deaf, pooler_suspected
@@ -64,8 +63,7 @@ async def listen(settings: Settings, clock: Clock | None = None) -> None:
         reason = str(error)
         raise
     finally:
-        await daemon.publisher.close()
-        await daemon.jobs.close()
+        await daemon.close()
         logs.emit(logs.DaemonStopped(reason=reason, uptime_s=daemon.uptime()))
 
 
@@ -77,6 +75,7 @@ class Daemon:
         self.publisher = CeleryPublisher(self.app)
         self.jobs = JobPublisher(self.app, DEADLINE)
         self._dsn = settings.daemon_dsn
+        self._application = settings.belongs_to
         self._clock = clock
         self._began = clock.monotonic()
         self._systemd = Systemd()
@@ -88,6 +87,12 @@ class Daemon:
         self._served_at = 0.0
         self._failures = 0
         self._troubles = Troubles(clock)
+
+    async def close(self) -> None:
+        """Hang up on the broker and on the service manager."""
+        await self.publisher.close()
+        await self.jobs.close()
+        self._systemd.close()
 
     def uptime(self) -> float:
         """Return seconds since the daemon was made."""
@@ -131,6 +136,7 @@ class Daemon:
             await hearing.open()
             candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
             await self._prove_hearing(hearing, candidate)
+            await self._check_owner(hearing)
             async with asyncio.TaskGroup() as group:
                 work = [
                     group.create_task(self._contend(hearing, candidate), name="leadership"),
@@ -167,7 +173,9 @@ class Daemon:
             listener.hears = False
             mode, reason = "poll", f"the gate of every route is set closed; {deaf}"
             hearing.fail(reason)
-        except asyncpg.PostgresError as error:
+        except SessionLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is heard later, or the queue of notifications is full
             mode, reason = "poll", f"it cannot notify itself: {said(error)}"
         for session in (listener.session, candidate.session):
             await self._ask("search path", session.pin_names)
@@ -223,6 +231,17 @@ class Daemon:
             await hearing.prove_alive(candidate.session if leading else None)
             if leading:
                 candidate.alive(began)
+            await self._check_owner(hearing)
+
+    async def _check_owner(self, hearing: Hearing) -> None:
+        """Make sure that the database still belongs to our application.
+
+        Raises:
+            PgreactError: It does not.
+        """
+        if hearing.listener is not None:
+            session = hearing.listener.session
+            await self._ask("owner", lambda: ownership.check(session, self._application))
 
     async def _retreat(self, loss: PgreactError) -> None:
         """Wait a little before the next attempt, and longer after each that led to nothing."""

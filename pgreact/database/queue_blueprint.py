@@ -47,11 +47,18 @@ def outbox_statement(table: str, entry: Outbox, events: Sequence[str]) -> str:
     return (
         sql.SQL(
             "select pgreact.attach({table}, enqueue => {task}, events => {events}, condition => {condition}, "
-            "lane => {lane});\n"
+            "lane => {lane}, always => {always});\n"
             "update pgreact.outbox set origin = 'config'\n"
             "where relation = {table}::regclass and event = any ({events}) and task = {task};"
         )
-        .format(table=table, task=entry.enqueue, events=list(events), condition=entry.when, lane=entry.lane)
+        .format(
+            table=table,
+            task=entry.enqueue,
+            events=list(events),
+            condition=entry.when,
+            lane=entry.lane,
+            always=entry.always,
+        )
         .as_string()
     )
 

@@ -116,8 +116,12 @@ class Session:
         Raises:
             SessionLost: It does not.
         """
-        with contextlib.suppress(asyncpg.PostgresError):
+        try:
             await self.fetch("select 1")
+        except SessionLost:
+            raise
+        except Exception:  # noqa: BLE001, S110 - refused or unreadable, it is an answer
+            pass
 
     async def boolean_query(self, sql: str, timeout: float) -> bool:
         """Ask a question that a user wrote: read only, and no longer than the time-out.

@@ -1,7 +1,6 @@
 """The session that LISTENs, and the proof that it hears."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Self
@@ -115,9 +114,13 @@ class Listener:
             SessionLost: It does not.
         """
         if self.hears:
-            # refused, say cancelled, by a server that answers: then an answer will have to do
-            with contextlib.suppress(asyncpg.PostgresError):
+            try:
                 await self.probe(through)
+            except SessionLost:
+                raise
+            except Exception:  # noqa: BLE001, S110 - refused, say cancelled: then an answer will have to do
+                pass
+            else:
                 return
         for session in filter(None, (self.session, through)):
             await session.answers()

@@ -31,7 +31,7 @@ begin
         from pg_inherits i
         join pg_class c on c.oid = i.inhrelid
         where i.inhparent = 'pgreact.history'::regclass
-            and c.relname ~ '^history_\d{8}$'
+            and c.relname ~ '^history_[0-9]{8}$'
             and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= ((now() - coalesce(keep, interval '0')) at time zone 'UTC')::date
     loop
         execute format('drop table %s', part.name);

@@ -197,10 +197,16 @@ create table pgreact.outbox (
     task text not null check (task <> ''),
     lane text not null,
     condition text check (condition <> ''),
+    always boolean not null default false,
     origin text not null default 'sql' check (origin in ('sql', 'config')),
+    definition text,
     primary key (relation, event, task)
 );
 comment on table pgreact.outbox is 'which change of which table enqueues a job; kept by attach and detach';
+comment on column pgreact.outbox.always
+    is 'its trigger is enabled ALWAYS: rows that logical replication applies count, too';
+comment on column pgreact.outbox.definition
+    is 'the trigger as PostgreSQL showed it when it was attached; a column renamed since then makes a difference';
 
 -- 0: those of users begin at 1
 insert into pgreact.route (id, name, task, "window", gate_poll, gate_close_rate, ready)
@@ -217,31 +223,16 @@ create function pgreact.unwatch_outbox() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    name text := pgreact.outbox_trigger(old.task, old.event);
-    relation regclass;
 begin
-    for relation in
-        select t.tgrelid
-        from pg_trigger t
-        where t.tgname = name
-            and t.tgparentid = 0
-            and not t.tgisinternal
-            and case
-                -- truncate triggers stand on each partition, and stay there when it is detached
-                when old.event = 'truncate' then not exists (
-                    select
-                    from pgreact.outbox o
-                    where o.event = old.event
-                        and o.task = old.task
-                        and (o.relation = t.tgrelid
-                            or o.relation in (select a.relid from pg_partition_ancestors(t.tgrelid) a))
-                )
-                else t.tgrelid = old.relation
-            end
-    loop
-        execute format('drop trigger %I on %s', name, relation);
-    end loop;
+    perform pgreact.drop_triggers(
+        pgreact.outbox_trigger(old.task, old.event),
+        array(
+            select part
+            from pgreact.outbox o
+            cross join pgreact.trigger_parts(o.relation, o.event) part
+            where o.task = old.task and o.event = old.event
+        )
+    );
     return old;
 end
 $$;

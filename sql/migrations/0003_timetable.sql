@@ -147,7 +147,10 @@ begin
         new.state := case when new.next_run_at is null then 'new' else 'planned' end;
     end if;
     new.turn := new.turn + 1;
-    perform pg_notify('pgreact', 'schedule');
+    -- a full queue would fail the edit; whoever fires looks without being told, long before it is full
+    if pg_notification_queue_usage() < 0.5 then
+        perform pg_notify('pgreact', 'schedule');
+    end if;
     return new;
 end
 $$;
