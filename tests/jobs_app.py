@@ -11,6 +11,7 @@ from celery import Celery, Task, chain
 from celery.exceptions import Ignore, OperationalError, Reject
 
 import pgreact
+from tests.hostile import PINNED
 
 GATE = 7002  # an advisory lock: runs wait while the test holds it
 DSN = os.environ.get("TASK_DSN", "")
@@ -32,7 +33,7 @@ def work(name: str, request: Any = None) -> None:
     """Record that a body began, wait for the gate, record that it ended."""
     task_id = request.id if request else None
     # not on the server of the queue, if that is restarted meanwhile
-    with psycopg.connect(DSN, autocommit=True) as connection:
+    with psycopg.connect(DSN, autocommit=True, options=PINNED) as connection:
         number = connection.execute(
             "insert into runs (name, task_id, pid) values (%s, %s, %s) returning id",
             (name, task_id, os.getpid()),
@@ -94,7 +95,7 @@ def rejecting(self: "Task[Any, Any]", *, requeue: bool = False, broker: bool = F
     """A task that rejects its message, once, or as task.retry() does when the broker is away."""
     if broker:
         raise Reject(OperationalError("as told"))
-    with psycopg.connect(DSN) as connection:
+    with psycopg.connect(DSN, options=PINNED) as connection:
         rejected = connection.execute("select 1 from runs where task_id = %s", (self.request.id,)).fetchone()
     work("rejecting", self.request)
     if not (requeue and rejected):

@@ -19,7 +19,8 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
 from tests.command import pgreact
 from tests.ear import Ear
-from tests.harness import Database
+from tests.harness import Database, fresh_database
+from tests.hostile import PINNED
 
 ROUTES = {
     "routes": {
@@ -46,14 +47,11 @@ def applied(database: Database, installed: Callable[..., None]) -> Database:
 @pytest.fixture(scope="module")
 def untouched(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """The same, for tests that leave it as it was."""
-    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
-        admin.execute("create database t_cli")
-        database = Database(postgres.dsn(dbname="t_cli"))
+    with fresh_database(postgres) as database:
         database.run("create table job_queue (id int)")
-        with database.connect() as connection:
+        with database.connect(options=PINNED) as connection:
             list(apply(connection, Settings.model_validate(ROUTES), 10.0, lambda _line: None))
         yield database
-        admin.execute("drop database t_cli with (force)")
 
 
 @contextmanager
