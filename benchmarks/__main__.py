@@ -8,13 +8,14 @@ from benchmarks.report import Report
 from pgreact.errors import PgreactError
 from tests.servers import Missing
 
-# each a module with run(report, *, quick)
+# each a module with run(report, *, quick, …), and with add_options(parser) where it has more options
 BENCHES = {
     "wakeup": "commit to message, a burst, an idle minute; beside a bare pair and Celery Beat (3 minutes)",
     "writers": "commits a second with and without pgreact's triggers, on two flushes (4 minutes)",
     "queue": "jobs: commit to start, jobs a second, claims, sizes; beside delay() and two peers (5 minutes)",
     "timetable": "schedules: start, idle, all due, edits, takeover; beside Beat and two peers (5 minutes)",
     "timetable_whole": "the same with 100 000 entries of the peers, and nothing estimated (an hour)",
+    "soak": "a cluster under load while all kinds of things go wrong: lost, doubled, held up (20 minutes)",
     "flights": "single_flight = run under a storm: no overlap, one waits, nothing missed",
 }
 
@@ -30,10 +31,15 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="the same in less than a minute, on fewer samples"
     )
-    arguments = parser.parse_args()
+    chosen, _ = parser.parse_known_args()
+    module = importlib.import_module(f"benchmarks.{chosen.bench}")
+    if hasattr(module, "add_options"):
+        module.add_options(parser)
+    arguments = vars(parser.parse_args())
+    del arguments["bench"]
     report = Report()
     try:
-        importlib.import_module(f"benchmarks.{arguments.bench}").run(report, quick=arguments.quick)
+        module.run(report, **arguments)
     except Missing as missing:
         print(f"bench: not on this machine: {missing}", file=sys.stderr)
         return 2

@@ -41,7 +41,7 @@ class Workshop:
         """
         done = subprocess.run(
             [sys.executable, *arguments],
-            env=self._environment(environment),
+            env=self.environment(environment),
             cwd=self.directory,
             capture_output=True,
             text=True,
@@ -72,7 +72,7 @@ class Workshop:
             notify.settimeout(0.5)
             process = psutil.Popen(
                 [sys.executable, *arguments],
-                env={**self._environment(environment), "NOTIFY_SOCKET": address},
+                env={**self.environment(environment), "NOTIFY_SOCKET": address},
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -100,6 +100,11 @@ class Workshop:
                 process.wait()
             self._guard.forget(process.pid)
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    def environment(self, more: dict[str, str]) -> dict[str, str]:
+        """Return the environment of a process: none of this machine's settings of PostgreSQL and Celery.
+
+        Args:
+            more: On top of ours.
+        """
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CELERY"))}
         return {**ours, "PYTHONPATH": str(ROOT), **more}

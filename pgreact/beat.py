@@ -10,7 +10,7 @@ from celery.beat import Scheduler
 
 from pgreact import logs, settings
 from pgreact.clock import Clock
-from pgreact.database import conninfo
+from pgreact.database import conninfo, installation
 from pgreact.database.connect import connect
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE
@@ -153,6 +153,7 @@ class _Host:
         delivery = self._app.conf.get("pgreact_delivery", "direct")
         rows = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
         with connect(dsn) as connection:
+            installation.refuse(installation.owner_of(connection), settings.load(None).belongs_to)
             report = carry.write(
                 connection,
                 [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in rows],

@@ -77,9 +77,12 @@ def main(
 @click.option(
     "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
 )
+@click.option("--take-over", is_flag=True, help="Take the database from the application it belongs to.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
-def apply(load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_json: bool) -> None:
+def apply(
+    load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, take_over: bool, as_json: bool
+) -> None:
     """Make the database as the configuration says: schema, routes, lanes, triggers, schedules.
 
     Running it twice changes nothing; what the file no longer names is detached. It never waits in a lock for
@@ -101,9 +104,9 @@ def apply(load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_j
     done: list[Change] = []
     with connect(loaded.dsn) as connection:
         steps = (
-            iter(plan.plan(connection, loaded))
+            iter(plan.plan(connection, loaded, take_over=take_over))
             if dry_run
-            else plan.apply(connection, loaded, wait, lambda line: echo(line, err=True))
+            else plan.apply(connection, loaded, wait, lambda line: echo(line, err=True), take_over=take_over)
         )
         for step in steps:
             done.append(step)

@@ -46,6 +46,7 @@ class Watch(_Model):
     table: str = Field(min_length=1)
     on: tuple[_EVENTS, ...] = Field(min_length=1)
     when: str | None = Field(default=None, min_length=1)
+    always: bool = False
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -62,6 +63,7 @@ class QueueSettings(_Model):
     max_in_progress: Limit = 200
     lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
     keep: Keep = None
+    dead_retention: Keep = None
     start_within: StartWithin = 7 * 86400.0
 
 
@@ -119,6 +121,7 @@ class Settings(_Model):
     dsn: str = ""
     listen_dsn: str | None = None
     app: str | None = None
+    application: str | None = Field(default=None, min_length=1, max_length=200)
     broker: str | None = None
     log_format: Format = "auto"
     log_level: Level = "info"
@@ -134,6 +137,13 @@ class Settings(_Model):
     def file(self) -> Path | None:
         """The file it was read from, if any."""
         return self._file
+
+    @property
+    def belongs_to(self) -> str | None:
+        """The name of the application, for the database to know it by: as set, or the package of ``app``."""
+        if self.application is not None or self.app is None:
+            return self.application
+        return re.split(r"[.:]", self.app)[0] or None
 
     @property
     def daemon_dsn(self) -> str:
@@ -218,7 +228,7 @@ def quoted(key: str) -> str:
 def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
     """Lay the environment over the file's data; return where each such key came from."""
     sources: dict[tuple[str, ...], str] = {}
-    for key in ("dsn", "listen_dsn", "app", "broker", "log_format", "log_level"):
+    for key in ("dsn", "listen_dsn", "app", "application", "broker", "log_format", "log_level"):
         if value := environ.get(f"PGREACT_{key.upper()}"):
             data[key] = value
             sources[key,] = f"PGREACT_{key.upper()}"

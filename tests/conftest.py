@@ -1,21 +1,59 @@
 """Fixtures on real parts: one PostgreSQL per major for the whole run, a database of its own for each test."""
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from pgreact.database.plan import apply
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
-from tests import servers
-from tests.harness import Daemon, Database, Inbox
+from tests import hostile, servers
+from tests.harness import Daemon, Database, Inbox, fresh_database
 
 MAJOR = int(os.environ.get("PGREACT_PG_MAJOR", "18"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add options for hostile defaults of the databases; see ``tests/hostile.py``."""
+    group = parser.getgroup("pgreact")
+    group.addoption(
+        "--hostile", action="store_true", help="run the core of the tests under each hostile set of defaults"
+    )
+    group.addoption("--hostile-few", action="store_true", help="run a few of them, each under one set")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test under each set of defaults, or under one of them in turn."""
+    sets = sorted(hostile.HOSTILE)
+    if metafunc.config.getoption("--hostile-few"):
+        sets = [sets[zlib.crc32(metafunc.definition.nodeid.encode()) % len(sets)]]
+    elif not metafunc.config.getoption("--hostile"):
+        return
+    metafunc.parametrize("_defaults", sets, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not to run under hostile defaults."""
+    few = config.getoption("--hostile-few")
+    if not few and not config.getoption("--hostile"):
+        return
+    chosen = hostile.FEW if few else hostile.CORE
+    kept = [item for item in items if any(name in item.nodeid for name in chosen)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _defaults(request: pytest.FixtureRequest) -> None:
+    """Set what the databases of the tests have as defaults."""
+    hostile.imposed.clear()
+    if name := getattr(request, "param", None):
+        hostile.imposed.update(hostile.HOSTILE[name])
 
 
 @pytest.fixture(autouse=True)
@@ -52,30 +90,22 @@ def each_postgres(request: pytest.FixtureRequest, postgres: EmbeddedPostgres) ->
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server for one test alone, which may restart it."""
     with EmbeddedPostgres(bindir=servers.postgres_binaries(MAJOR)) as server:
+        hostile.give(server.dsn())
         yield server
-
-
-def _database(server: EmbeddedPostgres) -> Iterator[Database]:
-    name = f"t_{uuid4().hex[:12]}"
-    with psycopg.connect(server.dsn(), autocommit=True) as admin:
-        admin.execute(f"create database {name}")
-    try:
-        yield Database(server.dsn(dbname=name))
-    finally:
-        with psycopg.connect(server.dsn(), autocommit=True) as admin:
-            admin.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture
 def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """A fresh, empty database."""
-    yield from _database(postgres)
+    with fresh_database(postgres) as fresh:
+        yield fresh
 
 
 @pytest.fixture
 def each_database(each_postgres: EmbeddedPostgres) -> Iterator[Database]:
     """A fresh, empty database on the oldest supported server, then on the newest."""
-    yield from _database(each_postgres)
+    with fresh_database(each_postgres) as fresh:
+        yield fresh
 
 
 @pytest.fixture
@@ -83,7 +113,7 @@ def installed() -> Callable[..., None]:
     """Applies a configuration to a database: ``installed(database, {"routes": {...}})``."""
 
     def install(database: Database, configuration: dict[str, Any] | None = None) -> None:
-        with psycopg.connect(database.dsn, autocommit=True) as connection:
+        with database.connect(options=hostile.PINNED) as connection:
             list(apply(connection, Settings.model_validate(configuration or {}), 10.0, lambda _line: None))
 
     return install

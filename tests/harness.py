@@ -8,12 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from kombu import Connection, Queue
+
+from pgreact.demo.postgres import EmbeddedPostgres
+from tests import hostile
 
 DEADLINE = 20.0
 NEVER = 0
@@ -31,7 +35,7 @@ class Database:
 
     def connect(self, **options: Any) -> "psycopg.Connection[tuple[Any, ...]]":
         """Open a connection, in autocommit mode unless told otherwise."""
-        return psycopg.connect(self.dsn, **{"autocommit": True, **options})
+        return psycopg.connect(self.dsn, **{"autocommit": True, **hostile.own(), **options})
 
     def run(self, *statements: str) -> None:
         """Run statements, each in a transaction of its own."""
@@ -53,6 +57,20 @@ class Database:
                 condition,
                 deadline,
             )
+
+
+@contextlib.contextmanager
+def fresh_database(server: EmbeddedPostgres) -> Iterator[Database]:
+    """A database of its own, with the defaults of this run, dropped at the end."""
+    name = f"t_{uuid4().hex[:12]}"
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(f"create database {name}".encode())
+    hostile.give(server.dsn(dbname=name))
+    try:
+        yield Database(server.dsn(dbname=name))
+    finally:
+        with psycopg.connect(server.dsn(), autocommit=True) as admin:
+            admin.execute(f"drop database {name} with (force)".encode())
 
 
 def eventually(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
@@ -198,7 +216,7 @@ class Inbox:
 
     def rest(self) -> list[Mapping[str, Any]]:
         """Take what is left, once nothing publishes any more."""
-        left = []
+        left: list[Mapping[str, Any]] = []
         with contextlib.suppress(self._simple.Empty):
             while True:
                 message = self._simple.get(timeout=0.3)

@@ -3,13 +3,15 @@
 import datetime
 import os
 import sys
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import psycopg
-from celery import Celery, Task
+from celery import Celery, Task, chain
 from celery.exceptions import Ignore, OperationalError, Reject
 
 import pgreact
+from tests.hostile import PINNED
 
 GATE = 7002  # an advisory lock: runs wait while the test holds it
 DSN = os.environ.get("TASK_DSN", "")
@@ -31,7 +33,7 @@ def work(name: str, request: Any = None) -> None:
     """Record that a body began, wait for the gate, record that it ended."""
     task_id = request.id if request else None
     # not on the server of the queue, if that is restarted meanwhile
-    with psycopg.connect(DSN, autocommit=True) as connection:
+    with psycopg.connect(DSN, autocommit=True, options=PINNED) as connection:
         number = connection.execute(
             "insert into runs (name, task_id, pid) values (%s, %s, %s) returning id",
             (name, task_id, os.getpid()),
@@ -93,7 +95,7 @@ def rejecting(self: "Task[Any, Any]", *, requeue: bool = False, broker: bool = F
     """A task that rejects its message, once, or as task.retry() does when the broker is away."""
     if broker:
         raise Reject(OperationalError("as told"))
-    with psycopg.connect(DSN) as connection:
+    with psycopg.connect(DSN, options=PINNED) as connection:
         rejected = connection.execute("select 1 from runs where task_id = %s", (self.request.id,)).fetchone()
     work("rejecting", self.request)
     if not (requeue and rejected):
@@ -140,6 +142,36 @@ def nested(self: "Task[Any, Any]", depth: int = 2) -> None:
 def loose(a: int) -> None:
     """A task whose arguments nobody checks."""
     work(f"loose {a}")
+
+
+@app.task(bind=True)
+def replacing(self: "Task[Any, Any]", *tasks: str, chained: bool = False) -> None:
+    """A task that lets others take its place, one after the other, or as a chain."""
+    work("replacing", self.request)
+    first, *rest = (app.signature(f"tests.jobs_app.{task}", immutable=True) for task in tasks)
+    if chained:
+        raise self.replace(chain(first, *rest))
+    raise self.replace(replacing.si(*tasks[1:]) if rest and tasks[0] == "replacing" else first)
+
+
+@app.task
+async def asynchronous() -> None:
+    """A task that Celery does not run."""
+
+
+@app.task
+def generating() -> Iterator[int]:
+    """Another one."""
+    yield 1
+
+
+@app.task
+def deferring() -> Coroutine[Any, Any, None]:
+    """A task that leaves its work in a coroutine."""
+
+    async def later() -> None: ...
+
+    return later()
 
 
 class Hooked(Task):  # type: ignore[type-arg]

@@ -18,31 +18,28 @@ from pgreact.database.plan import apply
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
 from tests import jobs_app
-from tests.harness import Database, eventually
+from tests.harness import Database, eventually, fresh_database
+from tests.hostile import PINNED
 from tests.worker import ROOT, Worker
 
 
 def prepare(database: Database) -> None:
     """Make pgreact's schema in a database."""
-    with database.connect() as connection:
+    with database.connect(options=PINNED) as connection:
         list(apply(connection, Settings(), 10.0, lambda _line: None))
 
 
 @contextlib.contextmanager
 def a_cluster(server: EmbeddedPostgres, broker: str, pool: str, **environ: str) -> Iterator["Cluster"]:
     """A database of its own, and a worker that keeps results, for many tests."""
-    name = f"t_{uuid4().hex[:12]}"
-    admin = Database(server.dsn())
-    admin.run(f"create database {name}")
-    database = Database(server.dsn(dbname=name))
-    prepare(database)
-    cluster = Cluster(database, broker, f"q_{name}")
-    try:
-        cluster.start(pool, TASK_BACKEND=broker, **environ)
-        yield cluster
-    finally:
-        cluster.stop()
-        admin.run(f"drop database {name} with (force)")
+    with fresh_database(server) as database:
+        prepare(database)
+        cluster = Cluster(database, broker, f"q_{uuid4().hex[:12]}")
+        try:
+            cluster.start(pool, TASK_BACKEND=broker, **environ)
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 class JobsWorker(Worker):

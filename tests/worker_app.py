@@ -7,6 +7,7 @@ import psycopg
 from celery import Celery, Task
 
 import pgreact
+from tests.hostile import PINNED
 
 GATE = 7001  # an advisory lock: runs wait while the test holds it
 DSN = os.environ.get("TASK_DSN", "")
@@ -23,7 +24,7 @@ pgreact.setup(app)
 
 def work(name: str, task_id: str | None, *, fail: bool = False) -> None:
     """Record that a body began, wait for the gate, record that it ended."""
-    with psycopg.connect(DSN, autocommit=True) as connection:
+    with psycopg.connect(DSN, autocommit=True, options=PINNED) as connection:
         number = connection.execute(
             "insert into runs (name, task_id, pid) values (%s, %s, %s) returning id",
             (name, task_id, os.getpid()),

@@ -40,6 +40,16 @@ begin
     job.expires := add_job.expires;
     job.options := coalesce(add_job.options, '{}');
     job.size := pgreact.check_job(job);
+    if job.unique_key is not null then
+        -- before the insert, too: a row that this transaction inserts and deletes would stand in the way of the other job's
+        -- next attempt until it ends
+        select p.id into other
+        from pgreact.in_progress p
+        where p.unique_key = job.unique_key and 'in_progress' in (p.unique_while, job.unique_while);
+        if found then
+            return other;
+        end if;
+    end if;
     loop
         insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_key, unique_while,
             max_attempts, backoff, expires, options, enqueued_at, size)

@@ -12,7 +12,7 @@ declare
     fault text := case
         when job.task is null or job.task = '' then 'task'
         when length(job.task) > 255 then 'length'
-        when job.task ~ '[\x01-\x1f\x7f]' or utf8 and job.task ~ '[\x80-\x9f]' then 'control'
+        when job.task ~ '[[:cntrl:]]' collate "C" then 'control'
         when jsonb_typeof(job.args) <> 'array' then 'args'
         when jsonb_typeof(job.kwargs) <> 'object' then 'kwargs'
         when jsonb_typeof(job.options) <> 'object' then 'options'
@@ -29,6 +29,10 @@ declare
         when job.unique_while not in ('queued', 'in_progress') then 'unique_while'
     end;
 begin
+    -- those beyond ASCII; written without a backslash, which some sessions read otherwise
+    if utf8 and octet_length(job.task) > length(job.task) and job.task ~ concat('[', chr(128), '-', chr(159), ']') then
+        fault := coalesce(fault, 'control');
+    end if;
     case fault
         when 'task' then
             raise exception 'a job needs the name of a task'

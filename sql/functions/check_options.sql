@@ -38,7 +38,7 @@ declare
         when not options -> 'replaced_task_nesting' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 2147483647 && @ == @.floor())' then 'replaced_task_nesting'
         when options -> 'delivery_mode' not in ('1', '2', '"transient"', '"persistent"', 'null') then 'delivery_mode'
         when case jsonb_typeof(options -> 'expires')
-            when 'string' then options ->> 'expires' !~ '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?$'
+            when 'string' then options ->> 'expires' !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?$'
                 or (options ->> 'expires')::timestamptz is null  -- the cast refuses what only looks like a time
             else not options -> 'expires' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)'
         end then 'expires'

@@ -51,6 +51,7 @@ STATEMENTS = {
     "due schedules": "due as materialized",
     "fire": "pgreact.fire(",
     "schedule history": "pgreact.tend_schedule_history",
+    "owner": "from pgreact.installation",
     "alive": "select 1",
 }
 AT_START = {
@@ -162,7 +163,9 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(database: Database, broker: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
     """Run a daemon until the block ends, and then see it stop in order."""
-    daemon = Daemon(Settings.model_validate({"dsn": database.dsn, "broker": broker}), Clock())
+    daemon = Daemon(
+        Settings.model_validate({"dsn": database.dsn, "broker": broker, "application": "proj"}), Clock()
+    )
     run = Running(daemon)
     monkeypatch.setattr(logs, "emit", run.note)
     task = asyncio.create_task(daemon.run())

@@ -19,7 +19,8 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
 from tests.command import pgreact
 from tests.ear import Ear
-from tests.harness import Database
+from tests.harness import Database, fresh_database
+from tests.hostile import PINNED
 
 ROUTES = {
     "routes": {
@@ -46,14 +47,11 @@ def applied(database: Database, installed: Callable[..., None]) -> Database:
 @pytest.fixture(scope="module")
 def untouched(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """The same, for tests that leave it as it was."""
-    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
-        admin.execute("create database t_cli")
-        database = Database(postgres.dsn(dbname="t_cli"))
+    with fresh_database(postgres) as database:
         database.run("create table job_queue (id int)")
-        with database.connect() as connection:
+        with database.connect(options=PINNED) as connection:
             list(apply(connection, Settings.model_validate(ROUTES), 10.0, lambda _line: None))
         yield database
-        admin.execute("drop database t_cli with (force)")
 
 
 @contextmanager
@@ -303,6 +301,7 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
         "table": "public.job_queue",
         "event": "update",
         "condition": "new.id = 1",
+        "always": False,
         "origin": "config",
         "trigger": "ok",
     }
@@ -343,6 +342,13 @@ WRONG = {
     "FAILED: daily: no such zone": [
         "insert into pgreact.schedule (name, task, every) values ('daily', 't', '1 d')",
         "update pgreact.schedule set turn = 2, state = 'failed', last_error = 'no such zone'",
+    ],
+    "AMISS    trigger pgreact_1_insert on public.job_queue: left behind, nothing has attached it: run": [
+        "truncate pgreact.watched"
+    ],
+    'AMISS    route daily: the sequence of its gate: run "pgreact apply"': [
+        "insert into pgreact.route (name, task) values ('daily', 't')",
+        "drop sequence pgreact.gate_3",
     ],
     "FAILING: broker says no": ["insert into pgreact.flight (route_id, error) values (2, 'broker says no')"],
 }

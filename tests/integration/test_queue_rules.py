@@ -4,9 +4,8 @@ import itertools
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -15,93 +14,21 @@ from celery.app.task import Context
 
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.shipped import query
-from tests.harness import Database, eventually
-
-Install = Callable[..., None]
-
-
-class Queue(Database):
-    """A database with a queue, and a dispatcher and workers made of single steps."""
-
-    def add(self, task: str = "t", **arguments: object) -> int:
-        """Enqueue a job; durations and moments are SQL."""
-        given = ", ".join(f"{name} => {value}" for name, value in arguments.items())
-        found: int = self.value(f"select pgreact.enqueue('{task}'{', ' if given else ''}{given})")
-        return found
-
-    def claim(self, batch: int = 100) -> dict[str, Any]:
-        """Claim, and say that all was published."""
-        answer: dict[str, Any] = self.value(f"select pgreact.claim({batch})")
-        ids = ", ".join(f"'{job['task_id']}'" for job in answer["jobs"])
-        self.run(f"select pgreact.published(array[{ids}]::uuid[])")
-        return answer
-
-    def claimed(self, batch: int = 100) -> list[int]:
-        """Claim; return the ids in order."""
-        return [job["id"] for job in self.claim(batch)["jobs"]]
-
-    def lanes(self, batch: int = 100) -> list[str]:
-        """Claim; return the lanes of the jobs."""
-        return [job["lane"] for job in self.claim(batch)["jobs"]]
-
-    def start(self, job: int, retries: int = 0) -> bool:
-        """A worker's first act."""
-        found: bool = self.value(
-            "select pgreact.start(id, task_id, %s, 'w') is not null from pgreact.in_progress where id = %s",
-            retries,
-            job,
-        )
-        return found
-
-    def settle(self, job: int, outcome: str = "done", error: str | None = None) -> bool:
-        """A worker's last act."""
-        found: bool = self.value(
-            "select pgreact.settle(id, task_id, %s, %s) from pgreact.in_progress where id = %s",
-            outcome,
-            error,
-            job,
-        )
-        return found
-
-    def state(self, job: int) -> str | None:
-        """Where a job is."""
-        found: str | None = self.value(
-            "select state from pgreact.queue where id = %(id)s union all "
-            "select 'in progress' from pgreact.in_progress where id = %(id)s union all "
-            "select outcome from pgreact.dead where id = %(id)s".replace("%(id)s", str(job))
-        )
-        return found
+from tests.harness import eventually
+from tests.queue_steps import Queue, queue_database
 
 
 @pytest.fixture(scope="module")
 def base(each_postgres: EmbeddedPostgres) -> Iterator[Queue]:
     """One database per PostgreSQL for all of these tests."""
-    from pgreact.database.plan import apply
-    from pgreact.settings import Settings
-
-    name = f"t_{uuid4().hex[:12]}"
-    with psycopg.connect(each_postgres.dsn(), autocommit=True) as admin:
-        admin.execute(f"create database {name}")
-    found = Queue(each_postgres.dsn(dbname=name))
-    with found.connect() as connection:
-        list(apply(connection, Settings.model_validate({}), 10.0, lambda _line: None))
-    yield found
-    with psycopg.connect(each_postgres.dsn(), autocommit=True) as admin:
-        admin.execute(f"drop database {name} with (force)")
+    with queue_database(each_postgres) as found:
+        yield found
 
 
 @pytest.fixture
 def queue(base: Queue) -> Queue:
     """An empty queue with its default lane."""
-    base.run(
-        "truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, pgreact.lane_state"
-        " restart identity",
-        "update pgreact.queue_state set turn = 0",
-        "delete from pgreact.lane where name <> 'default'",
-        "update pgreact.lane set max_in_progress = null, weight = 1, rate = null, burst = 1, paused = false,"
-        " tasks = null",
-        "update pgreact.queue_setting set max_in_progress = 200, lease = '60 s', keep = null",
-    )
+    base.empty()
     return base
 
 

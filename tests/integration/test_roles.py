@@ -20,6 +20,8 @@ SAMPLES = {
     "text": "'x'",
     "text[]": "'{insert}'",
     "regclass": "'pg_class'",
+    "regclass[]": "'{}'",
+    "regproc": "'now'",
     "regrole": "current_user",
     "interval": "'1 ms'",
     "integer": "1",
@@ -223,6 +225,10 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "trigger_arguments",
                 "outbox_trigger",
                 "outbox_key",
+                "trigger_parts",
+                "trigger_definition",
+                "trigger_state",
+                "json_types",
             )
         ),
         *(
@@ -242,6 +248,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
         "pgreact.lock_class",
         "pgreact.look",
         "pgreact.set_gates",
+        "select pgreact.installation",
         "select pgreact.migration",
         "select pgreact.route",
         "select pgreact.watched",

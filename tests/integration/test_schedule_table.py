@@ -18,7 +18,8 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
 from pgreact.timetable import wall
 from pgreact.timetable.recurrence import Recurrence, RecurrenceError, next_after
-from tests.harness import DEADLINE, Database
+from tests.harness import DEADLINE, Database, fresh_database
+from tests.hostile import PINNED
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 WAYS = {"every", "cron", "at", "solar", "rrule"}
@@ -34,12 +35,11 @@ Session = psycopg.Connection[tuple[Any, ...]]
 @pytest.fixture(scope="module")
 def judge(each_postgres: EmbeddedPostgres) -> Iterator[Session]:
     """A session on a database with a second lane, on the oldest and the newest server."""
-    with psycopg.connect(each_postgres.dsn(), autocommit=True) as admin:
-        admin.execute("create database t_schedule_table")
-        with psycopg.connect(each_postgres.dsn(dbname="t_schedule_table"), autocommit=True) as session:
+    with fresh_database(each_postgres) as database:
+        with database.connect(options=PINNED) as session:
             list(apply(session, Settings.model_validate({"lanes": {"mail": {}}}), 10.0, lambda _line: None))
+        with database.connect() as session:
             yield session
-        admin.execute("drop database t_schedule_table with (force)")
 
 
 @pytest.fixture

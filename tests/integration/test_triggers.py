@@ -13,7 +13,8 @@ from pgreact.shipped import query
 from tests import servers
 from tests.conftest import MAJOR
 from tests.ear import Ear
-from tests.harness import Database
+from tests.harness import Database, fresh_database
+from tests.hostile import PINNED
 
 Install = Callable[..., None]
 Writer = psycopg.Connection[tuple[Any, ...]]
@@ -60,7 +61,7 @@ def health(base: Database) -> dict[tuple[str, str], str]:
     """Return what ``pgreact status`` says of each trigger."""
     with base.connect() as connection:
         rows = connection.execute(query("trigger_health").encode()).fetchall()
-    return {(row[2], row[3]): row[6] for row in rows if row[0] != BUILT_IN}
+    return {(row[2], row[3]): row[7] for row in rows if row[0] != BUILT_IN}
 
 
 def triggers(base: Database) -> list[tuple[Any, ...]]:
@@ -686,10 +687,8 @@ def test_a_change_to_the_routes_notifies_the_daemons(base: Database, ear: Ear, w
 @pytest.fixture(scope="module")
 def base_once(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """One database for all tests that leave it as it was."""
-    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
-        admin.execute("create database t_attach_errors")
-        database = Database(postgres.dsn(dbname="t_attach_errors"))
-        with database.connect() as connection:
+    with fresh_database(postgres) as database:
+        with database.connect(options=PINNED) as connection:
             from pgreact.database.plan import apply
             from pgreact.settings import Settings
 
@@ -702,4 +701,3 @@ def base_once(postgres: EmbeddedPostgres) -> Iterator[Database]:
             "create sequence counter",
         )
         yield database
-        admin.execute("drop database t_attach_errors with (force)")

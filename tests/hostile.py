@@ -1,0 +1,171 @@
+"""Defaults that an administrator may give a database, and that nothing pgreact does may depend on.
+
+pgreact's own sessions meet them as they are. Those of the tests are pinned to PostgreSQL's defaults in all
+that decides how values look and what a session sees, so that what fails is pgreact's. What a function of
+pgreact's meets in any session that calls it is left as it is.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import psycopg
+from psycopg import sql
+
+# Names that pgreact's tables and functions have, too, in a schema that comes before all others.
+SHADOW = "shadow"
+_SHADOWED_TABLES = ("queue", "in_progress", "lane", "route", "schedule", "migration", "dead", "history")
+_SHADOWED_FUNCTIONS = ("claim(integer)", "enqueue(text)", "signal(text)", "mute()", "moment()", "fire(jsonb)")
+
+_COMMON = {
+    "bytea_output": "escape",
+    "extra_float_digits": "-15",
+    "quote_all_identifiers": "on",
+    "standard_conforming_strings": "off",
+    "plpgsql.extra_errors": "all",
+    "plpgsql.variable_conflict": "use_column",
+    "search_path": f"{SHADOW}, public",
+    "row_security": "off",
+    "array_nulls": "off",
+    "transform_null_equals": "on",
+    "default_transaction_deferrable": "on",
+    # what administrators set against runaway sessions; those of pgreact are not
+    "statement_timeout": "30s",
+    "lock_timeout": "1s",
+    "idle_session_timeout": "20s",
+    "idle_in_transaction_session_timeout": "20s",
+}
+
+HOSTILE: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "serializable": {
+            **_COMMON,
+            "default_transaction_isolation": "serializable",
+            "DateStyle": "German, DMY",
+            "IntervalStyle": "iso_8601",
+            "TimeZone": "Australia/Lord_Howe",  # half an hour of daylight saving time
+            "client_min_messages": "debug1",
+        },
+        "repeatable": {
+            **_COMMON,
+            "default_transaction_isolation": "repeatable read",
+            "DateStyle": "SQL, DMY",
+            "IntervalStyle": "sql_standard",
+            "TimeZone": "<-0330>+3:30<-0230>,M3.2.0,M11.1.0",  # no name that Python would know
+            "client_min_messages": "error",
+        },
+    }
+)
+
+# PostgreSQL's defaults of all that is set above.
+_PLAIN = {
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "plpgsql.extra_errors": "none",
+    "plpgsql.variable_conflict": "error",
+    "search_path": '"$user", public',
+    "row_security": "on",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_isolation": "read committed",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "client_min_messages": "notice",
+}
+
+
+def options(settings: Mapping[str, str]) -> str:
+    """Spell settings as the connection parameter ``options`` of libpq.
+
+    Args:
+        settings: Values by name.
+    """
+    pairs = (f"{name}={value}" for name, value in settings.items())
+    return " ".join("-c " + pair.replace("\\", "\\\\").replace(" ", "\\ ") for pair in pairs)
+
+
+PINNED = options(_PLAIN)
+_LEFT = {
+    "standard_conforming_strings",
+    "plpgsql.extra_errors",
+    "plpgsql.variable_conflict",
+    "row_security",
+    "array_nulls",
+    "transform_null_equals",
+}
+_OWN = options({name: value for name, value in _PLAIN.items() if name not in _LEFT})
+
+# The tests that `./run test` runs under hostile defaults: of each part, those that use most of it.
+FEW = ("integration/test_apply.py::test_a_second_run_changes_nothing",)
+
+# All that may run under them: modules whose databases come from the fixtures.
+CORE = tuple(
+    f"integration/test_{name}.py"
+    for name in (
+        "apply", "beat", "cli", "daemon", "flight_locks", "flights", "job_publisher", "outbox", "queue_apply",
+        "queue_cli", "queue_daemon", "queue_rules", "queue_waits", "roles", "schedule_apply", "schedule_cli",
+        "schedule_shadow", "schedule_table", "timetable", "triggers", "worker_flight", "worker_jobs",
+    )
+)  # fmt: skip
+
+imposed: dict[str, str] = {}  # what the databases of this run have
+
+
+def own() -> dict[str, str]:
+    """Return the connection parameters of a session of the tests' own."""
+    return {"options": _OWN} if imposed else {}
+
+
+def give(dsn: str) -> None:
+    """Give a database the defaults of this run, if there are any.
+
+    Args:
+        dsn: Of a superuser, with the database's name.
+    """
+    if imposed:
+        with psycopg.connect(dsn, autocommit=True, options=PINNED) as connection:
+            impose(connection, connection.info.dbname, imposed)
+
+
+def impose(
+    connection: "psycopg.Connection[tuple[object, ...]]", database: str, settings: Mapping[str, str]
+) -> None:
+    """Give a database these defaults; sessions that are open already keep theirs.
+
+    Args:
+        connection: A superuser's, in that database, in autocommit mode.
+        database: Its name.
+        settings: One of `HOSTILE`.
+    """
+    schema = sql.Identifier(SHADOW)
+    connection.execute(sql.SQL("create schema if not exists {}").format(schema))
+    connection.execute(sql.SQL("grant usage on schema {} to public").format(schema))
+    for name in _SHADOWED_TABLES:
+        connection.execute(
+            sql.SQL("create table if not exists {}.{} (not_ours int)").format(schema, sql.Identifier(name))
+        )
+    for function in _SHADOWED_FUNCTIONS:
+        connection.execute(
+            sql.SQL(
+                "create or replace function {}." + function + " returns void language plpgsql as "
+                "$$ begin raise exception 'this is not the function of pgreact'; end $$"
+            ).format(schema)
+        )
+    for name, value in settings.items():
+        connection.execute(
+            sql.SQL("alter database {} set {} = {}").format(
+                sql.Identifier(database), sql.SQL(name), _value(name, value)
+            )
+        )
+
+
+def _value(name: str, value: str) -> sql.Composable:
+    # a list is written as such: in quotes it would be one name
+    return sql.SQL(value) if name in {"search_path", "DateStyle"} else sql.Literal(value)
