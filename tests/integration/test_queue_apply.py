@@ -15,6 +15,7 @@ FILE = """
 max_in_progress = 50
 lease = "30s"
 keep = "7d"
+dead_retention = "30d"
 [lanes.mail]
 max_in_progress = 10
 rate = "100/m"
@@ -33,7 +34,7 @@ enqueue = "proj.gone"
 """
 
 STEPS = """\
-~ queue: max_in_progress 200 → 50, lease 60s → 30s, keep none → 7d
+~ queue: max_in_progress 200 → 50, lease 60s → 30s, keep none → 7d, dead_retention none → 30d
 + lane mail: max_in_progress 10, rate 100/m, burst 3
 + lane slow
 + outbox: insert, update on public.orders when new.status = 'ready' -- 'ä' enqueues proj.ready in lane mail
@@ -125,9 +126,9 @@ def test_the_defaults_of_the_file_are_those_of_the_database(
     setting = QueueSettings()
     assert rows(
         database,
-        "select max_in_progress, extract(epoch from lease)::float8, extract(epoch from keep)::float8 "
-        "from pgreact.queue_setting",
-    ) == [(setting.max_in_progress, setting.lease, setting.keep)]
+        "select max_in_progress, extract(epoch from lease)::float8, extract(epoch from keep)::float8, "
+        "extract(epoch from dead_retention)::float8 from pgreact.queue_setting",
+    ) == [(setting.max_in_progress, setting.lease, setting.keep, setting.dead_retention)]
 
 
 def test_the_queue_is_made_as_the_file_says_and_twice_changes_nothing(ours: Database) -> None:
@@ -157,6 +158,7 @@ def test_changed_values_are_shown_old_and_new(applied: Database) -> None:
         FILE.replace("= 50", '= "none"')
         .replace('"30s"', '"2h"')
         .replace('"7d"', '"none"')
+        .replace('"30d"', '"60d"')
         .replace('"100/m"', "2.5")
         .replace("= 10", '= "none"')
         .replace("[lanes.slow]", "[lanes.slow]\npaused = true\nweight = 3")
@@ -164,7 +166,7 @@ def test_changed_values_are_shown_old_and_new(applied: Database) -> None:
         .replace('["delete", "truncate"]', '["delete", "insert"]')
     )
     assert apply(applied) == (
-        "~ queue: max_in_progress 50 → none, lease 30s → 2h, keep 7d → none\n"
+        "~ queue: max_in_progress 50 → none, lease 30s → 2h, keep 7d → none, dead_retention 30d → 60d\n"
         "~ lane mail: max_in_progress 10 → none, rate 100/m → 150/m\n"
         "~ lane slow: weight 1 → 3, paused no → yes\n"
         "~ outbox: insert, update on public.orders when new.id > 5 -- 'ä' enqueues proj.ready in lane mail\n"
