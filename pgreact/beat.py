@@ -4,7 +4,6 @@ import asyncio
 import gc
 from typing import Any
 
-import asyncpg
 from celery import Celery
 from celery.beat import Scheduler
 
@@ -12,9 +11,11 @@ from pgreact import logs, settings
 from pgreact.clock import Clock
 from pgreact.database import conninfo
 from pgreact.database.connect import connect
+from pgreact.database.errors import said
+from pgreact.database.trouble import Troubles, persist
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE
-from pgreact.errors import PgreactError
+from pgreact.errors import PgreactError, first
 from pgreact.identity import application_name
 from pgreact.timetable import carry, entries
 from pgreact.timetable.engine import Timetable
@@ -70,7 +71,7 @@ class PgreactScheduler(Scheduler):
 
 
 class _Host:
-    """An event loop that runs while Beat ticks."""
+    """An event loop that runs while Beat ticks. No error ends it: each of its parts tries again by itself."""
 
     def __init__(self, app: Celery, entries: dict[str, Any]) -> None:
         logs.join("celery.beat")
@@ -78,10 +79,11 @@ class _Host:
         self._app = app
         self._entries = entries
         self._clock = Clock()
+        self._troubles = Troubles(self._clock)
         self._loop = asyncio.new_event_loop()
         self._jobs = JobPublisher(app, DEADLINE)
         self._task: asyncio.Task[None] | None = None
-        self._failures = 0
+        self._failures = 0  # of the listener, in a row
 
     def run(self, seconds: float) -> None:
         """Let the timetable go on for some seconds."""
@@ -97,11 +99,9 @@ class _Host:
         return True
 
     async def _go_on(self, seconds: float) -> None:
-        if self._task is None or self._task.done():
+        if self._task is None:
             self._task = asyncio.create_task(self._serve())
         await asyncio.wait({self._task}, timeout=seconds)
-        if self._task.done():
-            self._task.result()
 
     async def _end(self) -> None:
         if self._task is not None:
@@ -110,25 +110,41 @@ class _Host:
         await self._jobs.close()
 
     async def _serve(self) -> None:
+        trouble = self._troubles["beat"]
         while True:
             try:
                 await self._play(_dsn(self._app))
-            except* (PgreactError, asyncpg.PostgresError, OSError) as errors:
-                error = errors.exceptions[0]
+            except Exception as error:  # noqa: BLE001 - what comes out of a tick would end Beat
+                await asyncio.sleep(trouble.failed(first(error)))
+
+    async def _play(self, dsn: str) -> None:
+        timetable = Timetable(dsn, self._jobs, self._clock, self._troubles, hears=False)
+        laid = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lay_in(dsn, laid), name="beat_schedule")
+            group.create_task(self._listen(dsn, timetable), name="listener")
+            await laid.wait()
+            group.create_task(timetable.run(), name="timetable")
+
+    async def _listen(self, dsn: str, timetable: Timetable) -> None:
+        """Hear of edits, for ever; while that fails, the timetable looks for them."""
+        while True:
+            try:
+                await self._hear(dsn, timetable)
+            except Exception as error:  # noqa: BLE001 - firing goes on, whatever it is
+                timetable.hears = False
+                timetable.poke()
                 self._failures += 1
                 pause = self._clock.backoff(self._failures, base=BACKOFF_BASE, cap=BACKOFF_CAP)
                 if self._failures == 1:
-                    logs.emit(logs.ListenerLost(reason=str(error), retry_in_s=round(pause, 3)))
-            await asyncio.sleep(pause)
+                    logs.emit(logs.ListenerLost(reason=said(first(error)), retry_in_s=round(pause, 3)))
+                await asyncio.sleep(pause)
 
-    async def _play(self, dsn: str) -> None:
-        timetable = Timetable(dsn, self._jobs, self._clock)
-
+    async def _hear(self, dsn: str, timetable: Timetable) -> None:
         def receive(_pid: int, payload: str) -> None:
             if payload == "schedule":
                 timetable.poke()
 
-        await asyncio.to_thread(self._lay_in, dsn)
         listener = await Listener.open(dsn, application_name("beat"), receive)
         try:
             probe = await listener.probe()
@@ -141,26 +157,37 @@ class _Host:
                 )
             )
             self._failures = 0
+            timetable.hears = True
+            timetable.poke()  # what was edited before it listened
             async with asyncio.TaskGroup() as group:
                 group.create_task(listener.session.watch(), name="watch")
                 group.create_task(_beat(listener), name="beat")
-                group.create_task(timetable.run(), name="timetable")
         finally:
             await listener.session.close()
 
-    def _lay_in(self, dsn: str) -> None:
-        """Make the rows of origin "app" as the application says."""
-        delivery = self._app.conf.get("pgreact_delivery", "direct")
-        rows = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
-        with connect(dsn) as connection:
-            report = carry.write(
-                connection,
-                [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in rows],
-                "app",
-                prune=True,
-            )
+    async def _lay_in(self, dsn: str, tried: asyncio.Event) -> None:
+        """Make the rows of origin "app" as the application says; rows that are there fire meanwhile."""
+        trouble = self._troubles["beat_schedule"]
+
+        async def attempt() -> carry.Report:
+            try:
+                return await asyncio.to_thread(self._write, dsn)
+            finally:
+                tried.set()
+
+        report = await persist(trouble, attempt)
         for entry in report.uncarried:
             logs.emit(logs.ScheduleRefused(schedule=entry.name, error=entry.reason))
+
+    def _write(self, dsn: str) -> carry.Report:
+        delivery = self._app.conf.get("pgreact_delivery", "direct")
+        rows = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
+        rows = [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in rows]
+        try:
+            with connect(dsn) as connection:
+                return carry.write(connection, rows, "app", prune=True)
+        except PgreactError as error:
+            raise error.__cause__ or error from None  # PostgreSQL's own says what it means
 
 
 async def _beat(listener: Listener) -> None:

@@ -14,6 +14,7 @@ from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.database.lead import lead
 from pgreact.database.session import Session, refusal
+from pgreact.database.trouble import Troubles
 from pgreact.dispatch.dispatcher import Dispatcher, Runner
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE, Publisher
@@ -219,7 +220,7 @@ async def term(
         stack.callback(door.close)
         async with Dispatcher(door, candidate, clock, await load_routes(work, hears=hears)) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
-            timetable = Timetable(dsn, jobs, clock, hears=hears)
+            timetable = Timetable(dsn, jobs, clock, Troubles(clock), hears=hears)
             current = Term(work, looks, claims, candidate, dispatcher, timetable, clock, hears=hears)
             yield current
         if not work.lost.done():

@@ -113,19 +113,27 @@ class Session:
 
         Raises:
             SessionLost: The session is gone.
-            asyncpg.PostgresError: The server refused to commit.
+            Exception: The server refused to commit, or what was raised inside.
         """
         await self.fetch("begin")
         try:
             yield
+            await self.fetch("commit")
         except Exception:
-            with contextlib.suppress(SessionLost):
-                await self.fetch("rollback")
+            await self._roll_back()
             raise
         except BaseException:
             self.abandon()
             raise
-        await self.fetch("commit")
+
+    async def _roll_back(self) -> None:
+        """End a transaction that failed, whether its commit was refused or never sent."""
+        try:
+            await self.fetch("rollback")
+        except SessionLost:
+            pass
+        except Exception:  # noqa: BLE001 - nobody can tell what the next statement would be part of
+            self.abandon()
 
     @contextlib.asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
