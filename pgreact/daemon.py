@@ -3,26 +3,36 @@
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import signal
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 from pgreact import __version__, logs
 from pgreact.clock import Clock
 from pgreact.database import conninfo
+from pgreact.database.errors import said
+from pgreact.database.trouble import Troubles, persist
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE, CeleryPublisher, open_app, shown
-from pgreact.errors import PgreactError
+from pgreact.errors import PgreactError, SessionLost
 from pgreact.identity import HOST, application_name, parse
 from pgreact.operate.systemd import Systemd
 from pgreact.settings import Settings
 from pgreact.shipped import query
 from pgreact.term import Term, term
+from pgreact.wakeup.hearing import Hearing
 from pgreact.wakeup.leadership import Candidate
-from pgreact.wakeup.listener import Deaf, Listener, pooler_suspected
+from pgreact.wakeup.listener import Deaf, pooler_suspected
+
+T = TypeVar("T")
 
 BEAT = 15.0  # seconds between two signs of life: below the idle limit, and few enough for an idle minute
 RECONNECT_BASE = 0.05
 RECONNECT_CAP = 5.0
+HURRY = 1.0  # seconds between two signs of life while PostgreSQL's queue of notifications fills up
+STABLE = 10.0  # seconds after which the sessions count as a success: whatever fails then is a new failure
 STOP_DEADLINE = 4.8
 
 
@@ -52,8 +62,7 @@ async def listen(settings: Settings, clock: Clock | None = None) -> None:
         reason = str(error)
         raise
     finally:
-        await daemon.publisher.close()
-        await daemon.jobs.close()
+        await daemon.close()
         logs.emit(logs.DaemonStopped(reason=reason, uptime_s=daemon.uptime()))
 
 
@@ -73,7 +82,15 @@ class Daemon:
         self._term: Term | None = None
         self._led_since: float | None = None
         self._served = False
+        self._served_at = 0.0
         self._failures = 0
+        self._troubles = Troubles(clock)
+
+    async def close(self) -> None:
+        """Hang up on the broker and on the service manager."""
+        await self.publisher.close()
+        await self.jobs.close()
+        self._systemd.close()
 
     def uptime(self) -> float:
         """Return seconds since the daemon was made."""
@@ -106,65 +123,81 @@ class Daemon:
         return self._stop_reason
 
     async def _serve(self) -> None:
-        """Open the sessions and work with them until told to stop, or until one is lost."""
-        listener = await Listener.open(self._dsn, application_name("listener"), self._receive)
-        sessions = [listener.session]
+        """Open the sessions and work with them until told to stop, or until one is lost.
+
+        Raises:
+            PgreactError: One is, or something went wrong that nothing below takes for its own.
+        """
+        hearing = Hearing(self._dsn, self._receive, self._hearing_changed, self._clock, self._troubles)
+        candidate: Candidate | None = None
         try:
+            await hearing.open()
             candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
-            sessions.append(candidate.session)
-            await self._prove_hearing(listener, candidate)
+            await self._prove_hearing(hearing, candidate)
             async with asyncio.TaskGroup() as group:
                 work = [
-                    group.create_task(self._contend(listener, candidate), name="leadership"),
-                    group.create_task(self._beat(listener, candidate), name="beat"),
-                    *(group.create_task(session.watch(), name="watch") for session in sessions),
+                    group.create_task(self._contend(hearing, candidate), name="leadership"),
+                    group.create_task(self._beat(hearing, candidate), name="beat"),
+                    group.create_task(hearing.watch(), name="hearing"),
+                    group.create_task(candidate.session.watch(), name="watch"),
                 ]
                 group.create_task(self._cancel_when_stopped(work), name="stop")
-        except* PgreactError as errors:
+        except* Exception as errors:  # noqa: BLE001 - no mistake ends the daemon once it has served
             error = _first(errors)
             self._end_term(error)
-            raise error from None
+            raise error from error.__cause__
         finally:
             self._end_term(None)
-            await asyncio.gather(*(session.close() for session in sessions))
+            await hearing.close()
+            if candidate is not None:
+                await candidate.session.close()
 
-    async def _prove_hearing(self, listener: Listener, candidate: Candidate) -> None:
+    async def _prove_hearing(self, hearing: Hearing, candidate: Candidate) -> None:
         """Make sure that notifications arrive, or that nobody sends any.
 
         Raises:
             SessionLost: They do not, and some route's writers would send them.
         """
-        mode, reason = "notify", "LISTEN delivers: a notification to itself came back"
+        listener = hearing.listener
+        assert listener is not None
+        mode, reason, probe = "notify", "LISTEN delivers: a notification to itself came back", 0.0
         try:
             # from the other session: a pooler delivers to whoever just used the server's connection
             probe = await listener.probe(candidate.session)
         except Deaf as deaf:
-            if await candidate.session.value(query("notifying_routes")):
+            if await self._ask("routes", lambda: candidate.session.value(query("notifying_routes"))):
                 raise
             listener.hears = False
-            probe, mode, reason = 0.0, "poll", f"the gate of every route is set closed; {deaf}"
+            mode, reason = "poll", f"the gate of every route is set closed; {deaf}"
+            hearing.fail(reason)
+        except SessionLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is heard later, or the queue of notifications is full
+            mode, reason = "poll", f"it cannot notify itself: {said(error)}"
+        for session in (listener.session, candidate.session):
+            await self._ask("search path", session.pin_names)
         logs.emit(
             logs.ListenerConnected(
                 mode=mode, reason=reason, server=listener.session.version, probe_ms=round(probe * 1000, 3)
             )
         )
+        hearing.judge_usage()
 
-    async def _contend(self, listener: Listener, candidate: Candidate) -> None:
+    async def _contend(self, hearing: Hearing, candidate: Candidate) -> None:
         """Stand by until elected, then lead."""
         waiting_since = self._clock.monotonic()
-        if not await candidate.try_lead(patience=0.001):
-            rows = await candidate.session.fetch(query("daemons"))
+        if not await self._ask("leadership", lambda: candidate.try_lead(patience=0.001)):
+            rows = await self._ask("leadership", lambda: candidate.session.fetch(query("daemons")))
             leader = parse(rows[0]["application_name"]) if rows and rows[0]["granted"] else None
             logs.emit(logs.StandbyWaiting(leader=f"{leader.host} {leader.pid}" if leader else None))
             self._settled("standby")
-            while not await candidate.try_lead():
+            while not await self._ask("leadership", candidate.try_lead):
                 pass
-        await candidate.session.fetch(
-            "select set_config('application_name', $1, false)", application_name("leader")
-        )
+        naming = "select set_config('application_name', $1, false)"
+        await self._ask("leadership", lambda: candidate.session.fetch(naming, application_name("leader")))
         waited = self._clock.monotonic() - waiting_since
         async with term(
-            self._dsn, self.publisher, self.jobs, candidate, self._clock, hears=listener.hears
+            self._dsn, self.publisher, self.jobs, candidate, self._clock, self._troubles, hearing, self._ask
         ) as current:
             self._led_since = self._clock.monotonic()
             logs.emit(logs.LeaderElected(routes=current.routes, waited_s=round(waited, 3)))
@@ -175,20 +208,32 @@ class Daemon:
             finally:
                 self._term = None
 
-    async def _beat(self, listener: Listener, candidate: Candidate) -> None:
+    async def _ask(self, subject: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Run a statement until it works.
+
+        Raises:
+            SessionLost: The session is gone.
+            PgreactError: It is refused, before the daemon has ever served: a mistake in how it is set up.
+        """
+        return await persist(self._troubles[subject], attempt, give_up_if_refused=not self._served)
+
+    async def _beat(self, hearing: Hearing, candidate: Candidate) -> None:
         """Prove every so often that the sessions live: an open socket proves nothing."""
         while True:
             self._systemd.alive()
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(HURRY if hearing.hurried else BEAT)
             began = self._clock.monotonic()
             leading = self._term is not None
             # a standby's second session cannot send anything: it waits in the lock
-            await listener.prove_alive(candidate.session if leading else None)
+            await hearing.prove_alive(candidate.session if leading else None)
             if leading:
                 candidate.alive(began)
 
     async def _retreat(self, loss: PgreactError) -> None:
-        """Wait a little before the next attempt."""
+        """Wait a little before the next attempt, and longer after each that led to nothing."""
+        if self._clock.monotonic() - self._served_at > STABLE:
+            self._failures = 0
+        self._served_at = math.inf
         self._failures += 1
         delay = self._clock.backoff(self._failures, base=RECONNECT_BASE, cap=RECONNECT_CAP)
         if self._failures == 1:
@@ -203,9 +248,13 @@ class Daemon:
         if self._term is not None:
             self._term.receive(pid, payload)
 
+    def _hearing_changed(self) -> None:
+        if self._term is not None:
+            self._term.hearing_changed()
+
     def _settled(self, status: str) -> None:
-        self._failures = 0
         self._served = True
+        self._served_at = self._clock.monotonic()
         self._systemd.ready(status)
 
     def _end_term(self, error: PgreactError | None) -> None:
@@ -235,9 +284,21 @@ class Daemon:
             task.cancel()
 
 
-def _first(group: BaseExceptionGroup[PgreactError]) -> PgreactError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, PgreactError)
-    return error
+def _first(group: BaseExceptionGroup[Exception]) -> PgreactError:
+    """Return what ended a connection's work: a lost session, if one was."""
+    errors = list(_leaves(group))
+    for kind in (SessionLost, PgreactError):
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    mistake = PgreactError(f"{said(errors[0])} (this is a fault of pgreact: please report it)")
+    mistake.__cause__ = errors[0]
+    return mistake
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

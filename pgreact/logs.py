@@ -71,6 +71,20 @@ class ListenerLost(Event, name="listener.lost", level="warning"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ListenerMuted(Event, name="listener.muted", level="warning"):
+    """Notifications are done without: gates are closed, and the daemon polls. Nothing is lost."""
+
+    reason: Annotated[str, "a flood of notifications, or PostgreSQL's queue for them is filling up"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListenerUnmuted(Event, name="listener.unmuted"):
+    """Notifications are heard again."""
+
+    after_s: Annotated[float, "seconds without"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StandbyWaiting(Event, name="standby.waiting"):
     """Another daemon leads; this one waits in the lock and takes over the moment it is free."""
 
@@ -128,6 +142,14 @@ class DispatchFailed(Event, name="dispatch.failed", level="error"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DispatchRecovered(Event, name="dispatch.recovered"):
+    """The route's calls are published again; one answers all that was signalled meanwhile."""
+
+    route: Route
+    failures: Annotated[int, "publishes that failed in a row"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class QueueDispatched(Event, name="queue.dispatched"):
     """The broker has the messages of jobs that were claimed."""
 
@@ -162,6 +184,13 @@ class SweepFailed(Event, name="sweep.failed", level="warning"):
 
     route: Route
     error: Annotated[str, "what PostgreSQL said"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepRecovered(Event, name="sweep.recovered"):
+    """A route's ready query works again."""
+
+    route: Route
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -307,13 +336,6 @@ class NotificationRejected(Event, name="notification.rejected", level="warning")
     payload: Annotated[str, "the first of them, shortened"]
     backend_pid: Annotated[int, "PostgreSQL process that sent it"]
     count: Annotated[int, "how many since the last report"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StatusFailed(Event, name="status.failed", level="warning"):
-    """What "pgreact status" shows could not be written. Reported once; dispatching goes on."""
-
-    error: Annotated[str, "what PostgreSQL said"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,19 +2,16 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import re
-import time
-from collections.abc import AsyncIterator
-
-import asyncpg
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
 
 from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.database.lead import lead
-from pgreact.database.session import Session, refusal
-from pgreact.database.trouble import Troubles
+from pgreact.database.session import Session
+from pgreact.database.trouble import Troubles, persist
 from pgreact.dispatch.dispatcher import Dispatcher, Runner
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE, Publisher
@@ -22,17 +19,21 @@ from pgreact.dispatch.route import Route
 from pgreact.identity import application_name
 from pgreact.operate.scribe import Scribe
 from pgreact.queue.dispatch import QueueDispatch
+from pgreact.queue.housekeeping import Housekeeping
 from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
 from pgreact.timetable.engine import Timetable
 from pgreact.wakeup.gatekeeper import Gatekeeper
+from pgreact.wakeup.hearing import Hearing
 from pgreact.wakeup.leadership import Candidate
 from pgreact.wakeup.listener import Deaf
 from pgreact.wakeup.lookout import Lookout
 from pgreact.wakeup.sweep import Sweeper
 
+T = TypeVar("T")
+
 RELOAD_PAUSE = 0.2  # seconds: anybody may claim that the routes changed, as often as they like
-DEAF_RELOAD = 5.0  # seconds between two reads of the routes when nothing tells of a change
+UNHEARD_PAUSE = 1.0  # seconds between two reads of the routes while no notification tells of a change
 REPORT_PAUSE = 10.0  # seconds between two reports of foreign notifications
 # The guard is held by a second session, so it is still held when only the first was ended; beyond a publish's
 # deadline its holder has nothing in hand, whatever keeps it.
@@ -40,6 +41,14 @@ GUARD_PATIENCE = DEADLINE + 1
 
 
 _FLIGHT = re.compile(r"flight (\d{1,10}) (\S{1,255}) (started|done|failed|dropped)", re.ASCII)
+
+
+class Ask(Protocol):
+    """Runs a statement until it works; the owner of a term says when it is to give up."""
+
+    def __call__(self, subject: str, attempt: Callable[[], Awaitable[T]], /) -> Awaitable[T]:
+        """Run it."""
+        ...
 
 
 class Term:
@@ -53,25 +62,32 @@ class Term:
         candidate: Candidate,
         dispatcher: Dispatcher,
         timetable: Timetable,
+        housekeeping: Housekeeping,
         clock: Clock,
-        *,
-        hears: bool,
+        troubles: Troubles,
+        hearing: Hearing,
     ) -> None:
         self._timetable = timetable
+        self._housekeeping = housekeeping
+        self._troubles = troubles
         self._work = work
-        self._hears = hears
+        self._hearing = hearing
+        self._muted = hearing.muted
         self._looks = looks
         self._claims = claims
         self._dispatcher = dispatcher
         self._sweeper = Sweeper(work)
-        self._lookout = Lookout(looks, clock, dispatcher.runners)
-        self._gatekeeper = Gatekeeper(candidate, looks, clock, self._sweep_soon, self._changed)
-        self.scribe = Scribe(work, clock, self._gatekeeper.gate)
+        self._lookout = Lookout(looks, clock, dispatcher.runners, troubles["run monitor"])
+        self._gatekeeper = Gatekeeper(
+            candidate, looks, clock, self._sweep_soon, self._changed, troubles, hearing.muted
+        )
+        self.scribe = Scribe(work, clock, self._gatekeeper.gate, troubles)
         dispatcher.on_change = self._changed
+        self._clock = clock
         self._wake = asyncio.Event()
         self._to_sweep: dict[int, tuple[Runner, str]] = {}
         self._reload = False
-        self._reloaded_at = -RELOAD_PAUSE
+        self._reloaded_at = clock.monotonic()  # they were read just now
         self._rejected = 0
         self._report_after = 0.0
 
@@ -100,18 +116,26 @@ class Term:
 
         Raises:
             SessionLost: A session is gone.
-            PgreactError: The schema is missing, or this role may not use it.
         """
-        await self._gatekeeper.take_over(self._dispatcher.runners.values(), "elected")
+        await persist(
+            self._troubles["gates"],
+            lambda: self._gatekeeper.take_over(self._dispatcher.runners.values(), "elected"),
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.scribe.run(), name="scribe")
-            group.create_task(self._dispatcher.broken(), name="dispatcher")
             group.create_task(self._gatekeeper.run(), name="gatekeeper")
             group.create_task(self._lookout.run(), name="lookout")
             group.create_task(self._keep_up(), name="sweeper")
             group.create_task(self._timetable.run(), name="timetable")
+            group.create_task(self._housekeeping.run(), name="housekeeping")
             for session in (self._work, self._looks, self._claims):
                 group.create_task(session.watch(), name="watch")
+
+    def hearing_changed(self) -> None:
+        """Notifications are heard no longer, or again."""
+        self._timetable.hears = self._hearing.muted is None
+        self._timetable.poke()
+        self._wake.set()
 
     def _changed(self, runner: Runner) -> None:
         self.scribe.note(runner)
@@ -123,20 +147,30 @@ class Term:
 
     async def _keep_up(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._until_next_sweep())
-            self._wake.clear()
-            asked, self._to_sweep = self._to_sweep, {}
-            for runner, reason in asked.values():
-                await self._sweeper.sweep(runner, reason)
-            swept = False
-            for runner in list(self._dispatcher.runners.values()):
-                if (due := self._sweeper.due(runner)) is not None and due <= 0:
+            await persist(self._troubles["routes"], self._keep_up_when_due)
+
+    async def _keep_up_when_due(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._until_next_sweep())
+        self._wake.clear()
+        await self._follow_hearing()
+        asked, self._to_sweep = self._to_sweep, {}
+        for runner, reason in asked.values():
+            await self._sweeper.sweep(runner, reason)
+        swept = False
+        for runner in list(self._dispatcher.runners.values()):
+            if (due := self._sweeper.due(runner)) is not None and due <= 0:
+                await self._sweeper.sweep(runner, "backstop")
+                swept = True
+        unheard = self._muted is not None
+        if unheard and self._clock.monotonic() - self._reloaded_at >= UNHEARD_PAUSE:
+            for runner in self._dispatcher.runners.values():
+                if runner.route.gate == "open":  # its writers notify only
                     await self._sweeper.sweep(runner, "backstop")
-                    swept = True
-            # a notification that was lost must not leave an old route in force for ever
-            if self._reload or swept or not self._hears:
-                await self._follow_routes()
+            self._reload = True
+        # a notification that was lost must not leave an old route in force for ever
+        if self._reload or swept:
+            await self._follow_routes()
 
     def _until_next_sweep(self) -> float | None:
         dues = [
@@ -144,49 +178,69 @@ class Term:
             for runner in self._dispatcher.runners.values()
             if (due := self._sweeper.due(runner)) is not None
         ]
-        if not self._hears:
-            dues.append(DEAF_RELOAD)
+        if self._muted is not None:
+            dues.append(self._reloaded_at + UNHEARD_PAUSE - self._clock.monotonic())
         return max(0.0, min(dues)) if dues else None
 
+    async def _follow_hearing(self) -> None:
+        muted = self._hearing.muted
+        if muted == self._muted:
+            return
+        await self._gatekeeper.mute(muted)
+        self._muted = muted
+        if muted is None:
+            self._reload = True
+            for runner in self._dispatcher.runners.values():
+                self._to_sweep.setdefault(runner.route.id, (runner, "heard again"))
+
     async def _follow_routes(self) -> None:
-        await asyncio.sleep(max(0.0, self._reloaded_at + RELOAD_PAUSE - time.monotonic()))
+        await asyncio.sleep(max(0.0, self._reloaded_at + RELOAD_PAUSE - self._clock.monotonic()))
         self._reload = False  # before the read: a change during it asks for another
-        routes = await load_routes(self._work, hears=self._hears)
-        if not self._hears and any(route.gate != "closed" for route in routes.values()):
-            raise Deaf("a route's gate is no longer set closed, and LISTEN delivers nothing")
-        self._dispatcher.reroute(routes)
-        self._reloaded_at = time.monotonic()
-        await self._gatekeeper.follow(self._dispatcher.runners)
+        self._reloaded_at = self._clock.monotonic()
+        try:
+            routes = await load_routes(self._work, self._dispatcher.routes, self._troubles)
+            if not self._hearing.works and any(
+                route.gate != "closed" and route.name != BUILT_IN for route in routes.values()
+            ):
+                raise Deaf("a route's gate is no longer set closed, and LISTEN delivers nothing")
+            self._dispatcher.reroute(routes)
+            await self._gatekeeper.follow(self._dispatcher.runners)
+        except Exception:
+            self._reload = True
+            raise
 
     def _reject(self, pid: int, payload: str) -> None:
         self._rejected += 1
-        if time.monotonic() < self._report_after:
+        if self._clock.monotonic() < self._report_after:
             return
         logs.emit(logs.NotificationRejected(payload=payload[:60], backend_pid=pid, count=self._rejected))
         self._rejected = 0
-        self._report_after = time.monotonic() + REPORT_PAUSE
+        self._report_after = self._clock.monotonic() + REPORT_PAUSE
 
 
-async def load_routes(session: Session, *, hears: bool) -> dict[int, Route]:
+async def load_routes(session: Session, known: Mapping[int, Route], troubles: Troubles) -> dict[int, Route]:
     """Read ``pgreact.route``.
 
     Args:
         session: Any session of the daemon.
-        hears: Whether LISTEN works. Where it does not, the built-in queue is polled: its writers go by the
-            height that the leader sets.
+        known: The routes as they were: one that cannot be read now stays as it was, or is left out.
+        troubles: Where it is reported.
 
     Raises:
         SessionLost: The session is gone.
-        PgreactError: The schema is missing, or this role may not read it.
+        Exception: The server refused, for example since the schema is missing.
     """
-    try:
-        routes = {row["id"]: Route.from_row(dict(row)) for row in await session.fetch(query("routes"))}
-    except asyncpg.PostgresError as error:
-        raise refusal(error, "cannot read pgreact.route") from None
-    if not hears:
-        for route in routes.values():
-            if route.name == BUILT_IN:
-                routes[route.id] = dataclasses.replace(route, gate="closed")
+    routes = {}
+    for row in await session.fetch(query("routes")):
+        trouble = troubles[f"route {row['name']}"]
+        try:
+            routes[row["id"]] = Route.from_row(dict(row))
+        except Exception as error:  # noqa: BLE001 - its options are whatever JSON a user wrote
+            trouble.failed(error)
+            if row["id"] in known:
+                routes[row["id"]] = known[row["id"]]
+        else:
+            trouble.over()
     return routes
 
 
@@ -198,13 +252,20 @@ def _signal_queue(dispatcher: Dispatcher) -> None:
 
 @contextlib.asynccontextmanager
 async def term(
-    dsn: str, publisher: Publisher, jobs: JobPublisher, candidate: Candidate, clock: Clock, *, hears: bool
+    dsn: str,
+    publisher: Publisher,
+    jobs: JobPublisher,
+    candidate: Candidate,
+    clock: Clock,
+    troubles: Troubles,
+    hearing: Hearing,
+    ask: Ask,
 ) -> AsyncIterator[Term]:
     """Begin a term; leaving it waits for the publish in hand, then lets go of the guard.
 
     Raises:
         SessionLost: The server cannot be reached.
-        PgreactError: The schema is missing, or this role may not use it.
+        PgreactError: A statement was given up.
     """
     async with contextlib.AsyncExitStack() as stack:
         work = await Session.open(dsn, application_name("work"))
@@ -212,16 +273,21 @@ async def term(
         # polls must not wait for a ready query that takes its time
         looks = await Session.open(dsn, application_name("looks"))
         stack.push_async_callback(looks.close)
-        await lead(work, "guard", GUARD_PATIENCE)
+        await ask("guard", lambda: lead(work, "guard", GUARD_PATIENCE))
         # a claim must not wait for a ready query, nor a poll for a claim
         claims = await Session.open(dsn, application_name("claims"))
         stack.push_async_callback(claims.close)
-        door = QueueDispatch(publisher, jobs, claims, clock)
+        door = QueueDispatch(publisher, jobs, claims, clock, troubles)
         stack.callback(door.close)
-        async with Dispatcher(door, candidate, clock, await load_routes(work, hears=hears)) as dispatcher:
+        routes = await ask("routes", lambda: load_routes(work, {}, troubles))
+        async with Dispatcher(door, candidate, clock, routes) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
-            timetable = Timetable(dsn, jobs, clock, Troubles(clock), hears=hears)
-            current = Term(work, looks, claims, candidate, dispatcher, timetable, clock, hears=hears)
+            timetable = Timetable(dsn, jobs, clock, troubles, hears=hearing.muted is None)
+            housekeeping = Housekeeping(dsn, clock, troubles)
+            current = Term(
+                work, looks, claims, candidate, dispatcher, timetable, housekeeping, clock, troubles, hearing
+            )
             yield current
         if not work.lost.done():
-            await current.scribe.write()
+            with contextlib.suppress(Exception):  # for people to read; the next leader writes it anew
+                await current.scribe.write()

@@ -9,6 +9,8 @@ from typing import Any, Never, Self, cast
 import asyncpg
 
 from pgreact.database import conninfo
+from pgreact.database.errors import Meaning, meaning, remedy, said
+from pgreact.database.session_settings import SESSION_SETTINGS, pin
 from pgreact.errors import PgreactError, SessionLost
 
 # A vanished host frees its locks after idle + interval * count = 10 s; see "Leadership" in docs/protocols.md.
@@ -20,8 +22,6 @@ _GUARDS = {
     "tcp_user_timeout": "10000",
     # a backend that waits in a lock otherwise never looks whether its client is still there
     "client_connection_check_interval": "2000",
-    "statement_timeout": "0",
-    "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "60000",
     # what the daemon writes is for people to read; a crash of the server may forget the last second of it
     "synchronous_commit": "off",
@@ -40,13 +40,15 @@ class Session:
         connection.add_termination_listener(self._ended)
 
     @classmethod
-    async def open(cls, dsn: str, role: str, *, idle_limit: float = 0) -> Self:
+    async def open(cls, dsn: str, role: str, *, idle_limit: float = 0, direct: bool = True) -> Self:
         """Connect.
 
         Args:
             dsn: As libpq reads it.
             role: The session's ``application_name``, which ``pg_stat_activity`` shows.
             idle_limit: Seconds without a word from us after which the server ends the session; 0: never.
+            direct: It is known that no pooler is between, which would hand the session to other clients with
+                what was set in it. Otherwise :meth:`pin_names` is to be called once it is known.
 
         Raises:
             SessionLost: It cannot be reached, or refuses.
@@ -58,13 +60,21 @@ class Session:
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ssl.SSLError) as error:
             raise SessionLost(f"cannot connect to {conninfo.shown(dsn)}: {_reason(error)}") from None
         session = cls(connection)
-        settings = {**_GUARDS, "application_name": role, "idle_session_timeout": str(int(idle_limit * 1000))}
+        settings = {
+            **SESSION_SETTINGS,
+            **_GUARDS,
+            "application_name": role,
+            "idle_session_timeout": str(int(idle_limit * 1000)),
+        }
+        if not direct:
+            del settings["search_path"]
         try:
-            await session.fetch(
-                "select set_config(name, value, false) from unnest($1::text[], $2::text[]) s (name, value)",
-                list(settings),
-                list(settings.values()),
-            )
+            await session.fetch(pin(settings, local=False))
+        except SessionLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - a session with other settings is of no use
+            session.abandon()
+            raise SessionLost(f"cannot set up a session: {said(error)}") from None
         except BaseException:
             session.abandon()
             raise
@@ -80,7 +90,8 @@ class Session:
 
         Raises:
             SessionLost: The session is gone or in doubt.
-            asyncpg.PostgresError: The server refused this statement; the session lives.
+            Exception: The server refused this statement, or its answer cannot be read; the session lives.
+                :func:`pgreact.database.errors.meaning` tells which.
         """
         async with self._turn, self._certain(timeout):
             return await self._connection.fetch(sql, *args)
@@ -90,12 +101,34 @@ class Session:
         rows = await self.fetch(sql, *args, timeout=timeout)
         return rows[0][0] if rows else None
 
+    async def pin_names(self) -> None:
+        """Let names without a schema mean PostgreSQL's own, whatever database and role have as default.
+
+        Raises:
+            SessionLost: The session is gone.
+            Exception: The server refused.
+        """
+        await self.fetch(pin({"search_path": SESSION_SETTINGS["search_path"]}, local=False))
+
+    async def answers(self) -> None:
+        """Make sure that the server answers; that it refuses, say cancels, is an answer, too.
+
+        Raises:
+            SessionLost: It does not.
+        """
+        try:
+            await self.fetch("select 1")
+        except SessionLost:
+            raise
+        except Exception:  # noqa: BLE001, S110 - refused or unreadable, it is an answer
+            pass
+
     async def boolean_query(self, sql: str, timeout: float) -> bool:
         """Ask a question that a user wrote: read only, and no longer than the time-out.
 
         Raises:
             SessionLost: The session is gone.
-            asyncpg.PostgresError: The server refused it.
+            Exception: The server refused it, or its answer cannot be read.
         """
         async with (
             self._turn,
@@ -145,7 +178,9 @@ class Session:
         await self.fetch("savepoint here")
         try:
             yield
-        except asyncpg.PostgresError:
+        except SessionLost:
+            raise
+        except Exception:
             await self.fetch("rollback to savepoint here")
             raise
         await self.fetch("release savepoint here")
@@ -159,12 +194,8 @@ class Session:
         except TimeoutError:
             self.abandon()
             raise SessionLost(f"no answer from PostgreSQL in {timeout:g} s") from None
-        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            self.abandon()
-            raise SessionLost(_reason(error)) from None
-        except asyncpg.PostgresError as error:
-            ended = isinstance(error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError)
-            if self._connection.is_closed() or (ended and not isinstance(error, asyncpg.QueryCanceledError)):
+        except Exception as error:
+            if self._connection.is_closed() or meaning(error) is Meaning.LOST:
                 self.abandon()
                 raise SessionLost(_reason(error)) from None
             raise
@@ -218,25 +249,12 @@ class Session:
             self.lost.set_result("PostgreSQL ended the session")
 
 
-def said(error: BaseException) -> str:
-    """Return the first line of what the server said, without its details and hints."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return said(error)
 
 
-def refusal(error: asyncpg.PostgresError, doing: str) -> PgreactError:
+def refusal(error: Exception, doing: str) -> PgreactError:
     """Turn the server's refusal into an error that says what to do."""
-    if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return PgreactError(
-            f"{doing}: {said(error)}; let the owner run: select pgreact.grant_role('<this role>', 'daemon')"
-        )
-    if isinstance(
-        error, asyncpg.InvalidSchemaNameError | asyncpg.UndefinedTableError | asyncpg.UndefinedFunctionError
-    ):
-        return PgreactError(f'{doing}: {said(error)}; run "pgreact apply" on this database first')
-    return PgreactError(f"{doing}: {said(error)}")
+    return PgreactError(f"{doing}: {said(error)}{remedy(error)}")

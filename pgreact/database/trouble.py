@@ -2,13 +2,16 @@
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.errors import meaning, pause, remedy, said
-from pgreact.errors import SessionLost
+from pgreact.database.errors import Meaning, meaning, pause, remedy, said
+from pgreact.database.session import Session
+from pgreact.errors import PgreactError, SessionLost
+from pgreact.shipped import query
 
 T = TypeVar("T")
 
@@ -101,26 +104,72 @@ class Troubles:
         if trouble := self._known.pop(subject, None):
             trouble.over()
 
+    def note(self, subject: str, error: str | None) -> None:
+        """Report something that is no failure, and logged elsewhere; ``None``: it is over."""
+        trouble = self[subject]
+        trouble.report = Report(subject, error, self._clock.monotonic()) if error is not None else None
+        self.changed.set()
+
+    def described(self) -> str:
+        """Return the reports as JSON, with the seconds each has lasted."""
+        now = self._clock.monotonic()
+        return json.dumps(
+            [
+                {
+                    "subject": storable(report.subject),
+                    "error": storable(report.error),
+                    "for_s": now - report.since,
+                }
+                for report in self.reports()
+            ]
+        )
+
     def _note(self, _trouble: Trouble) -> None:
         self.changed.set()
 
 
-async def persist(trouble: Trouble, attempt: Callable[[], Awaitable[T]]) -> T:
+def storable(text: str) -> str:
+    """Return a text that a database of any encoding can store in JSON: an error may quote anything."""
+    return text.replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()
+
+
+async def store(session: Session, source: str, troubles: Troubles) -> None:
+    """Write what fails at the moment into ``pgreact.trouble``.
+
+    Args:
+        session: Runs the statement.
+        source: What it fails in: ``listen`` or ``beat``. What was written of the same source is replaced.
+        troubles: What fails.
+
+    Raises:
+        SessionLost: The session is gone.
+        Exception: The server refused.
+    """
+    await session.fetch(query("write_trouble"), source, troubles.described())
+
+
+async def persist(
+    trouble: Trouble, attempt: Callable[[], Awaitable[T]], *, give_up_if_refused: bool = False
+) -> T:
     """Try until it works.
 
     Args:
         trouble: Of what is tried.
         attempt: Does it.
+        give_up_if_refused: Do not try again what is refused for want of a right or an object.
 
     Raises:
         SessionLost: The session is gone or in doubt: another try needs a new one.
+        PgreactError: It was refused, and is not tried again.
     """
     while True:
         try:
             result = await attempt()
         except SessionLost:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the statement's, and costs nobody else
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this statement's alone
+            if give_up_if_refused and meaning(error) is Meaning.REFUSED:
+                raise PgreactError(f"{trouble.subject}: {said(error)}{remedy(error)}") from None
             await asyncio.sleep(trouble.failed(error))
         else:
             trouble.over()

@@ -147,8 +147,12 @@ class Runner:
             return  # whoever leads next sweeps
         except PublishFailed as error:
             self._failed(str(error))
+        except Exception as error:  # noqa: BLE001 - a mistake in one route's dispatch stops no other
+            self._failed(f"{type(error).__name__}: {error}")
         else:
             now = clock.monotonic()
+            if self.error is not None:
+                logs.emit(logs.DispatchRecovered(route=self.route.name, failures=self.flight.failures))
             self.flight = flights.published(self.flight, follow=self.route.single_flight == "run")
             self.error = None
             if sent:
@@ -194,7 +198,11 @@ class Dispatcher:
         self.closing = False
         self.runners = {route_id: Runner(route, self) for route_id, route in routes.items()}
         self._publishing: set[asyncio.Task[None]] = set()
-        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def routes(self) -> dict[int, Route]:
+        """The routes as they are now, by id."""
+        return {route_id: runner.route for route_id, runner in self.runners.items()}
 
     def signal(self, route_id: int) -> bool:
         """Mark a route dirty; return whether there is such a route."""
@@ -227,11 +235,7 @@ class Dispatcher:
         """Run a publish beside everything else."""
         task = asyncio.get_running_loop().create_task(publish, name="publish")
         self._publishing.add(task)
-        task.add_done_callback(self._ended)
-
-    async def broken(self) -> None:
-        """Wait for a mistake of ours in a publish, which must stop the daemon visibly."""
-        await asyncio.shield(self._broken)
+        task.add_done_callback(self._publishing.discard)
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -246,9 +250,3 @@ class Dispatcher:
             runner.rest()
         if self._publishing:
             await asyncio.wait(self._publishing)
-        self._broken.cancel()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._publishing.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not self._broken.done():
-            self._broken.set_exception(error)

@@ -1,33 +1,36 @@
-"""Writes each route's flight into ``pgreact.flight`` for ``pgreact status``."""
+"""Writes each route's flight, and what fails at the moment, for ``pgreact status``."""
 
 import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
 
-import asyncpg
-
-from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.session import Session, said
+from pgreact.database.session import Session
+from pgreact.database.trouble import Report, Troubles, persist, storable, store
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.shipped import query
 from pgreact.wakeup.gate import Gate
 
+SOURCE = "listen"  # in pgreact.trouble
 PAUSE = 1.0  # seconds between two writes: what people read need not be fresher, and it costs a transaction
 
 
 class Scribe:
     """Notes which routes changed, and writes them in one statement, at most once a second."""
 
-    def __init__(self, session: Session, clock: Clock, gate: Callable[[int], Gate | None]) -> None:
+    def __init__(
+        self, session: Session, clock: Clock, gate: Callable[[int], Gate | None], troubles: Troubles
+    ) -> None:
+        self._troubles = troubles
         self._session = session
         self._gate = gate
         self._clock = clock
         self._changed: dict[int, Runner] = {}
         self._written: dict[int, int] = {}
-        self._something = asyncio.Event()
-        self._error: str | None = None
+        self._reported: list[Report] | None = None
+        self._something = troubles.changed
+        self._something.set()  # what the leader before left there is no longer true
 
     def note(self, runner: Runner) -> None:
         """A route's flight changed."""
@@ -43,29 +46,29 @@ class Scribe:
         while True:
             await self._something.wait()
             await asyncio.sleep(PAUSE)
-            await self.write()
+            await persist(self._troubles["status"], self.write)
 
     async def write(self) -> None:
         """Write what changed since the last time.
 
         Raises:
             SessionLost: The session is gone.
+            Exception: The server refused; then it is to be done again.
         """
         self._something.clear()
         changed, self._changed = self._changed, {}
-        if not changed:
-            return
         try:
-            await self._session.fetch(
-                query("write_flight"), json.dumps([self._row(r) for r in changed.values()])
-            )
-        except asyncpg.PostgresError as error:
-            if said(error) != self._error:
-                logs.emit(logs.StatusFailed(error=said(error)))
-            self._error = said(error)
-            return
-        self._error = None
-        self._written.update({route_id: runner.dispatches for route_id, runner in changed.items()})
+            if changed:
+                rows = json.dumps([self._row(runner) for runner in changed.values()])
+                written = {route_id: runner.dispatches for route_id, runner in changed.items()}
+                await self._session.fetch(query("write_flight"), rows)
+                self._written |= written
+                changed = {}
+            if (reports := self._troubles.reports()) != self._reported:
+                await store(self._session, SOURCE, self._troubles)
+                self._reported = reports
+        finally:
+            self._changed = {**changed, **self._changed}
 
     def _row(self, runner: Runner) -> dict[str, Any]:
         now, flight, last = self._clock.monotonic(), runner.flight, runner.last
@@ -82,5 +85,5 @@ class Scribe:
             "gate": gate and ("closed" if gate.mode == "polling" else "open"),
             "gate_for": gate and now - gate.since,
             "unanswered_for": runner.unanswered_since and now - runner.unanswered_since,
-            "error": runner.error,
+            "error": runner.error and storable(runner.error),
         }

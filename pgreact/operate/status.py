@@ -22,8 +22,9 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
     Returns:
         ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, ``queue`` (see
         :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), ``timetable`` (see
-        :func:`pgreact.operate.timetable.overview`), and ``healthy``: somebody leads, every trigger stands,
-        and no route and no schedule fails.
+        :func:`pgreact.operate.timetable.overview`), ``troubles`` (what the leader or a Beat tries again), and
+        ``healthy``: a daemon leads, every trigger stands, no route and no schedule fails, and nothing is
+        tried again.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         daemons = [
@@ -56,6 +57,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
             }
             for row in cursor.execute(query("route_status").encode()).fetchall()
         ]
+        troubles = cursor.execute(query("troubles").encode()).fetchall()
     found = queue.overview(connection, tables)
     schedules = timetable.overview(connection)
     sound = found.pop("healthy") and schedules.pop("healthy")
@@ -65,6 +67,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
     leader = next((daemon for daemon in daemons if daemon["leads"]), None)
     return {
         "healthy": leader is not None
+        and not troubles
         and not any(route["error"] or route["unanswered_since"] for route in routes)
         and all(table["trigger"] == "ok" for table in tables)
         and sound,
@@ -73,6 +76,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         "routes": [route for route in routes if route is not built_in],
         "queue": {**found, "dispatch": built_in},
         "timetable": schedules,
+        "troubles": troubles,
     }
 
 
@@ -100,6 +104,8 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     if status["queue"]["dispatch"]:
         yield from _dispatches(status["queue"]["dispatch"], now)
     yield from timetable.overview_lines(status["timetable"], now)
+    for trouble in status["troubles"]:
+        yield f"FAILING  {trouble['subject']}, for {_ago(trouble['since'], now)}: {trouble['error']}"
 
 
 def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:

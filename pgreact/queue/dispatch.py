@@ -4,14 +4,15 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
-import asyncpg
-
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.session import Session, refusal, said
+from pgreact.database.errors import remedy, said
+from pgreact.database.session import Session
+from pgreact.database.trouble import Troubles, storable
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.dispatch.publisher import Publisher, PublishFailed
 from pgreact.dispatch.route import Route
+from pgreact.errors import SessionLost
 from pgreact.queue.rest import rest
 from pgreact.settings import BUILT_IN
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 BATCH = 100  # jobs a claim
 CLAIM_TIMEOUT = 30.0  # seconds
-TEND_PAUSE = 3600.0  # seconds between two looks at the partitions of the history
+LONGEST = 3600.0  # seconds until the next claim, at most: a row's time may be any number
+ASIDE = 1.0  # seconds until it tries again to mark a job as published, or to end one that cannot be published
 
 
 class Post(Protocol):
@@ -44,6 +46,7 @@ class QueueDispatch:
         post: Post,
         session: Session,
         clock: Clock,
+        troubles: Troubles,
     ) -> None:
         """Nothing happens yet.
 
@@ -51,15 +54,18 @@ class QueueDispatch:
             publisher: For all other routes.
             post: For the jobs.
             session: For the claims.
-            clock: For the history's partitions.
+            clock: Measures.
+            troubles: Where failures that do not end a dispatch are reported.
         """
+        self._troubles = troubles
         self._publisher = publisher
         self._post = post
         self._session = session
         self._clock = clock
         self.signal: Callable[[], None] = lambda: None  # asks for another dispatch of the queue
         self._timer: asyncio.TimerHandle | None = None
-        self._tended_at = -TEND_PAUSE
+        self._unmarked: set[str] = set()  # attempts that the broker has, whose rows do not say so yet
+        self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
         self._full_at: float | None = None  # when the claim before this one took the last places
 
     async def publish(self, route: Route, task_id: str, following: str) -> bool:
@@ -83,58 +89,91 @@ class QueueDispatch:
     async def _dispatch(self) -> None:
         self.close()
         began = self._clock.monotonic()
-        try:
-            if began - self._tended_at >= TEND_PAUSE:
-                await self._session.fetch("select pgreact.tend_history()", timeout=CLAIM_TIMEOUT)
-                self._tended_at = began
-            answer = json.loads(
-                await self._session.value("select pgreact.claim($1)", BATCH, timeout=CLAIM_TIMEOUT)
-            )
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise refusal(error, "cannot claim jobs") from None
-        except asyncpg.PostgresError as error:
-            raise PublishFailed(f"cannot claim jobs: {said(error)}") from None
+        await self._record()
+        answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", BATCH))
         claimed = self._clock.monotonic()
-        if answer["jobs"]:
-            posted = await self._post.post([_message(job) for job in answer["jobs"]])
-            await self._record(posted)
-            logs.emit(
-                logs.QueueDispatched(
-                    claimed=answer["claimed"],
-                    published=len(posted.sent),
-                    claim_ms=round((claimed - began) * 1000, 3),
-                    publish_ms=round((self._clock.monotonic() - claimed) * 1000, 3),
-                )
-            )
-            if posted.failure:
-                raise PublishFailed(posted.failure)
-        if answer["more"]:
+        # those whose rows are held by another transaction come again until that ends
+        jobs = [job for job in answer["jobs"] if job["task_id"] not in self._unmarked | self._refused.keys()]
+        failure = await self._publish(jobs, answer["claimed"], began, claimed) if jobs else None
+        if failure:
+            raise PublishFailed(failure)
+        # what is held by other transactions is no reason to hurry
+        if answer["more"] and (jobs or answer["claimed"]):
             self.signal()
-        elif answer["next_s"] is not None:
-            # a little late rather than early, when nothing would be due
-            self._timer = asyncio.get_running_loop().call_later(
-                max(0.0, answer["next_s"]) + 0.001, self.signal
-            )
+        elif (wait := self._until_next(answer["next_s"])) is not None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.signal)
         # a daemon may be newer than the functions of its database
         waiting = answer.get("waiting", 0)
         full_at, self._full_at = self._full_at, began if waiting else None
         if waiting and full_at is not None:
             await asyncio.sleep(rest(waiting, answer["claimed"], began - full_at, answer["next_s"]))
 
-    async def _record(self, posted: Posted) -> None:
-        if posted.sent:
-            await self._session.fetch(
-                "select pgreact.published($1::text[]::uuid[])", [message.task_id for message in posted.sent]
-            )
+    async def _publish(
+        self, jobs: list[dict[str, Any]], claims: int, began: float, claimed: float
+    ) -> str | None:
+        """Hand jobs to Celery; return why some were not, if the broker is away."""
+        posted = await self._post.post([_message(job) for job in jobs])
+        self._unmarked |= {message.task_id for message in posted.sent}
         for message, reason in posted.refused:
-            assert message.job is not None
-            logs.emit(logs.JobRefused(job=message.job, task=message.task, error=reason))
-            await self._session.fetch(
-                "select pgreact.settle($1, $2::text::uuid, 'invalid', $3)",
-                message.job,
-                message.task_id,
-                reason,
+            logs.emit(logs.JobRefused(job=message.job or 0, task=message.task, error=reason))
+            self._refused[message.task_id] = message, reason
+        await self._record()
+        if posted.sent:
+            logs.emit(
+                logs.QueueDispatched(
+                    claimed=claims,
+                    published=len(posted.sent),
+                    claim_ms=round((claimed - began) * 1000, 3),
+                    publish_ms=round((self._clock.monotonic() - claimed) * 1000, 3),
+                )
             )
+        return posted.failure
+
+    def _until_next(self, due: float | None) -> float | None:
+        """Return the seconds until the next claim, if one is known to be needed."""
+        waits = [] if due is None else [min(max(0.0, float(due)), LONGEST)]
+        if self._unmarked or self._refused:
+            waits.append(ASIDE)
+        # a little late rather than early, when nothing would be due
+        return min(waits) + 0.001 if waits else None
+
+    async def _record(self) -> None:
+        """Note what was published, and end what cannot be; what cannot be noted now is noted later."""
+        if self._unmarked:
+            left = await self._ask(
+                "published", "select pgreact.published($1::text[]::uuid[])::text[]", list(self._unmarked)
+            )
+            self._unmarked = set(left)
+        for task_id, (message, reason) in list(self._refused.items()):
+            trouble = self._troubles[f"job {message.job}"]
+            try:
+                await self._session.fetch(
+                    "select pgreact.settle($1, $2::text::uuid, 'invalid', $3)",
+                    message.job,
+                    task_id,
+                    storable(reason),
+                )
+            except SessionLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - the others go on, whatever is wrong with this one
+                trouble.failed(error)
+            else:
+                self._troubles.forget(trouble.subject)
+                del self._refused[task_id]
+
+    async def _ask(self, statement: str, sql: str, *args: object) -> Any:
+        """Run one statement of a dispatch.
+
+        Raises:
+            SessionLost: The session is gone.
+            PublishFailed: The server refused; the dispatch is tried again, at growing distances.
+        """
+        try:
+            return await self._session.value(sql, *args, timeout=CLAIM_TIMEOUT)
+        except SessionLost:
+            raise
+        except Exception as error:
+            raise PublishFailed(f"{statement}: {said(error)}{remedy(error)}") from error
 
 
 def _message(job: dict[str, Any]) -> JobMessage:

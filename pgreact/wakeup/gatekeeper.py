@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-import asyncpg
-
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.session import Session, refusal
+from pgreact.database.session import Session
+from pgreact.database.trouble import Troubles, persist
 from pgreact.dispatch.dispatcher import Runner
+from pgreact.errors import SessionLost
 from pgreact.wakeup import gate as gates
 from pgreact.wakeup.gate import Gate, Meter, Seen
 from pgreact.wakeup.leadership import Candidate
@@ -29,6 +30,7 @@ class Post:
         self.polls = 0
         self.next_look = now
         self.rush = False  # notifications come too fast
+        self.unshut = False  # it is polled, but S is not known to be set so: writers may still notify
 
 
 class Gatekeeper:
@@ -45,7 +47,24 @@ class Gatekeeper:
         clock: Clock,
         sweep: Callable[[Runner, str], None],
         changed: Callable[[Runner], None],
+        troubles: Troubles,
+        muted: str | None = None,
     ) -> None:
+        """Nothing is read or set yet; see :meth:`take_over`.
+
+        Args:
+            candidate: The session that holds the leadership.
+            session: For the polls.
+            clock: Measures.
+            sweep: Asks for a sweep of a route, for this reason.
+            changed: A gate was opened or closed.
+            troubles: Where failures to read or set gates are reported.
+            muted: Why notifications are not heard, if so; see :meth:`mute`.
+        """
+        self._muted = muted
+        self._trouble = troubles["gates"]
+        self._polls = troubles["gate polls"]
+        self._set_after = 0.0  # setting S failed, and is not tried before then
         self._candidate = candidate
         self._session = session
         self._clock = clock
@@ -72,7 +91,7 @@ class Gatekeeper:
 
         Raises:
             SessionLost: A session is gone.
-            PgreactError: The server refused.
+            Exception: The server refused; then it is to be done again, all of it.
         """
         async with self._turn:
             posts = [Post(runner, self._clock.monotonic()) for runner in runners]
@@ -87,7 +106,7 @@ class Gatekeeper:
 
         Raises:
             SessionLost: A session is gone.
-            PgreactError: The server refused.
+            Exception: The server refused; then it is to be done again.
         """
         await self.take_over([runner for i, runner in runners.items() if i not in self._posts], "added")
         async with self._turn:
@@ -95,23 +114,38 @@ class Gatekeeper:
                 del self._posts[gone]
             for post in self._posts.values():
                 if post.setting != post.runner.route.gate:
-                    post.setting = post.runner.route.gate
                     await self._open(post, "set otherwise")
+                    post.setting = post.runner.route.gate
                     await self._adopt([post])
+
+    async def mute(self, reason: str | None) -> None:
+        """Close and poll all gates that are not set open, or open them again when it is quiet.
+
+        Args:
+            reason: Why notifications are not heard, or must not be sent; ``None``: they are heard again.
+
+        Raises:
+            SessionLost: A session is gone.
+        """
+        async with self._turn:
+            self._muted = reason
+            await self._adopt([post for post in self._posts.values() if post.gate.mode != "polling"])
 
     async def run(self) -> None:
         """Keep the gates, for ever.
 
         Raises:
             SessionLost: A session is gone.
-            PgreactError: The server refused.
         """
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._until_next_look())
-            self._wake.clear()
-            async with self._turn:
-                await self._look()
+            await persist(self._polls, self._look_when_due)
+
+    async def _look_when_due(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._until_next_look())
+        self._wake.clear()
+        async with self._turn:
+            await self._look()
 
     def gate(self, route_id: int) -> Gate | None:
         """Return the state of a route's gate, for ``pgreact status``."""
@@ -141,15 +175,25 @@ class Gatekeeper:
             if post.gate.mode != mode:
                 self._changed(post.runner)
             post.next_look = now + self._pause(post, now)
-        for post in due:
+        if now >= self._set_after:
+            try:
+                await self._set_where_due(due, now)
+            except SessionLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - polls and drains must go on, whatever it is
+                self._set_after = self._clock.monotonic() + self._trouble.failed(error)
+
+    async def _set_where_due(self, looked_at: list[Post], now: float) -> None:
+        await self._shut([post for post in looked_at if post.unshut], None)
+        for post in looked_at:
             quiet = now - max(post.gate.stirred, post.gate.since)
             calm = post.gate.mode == "polling" and quiet >= post.runner.route.gate_open_after
-            if calm and post.setting != "closed":
+            if calm and not self._stays_closed(post):
                 await self._open(post, f"quiet for {quiet:.1f} s")
-        rushed = [post for post in self._posts.values() if post.rush]
-        for post in rushed:
-            reason = f"more than {post.runner.route.gate_close_rate} notifications a second"
-            await self._close([post], reason, gates.SHUT)
+        for post in self._posts.values():
+            if post.rush:
+                reason = f"more than {post.runner.route.gate_close_rate} notifications a second"
+                await self._close([post], reason, gates.SHUT)
 
     def _pause(self, post: Post, now: float) -> float:
         poll = post.runner.route.gate_poll
@@ -161,28 +205,41 @@ class Gatekeeper:
     async def _seen(self, posts: list[Post]) -> list[Seen]:
         if not posts:
             return []
-        try:
-            (row,) = await self._session.fetch("select * from pgreact.look($1)", _ids(posts))
-        except asyncpg.PostgresError as error:
-            raise refusal(error, "cannot look at the gates") from None
+        (row,) = await self._session.fetch("select * from pgreact.look($1)", _ids(posts))
         return _read(posts, row["heights"], row["holders"])
 
     # ---- closing and opening ---------------------------------------------------------------------------
 
     async def _close(self, posts: list[Post], reason: str, height: int | None) -> None:
-        await self._set(posts, gates.SHUT)
         now = self._clock.monotonic()
         for post in posts:
-            post.gate = gates.closing(post.gate, height, now)
+            # polled from now on, whatever becomes of setting S: a sequence that was set stays set
+            post.gate = gates.closing(post.gate, None, now)
+            post.unshut = True
             post.polls = 0
             post.rush = False
             post.next_look = now + post.runner.route.gate_poll
             logs.emit(logs.GateClosed(route=post.runner.route.name, reason=reason))
             self._changed(post.runner)
         self._wake.set()
+        await self._shut(posts, height)
+
+    async def _shut(self, posts: list[Post], height: int | None) -> None:
+        """Set S of gates that are polled so that writers do not notify.
+
+        Args:
+            posts: The gates.
+            height: What S is then; ``None`` if a writer may have skipped its NOTIFY before that.
+        """
+        await self._set(posts, gates.SHUT)
+        for post in posts:
+            post.gate = dataclasses.replace(post.gate, height=height)
+            post.unshut = False
 
     async def _open(self, post: Post, reason: str) -> None:
         was = post.gate
+        # should it fail, the numbers taken since the last poll are unknown
+        post.gate = dataclasses.replace(was, height=None)
         (seen,) = await self._set_open([post])
         if was.mode == "polling":
             closed_s = round(self._clock.monotonic() - was.since, 3)
@@ -204,22 +261,30 @@ class Gatekeeper:
             post.gate = gates.listed(post.gate, seen.holders, now)
             post.next_look = now
             post.meter.forget()
-            post.rush = False
+            post.rush = post.unshut = False
         self._wake.set()
         return found
 
     async def _adopt(self, posts: list[Post]) -> None:
-        """Poll from now on where the gate is set closed.
+        """Poll from now on where the gate is to stay closed.
 
-        The writers skip anyway; their triggers do not ask S. Its height tells ``pgreact.signal``.
+        Where it is set closed the writers skip anyway; their triggers do not ask S. Its height tells
+        ``pgreact.signal``.
         """
-        closed = [post for post in posts if post.setting == "closed"]
-        await self._close(closed, "set so", None)
+        for reason, closed in (
+            ("set so", [post for post in posts if post.setting == "closed"]),
+            (self._muted, [post for post in posts if post.setting == "auto" and self._muted]),
+        ):
+            await self._close(closed, reason or "", None)
+
+    def _stays_closed(self, post: Post) -> bool:
+        return post.setting == "closed" or (post.setting == "auto" and self._muted is not None)
 
     async def _set(self, posts: list[Post], height: int) -> list[Seen]:
         if not posts:
             return []
         row = await self._candidate.set_gates(_ids(posts), height)
+        self._trouble.over()
         return _read(posts, row["heights"], row["holders"], alone=row["alone"])
 
 

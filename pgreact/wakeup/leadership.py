@@ -7,7 +7,7 @@ import asyncpg
 
 from pgreact.clock import Clock
 from pgreact.database.lead import IDLE_LIMIT, PATIENCE, lead
-from pgreact.database.session import Session, refusal
+from pgreact.database.session import Session
 from pgreact.errors import SessionLost
 
 TRUST = 5.0  # seconds for which a sign of life is good enough to publish
@@ -29,20 +29,17 @@ class Candidate:
         Raises:
             SessionLost: The server cannot be reached.
         """
-        return cls(await Session.open(dsn, name, idle_limit=IDLE_LIMIT), clock)
+        return cls(await Session.open(dsn, name, idle_limit=IDLE_LIMIT, direct=False), clock)
 
     async def try_lead(self, patience: float = PATIENCE) -> bool:
         """Wait for the lock for a while; return whether this session holds it.
 
         Raises:
             SessionLost: The session is gone.
-            PgreactError: pgreact's schema is missing, or this role may not use it.
+            Exception: The server refused, for example since the schema is missing.
         """
         began = self._clock.monotonic()
-        try:
-            held = await lead(self.session, "leader", patience)
-        except asyncpg.PostgresError as error:
-            raise refusal(error, "cannot wait for leadership") from None
+        held = await lead(self.session, "leader", patience)
         self.alive(began)
         return held
 
@@ -54,13 +51,10 @@ class Candidate:
 
         Raises:
             SessionLost: The session is gone.
-            PgreactError: The server refused.
+            Exception: The server refused. S may have been set all the same: a sequence is not rolled back.
         """
         began = self._clock.monotonic()
-        try:
-            (found,) = await self.session.fetch("select * from pgreact.set_gates($1, $2)", route_ids, height)
-        except asyncpg.PostgresError as error:
-            raise refusal(error, "cannot set gates") from None
+        (found,) = await self.session.fetch("select * from pgreact.set_gates($1, $2)", route_ids, height)
         self.alive(began)
         return found
 
@@ -85,7 +79,7 @@ class Candidate:
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT):
-                await self.session.fetch("select 1")
+                await self.session.answers()
         except TimeoutError:
             self.session.abandon()
             raise SessionLost(f"no answer from PostgreSQL in {CONFIRM_TIMEOUT:g} s") from None

@@ -8,11 +8,20 @@ from uuid import uuid4
 
 import asyncpg
 
-from pgreact.database.session import Session, said
+from pgreact.database.errors import said
+from pgreact.database.session import Session
 from pgreact.errors import PgreactError, SessionLost
 
 CHANNEL = "pgreact"
 HEARING_DEADLINE = 5.0
+# Any role may NOTIFY our channel, at any rate, and each notification costs the event loop about 10 us: they
+# may take 1 % of it for ever, and 0.2 s at once. Writers of a gate that is not set open stop long before.
+FLOOD = 1000  # notifications a second
+FLOOD_BURST = 20_000  # beyond that
+# PostgreSQL's queue is as full as its slowest listener is late, in whatever database of the server that is.
+# Once it is full each NOTIFY fails, and with it a writer's commit.
+FULL = 0.5
+CALM = 0.25
 
 
 class Listener:
@@ -26,7 +35,11 @@ class Listener:
         self.session = session
         self._private = f"pgreact_{uuid4().hex}"
         self.hears = True
+        self.queue_usage = 0.0  # of the server's queue of notifications, 0 to 1, at the last sign of life
+        self.flooded = asyncio.Event()
         self._awaited: dict[str, asyncio.Future[None]] = {}
+        self._allowed = float(FLOOD_BURST)  # notifications until it is a flood
+        self._counted_at = time.monotonic()
 
     @classmethod
     async def open(cls, dsn: str, name: str, receive: Callable[[int, str], None]) -> Self:
@@ -42,12 +55,17 @@ class Listener:
             SessionLost: The server cannot be reached, or is a replica.
             ConfigError: The DSN is none.
         """
-        session = await Session.open(dsn, name)
+        session = await Session.open(dsn, name, direct=False)
         try:
             await refuse_replica(session)
             listener = cls(session)
+
+            def counted(pid: int, payload: str) -> None:
+                listener._count_one()
+                receive(pid, payload)
+
             try:
-                await session.listen(CHANNEL, receive)
+                await session.listen(CHANNEL, counted)
                 await session.listen(listener._private, listener._heard)
             except asyncpg.PostgresError:
                 listener.hears = False
@@ -67,6 +85,7 @@ class Listener:
 
         Raises:
             SessionLost: One of the sessions is gone, or nothing was heard before the deadline.
+            Exception: The server answered, but refused, for example since its queue is full.
         """
         if not self.hears:
             raise Deaf("LISTEN is refused")
@@ -75,12 +94,15 @@ class Listener:
         began = time.monotonic()
         try:
             async with asyncio.timeout(HEARING_DEADLINE):
-                await (through or self.session).fetch("select pg_notify($1, $2)", self._private, token)
+                self.queue_usage = await (through or self.session).value(
+                    "select pg_notification_queue_usage() from pg_notify($1, $2)", self._private, token
+                )
                 await heard
         except TimeoutError:
             raise Deaf(f"a notification to itself was not heard in {HEARING_DEADLINE:g} s") from None
-        except asyncpg.PostgresError as error:
-            raise SessionLost(f"cannot notify itself: {said(error)}") from None
+        except asyncpg.ProgramLimitExceededError:
+            self.queue_usage = 1.0
+            raise
         finally:
             del self._awaited[token]
         return time.monotonic() - began
@@ -92,10 +114,23 @@ class Listener:
             SessionLost: It does not.
         """
         if self.hears:
-            await self.probe(through)
-            return
+            try:
+                await self.probe(through)
+            except SessionLost:
+                raise
+            except Exception:  # noqa: BLE001, S110 - refused, say cancelled: then an answer will have to do
+                pass
+            else:
+                return
         for session in filter(None, (self.session, through)):
-            await session.fetch("select 1")
+            await session.answers()
+
+    def _count_one(self) -> None:
+        now = time.monotonic()
+        self._allowed = min(FLOOD_BURST, self._allowed + FLOOD * (now - self._counted_at)) - 1
+        self._counted_at = now
+        if self._allowed < 0:
+            self.flooded.set()
 
     def _heard(self, _pid: int, token: str) -> None:
         awaited = self._awaited.get(token)
@@ -118,7 +153,11 @@ async def refuse_replica(session: Session) -> None:
         Replica: It is not.
         SessionLost: The session is gone.
     """
-    if await session.value("select pg_is_in_recovery()"):
+    try:
+        replica = await session.value("select pg_is_in_recovery()")
+    except asyncpg.PostgresError as error:
+        raise SessionLost(f"cannot tell whether the server is a replica: {said(error)}") from None
+    if replica:
         raise Replica(
             "the server is a replica (pg_is_in_recovery), where LISTEN does not work: point dsn at the "
             "primary, or name all servers and target_session_attrs=read-write"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pgreact.clock import Clock
 from pgreact.database.session import Session
+from pgreact.database.trouble import Trouble, persist
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.shipped import query
 
@@ -16,8 +17,11 @@ PAUSE_CAP = 5.0  # and at one that has lasted for long: a tenth of its age, up t
 class Lookout:
     """Reads the locks of those routes whose flight may have ended without a word."""
 
-    def __init__(self, session: Session, clock: Clock, runners: Mapping[int, Runner]) -> None:
+    def __init__(
+        self, session: Session, clock: Clock, runners: Mapping[int, Runner], trouble: Trouble
+    ) -> None:
         self._session = session
+        self._trouble = trouble
         self._clock = clock
         self._runners = runners
         self._looked: dict[int, float] = {}
@@ -34,18 +38,21 @@ class Lookout:
             SessionLost: The session is gone.
         """
         while True:
-            self._changed.clear()
-            due = {
-                route_id: at
-                for route_id, runner in self._runners.items()
-                if (at := self._due(runner)) is not None
-            }
-            wait = min(due.values()) - self._clock.monotonic() if due else None
-            if wait is None or wait > 0:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), wait)
-                continue
-            await self._look([route_id for route_id, at in due.items() if at <= self._clock.monotonic()])
+            await persist(self._trouble, self._look_when_due)
+
+    async def _look_when_due(self) -> None:
+        self._changed.clear()
+        due = {
+            route_id: at
+            for route_id, runner in self._runners.items()
+            if (at := self._due(runner)) is not None
+        }
+        wait = min(due.values()) - self._clock.monotonic() if due else None
+        if wait is None or wait > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
+            return
+        await self._look([route_id for route_id, at in due.items() if at <= self._clock.monotonic()])
 
     def _due(self, runner: Runner) -> float | None:
         at = runner.look_due()

@@ -2,11 +2,11 @@
 
 import time
 
-import asyncpg
-
 from pgreact import logs
-from pgreact.database.session import Session, said
+from pgreact.database.errors import said
+from pgreact.database.session import Session
 from pgreact.dispatch.dispatcher import Runner
+from pgreact.errors import SessionLost
 
 READY_TIMEOUT = 5.0
 
@@ -33,8 +33,11 @@ class Sweeper:
         if route.ready is not None:
             try:
                 ready = await self._session.boolean_query(route.ready, READY_TIMEOUT)
-                self._errors.pop(route.id, None)
-            except asyncpg.PostgresError as error:
+                if self._errors.pop(route.id, None):
+                    logs.emit(logs.SweepRecovered(route=route.name))
+            except SessionLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - its answer may be anything, too
                 text = said(error)
                 if self._errors.get(route.id) != text:
                     logs.emit(logs.SweepFailed(route=route.name, error=text))

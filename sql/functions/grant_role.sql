@@ -11,6 +11,7 @@ begin
                 'pgreact.lane_state, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox, '
                 'pgreact.schedule to %s', role);
             execute format('grant select, insert, update on pgreact.flight to %s', role);
+            execute format('grant select, insert, update, delete on pgreact.trouble to %s', role);
             execute format('grant execute on function pgreact.lead(text, interval), pgreact.lock_class(text), '
                 'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), '
                 'pgreact.published(uuid[]), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '

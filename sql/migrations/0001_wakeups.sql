@@ -94,12 +94,25 @@ comment on table pgreact.flight is 'for people: the last dispatch of each route,
 comment on column pgreact.flight.unanswered_since
     is 'single_flight = run, and since then no worker has said that it started the task';
 
+create table pgreact.trouble (
+    source text not null check (source in ('listen', 'beat')),
+    subject text not null,
+    error text not null,
+    since timestamptz not null,
+    primary key (source, subject)
+);
+comment on table pgreact.trouble is 'for people: what the leader, or Beat, cannot do at the moment and tries again';
+comment on column pgreact.trouble.subject is 'a statement, like "claim", or a row, like "schedule nightly"';
+
 create function pgreact.route_changed() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pg_notify('pgreact', 'routes');
+    -- A full queue would fail the very change that closes gates. The leader polls long before it is full.
+    if pg_notification_queue_usage() < 0.5 then
+        perform pg_notify('pgreact', 'routes');
+    end if;
     return null;
 end
 $$;

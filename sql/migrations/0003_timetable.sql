@@ -153,7 +153,10 @@ begin
     end if;
     -- after the highest comes the lowest
     new.turn := case when new.turn < 9223372036854775807 then new.turn + 1 else -9223372036854775808 end;
-    perform pg_notify('pgreact', 'schedule');
+    -- a full queue would fail the edit; whoever fires looks without being told, long before it is full
+    if pg_notification_queue_usage() < 0.5 then
+        perform pg_notify('pgreact', 'schedule');
+    end if;
     return new;
 end
 $$;

@@ -8,6 +8,7 @@ one would cover more commits.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Self
 
+import asyncpg
 import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 from pgreact.clock import Clock
 from pgreact.database.plan import apply
 from pgreact.database.session import Session
+from pgreact.database.trouble import Trouble, Troubles
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.dispatch.route import Route
 from pgreact.settings import Settings
@@ -222,7 +225,27 @@ class Sets:
     async def set_gates(self, route_ids: list[int], height: int) -> Any:
         """Set S."""
         real = self._real
-        return await self._world.halting(real.session, real.set_gates(route_ids, height), points=4)
+        answer = await self._world.halting(real.session, real.set_gates(route_ids, height), points=4)
+        if self._world.refusals:
+            self._world.refusals -= 1
+            raise asyncpg.QueryCanceledError("S was set, and the list was not read to its end")
+        return answer
+
+
+class Unforgiving(Troubles):
+    """Only what a test refuses is tried again: any other error is the test's."""
+
+    def __getitem__(self, subject: str) -> Trouble:
+        """Return one that raises."""
+        trouble = super().__getitem__(subject)
+        trouble.failed = _raise  # type: ignore[method-assign]
+        return trouble
+
+
+def _raise(error: Exception) -> float:
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return 0.0
+    raise error
 
 
 class Leader:
@@ -237,6 +260,7 @@ class Leader:
             world.clock,
             lambda _runner, _reason: world.signalled(),
             lambda _runner: None,
+            Unforgiving(world.clock),
         )
 
     @property
@@ -288,6 +312,7 @@ class World:
         self._between: list[list[Step]] = []
         self._owed: list[int] = []  # commits, by how many looks had begun before them
         self._begun = self._ended = 0
+        self.refusals = 0  # settings of S that are still to fail
 
     def _shipped(self, name: str) -> str:
         """Return a function's definition, with a halt between any two of its steps if it is the leader's."""
@@ -433,6 +458,10 @@ class World:
                 self.leader.keeper.notified(self.route.id)
             await self._look()
 
+    async def _refuse(self) -> None:
+        """The next statement that sets S fails, after it was done."""
+        self.refusals = 1
+
     async def _die(self) -> None:
         if self.leader is None:
             return
@@ -451,7 +480,12 @@ class World:
             assert await candidate.try_lead()
             self.leader = Leader(self, looks, candidate)
             self._begun += 1
-            await self.leader.keeper.take_over([Runner(self.route, self)], "elected")  # type: ignore[list-item]
+            runners: list[Any] = [Runner(self.route, self)]
+            with contextlib.suppress(asyncpg.QueryCanceledError):
+                await self.leader.keeper.take_over(runners, "elected")
+                self._ended = self._begun
+                return
+            await self.leader.keeper.take_over(runners, "elected")
             self._ended = self._begun
 
     async def _sessions(self) -> tuple[Session, Candidate]:
@@ -529,7 +563,7 @@ NOTHING: st.SearchStrategy[list[Step]] = st.just([])
 TWO = st.builds(lambda one, other: [*one, *other], WRITES, WRITES)
 # a look has two places where others come between, an opening five more
 BETWEEN = st.lists(st.one_of(NOTHING, NOTHING, WRITES, WRITES, TWO), max_size=8)
-DAEMON = ["look", "long silence", "rush", "die", "elect"]
+DAEMON = ["look", "long silence", "rush", "die", "elect", "refuse"]
 # what belongs together is likely to come together; anything may come between, all the same
 DAEMONS = st.one_of(
     st.builds(lambda between: [("rush", between)], BETWEEN),
@@ -621,6 +655,20 @@ SCENARIOS: dict[str, list[Step]] = {
     ],
     "skipped and ended just after S was set shut": [
         *UP, ("rush", []), *w(0, "write"), ("look", []),
+    ],
+    "wrote after an opening that failed": [
+        *SHUT, *w(0, "begin", "write"), ("look", []), ("refuse", []), ("long silence", []),
+        *w(1, "write"), ("look", []), *w(0, "commit"), ("look", []), ("look", []),
+    ],
+    "skipped and ended before an opening that failed": [
+        *SHUT, ("refuse", []), opening("read", *w(0, "write")), ("look", []),
+    ],
+    "wrote after a closing that failed": [
+        *UP, ("refuse", []), ("rush", []), *w(0, "write"), ("look", []),
+    ],
+    "wrote while a takeover failed": [
+        *SHUT, ("die", []), ("refuse", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"),
+        ("look", []),
     ],
     "left shut by a leader that died": [*SHUT, ("die", []), ("elect", []), *w(0, "write")],
     "ended while the next leader took over": [
@@ -791,6 +839,22 @@ def left_shut(_world: World, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Gatekeeper, "take_over", take_over)
 
 
+def open_after_refusal(_world: World, patch: pytest.MonkeyPatch) -> None:
+    """A gate whose closing failed is not polled."""
+    right = Gatekeeper._close
+
+    async def close(self: Gatekeeper, posts: Any, reason: str, height: int | None) -> None:
+        before = [post.gate for post in posts]
+        try:
+            await right(self, posts, reason, height)
+        except Exception:
+            for post, gate in zip(posts, before, strict=True):
+                post.gate, post.unshut = gate, False
+            raise
+
+    patch.setattr(Gatekeeper, "_close", close)
+
+
 def sweep_first(_world: World, patch: pytest.MonkeyPatch) -> None:
     """A new leader sweeps before it lists."""
     right = Gatekeeper.take_over
@@ -823,6 +887,7 @@ BREAKS: dict[Break, list[str]] = {
     ],
     no_id: ["signalled by hand and ended before S was set"],
     left_shut: ["left shut by a leader that died"],
+    open_after_refusal: ["wrote after a closing that failed"],
     sweep_first: ["ended while the next leader took over"],
 }
 

@@ -289,6 +289,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
         "select pgreact.flight",
         "insert pgreact.flight",
         "update pgreact.flight",
+        *(f"{right} pgreact.trouble" for right in ("select", "insert", "update", "delete")),
     }
 
 

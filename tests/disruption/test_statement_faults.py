@@ -1,0 +1,280 @@
+"""Every statement of the daemon meets every class of error: all the rest goes on, and so does the leader.
+
+The daemon runs in this process, so that an error can be raised where the driver would raise it.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+
+from pgreact import logs
+from pgreact.clock import Clock
+from pgreact.daemon import Daemon
+from pgreact.database import errors
+from pgreact.database.plan import apply
+from pgreact.operate import scribe
+from pgreact.queue import housekeeping
+from pgreact.settings import Settings
+from pgreact.wakeup import lookout
+from tests.harness import DEADLINE, Database, Inbox
+
+Install = Callable[..., None]
+
+# What the daemon says to the server, by what stands in its text.
+STATEMENTS = {
+    "session settings": "set_config(s.name, s.value, false)",
+    "replica": "pg_is_in_recovery",
+    "probe": "pg_notify($1, $2)",
+    "lead": "pgreact.lead($1",
+    "application name": "set_config('application_name'",
+    "routes": "from pgreact.route\n",
+    "take over": "pgreact.set_gates",
+    "look": "pgreact.look",
+    "ready": "from job_queue",
+    "ready queue": "exists (select from pgreact.queue)",
+    "plans": "set_config('enable_seqscan'",
+    "claim": "pgreact.claim",
+    "published": "pgreact.published",
+    "settle": "pgreact.settle",
+    "housekeeping": "pgreact.tend_history",
+    "status": "insert into pgreact.flight",
+    "troubles": "from pgreact.trouble",
+    "run monitor": "lock_class('next')",
+    "next schedule": "then 0\n        else extract",
+    "due schedules": "due as materialized",
+    "fire": "pgreact.fire(",
+    "schedule history": "pgreact.tend_schedule_history",
+    "alive": "select 1",
+}
+AT_START = {
+    "session settings",
+    "replica",
+    "lead",
+    "application name",
+    "routes",
+    "take over",
+    "plans",
+    "ready queue",
+}
+
+CLASSES: dict[str, Callable[[], Exception]] = {
+    "40001": lambda: asyncpg.SerializationError("could not serialize access"),
+    "40P01": lambda: asyncpg.DeadlockDetectedError("deadlock detected"),
+    "53100": lambda: asyncpg.DiskFullError("no space left on device"),
+    "53200": lambda: asyncpg.OutOfMemoryError("out of memory"),
+    "55P03": lambda: asyncpg.LockNotAvailableError("canceling statement due to lock timeout"),
+    "57014": lambda: asyncpg.QueryCanceledError("canceling statement due to user request"),
+    "25006": lambda: asyncpg.ReadOnlySQLTransactionError("cannot execute in a read-only transaction"),
+    "42501": lambda: asyncpg.InsufficientPrivilegeError("permission denied"),
+    "22008": lambda: asyncpg.DatetimeFieldOverflowError("date/time field value out of range"),
+    "ValueError": lambda: ValueError("Exceeds the limit (4300 digits) for integer string conversion"),
+}
+
+
+class Faults:
+    """Stands between the daemon and its driver."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        self.raised = 0
+        self._armed: tuple[str, Callable[[], Exception], int] | None = None
+
+    def arm(self, name: str, make: Callable[[], Exception], times: int) -> None:
+        """Let a statement fail so many times."""
+        self.raised = 0
+        self._armed = name, make, times
+
+    def check(self, text: str) -> None:
+        """Raise what is due for a statement."""
+        if re.match("begin|commit|rollback|savepoint|release|listen", text, re.IGNORECASE):
+            return
+        name = ", ".join(name for name, part in STATEMENTS.items() if part in text) or text
+        self.seen[name] += 1
+        if self._armed and self._armed[0] == name and self.raised < self._armed[2]:
+            self.raised += 1
+            raise self._armed[1]()
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """Nothing fails yet; what fails is tried again soon."""
+    faults = Faults()
+    fetch, fetchval = asyncpg.Connection.fetch, asyncpg.Connection.fetchval
+
+    async def faulty(self: Any, sql: str, *args: Any, **options: Any) -> Any:
+        faults.check(sql)
+        return await fetch(self, sql, *args, **options)
+
+    async def faulty_value(self: Any, sql: str, *args: Any, **options: Any) -> Any:
+        faults.check(sql)
+        return await fetchval(self, sql, *args, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", faulty)
+    monkeypatch.setattr(asyncpg.Connection, "fetchval", faulty_value)
+    monkeypatch.setattr(errors, "_PAUSES", dict.fromkeys(errors.Meaning, (0.005, 0.02)))
+    monkeypatch.setattr(scribe, "PAUSE", 0.02)
+    monkeypatch.setattr(lookout, "PAUSE", 0.02)
+    monkeypatch.setattr(housekeeping, "PAUSE", 0.1)
+    monkeypatch.setattr(housekeeping, "SOON", 0.05)
+    monkeypatch.setattr("pgreact.daemon.BEAT", 0.1)
+    return faults
+
+
+class Running:
+    """The daemon in this process, and what it logged."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.events: list[logs.Event] = []
+        self.news = asyncio.Event()
+
+    def note(self, event: logs.Event) -> None:
+        """Keep an event."""
+        self.events.append(event)
+        self.news.set()
+
+    def count(self, kind: type[logs.Event], **keys: object) -> int:
+        """Return how many such events there were."""
+        return sum(
+            isinstance(event, kind) and all(getattr(event, key) == value for key, value in keys.items())
+            for event in self.events
+        )
+
+    async def until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for something that an event or a statement makes true."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while not condition():
+                    self.news.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self.news.wait(), 0.01)
+        except TimeoutError:
+            raise AssertionError(f"not in {DEADLINE:g} s: {what}; {self.events[-20:]}") from None
+
+
+@contextlib.asynccontextmanager
+async def running(database: Database, broker: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    """Run a daemon until the block ends, and then see it stop in order."""
+    daemon = Daemon(Settings.model_validate({"dsn": database.dsn, "broker": broker}), Clock())
+    run = Running(daemon)
+    monkeypatch.setattr(logs, "emit", run.note)
+    task = asyncio.create_task(daemon.run())
+    try:
+        yield run
+        assert not task.done(), task
+    finally:
+        daemon._stop.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait_for(task, DEADLINE)
+        await daemon.close()
+
+
+@pytest.fixture
+def busy(database: Database, inbox: Inbox) -> Database:
+    """A database in which everything the daemon does is asked for."""
+    database.run("create table job_queue (id int)")
+    settings = {
+        "routes": {
+            "dispatch": {
+                "task": "proj.dispatch",
+                "sweep": "1s",
+                "window": "10ms",
+                "single_flight": "run",
+                "expires": "100ms",
+                "ready": "select count(*) >= 0 from job_queue",
+                "options": inbox.options,
+                "gate_close_rate": 1,
+                "tables": [{"table": "job_queue", "on": ["insert"]}],
+            }
+        },
+        "schedules": {
+            "often": {
+                "task": "proj.often",
+                "every": "100ms",
+                "options": inbox.options,
+                "history": "1h",
+            }
+        },
+        "queue": {"max_in_progress": None},
+    }
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        list(apply(connection, Settings.model_validate(settings), 10.0, lambda _line: None))
+    return database
+
+
+async def keep_busy(database: Database, inbox: Inbox) -> None:
+    """Write, enqueue and edit until cancelled: each statement has its reason."""
+    connection = await asyncpg.connect(database.dsn)
+    statements = [
+        "insert into job_queue values (1)",
+        f"select pgreact.enqueue('proj.job', options => '{{\"queue\": \"{inbox.queue}\"}}')",
+        "select pgreact.enqueue('proj.job', options => '{\"serializer\": \"no-such\"}')",
+        "update pgreact.route set countdown = countdown where id > 0",
+    ]
+    try:
+        while True:
+            for statement in statements:
+                await connection._protocol.query(statement, 10)  # past the faults
+                await asyncio.sleep(0.01)
+    finally:
+        connection.terminate()
+
+
+@pytest.mark.parametrize("sqlstate", CLASSES)
+async def test_every_statement_survives(
+    busy: Database, inbox: Inbox, faults: Faults, monkeypatch: pytest.MonkeyPatch, sqlstate: str
+) -> None:
+    make = CLASSES[sqlstate]
+    async with running(busy, inbox.url, monkeypatch) as run:
+        await run.until(lambda: run.count(logs.LeaderElected), "elected")
+        writer = asyncio.create_task(keep_busy(busy, inbox))
+        try:
+            for name in STATEMENTS.keys() - AT_START - {"alive"}:
+                faults.arm(name, make, 3)
+                await run.until(lambda: faults.raised == 3, f"{name} has failed")
+                seen = faults.seen[name]
+                await run.until(lambda: faults.seen[name] > seen, f"{name} is tried again")  # noqa: B023
+            published, claimed = run.count(logs.DispatchPublished), run.count(logs.QueueDispatched)
+            fired = run.count(logs.ScheduleFired)
+            await run.until(lambda: run.count(logs.DispatchPublished) > published, "dispatches go on")
+            await run.until(lambda: run.count(logs.QueueDispatched) > claimed, "jobs go on")
+            await run.until(lambda: run.count(logs.ScheduleFired) > fired, "schedules go on")
+            await run.until(lambda: not run.daemon._troubles.reports(), "all is over")
+        finally:
+            writer.cancel()
+            await asyncio.wait({writer})
+        assert run.count(logs.LeaderElected) == 1
+        assert not run.count(logs.LeaderLost)
+        assert not run.count(logs.ListenerLost)
+        assert not run.count(logs.ScheduleFailed)
+        told = Counter(event.statement for event in run.events if isinstance(event, logs.StatementFailed))
+        over = Counter(event.statement for event in run.events if isinstance(event, logs.StatementRecovered))
+        assert told == over
+    assert faults.seen.keys() - STATEMENTS.keys() == set(), "a statement that is not listed"
+    assert STATEMENTS.keys() - faults.seen.keys() == set(), "a statement that is never met proves nothing"
+
+
+@pytest.mark.parametrize("sqlstate", CLASSES)
+@pytest.mark.parametrize("name", sorted(AT_START - {"session settings", "replica", "ready queue"}))
+async def test_a_daemon_that_served_before_is_elected_in_spite_of_it(
+    busy: Database,
+    inbox: Inbox,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    sqlstate: str,
+) -> None:
+    async with running(busy, inbox.url, monkeypatch) as run:
+        run.daemon._served = True  # otherwise a right that is missing is a mistake in how it is set up
+        faults.arm(name, CLASSES[sqlstate], 3)
+        await run.until(lambda: run.count(logs.LeaderElected), "elected")
+        await run.until(lambda: faults.raised == 3, f"{name} has failed")
+        await run.until(lambda: run.count(logs.SweepFinished), "it leads")
+        assert not run.count(logs.ListenerLost)
