@@ -1,5 +1,3 @@
--- The row in progress is deleted without an update before it: a transaction that did both would make others wait who skip
--- locked rows.
 create or replace function pgreact.cancel(job bigint) returns text
     language plpgsql
     security definer

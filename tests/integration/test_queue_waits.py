@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests.queue_steps import Queue, queue_database
 
+_TWICE = "select key from pgreact.in_progress where key is not null group by key having count(*) > 1"
 ANSWER = 2.0  # seconds in which a function has answered, though 500 ms are what it may wait
 
 
@@ -41,12 +44,10 @@ def held(queue: Queue, statement: str) -> Iterator["psycopg.Connection[tuple[Any
 def drain(queue: Queue) -> None:
     """Run all jobs to their end; nothing is left over, and of a key one was in progress at a time."""
     with queue.connect() as session:
-        for _ in range(20):
+        for _ in range(100):
             session.execute("select pgreact.claim(100)")
             session.execute("select pgreact.published(array_agg(task_id)) from pgreact.in_progress")
-            assert not session.execute(
-                "select key from pgreact.in_progress where key is not null group by key having count(*) > 1"
-            ).fetchall()
+            assert not session.execute(_TWICE).fetchall()
             session.execute("select pgreact.start(id, task_id, retries + 1, 'w') from pgreact.in_progress")
             session.execute("select pgreact.settle(id, task_id, 'done') from pgreact.in_progress")
             session.execute(
@@ -271,20 +272,25 @@ def test_an_attempt_that_may_be_cancelled_is_not_published_again(queue: Queue) -
 # ---- keys --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["waits", "is claimed", "runs"])
+@pytest.mark.parametrize("come", ["before", "meanwhile"])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_a_job_that_was_passed_over_while_the_one_before_was_locked_goes_next(
-    queue: Queue, where: str, end: str
+@pytest.mark.parametrize("where", ["waits", "is claimed", "runs"])
+def test_jobs_passed_over_while_the_one_in_front_was_locked_go_when_it_is_gone(
+    queue: Queue, where: str, end: str, come: str
 ) -> None:
     first = queue.add(key="'k'")
     if where != "waits":
         queue.claimed()
     if where == "runs":
         queue.start(first)
-    jobs = [queue.add(key="'k'") for _ in range(3)]
+    jobs = [queue.add(key="'k'") for _ in range(3 if come == "before" else 0)]
     with held(queue, f"select pgreact.cancel({first})") as user:
+        # the cancel has looked for the next one, and has seen none
+        jobs += [queue.add(key="'k'") for _ in range(3 if come == "meanwhile" else 0)]
         for _ in range(3):
             assert queue.claimed() == []
+        if come == "meanwhile":
+            assert queue.value("select bool_and(state = 'behind') from pgreact.queue where id <> %s", first)
         getattr(user, end)()
     if where == "runs":
         queue.settle(first)
@@ -305,7 +311,7 @@ def test_a_key_is_contested_once_however_many_wait_for_it(queue: Queue) -> None:
         for _ in range(5):
             queue.add(key="'k'", priority="9")
             queue.claimed()
-        assert queue.value("select count(*) from pgreact.contested_key") <= 1
+        assert queue.value("select count(*) from pgreact.contested_key") == 1
     queue.claimed()
     assert queue.value("select count(*) from pgreact.contested_key") == 0
 
@@ -363,6 +369,78 @@ def test_keys_are_looked_at_again_whatever_rounds_pass_meanwhile(queue: Queue) -
             assert queue.claimed() == [other]
             queue.settle(other)
     assert queue.claimed() == [second]
+
+
+def test_whatever_users_hold_no_job_is_stranded_and_keys_stay_in_order(queue: Queue) -> None:
+    """Claims and workers run beside users who enqueue, cancel and edit, and take long to commit or roll back."""
+    dice = random.Random(20261128)
+    over = threading.Event()
+    failures: list[str] = []
+    acts = (
+        "select pgreact.enqueue('t', key => %(key)s, priority => %(n)s, backoff => '0')",
+        "select pgreact.enqueue('t', unique_key => %(key)s, backoff => '0')",
+        "select pgreact.cancel((select id from pgreact.queue order by random() limit 1))",
+        "select pgreact.cancel((select id from pgreact.in_progress order by random() limit 1))",
+        "update pgreact.queue set priority = %(n)s "
+        "where id in (select id from pgreact.queue where key = %(key)s for update skip locked)",
+    )
+
+    def user(seed: float) -> None:
+        own = random.Random(seed)
+        with queue.connect(autocommit=False) as session:
+            for _ in range(150):
+                with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                    for _ in range(own.randint(1, 4)):
+                        values = {"key": f"k{own.randint(1, 4)}", "n": own.randint(-3, 3)}
+                        session.execute(own.choice(acts).encode(), values)
+                    if own.random() < 0.3:
+                        session.rollback()
+                    session.commit()
+                session.rollback()
+
+    def worker(seed: float) -> None:
+        own = random.Random(seed)
+        with queue.connect() as session:
+            while not over.is_set():
+                row = session.execute(
+                    "select id, task_id from pgreact.in_progress order by random() limit 1"
+                ).fetchone()
+                if row is None:
+                    continue
+                outcome = own.choice(["done", "done", "failed", "lost", "invalid"])
+                with contextlib.suppress(psycopg.errors.LockNotAvailable):
+                    session.execute("select pgreact.start(%s, %s, 0, 'w')", row)
+                    session.execute("select pgreact.renew(array[%s], array[%s])", row)
+                    session.execute("select pgreact.settle(%s, %s, %s)", (*row, outcome))
+
+    def dispatcher() -> None:
+        with queue.connect() as session:
+            session.execute("set statement_timeout = '5s'")
+            while not over.is_set():
+                session.execute("select pgreact.claim(20)")
+                twice = session.execute(_TWICE).fetchall()
+                if twice:
+                    failures.append(f"two in progress of {twice}")
+
+    def watched(run: Callable[..., None], *args: float) -> None:
+        try:
+            run(*args)
+        except Exception as error:  # noqa: BLE001 - shown below
+            failures.append(f"{run.__name__}: {error!r}")
+
+    users = [threading.Thread(target=watched, args=(user, dice.random())) for _ in range(4)]
+    others = [threading.Thread(target=watched, args=(worker, dice.random())) for _ in range(3)]
+    others.append(threading.Thread(target=watched, args=(dispatcher,)))
+    for thread in [*users, *others]:
+        thread.start()
+    for thread in users:
+        thread.join()
+    over.set()
+    for thread in others:
+        thread.join()
+    assert failures == []
+    queue.run("update pgreact.queue set run_at = now() where state = 'delayed'")
+    drain(queue)
 
 
 # ---- unique keys -------------------------------------------------------------------------------------------
