@@ -14,7 +14,7 @@ from benchmarks import soak_names as names
 from benchmarks.report import Report, percentile
 from benchmarks.soak_faults import Faults
 from benchmarks.soak_judge import Judge, Window, gather
-from benchmarks.soak_load import Load
+from benchmarks.soak_load import WAKE_PATIENCE, Load
 from benchmarks.soak_plant import Plant
 from pgreact.errors import PgreactError
 
@@ -226,15 +226,14 @@ def _report_figures(
         "rows whose changes are not one job each, in order": judge.outbox(),
         "occurrences missing": missing,
         "occurrences double": double,
-        "wake-ups lost": judge.wakes_lost(),
+        f"wake-ups lost: no dispatch in {WAKE_PATIENCE:g} s": judge.wakes_lost(),
         "flights beside each other, no session ended": judge.flights_beside(),
         "leaders that stepped down, no session ended": judge.leaders_lost(),
-        "processes that ended, and not by us": [
-            f"{end.name} at {datetime.datetime.fromtimestamp(end.at, datetime.UTC):%H:%M:%S}:\n"
-            + end.last_words
-            for end in plant.exits
-        ],
+        "processes that ended by a fault of pgreact's": [str(end) for end in plant.exits if end.ours],
     }
+    for end in plant.exits:
+        if not end.ours:
+            report.note(f"ended by Celery's own doing: {end.name}: {end.last_words.splitlines()[-1:]}")
     for what, found in figures.items():
         for example in found[:EXAMPLES]:
             report.note(f"{what}: {example}")

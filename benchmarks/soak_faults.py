@@ -43,6 +43,7 @@ select i.inhrelid::regclass::text
 from pg_inherits i
 join pg_class c on c.oid = i.inhrelid
 where i.inhparent = 'pgreact.history'::regclass and pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
+    and pg_relation_size(c.oid) = 0
 order by c.relname desc
 limit 1
 """
@@ -259,7 +260,7 @@ class Faults:
         """Hold all tables as pg_dump does, while the history needs a partition."""
         with self._plant.connect(lock_timeout=FAULT_WAIT) as connection:
             row = connection.execute(_PARTITION.encode()).fetchone()
-            if row is not None:  # of the day after tomorrow: empty
+            if row is not None:  # of a day to come, since it is empty
                 connection.execute(f"drop table {row[0]}".encode())
         with self._open(LONG) as connection:
             connection.execute("set transaction isolation level repeatable read, read only")

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import ctypes
 import dataclasses
+import datetime
 import os
 import random
 import re
@@ -23,7 +24,7 @@ import redis
 from kombu import Connection, Queue
 
 from benchmarks import soak_names as names
-from benchmarks.processes import Workshop
+from benchmarks.processes import ROOT, Workshop
 from pgreact.demo.guard import Guard
 from pgreact.demo.journal import ENDED, Entry, Journal
 from pgreact.demo.postgres import EmbeddedPostgres
@@ -186,6 +187,15 @@ class Exit:
     at: float
     name: str
     last_words: str
+
+    @property
+    def ours(self) -> bool:
+        """Whether pgreact is at fault: some workers end since kombu does not survive its broker's restart."""
+        return "worker" not in self.name or str(ROOT / "pgreact") in self.last_words
+
+    def __str__(self) -> str:
+        when = datetime.datetime.fromtimestamp(self.at, datetime.UTC)
+        return f"{self.name} at {when:%H:%M:%S}:\n{self.last_words}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """``celery beat -S pgreact``: Beat's own program around pgreact's timetable."""
 
 import asyncio
+import contextlib
 import gc
+from collections.abc import Iterator
 from typing import Any
 
-import asyncpg
 from celery import Celery
 from celery.beat import Scheduler
 
@@ -12,18 +13,23 @@ from pgreact import logs, settings
 from pgreact.clock import Clock
 from pgreact.database import conninfo, installation
 from pgreact.database.connect import connect
+from pgreact.database.errors import said
+from pgreact.database.session import Session
+from pgreact.database.trouble import Troubles, persist, store
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE
-from pgreact.errors import PgreactError
+from pgreact.errors import PgreactError, SessionLost, first
 from pgreact.identity import application_name
 from pgreact.timetable import carry, entries
 from pgreact.timetable.engine import Timetable
 from pgreact.timetable.uncarried import Uncarried
+from pgreact.wakeup import ownership
 from pgreact.wakeup.listener import Listener
 from pgreact.worker.door import doors
 
 TICK = 5.0  # seconds: Beat's loop must come by now and then, or "inspect ping" takes it for stalled
 BEAT = 15.0  # seconds between two proofs that the listener hears
+REPORT_PAUSE = 1.0  # seconds between two writes of what fails
 BACKOFF_BASE = 0.1
 BACKOFF_CAP = 5.0
 
@@ -70,7 +76,7 @@ class PgreactScheduler(Scheduler):
 
 
 class _Host:
-    """An event loop that runs while Beat ticks."""
+    """An event loop that runs while Beat ticks. No error ends it: each of its parts tries again by itself."""
 
     def __init__(self, app: Celery, entries: dict[str, Any]) -> None:
         logs.join("celery.beat")
@@ -78,10 +84,11 @@ class _Host:
         self._app = app
         self._entries = entries
         self._clock = Clock()
+        self._troubles = Troubles(self._clock)
         self._loop = asyncio.new_event_loop()
         self._jobs = JobPublisher(app, DEADLINE)
         self._task: asyncio.Task[None] | None = None
-        self._failures = 0
+        self._failures = 0  # of the listener, in a row
 
     def run(self, seconds: float) -> None:
         """Let the timetable go on for some seconds."""
@@ -97,11 +104,9 @@ class _Host:
         return True
 
     async def _go_on(self, seconds: float) -> None:
-        if self._task is None or self._task.done():
+        if self._task is None:
             self._task = asyncio.create_task(self._serve())
         await asyncio.wait({self._task}, timeout=seconds)
-        if self._task.done():
-            self._task.result()
 
     async def _end(self) -> None:
         if self._task is not None:
@@ -110,25 +115,45 @@ class _Host:
         await self._jobs.close()
 
     async def _serve(self) -> None:
+        trouble = self._troubles["beat"]
         while True:
             try:
                 await self._play(_dsn(self._app))
-            except* (PgreactError, asyncpg.PostgresError, OSError) as errors:
-                error = errors.exceptions[0]
+            except Exception as error:  # noqa: BLE001 - what comes out of a tick would end Beat
+                await asyncio.sleep(trouble.failed(first(error)))
+
+    async def _play(self, dsn: str) -> None:
+        await persist(self._troubles["owner"], lambda: asyncio.to_thread(_refuse, dsn))
+        self._troubles["beat"].over()
+        timetable = Timetable(dsn, self._jobs, self._clock, self._troubles, hears=False)
+        laid = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lay_in(dsn, laid), name="beat_schedule")
+            group.create_task(self._listen(dsn, timetable), name="listener")
+            await laid.wait()
+            group.create_task(timetable.run(), name="timetable")
+
+    async def _listen(self, dsn: str, timetable: Timetable) -> None:
+        """Hear of edits, for ever; while that fails, the timetable looks for them."""
+        while True:
+            try:
+                await self._hear(dsn, timetable)
+            except Exception as error:
+                if isinstance(first(error), PgreactError) and not isinstance(first(error), SessionLost):
+                    raise  # the database belongs to another application now
+                timetable.hears = False
+                timetable.poke()
                 self._failures += 1
                 pause = self._clock.backoff(self._failures, base=BACKOFF_BASE, cap=BACKOFF_CAP)
                 if self._failures == 1:
-                    logs.emit(logs.ListenerLost(reason=str(error), retry_in_s=round(pause, 3)))
-            await asyncio.sleep(pause)
+                    logs.emit(logs.ListenerLost(reason=said(first(error)), retry_in_s=round(pause, 3)))
+                await asyncio.sleep(pause)
 
-    async def _play(self, dsn: str) -> None:
-        timetable = Timetable(dsn, self._jobs, self._clock)
-
+    async def _hear(self, dsn: str, timetable: Timetable) -> None:
         def receive(_pid: int, payload: str) -> None:
             if payload == "schedule":
                 timetable.poke()
 
-        await asyncio.to_thread(self._lay_in, dsn)
         listener = await Listener.open(dsn, application_name("beat"), receive)
         try:
             probe = await listener.probe()
@@ -141,33 +166,71 @@ class _Host:
                 )
             )
             self._failures = 0
+            timetable.hears = True
+            timetable.poke()  # what was edited before it listened
             async with asyncio.TaskGroup() as group:
                 group.create_task(listener.session.watch(), name="watch")
-                group.create_task(_beat(listener), name="beat")
-                group.create_task(timetable.run(), name="timetable")
+                group.create_task(self._beat(listener), name="beat")
+                group.create_task(self._report(listener.session, timetable), name="report")
         finally:
             await listener.session.close()
 
-    def _lay_in(self, dsn: str) -> None:
-        """Make the rows of origin "app" as the application says."""
-        delivery = self._app.conf.get("pgreact_delivery", "direct")
-        rows = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
-        with connect(dsn) as connection:
-            installation.refuse(installation.owner_of(connection), settings.load(None).belongs_to)
-            report = carry.write(
-                connection,
-                [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in rows],
-                "app",
-                prune=True,
-            )
+    async def _beat(self, listener: Listener) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            await listener.prove_alive()
+            await persist(self._troubles["owner"], lambda: ownership.check(listener.session, _application()))
+
+    async def _report(self, session: Session, timetable: Timetable) -> None:
+        """Write what fails at the moment for ``pgreact status``, while it is this process that fires."""
+        while True:
+            await timetable.leads.wait()
+            self._troubles.changed.clear()
+            await persist(self._troubles["status"], lambda: store(session, "beat", self._troubles))
+            await self._troubles.changed.wait()
+            await asyncio.sleep(REPORT_PAUSE)
+
+    async def _lay_in(self, dsn: str, tried: asyncio.Event) -> None:
+        """Make the rows of origin "app" as the application says; rows that are there fire meanwhile."""
+        trouble = self._troubles["beat_schedule"]
+
+        async def attempt() -> carry.Report:
+            try:
+                return await asyncio.to_thread(self._write, dsn)
+            finally:
+                tried.set()
+
+        report = await persist(trouble, attempt)
         for entry in report.uncarried:
             logs.emit(logs.ScheduleRefused(schedule=entry.name, error=entry.reason))
 
+    def _write(self, dsn: str) -> carry.Report:
+        """Write them, in one transaction."""
+        delivery = self._app.conf.get("pgreact_delivery", "direct")
+        rows = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
+        rows = [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in rows]
+        with _session(dsn) as connection:
+            installation.refuse(installation.owner_of(connection), _application())
+            return carry.write(connection, rows, "app", prune=True)
 
-async def _beat(listener: Listener) -> None:
-    while True:
-        await asyncio.sleep(BEAT)
-        await listener.prove_alive()
+
+@contextlib.contextmanager
+def _session(dsn: str) -> Iterator[carry.Connection]:
+    try:
+        with connect(dsn) as connection:
+            yield connection
+    except PgreactError as error:
+        raise error.__cause__ or error from None  # PostgreSQL's own says what it means
+
+
+def _refuse(dsn: str) -> None:
+    """Fire nothing for another application than the one that the database belongs to."""
+    with _session(dsn) as connection:
+        installation.refuse(installation.owner_of(connection), _application())
+
+
+def _application() -> str | None:
+    return settings.load(None).belongs_to
 
 
 def _dsn(app: Celery) -> str:

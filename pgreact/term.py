@@ -282,7 +282,7 @@ async def term(
         routes = await ask("routes", lambda: load_routes(work, {}, troubles))
         async with Dispatcher(door, candidate, clock, routes) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
-            timetable = Timetable(dsn, jobs, clock, hears=hearing.muted is None)
+            timetable = Timetable(dsn, jobs, clock, troubles, hears=hearing.muted is None)
             housekeeping = Housekeeping(dsn, clock, troubles)
             current = Term(
                 work, looks, claims, candidate, dispatcher, timetable, housekeeping, clock, troubles, hearing

@@ -3,6 +3,12 @@
 import json
 from typing import Any
 
+from pgreact.clock import Clock
+from pgreact.database.session import Session
+from pgreact.database.trouble import Troubles
+from pgreact.timetable.backlog import Backlog
+from pgreact.timetable.round import play_round
+from pgreact.timetable.step import Delivery, Outcome
 from tests.harness import Database, Inbox
 
 
@@ -76,3 +82,21 @@ def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
         ).fetchone()
     assert found is not None, f"no schedule {name}"
     return found
+
+
+class Rounds:
+    """The engine's rounds of one delivery, one at a time, without its loop."""
+
+    def __init__(self, session: Session, delivery: Delivery) -> None:
+        self.troubles = Troubles(Clock())
+        self.backlog = Backlog(delivery.name, delivery.look, self.troubles, Clock())
+        self._session = session
+        self._delivery = delivery
+
+    async def play(self) -> Outcome:
+        """Play one."""
+        return await play_round(self._session, self._delivery, self.backlog, self.troubles["fire"])
+
+    async def wait(self) -> float:
+        """Return seconds until the next."""
+        return (await self.backlog.wait(self._session))[0]

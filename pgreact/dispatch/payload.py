@@ -46,7 +46,7 @@ def check_depth(text: str) -> None:
         level = [json.loads(text)]
     except RecursionError:
         raise TooDeep from None
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         level = [
             item
             for owner in level

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import psycopg
 
 from pgreact.database.refusal import refusal
-from pgreact.shipped import query
 from pgreact.timetable.uncarried import Uncarried
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -94,7 +93,7 @@ def _put(
     try:
         with connection.transaction():
             return connection.execute(
-                query("schedule_carry").encode(), {"rows": json.dumps(rows), "origin": origin}
+                "select name, verdict from pgreact.upsert_schedules(%s, %s)", (json.dumps(rows), origin)
             ).fetchall()
     except psycopg.errors.UniqueViolation:
         if again:

@@ -4,18 +4,16 @@ import asyncio
 import datetime
 import time
 import uuid
-from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Container, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
-from pgreact.database.errors import said
 from pgreact.database.session import Session
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.dispatch.wire import PublishFailed
 from pgreact.timetable.planner import Plan, Schedule
-from pgreact.timetable.step import Moved, Outcome, Step, Work, work_on
+from pgreact.timetable.step import Moved, Step, Work, work_on
 
 T = TypeVar("T")
 
@@ -44,9 +42,12 @@ class QueueDelivery:
         """Return none; see :class:`pgreact.timetable.step.Delivery`."""
         return ()
 
-    async def fire(self, session: Session, steps: Sequence[Step], meanwhile: Work) -> Outcome:
+    async def fire(
+        self, session: Session, steps: Sequence[Step], meanwhile: Work, moved: dict[int, Moved]
+    ) -> str | None:
         """Fire; see :class:`pgreact.timetable.step.Delivery`."""
-        return Outcome(await _fire(session, steps, meanwhile))
+        moved |= await _fire(session, steps, meanwhile)
+        return None
 
 
 class DirectDelivery:
@@ -67,21 +68,22 @@ class DirectDelivery:
         """Return one for each occurrence; see :class:`pgreact.timetable.step.Delivery`."""
         return [_message(row, schedule, occurrence) for occurrence in plan.occurrences]
 
-    async def fire(self, session: Session, steps: Sequence[Step], meanwhile: Work) -> Outcome:
+    async def fire(
+        self, session: Session, steps: Sequence[Step], meanwhile: Work, moved: dict[int, Moved]
+    ) -> str | None:
         """Fire; see :class:`pgreact.timetable.step.Delivery`."""
-        moved = await _fire(session, [step for step in steps if not step.messages], meanwhile)
+        moved |= await _fire(session, [step for step in steps if not step.messages], meanwhile)
         due = [step for step in steps if step.messages]
-        if not due:
-            return Outcome(moved)
-        sent = await self._send(session, due, meanwhile)
-        return Outcome({**moved, **sent.moved}, sent.failure)
+        return await self._send(session, due, meanwhile, moved) if due else None
 
-    async def _send(self, session: Session, steps: Sequence[Step], meanwhile: Work) -> Outcome:
+    async def _send(
+        self, session: Session, steps: Sequence[Step], meanwhile: Work, moved: dict[int, Moved]
+    ) -> str | None:
         try:
             async with session.transaction():
-                # The rows stay locked from here on: nobody else sends them, and edits wait for it.
-                moved = await _fire(session, steps, meanwhile, session.savepoint)
-                held = [step for step in steps if _fired(moved.get(step.schedule.id))]
+                # The rows stay locked from here on: no other session sends them, and edits wait for it.
+                firing = await _fire(session, steps, meanwhile)
+                held = [step for step in steps if _fired(firing.get(step.schedule.id))]
                 messages = [message for step in held for message in step.messages]
                 began = time.monotonic()
                 posted = await self._post.post(messages)
@@ -89,16 +91,19 @@ class DirectDelivery:
                     self._adapt(len(posted.sent), time.monotonic() - began)
                 if posted.failure or posted.refused:
                     raise _PartlySentError(posted)
-                return Outcome(moved)
         except PublishFailed as error:
             self.batch = FEW
-            return Outcome({}, str(error))
+            return str(error)
         except _PartlySentError as partly:
             posted = partly.posted
+        else:
+            moved |= firing
+            return None
         sent = {message.task_id for message in posted.sent}
         refused = {message.task_id: reason for message, reason in posted.refused}
         done = [after for step in held if (after := _after(step, sent, refused)) is not None]
-        return Outcome(await _fire(session, done, meanwhile), posted.failure)
+        moved |= await _fire(session, done, meanwhile)
+        return posted.failure
 
     def _adapt(self, sent: int, seconds: float) -> None:
         """Send no more at a time than the broker takes while nobody minds that the rows are locked."""
@@ -128,30 +133,11 @@ def _after(step: Step, sent: Container[str], refused: Mapping[str, str]) -> Step
     return step
 
 
-async def _fire(
-    session: Session,
-    steps: Sequence[Step],
-    meanwhile: Work,
-    guard: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-) -> dict[int, Moved]:
+async def _fire(session: Session, steps: Sequence[Step], meanwhile: Work) -> dict[int, Moved]:
     if not steps:
         return {}
     plans = f"[{','.join(step.text for step in steps)}]"
-    try:
-        async with guard():
-            firing = session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT)
-            rows = await _working(firing, meanwhile)
-    except asyncpg.InsufficientPrivilegeError:
-        raise
-    except asyncpg.PostgresError as error:
-        # one bad row must not stop the others
-        if len(steps) > 1:
-            half = len(steps) // 2
-            first = await _fire(session, steps[:half], meanwhile, guard)
-            return first | await _fire(session, steps[half:], meanwhile, guard)
-        if steps[0].plan.error:
-            raise
-        return await _fire(session, [steps[0].failing(said(error))], meanwhile, guard)
+    rows = await _working(session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT), meanwhile)
     done = {step.schedule.id: step for step in steps}
     return {
         row["id"]: Moved(done[row["id"]], row["fired_at"], row["overlapped"], row["error"], row["jobs"])

@@ -8,49 +8,95 @@ from collections.abc import Iterator, Sequence
 import asyncpg
 
 from pgreact import logs
-from pgreact.database.session import Session, refusal
-from pgreact.shipped import query
+from pgreact.database.errors import Meaning, meaning, said
+from pgreact.database.session import Session
+from pgreact.database.trouble import Trouble
+from pgreact.errors import SessionLost
+from pgreact.timetable.backlog import Backlog, of_a_row
 from pgreact.timetable.planner import Plan, actual, plan
 from pgreact.timetable.row import schedule
 from pgreact.timetable.step import Delivery, Moved, Outcome, Step, work_on
 
-TIMEOUT = 30.0  # seconds
 SLICE = 0.001  # seconds of planning or telling: then others may have the event loop
+_TIMES = ("at", "anchor", "start_at", "end_at", "next_nominal_at", "next_run_at", "last_nominal_at")
 UNTOLD = 10_000  # schedules: then the log has its turn, whatever else is due
 
 
-async def play_round(session: Session, delivery: Delivery) -> Outcome:
+async def play_round(session: Session, delivery: Delivery, backlog: Backlog, firing: Trouble) -> Outcome:
     """Fire what is due and plan what is new, until one look finds all there is.
 
     While the server deals with some, the next are planned; what was fired is told at the end.
 
+    Args:
+        session: Nobody else uses it now.
+        delivery: How they are fired.
+        backlog: Finds them.
+        firing: Reports that none can be fired.
+
     Raises:
         SessionLost: The session is gone.
-        PgreactError: The schema is missing, or this role may not use it.
     """
-    untold: deque[Moved] = deque()
-    moved: dict[int, Moved] = {}
-    failure: str | None = None
-    ahead = _Ahead(delivery)
+    one = _Round(session, delivery, backlog, firing)
     try:
-        more = True
-        while more:
-            rows = await session.fetch(query("timetable_due"), delivery.name, delivery.look, timeout=TIMEOUT)
-            ahead.find(rows)
-            before = len(untold)
-            while failure is None and (steps := await ahead.take()):
-                outcome = await delivery.fire(session, steps, ahead.plan)
-                moved |= outcome.moved
-                untold += outcome.moved.values()
-                failure = outcome.failure
-            more = failure is None and len(rows) == delivery.look and before < len(untold) <= UNTOLD
-        await work_on(lambda: _tell(untold))
-    except asyncpg.PostgresError as error:
-        raise refusal(error, "cannot fire schedules") from None
+        await one.play()
     finally:
-        while _tell(untold):
+        while _tell(one.untold):
             pass
-    return Outcome(moved, failure)
+    return Outcome(one.moved, one.failure, one.pause)
+
+
+class _Round:
+    """One look at the timetable, and what came of it so far."""
+
+    def __init__(self, session: Session, delivery: Delivery, backlog: Backlog, firing: Trouble) -> None:
+        self.moved: dict[int, Moved] = {}
+        self.untold: deque[Moved] = deque()
+        self.failure: str | None = None
+        self.pause: float | None = None
+        self._session = session
+        self._delivery = delivery
+        self._backlog = backlog
+        self._firing = firing
+        self._ahead = _Ahead(delivery)
+
+    async def play(self) -> None:
+        """Go through all pages; stop when the broker or the database cannot be used, or the log is behind."""
+        self._backlog.begin()
+        while len(self.untold) <= UNTOLD and (rows := await self._backlog.page(self._session)) is not None:
+            self._ahead.find(rows)
+            while steps := await self._ahead.take():
+                await self._fire(steps)
+                if self.failure is not None or self.pause is not None:
+                    return
+            self._backlog.dealt_with(rows, self.moved)
+        await work_on(lambda: _tell(self.untold))
+
+    async def _fire(self, steps: Sequence[Step]) -> None:
+        """Fire a batch; if a row is at fault, it is looked for by halves, so that it stops no other."""
+        moved: dict[int, Moved] = {}
+        try:
+            self.failure = await self._delivery.fire(self._session, steps, self._ahead.plan, moved)
+        except SessionLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is a row's, or passes
+            fault = error
+        else:
+            self._firing.over()
+            return
+        finally:
+            self.moved |= moved
+            self.untold += moved.values()
+        if not of_a_row(fault):
+            self.pause = self._firing.failed(fault)
+        elif len(steps) > 1:
+            for half in (steps[: len(steps) // 2], steps[len(steps) // 2 :]):
+                left = [step for step in half if step.schedule.id not in moved]
+                if left and self.failure is None and self.pause is None:
+                    await self._fire(left)
+        elif meaning(fault) is Meaning.DATA and not steps[0].plan.error:
+            await self._fire([steps[0].failing(said(fault))])
+        else:
+            self._backlog.set_aside(steps[0].schedule.id, steps[0].schedule.name, fault)
 
 
 class _Ahead:
@@ -97,8 +143,9 @@ def _step(delivery: Delivery, row: asyncpg.Record) -> Step:
         planned = plan(found, row["now"])
         return Step.of(found, planned, delivery.messages(row, found, planned))
     except Exception as error:  # noqa: BLE001 - a fault in a library must stop this schedule, and no other
-        wrong = f"{type(error).__name__}: {error}"
-        return Step.of(found, Plan(state="failed", last_nominal_at=found.last_nominal_at, error=wrong))
+        endless = [name for name in _TIMES if row[name] is not None and row[name].tzinfo is None]
+        wrong = f"{', '.join(endless)}: infinite" if endless else f"{type(error).__name__}: {error}"
+        return Step.of(found, Plan(state="failed", last_nominal_at=None, error=wrong))
 
 
 def _tell(untold: deque[Moved]) -> bool:

@@ -96,10 +96,17 @@ class Moved:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of some steps, by their schedules' ids; the others somebody else moved, or is editing."""
+    """What became of a round.
+
+    Attributes:
+        moved: By their schedules' ids; another session moved the others, or has locked them.
+        failure: The rest could not be sent, since the broker is away.
+        pause: The rest could not be fired, since the database cannot do it now: seconds until the next try.
+    """
 
     moved: Mapping[int, Moved]
-    failure: str | None = None  # the rest could not be sent, since the broker is away
+    failure: str | None = None
+    pause: float | None = None
 
 
 Work = Callable[[], bool]
@@ -129,17 +136,23 @@ class Delivery(Protocol):
         """Return what is to be sent from here for a row that ``timetable_due`` read."""
         ...
 
-    async def fire(self, session: Session, steps: Sequence[Step], meanwhile: Work) -> Outcome:
+    async def fire(
+        self, session: Session, steps: Sequence[Step], meanwhile: Work, moved: dict[int, Moved]
+    ) -> str | None:
         """Fire what is due and move the schedules on, each in one and the same transaction.
 
         Args:
             session: Nobody else uses it now.
             steps: What to do.
             meanwhile: To be done while the server is at work.
+            moved: Takes what became of them, by their schedules' ids, as soon as it is committed.
+
+        Returns:
+            Why the rest could not be sent, if the broker is away.
 
         Raises:
             SessionLost: The session is gone.
-            asyncpg.PostgresError: The server refused it.
+            Exception: The server refused it, or its answer cannot be read.
         """
         ...
 

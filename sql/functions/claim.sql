@@ -43,8 +43,10 @@ declare
     due timestamptz;
     census record;
     stale record;
-    share record;
+    short record;
     note record;
+    served record;
+    accounted integer;
 begin
     select s.* into state from pgreact.queue_state s for update skip locked;
     if not found then
@@ -332,7 +334,7 @@ begin
         ) h;
         if coalesce(cardinality(free), 0) < cardinality(chosen) then
             passed := true;
-            for share in
+            for short in
                 select q.lane as name, count(*) as jobs, greatest(batch, reading / count(*) over ()) as reach
                 from pgreact.queue q
                 where q.id = any (chosen)
@@ -346,18 +348,18 @@ begin
                     from (
                         select r.id, r.priority, r.run_at
                         from pgreact.queue r
-                        where r.state = 'ready' and r.lane = share.name
+                        where r.state = 'ready' and r.lane = short.name
                         order by r.priority desc, r.run_at, r.id
-                        limit share.reach
+                        limit short.reach
                     ) r
                     join pgreact.queue q on q.id = r.id
                     order by r.priority desc, r.run_at, r.id
-                    limit share.jobs
+                    limit short.jobs
                     for update of q skip locked
                 ) f;
                 free := free || blocked;
-                if coalesce(cardinality(blocked), 0) < share.jobs then
-                    exhausted := exhausted || share.name;
+                if coalesce(cardinality(blocked), 0) < short.jobs then
+                    exhausted := exhausted || short.name;
                     touched := touched + 1;
                 end if;
             end loop;
@@ -441,44 +443,62 @@ begin
 
         -- After the count: whoever was settled before that was settled before this, which the history can prove.
         began := clock_timestamp();
-        for share in
-            with gone as (
-                delete from pgreact.queue q where q.id = any (chosen) returning q.*
-            ),
-            here as (
-                insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
-                    unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until,
-                    round, size)
-                select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
-                    g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
-                    began + setting.lease, state.round + 1,
-                    coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
-                from gone g
-                returning lane
+        with gone as (
+            delete from pgreact.queue q where q.id = any (chosen) returning q.*
+        ),
+        here as (
+            insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
+                unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until,
+                round, size)
+            select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
+                g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
+                began + setting.lease, state.round + 1,
+                coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
+            from gone g
+            returning lane
+        )
+        select
+            array_agg(h.lane) as lanes,
+            array_agg(h.jobs) as jobs,
+            array_agg(coalesce(l.weight, 1)::float8) as weights,
+            array_agg(l.rate) as rates,
+            array_agg(l.burst) as bursts,
+            coalesce(sum(h.jobs), 0)::integer as claimed
+        into served
+        from (select h.lane, count(*)::integer as jobs from here h group by h.lane) h
+        left join pgreact.lane l on l.name = h.lane;
+
+        if served.claimed > 0 then
+            claimed := claimed + served.claimed;
+            with free as materialized (
+                select u.*
+                from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
+                    u (lane, jobs, weight, rate, burst)
+                join pgreact.lane_state s on s.lane = u.lane
+                for update of s skip locked
             )
-            select h.lane as name, count(*)::integer as jobs, coalesce(l.weight, 1)::float8 as weight, l.rate, l.burst
-            from here h
-            left join pgreact.lane l on l.name = h.lane
-            group by h.lane, l.name
-        loop
-            claimed := claimed + share.jobs;
             update pgreact.lane_state s
-            set turn = greatest(s.turn, state.turn) + share.jobs / share.weight,
-                tokens = case when share.rate is not null then coalesce(s.tokens, share.burst) - share.jobs end,
+            set turn = greatest(s.turn, state.turn) + f.jobs / f.weight,
+                tokens = case when f.rate is not null then coalesce(s.tokens, f.burst) - f.jobs end,
                 -- what flowed in since the moment is given up: so the rate holds between the times the history tells
                 tokens_at = began,
-                claimed = s.claimed + share.jobs,
-                recent = s.recent * exp(-least(greatest(0, extract(epoch from moment - s.recent_at)) / 60, 99)) + share.jobs,
+                claimed = s.claimed + f.jobs,
+                recent = s.recent * exp(-least(greatest(0, extract(epoch from moment - s.recent_at)) / 60, 99)) + f.jobs,
                 recent_at = moment
-            where s.lane = (select f.lane from pgreact.lane_state f where f.lane = share.name for update skip locked);
-            if not found then
-                -- the lane's first jobs; or it has no rate, and another transaction holds its row: then it pays no turn
+            from free f
+            where s.lane = f.lane;
+            get diagnostics accounted = row_count;
+            if accounted < cardinality(served.lanes) then
+                -- A lane's first jobs; or it has no rate, and another transaction holds its row: then it pays no turn.
                 insert into pgreact.lane_state (lane, turn, tokens, tokens_at, claimed, recent, recent_at)
-                select share.name, state.turn + share.jobs / share.weight,
-                    case when share.rate is not null then share.burst - share.jobs end, began, share.jobs, share.jobs, moment
-                where not exists (select from pgreact.lane_state s where s.lane = share.name);
+                select u.lane, state.turn + u.jobs / u.weight, case when u.rate is not null then u.burst - u.jobs end, began,
+                    u.jobs, u.jobs, moment
+                from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
+                    u (lane, jobs, weight, rate, burst)
+                where not exists (select from pgreact.lane_state s where s.lane = u.lane);
+                metered := metered || served.lanes;
             end if;
-        end loop;
+        end if;
         exit when touched = 0;
         more := more or round = 10;
     end loop;

@@ -95,9 +95,10 @@ begin
         last_run_at = case when d.runs > 0 then moment else s.last_run_at end,
         last_job = coalesce(d.jobs[d.runs], s.last_job),
         last_error = d.problem,
-        run_count = s.run_count + d.runs,
-        misfire_count = s.misfire_count + d.missed + cardinality(d.occurrences) - d.runs,
-        turn = s.turn + 1
+        run_count = least(s.run_count, 9223372036854775807 - d.runs) + d.runs,
+        misfire_count = least(s.misfire_count::numeric + d.missed + cardinality(d.occurrences) - d.runs, 9223372036854775807),
+        -- after the highest comes the lowest
+        turn = case when s.turn < 9223372036854775807 then s.turn + 1 else -9223372036854775808 end
     from due d
     where s.id = d.id
     returning s.id, moment, d.jobs, d.overlapped, s.state, d.problem;

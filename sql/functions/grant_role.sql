@@ -18,7 +18,8 @@ begin
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
                 'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
                 'pgreact.trigger_state(regclass, text, text, boolean, text), '
-                'pgreact.json_types(), pgreact.readable(text), pgreact.moment(), pgreact.fire(jsonb), pgreact.tend_schedule_history() to %s', role);
+                'pgreact.json_types(), pgreact.readable(text), pgreact.moment(), pgreact.fire(jsonb), '
+                'pgreact.tend_schedule_history(text, text) to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);
@@ -32,9 +33,14 @@ begin
                 'pgreact.give_up(bigint, uuid, integer, text, text, text) to %s', role);
         when 'scheduler' then
             execute format('grant usage on schema pgreact to %s', role);
-            execute format('grant select, insert, update, delete on pgreact.schedule to %s', role);
+            -- what a user writes; the other columns are pgreact's
+            execute format('grant insert (%1$s), update (%1$s) on pgreact.schedule to %2$s',
+                'name, task, args, kwargs, every, cron, cron_and, at, solar, rrule, timezone, anchor, enabled, start_at, end_at, '
+                'max_runs, jitter, misfire, grace, catch_up, overlap, delivery, lane, priority, max_attempts, options, expires, '
+                'history, description, next_run_at', role);
+            execute format('grant select, delete on pgreact.schedule to %s', role);
             execute format('grant select on pgreact.schedule_history, pgreact.lane to %s', role);
-            execute format('grant execute on function pgreact.moment() to %s', role);
+            execute format('grant execute on function pgreact.moment(), pgreact.upsert_schedules(jsonb, text) to %s', role);
         when 'enqueuer' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '

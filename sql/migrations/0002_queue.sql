@@ -48,7 +48,7 @@ comment on column pgreact.queue_setting.keep is 'how long settled jobs stay in p
 comment on column pgreact.queue_setting.dead_retention
     is 'how long dead jobs stay in pgreact.dead; null: until they are retried or purged';
 comment on column pgreact.queue_setting.start_within
-    is 'an attempt whose messages no worker started for so long is given up as unstarted; null: they are sent for ever';
+    is 'an attempt that no worker started for so long is dead as unstarted; null: its message is sent for ever';
 
 insert into pgreact.queue_setting default values;
 
@@ -199,7 +199,7 @@ create table pgreact.dead (
     error text
 );
 comment on table pgreact.dead is 'jobs that ended without success and will not run again, unless pgreact.retry says so';
-comment on column pgreact.dead.outcome is 'failed, lost, expired, revoked, rejected, invalid, unstarted';
+comment on column pgreact.dead.outcome is 'failed, lost, expired, revoked, rejected, invalid, unstarted (no worker ever took its messages)';
 create index dead_died on pgreact.dead (died_at);
 
 -- Dropped by partition, so that keeping costs no vacuum.

@@ -62,7 +62,13 @@ create table pgreact.schedule (
         every between interval '100 ms' and interval '3650 days'
         and extract(year from every) = 0 and extract(month from every) = 0),
     constraint schedule_overlap_needs_the_queue check (overlap or delivery = 'queue'),
-    check (end_at > start_at)
+    check (end_at > start_at),
+    -- the calendars of the leader and of the command line go no further
+    constraint schedule_times_lie_in_the_calendar check (
+        coalesce(least(at, anchor, start_at, end_at, created_at, next_nominal_at, next_run_at, last_nominal_at, last_run_at)
+                >= '0001-01-02 00:00Z'
+            and greatest(at, anchor, start_at, end_at, created_at, next_nominal_at, next_run_at, last_nominal_at, last_run_at)
+                < '9999-12-31 00:00Z', true))
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 comment on table pgreact.schedule is 'periodic work, a row each; a committed change is in force at once';
 comment on column pgreact.schedule.every is 'on a grid from the anchor; a day is 24 h';
@@ -94,9 +100,9 @@ comment on column pgreact.schedule.state
 comment on column pgreact.schedule.next_nominal_at is 'the next occurrence';
 comment on column pgreact.schedule.next_run_at is 'when it is fired: with jitter, or as you set it';
 comment on column pgreact.schedule.last_nominal_at is 'the last occurrence that was dealt with';
-comment on column pgreact.schedule.turn is 'grows with each edit and each firing: who has seen an older one is too late';
+comment on column pgreact.schedule.turn is 'moves on with each edit and each firing: a leader that has read an older one is too late';
 
-create index schedule_due on pgreact.schedule (delivery, next_run_at) where state = 'planned' and enabled;
+create index schedule_due on pgreact.schedule (delivery, next_run_at, id) where state = 'planned' and enabled;
 create index schedule_new on pgreact.schedule (delivery, id) where state = 'new' and enabled;
 create index schedule_failed on pgreact.schedule (name) where state = 'failed';
 create index schedule_origin on pgreact.schedule (origin, name) where origin <> 'sql';
@@ -116,7 +122,6 @@ comment on table pgreact.schedule_history is 'what became of occurrences, where 
 comment on column pgreact.schedule_history.outcome is 'fired, missed, overlapped or failed';
 create index schedule_history_schedule on pgreact.schedule_history (schedule, fired_at);
 
--- The engine's own writes move turn on, and are not looked at here.
 create function pgreact.schedule_edited() returns trigger
     language plpgsql
     security definer
@@ -148,7 +153,8 @@ begin
     if planned_anew then
         new.state := case when new.next_run_at is null then 'new' else 'planned' end;
     end if;
-    new.turn := new.turn + 1;
+    -- after the highest comes the lowest
+    new.turn := case when new.turn < 9223372036854775807 then new.turn + 1 else -9223372036854775808 end;
     -- a full queue would fail the edit; whoever fires looks without being told, long before it is full
     if pg_notification_queue_usage() < 0.5 then
         perform pg_notify('pgreact', 'schedule');
@@ -159,7 +165,14 @@ $$;
 comment on function pgreact.schedule_edited() is 'checks a schedule, has it planned anew where that is needed, and tells the leader';
 revoke all on function pgreact.schedule_edited() from public;
 
+-- pgreact.fire() writes none of the columns that users write but next_run_at, and moves turn on, which no granted role can.
 create trigger edited_insert before insert on pgreact.schedule
     for each row execute function pgreact.schedule_edited();
-create trigger edited_update before update on pgreact.schedule
+create trigger edited_update before update of name, task, args, kwargs, every, cron, cron_and, at, solar, rrule, timezone, anchor,
+        enabled, start_at, end_at, max_runs, jitter, misfire, grace, catch_up, overlap, delivery, lane, priority, max_attempts,
+        options, expires, history, description, origin, entry
+    on pgreact.schedule
+    for each row execute function pgreact.schedule_edited();
+-- fires after the other one, and not if that one did
+create trigger rerun_update before update of next_run_at on pgreact.schedule
     for each row when (new.turn = old.turn) execute function pgreact.schedule_edited();

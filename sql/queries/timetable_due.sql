@@ -1,20 +1,25 @@
+-- What is to be planned, and what is due, behind the places up to which a leader has looked: see timetable_next.
+-- $6: so many of each kind; $7: only these, or null.
 -- The moment is taken once, and outside of the conditions: an index does not take a volatile function.
 with m as materialized (select pgreact.moment() as now),
 due as materialized (
     (
         select *
         from pgreact.schedule s
-        where s.state = 'new' and s.enabled and s.delivery = $1
+        where s.state = 'new' and s.enabled and s.delivery = $1 and s.id > $2
+            and s.id not in (select unnest($5::bigint[])) and ($7::bigint[] is null or s.id = any ($7))
         order by s.id
-        limit $2
+        limit $6
     )
     union all
     (
         select *
         from pgreact.schedule s
         where s.state = 'planned' and s.enabled and s.delivery = $1 and s.next_run_at <= (select now from m)
-        order by s.next_run_at
-        limit $2
+            and (s.next_run_at, s.id) > (coalesce($3, timestamptz '-infinity'), $4)
+            and s.id not in (select unnest($5::bigint[])) and ($7::bigint[] is null or s.id = any ($7))
+        order by s.next_run_at, s.id
+        limit $6
     )
 )
 select

@@ -194,7 +194,7 @@ def test_a_database_without_our_schema_does_not_kill_it(
     database: Database, inbox: Inbox, installed: Install, beats: Start
 ) -> None:
     beat = beats(Timetable(database, inbox))
-    assert "pgreact apply" in beat.said("listener.lost")
+    assert "pgreact apply" in beat.said("statement='beat_schedule'")
     installed(database)
     beat.said("timetable.taken")
 

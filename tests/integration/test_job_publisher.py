@@ -16,13 +16,13 @@ from pgreact.dispatch.jobs import GROUP, JobMessage, JobPublisher, Posted
 class Office:
     """A publisher, and what Redis got of it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, deadline: float = 20) -> None:
         self.redis = Redis.from_url(url)
         self.app = Celery("office", broker=url, set_as_current=False)
-        self._publisher = JobPublisher(self.app, deadline=20)
+        self._publisher = JobPublisher(self.app, deadline=deadline)
         self._queue = f"q_{uuid4().hex[:12]}"
 
-    def post(self, count: int, **odd: Any) -> Posted:
+    def post(self, count: int, args: str = "[]", **odd: Any) -> Posted:
         """Publish jobs 1 to ``count``; ``odd`` are options of the second one."""
         messages = [
             JobMessage(
@@ -30,7 +30,7 @@ class Office:
                 1,
                 str(uuid4()),
                 "t",
-                "[]",
+                args,
                 "{}",
                 json.dumps({"queue": self._queue} | (odd if job == 2 else {})),
             )
@@ -109,6 +109,16 @@ def test_job_is_published_by_its_tasks_own_apply_async(office: Office) -> None:
     assert [(message.job, why) for message, why in posted.refused] == [(2, "LookupError: no tenant")]
     assert office.got() == [1, 3]
     assert office.headers("tenant") == ["blue", "blue"]
+
+
+def test_big_jobs_are_sent_a_few_at_a_time_and_some_though_time_is_up(redis_url: str) -> None:
+    slow = Office(redis_url, deadline=3)
+    posted = slow.post(200, args=json.dumps([[{"a": {}}] * 20_000]))
+    assert posted.failure
+    assert posted.late
+    assert 0 < len(posted.sent) < 200
+    assert slow.got() == jobs(posted.sent)
+    slow.close()
 
 
 def test_when_the_broker_is_away_no_job_is_taken_for_sent() -> None:

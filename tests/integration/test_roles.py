@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from pgreact.timetable import carry
 from tests.command import pgreact
 from tests.ear import Ear
 from tests.harness import Daemon, Database, Inbox
@@ -192,10 +193,11 @@ def test_an_enqueuer_enqueues_and_reads_and_no_more(roles: Callable[[str], Datab
 
 def test_a_scheduler_edits_schedules_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("scheduler"), everything(roles("owner"))) == {
-        *(f"{way} pgreact.schedule" for way in ("select", "insert", "update", "delete")),
+        *(f"{way} pgreact.schedule" for way in ("select", "insert", "delete")),
         "select pgreact.schedule_history",
         "select pgreact.lane",
         "pgreact.moment",
+        "pgreact.upsert_schedules",
     }
     ours = roles("scheduler")
     ours.run(
@@ -207,6 +209,46 @@ def test_a_scheduler_edits_schedules_and_no_more(roles: Callable[[str], Database
     with pytest.raises(psycopg.errors.InvalidParameterValue, match='cron "x" has 1 fields'):
         ours.run("update pgreact.schedule set cron = 'x'")
     ours.run("delete from pgreact.schedule")
+
+
+INTERNAL = (
+    *("id", "origin", "entry", "created_at", "state", "next_nominal_at", "last_nominal_at", "last_run_at"),
+    *("last_job", "last_error", "run_count", "misfire_count", "turn"),
+)
+
+
+def test_a_scheduler_writes_the_columns_that_a_user_decides_and_no_other(
+    roles: Callable[[str], Database],
+) -> None:
+    roles("owner").run("insert into pgreact.schedule (name, task, every) values ('a', 't', '1 h')")
+    columns = roles("owner").value(
+        "select array_agg(attname::text) from pg_attribute "
+        "where attrelid = 'pgreact.schedule'::regclass and attnum > 0 and not attisdropped"
+    )
+    updates = {column: f"update pgreact.schedule set {column} = {column}" for column in columns}
+    inserts = {column: f"insert into pgreact.schedule ({column}) select null" for column in columns}
+    ours = roles("scheduler")
+    assert allowed(ours, updates) == allowed(ours, inserts) == {*columns} - {*INTERNAL}
+
+
+def test_a_schedulers_commands_all_work(roles: Callable[[str], Database]) -> None:
+    def done(*arguments: str) -> str:
+        said = pgreact("schedule", *arguments, dsn=roles("scheduler").dsn)
+        assert said.code == 0, said.err
+        return said.out
+
+    done("add", "poll", "--task", "proj.poll", "--every", "30s")
+    done("edit", "poll", "--cron", "@daily", "--jitter", "1m")
+    for command in ("disable", "enable", "run", "show", "list"):
+        done(command, *([] if command == "list" else ["poll"]))
+    assert '"next_run_at": "' in done("show", "poll", "--json")
+    with roles("scheduler").connect() as connection:
+        row = {"name": "old", "task": "proj.old", "every": 60.0, "last_run_at": "2026-01-01T00:00:00+00:00"}
+        assert carry.write(connection, [row], "sql").carried == ("old",)
+        assert carry.write(connection, [row], "app", prune=True).changed == ("old",)
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match='of origin "config"'):
+            connection.execute("select pgreact.upsert_schedules('[]', 'config')")
+    done("remove", "poll", "old", "--yes")
 
 
 def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callable[[str], Database]) -> None:

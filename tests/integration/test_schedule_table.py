@@ -330,10 +330,39 @@ def test_any_edit_lets_a_failed_one_try_again_unless_it_is_disabled(base: Sessio
 
 def test_the_engines_own_writes_are_not_looked_at(base: Session) -> None:
     insert(base)
-    run(base, f"{PLANNED}, cron = 'x', every = null, lane = 'gone'")
+    run(base, PLANNED)
     found = row(base)
-    assert (found["state"], found["turn"], found["cron"]) == ("planned", 2, "x")
+    assert (found["state"], found["turn"]) == ("planned", 2)
     assert found["next_run_at"].startswith("2030-01-01")
+
+
+def test_an_update_that_changes_turn_is_checked_all_the_same(base: Session) -> None:
+    insert(base)
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='cron "x" has 1 fields'):
+        run(base, "update pgreact.schedule set turn = turn + 1, every = null, cron = 'x'")
+
+
+def test_turn_goes_on_with_the_lowest_after_the_highest(base: Session) -> None:
+    insert(base)
+    run(base, f"update pgreact.schedule set turn = {2**63 - 1}", "update pgreact.schedule set priority = 1")
+    assert row(base)["turn"] == -(2**63)
+
+
+@pytest.mark.parametrize("value", ["infinity", "-infinity", "20000-01-01Z", "0044-03-15Z BC"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        *("at", "anchor", "start_at", "end_at", "created_at"),
+        *("next_nominal_at", "next_run_at", "last_nominal_at", "last_run_at"),
+    ],
+)
+def test_a_time_beyond_the_calendar_is_refused_in_every_column(
+    base: Session, column: str, value: str
+) -> None:
+    insert(base)
+    way = ", every = null" if column == "at" else ""
+    with pytest.raises(psycopg.errors.CheckViolation):
+        run(base, f"update pgreact.schedule set turn = turn + 1, {column} = '{value}'{way}")
 
 
 # ---- what the leader hears ---------------------------------------------------------------------------------

@@ -11,9 +11,8 @@ from pgreact.database.session import Session
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.timetable.delivery import DirectDelivery, QueueDelivery
 from pgreact.timetable.planner import Plan, plan
-from pgreact.timetable.round import play_round
 from tests.harness import Daemon, Database, Inbox, eventually
-from tests.timetable import Timetable
+from tests.timetable import Rounds, Timetable
 
 Install = Callable[..., None]
 Start = Callable[..., Daemon]
@@ -347,14 +346,15 @@ async def test_a_slow_broker_is_given_so_much_that_rows_are_not_locked_for_long(
     monkeypatch.setattr("pgreact.timetable.delivery.time", slow)
     delivery = DirectDelivery(slow)
     session = await Session.open(table.database.dsn, "test")
-    await play_round(session, delivery)  # they are planned
+    rounds = Rounds(session, delivery)
+    await rounds.play()  # they are planned
     table.turn_clock("1 h 30 s")
-    assert len((await play_round(session, delivery)).moved) == sum(slow.posts) == 300
+    assert len((await rounds.play()).moved) == sum(slow.posts) == 300
     assert delivery.batch == 64
     assert max(slow.posts[1:]) <= 64  # a quarter of a second
     slow.seconds = 0
     table.turn_clock("2 h 30 s")
-    await play_round(session, delivery)
+    await rounds.play()
     await session.close()
     assert delivery.batch == 500
 
@@ -365,9 +365,10 @@ async def test_who_has_more_to_catch_up_with_than_can_be_sent_in_time_gets_on(ta
     session = await Session.open(table.database.dsn, "test")
     slow = Slow(3)
     delivery = DirectDelivery(slow)
-    assert (await play_round(session, delivery)).failure is None  # they are planned
+    rounds = Rounds(session, delivery)
+    assert (await rounds.play()).failure is None  # they are planned
     table.turn_clock("10 h 5 min")
-    failures = [(await play_round(session, delivery)).failure for _ in range(3)]
+    failures = [(await rounds.play()).failure for _ in range(3)]
     await session.close()
     assert failures == ["the broker is slow", "the broker is slow", None]
     assert len(slow.taken) == len(set(slow.taken)) == 8
@@ -384,7 +385,8 @@ async def test_a_long_plan_lets_others_go_on(table: Timetable, monkeypatch: pyte
     for minute in range(5):
         table.add(f"m{minute}", cron=f"'{minute}-59 * * * *'")
     session = await Session.open(table.database.dsn, "test")
-    await play_round(session, QueueDelivery())
+    rounds = Rounds(session, QueueDelivery())
+    await rounds.play()
     table.turn_clock("2 days")
     turns, seen = 0, []
 
@@ -400,7 +402,7 @@ async def test_a_long_plan_lets_others_go_on(table: Timetable, monkeypatch: pyte
 
     monkeypatch.setattr("pgreact.timetable.round.plan", planned)
     task = asyncio.create_task(others())
-    moved = (await play_round(session, QueueDelivery())).moved
+    moved = (await rounds.play()).moved
     task.cancel()
     await session.close()
     assert len(moved) == len(seen) == len(set(seen)) == 5  # each plan takes milliseconds

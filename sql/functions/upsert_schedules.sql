@@ -1,0 +1,101 @@
+-- Schedules from elsewhere, many at once. A row is written again only when what its source says has changed. What the
+-- source does not decide stays, and so do the runs that were here, unless there were later ones there.
+create or replace function pgreact.upsert_schedules(entries jsonb, wanted_origin text) returns table (name text, verdict text)
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if wanted_origin not in ('sql', 'app') then
+        raise exception 'no schedules of origin "%" come from elsewhere', wanted_origin
+            using errcode = 'invalid_parameter_value', hint = 'Origin is sql or app; "pgreact apply" keeps those of config.';
+    end if;
+    return query
+    with given as (
+        select
+            -- what its source says, without what it only tells
+            e - '{last_run_at,last_nominal_at,run_count,grid,due}'::text[] as entry,
+            r.name, r.task,
+            coalesce(r.args, '[]')::jsonb as args,
+            coalesce(r.kwargs, '{}')::jsonb as kwargs,
+            r.every * interval '1 s' as every,
+            r.cron,
+            coalesce(r.cron_and, false) as cron_and,
+            r.at, r.solar, r.rrule,
+            coalesce(r.timezone, 'UTC') as timezone,
+            r.anchor,
+            coalesce(r.enabled, true) as enabled,
+            r.start_at, r.end_at, r.max_runs, r.misfire,
+            r.grace * interval '1 s' as grace,
+            coalesce(r.delivery, 'queue') as delivery,
+            coalesce(r.options, '{}')::jsonb as options,
+            r.expires * interval '1 s' as expires,
+            coalesce(r.description, '') as description,
+            r.last_run_at, r.last_nominal_at,
+            coalesce(r.run_count, 0) as run_count,
+            r.grid,
+            case when coalesce(r.enabled, true) then r.due end as due
+        from jsonb_array_elements(entries) e,
+            jsonb_to_record(e) as r (
+                name text, task text, args text, kwargs text, every float8, cron text, cron_and boolean, at timestamptz, solar text,
+                rrule text, timezone text, anchor timestamptz, enabled boolean, start_at timestamptz, end_at timestamptz,
+                max_runs bigint, misfire text, grace float8, delivery text, options text, expires float8, description text,
+                last_run_at timestamptz, last_nominal_at timestamptz, run_count bigint, grid timestamptz, due timestamptz
+            )
+    ),
+    judged as materialized (
+        select
+            g.*,
+            s.id,
+            s.entry as known,
+            g.last_nominal_at is not null and g.last_nominal_at >= coalesce(s.last_nominal_at, '-infinity') as newer,
+            case
+                when s.id is null then 'carried'
+                when s.entry is null or s.origin <> wanted_origin and (s.origin, wanted_origin) <> ('sql', 'app') then s.origin
+                when s.entry = g.entry and s.origin = wanted_origin then 'unchanged'
+                else 'changed'
+            end as verdict
+        from given g
+        left join pgreact.schedule s on s.name = g.name
+    ),
+    carried as (
+        insert into pgreact.schedule (name, task, args, kwargs, every, cron, cron_and, at, solar, rrule, timezone, anchor, enabled,
+            start_at, end_at, max_runs, misfire, grace, delivery, options, expires, description, origin, entry, next_nominal_at,
+            next_run_at, last_nominal_at, last_run_at, run_count)
+        select j.name, j.task, j.args, j.kwargs, j.every, j.cron, j.cron_and, j.at, j.solar, j.rrule, j.timezone,
+            coalesce(j.grid, j.anchor), j.enabled, j.start_at, j.end_at, j.max_runs, coalesce(j.misfire, 'coalesce'),
+            coalesce(j.grace, '1 min'), j.delivery, j.options, j.expires, j.description, wanted_origin, j.entry, j.due, j.due,
+            j.last_nominal_at, j.last_run_at, j.run_count
+        from judged j
+        where j.verdict = 'carried'
+    ),
+    changed as (
+        update pgreact.schedule s
+        set task = j.task, args = j.args, kwargs = j.kwargs, every = j.every, cron = j.cron, cron_and = j.cron_and, at = j.at,
+            solar = j.solar, rrule = j.rrule, timezone = j.timezone, enabled = j.enabled, start_at = j.start_at,
+            end_at = j.end_at, max_runs = j.max_runs, misfire = coalesce(j.misfire, s.misfire), grace = coalesce(j.grace, s.grace),
+            delivery = j.delivery, options = j.options, expires = j.expires, description = j.description, origin = wanted_origin,
+            entry = j.entry,
+            anchor = case
+                when j.newer then coalesce(j.grid, j.anchor)
+                when j.entry -> 'anchor' is distinct from j.known -> 'anchor' then j.anchor
+                else s.anchor
+            end,
+            -- it is fired whatever misfire says
+            next_run_at = case
+                when j.newer and not (j.misfire is not distinct from 'skip' and j.due < pgreact.moment() - j.grace) then j.due
+                else s.next_run_at
+            end,
+            last_nominal_at = case when j.newer then j.last_nominal_at else s.last_nominal_at end,
+            last_run_at = case when j.newer then j.last_run_at else s.last_run_at end,
+            run_count = case when j.newer then greatest(j.run_count, s.run_count) else s.run_count end
+        from judged j
+        where s.id = j.id and j.verdict = 'changed'
+    )
+    select j.name, j.verdict
+    from judged j;
+end
+$$;
+comment on function pgreact.upsert_schedules(jsonb, text) is 'adds schedules from elsewhere, and changes those whose source has changed';
+revoke all on function pgreact.upsert_schedules(jsonb, text) from public;
