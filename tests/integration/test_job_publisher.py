@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from celery import Celery
+from celery import Celery, Task
 from redis import Redis
 
 from pgreact.dispatch.jobs import GROUP, JobMessage, JobPublisher, Posted
@@ -18,7 +18,8 @@ class Office:
 
     def __init__(self, url: str, deadline: float = 20) -> None:
         self.redis = Redis.from_url(url)
-        self._publisher = JobPublisher(Celery("office", broker=url, set_as_current=False), deadline=deadline)
+        self.app = Celery("office", broker=url, set_as_current=False)
+        self._publisher = JobPublisher(self.app, deadline=deadline)
         self._queue = f"q_{uuid4().hex[:12]}"
 
     def post(self, count: int, args: str = "[]", **odd: Any) -> Posted:
@@ -39,8 +40,12 @@ class Office:
 
     def got(self) -> list[int]:
         """Return the jobs whose messages are there, the first one sent first."""
+        return self.headers("pgreact_job")
+
+    def headers(self, name: str) -> list[Any]:
+        """Return a header of the messages that are there, the first one sent first."""
         texts: Any = self.redis.lrange(self._queue, 0, -1)
-        return [json.loads(text)["headers"]["pgreact_job"] for text in reversed(texts)]
+        return [json.loads(text)["headers"][name] for text in reversed(texts)]
 
     def heard(self) -> int:
         """Return how often Redis was spoken to."""
@@ -81,6 +86,29 @@ def test_one_that_cannot_be_sent_is_refused_and_the_others_are_there(office: Off
     assert jobs(posted.sent) == [1, 3, 4, 5]
     assert office.got() == [1, 3, 4, 5]
     assert posted.failure is None
+
+
+@pytest.mark.parametrize("wrong", [{"time_limit": "abc"}, {"headers": {"retries": "many"}}], ids=repr)
+def test_job_whose_message_would_end_a_worker_is_refused_alone(office: Office, wrong: dict[str, Any]) -> None:
+    posted = office.post(3, **wrong)
+    assert jobs([message for message, _ in posted.refused]) == [2]
+    assert office.got() == [1, 3]
+
+
+def test_job_is_published_by_its_tasks_own_apply_async(office: Office) -> None:
+    class Tenants(Task):  # type: ignore[type-arg]
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            if options["headers"]["pgreact_job"] == 2:
+                raise LookupError("no tenant")
+            return super().apply_async(args, kwargs, **{**options, "headers": {"tenant": "blue"}})
+
+    @office.app.task(base=Tenants, name="t", shared=False)
+    def task() -> None: ...
+
+    posted = office.post(3)
+    assert [(message.job, why) for message, why in posted.refused] == [(2, "LookupError: no tenant")]
+    assert office.got() == [1, 3]
+    assert office.headers("tenant") == ["blue", "blue"]
 
 
 def test_big_jobs_are_sent_a_few_at_a_time_and_some_though_time_is_up(redis_url: str) -> None:
