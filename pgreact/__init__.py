@@ -36,7 +36,8 @@ def setup(app: "Celery", dsn: str | None = None) -> None:
 
     A job (:func:`enqueue`) is run by one message only, under a lease that is renewed while it runs, and
     settled when it ends: by its body or, when that is killed, exceeds its time limit, is revoked or
-    unknown, by the worker's main process. Retries that the task asks for itself belong to the same attempt;
+    unknown, by the worker's main process. Retries that the task asks for itself, and a task that replaces
+    it, belong to the same attempt;
     after an attempt that failed, the job's own attempts and backoff count. A worker that dies loses its
     jobs to the others when the lease ends. This takes two statements a job and one connection per process
     (per running thread in the pool threads), and the role needs execute on ``pgreact.start``, ``renew``,
@@ -47,9 +48,10 @@ def setup(app: "Celery", dsn: str | None = None) -> None:
     together; what comes beyond that is dropped, as the waiter will do its work. Each run uses two
     connections. The role needs no rights in schema ``pgreact``. Celery's time limits include the wait.
 
-    A pooler in transaction mode will do for both. If the database cannot be reached, for a job within five
-    seconds, the task fails (:class:`pgreact.worker.session.NotGuarded`) without running, and the daemon
-    publishes again.
+    A pooler in transaction mode will do for both. If the database cannot be asked within five seconds, or
+    refuses, the task does not run: Celery ignores the message, the worker logs a warning
+    (``job.untaken``, ``flight.untaken``), and the daemon publishes again. The end of a job that PostgreSQL
+    does not hear is told again in the background, and its lease kept, until it is heard or the process ends.
 
     Args:
         app: The application. It gets one more task, ``pgreact.run_canvas``, which starts a chain, group or

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from pgreact.errors import ConfigError
 from pgreact.logs import Format, Level
 from pgreact.schedule_settings import STRICT, ScheduleSettings
-from pgreact.units import Duration, Keep, Limit, Rate
+from pgreact.units import Duration, Keep, Limit, Rate, StartWithin, Tasks
 
 _SHOWN = 12  # names in a message
 _NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
@@ -63,6 +63,8 @@ class QueueSettings(_Model):
     max_in_progress: Limit = 200
     lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
     keep: Keep = None
+    dead_retention: Keep = None
+    start_within: StartWithin = 7 * 86400.0
 
 
 class LaneSettings(_Model):
@@ -73,6 +75,7 @@ class LaneSettings(_Model):
     rate: Rate = None
     burst: int = Field(default=1, ge=1, lt=2**31)
     paused: bool = False
+    tasks: Tasks = None
 
 
 class Outbox(Watch):
@@ -150,7 +153,7 @@ class Settings(_Model):
 
 # by section, what the environment may say
 _SCALARS = {
-    section: sorted(set(model.model_fields) - {"tables", "args", "kwargs", "options"})
+    section: sorted(set(model.model_fields) - {"tables", "tasks", "args", "kwargs", "options"})
     for section, model in (
         ("routes", RouteSettings),
         ("queue", QueueSettings),

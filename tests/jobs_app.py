@@ -3,10 +3,11 @@
 import datetime
 import os
 import sys
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import psycopg
-from celery import Celery, Task
+from celery import Celery, Task, chain
 from celery.exceptions import Ignore, OperationalError, Reject
 
 import pgreact
@@ -141,6 +142,36 @@ def nested(self: "Task[Any, Any]", depth: int = 2) -> None:
 def loose(a: int) -> None:
     """A task whose arguments nobody checks."""
     work(f"loose {a}")
+
+
+@app.task(bind=True)
+def replacing(self: "Task[Any, Any]", *tasks: str, chained: bool = False) -> None:
+    """A task that lets others take its place, one after the other, or as a chain."""
+    work("replacing", self.request)
+    first, *rest = (app.signature(f"tests.jobs_app.{task}", immutable=True) for task in tasks)
+    if chained:
+        raise self.replace(chain(first, *rest))
+    raise self.replace(replacing.si(*tasks[1:]) if rest and tasks[0] == "replacing" else first)
+
+
+@app.task
+async def asynchronous() -> None:
+    """A task that Celery does not run."""
+
+
+@app.task
+def generating() -> Iterator[int]:
+    """Another one."""
+    yield 1
+
+
+@app.task
+def deferring() -> Coroutine[Any, Any, None]:
+    """A task that leaves its work in a coroutine."""
+
+    async def later() -> None: ...
+
+    return later()
 
 
 class Hooked(Task):  # type: ignore[type-arg]

@@ -8,7 +8,7 @@ from psycopg import sql
 from pgreact.settings import LaneSettings, Outbox, QueueSettings, Settings
 from pgreact.shipped import folder, query
 
-_INTERVALS = {"lease", "keep"}
+_INTERVALS = {"lease", "keep", "dead_retention", "start_within"}
 
 
 def named(entry: QueueSettings | LaneSettings) -> dict[str, Any]:

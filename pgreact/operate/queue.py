@@ -101,7 +101,7 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
                 str(job["id"]),
                 job["state"],
                 job["lane"],
-                job["task"],
+                _cut(job["task"], 255),
                 f"{job['attempt']}/{job['max_attempts']}",
                 f"in {span(-seconds)}" if job["state"] == "delayed" and seconds < 0 else span(seconds),
                 _cut(job["key"]),
@@ -131,6 +131,9 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
             f"no job {number}: none waits, is in progress or dead under this id; one that is done leaves a "
             "trace only where [queue] has keep"
         )
+    if found["job"]:
+        for name in ("args", "kwargs", "options"):
+            found["job"][name] = _parsed(found["job"][name])
     return found
 
 
@@ -185,6 +188,16 @@ def aligned(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterat
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  ".join(cells).rstrip()
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of a JSON text; the text, where Python cannot read it or write it again."""
+    try:
+        value = json.loads(text)
+        json.dumps({"job": {"args": value}}, indent=2)
+    except (ValueError, RecursionError):
+        return text
+    return value
 
 
 def _of(found: dict[str, Any]) -> str:

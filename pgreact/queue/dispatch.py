@@ -127,6 +127,9 @@ class QueueDispatch:
                     publish_ms=round((self._clock.monotonic() - claimed) * 1000, 3),
                 )
             )
+        if posted.late:
+            self.signal()
+            return None
         return posted.failure
 
     def _until_next(self, due: float | None) -> float | None:

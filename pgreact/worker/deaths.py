@@ -1,16 +1,18 @@
 """What a worker's main process sees of jobs that their children cannot tell of."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from celery import signals
 from celery.app.task import Context
-from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import InvalidTaskError, Terminated, TimeLimitExceeded, WorkerLostError
 
-from pgreact.errors import PgreactError
+from pgreact.database.errors import said
+from pgreact.message_headers import JOB, OURS, unfit
 from pgreact.worker.door import doors
 from pgreact.worker.jobs import close_all, described, given_up, worker_name
-from pgreact.worker.message import ENTERED, JOB, number, run_of
+from pgreact.worker.message import ENTERED, attempt_of, number, run_of
 
 _log = logging.getLogger("pgreact.worker")
 _requests: dict[type[Any], type[Any]] = {}
@@ -23,6 +25,24 @@ def watching(base: type[Any]) -> type[Any]:
 
     class Request(base):  # type: ignore[misc]
         _pgreact_watching = True
+
+        def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
+            headers = kwargs.get("headers") or message.headers or {}
+            embedded = headers.get("headers")  # where the first protocol leaves them
+            ours = OURS & {*headers, *(embedded if isinstance(embedded, Mapping) else ())}
+            # What is raised here but InvalidTaskError ends the worker, and so does what is read of it later.
+            if ours and (reason := unfit(headers)):
+                raise InvalidTaskError(reason)
+            if JOB in ours and attempt_of(headers.get("id")) is None:
+                raise InvalidTaskError(f"its header id is {headers.get('id')!r}, not a UUID")
+            try:
+                super().__init__(message, *args, **kwargs)
+            except InvalidTaskError:
+                raise
+            except Exception as error:
+                if not ours:
+                    raise
+                raise InvalidTaskError(said(error)) from error
 
         def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
             error = exc_info.exception
@@ -47,8 +67,8 @@ def watching(base: type[Any]) -> type[Any]:
                 self._pgreact_tell("lost", WorkerLostError("its worker is stopping, or lost its broker"))
 
         def _pgreact_tell(self, outcome: str, error: BaseException) -> None:
-            said, request = described(error, frames=0), Context(self.request_dict)
-            _tell(self.app, request, outcome, said, self.hostname, self.worker_pid)
+            text, request = described(error, frames=0), Context(self.request_dict)
+            _tell(self.app, request, outcome, text, self.hostname, self.worker_pid)
 
     return _requests.setdefault(base, Request)
 
@@ -69,7 +89,13 @@ def _on_unknown(sender: Any, message: Any, name: str, id: str, **_: object) -> N
 
 
 def _on_rejected(sender: Any, message: Any, exc: object, **_: object) -> None:
-    _tell(sender.app, Context(message.headers or {}), "invalid", f"its message cannot be read: {exc}")
+    request = Context(message.headers or {})
+    # Celery's own names may have been overwritten; the task's id is elsewhere, too
+    if attempt_of(request.id) is None:
+        request.id = (message.properties or {}).get("correlation_id")
+    if unfit({"retries": request.retries}):
+        request.retries = 0
+    _tell(sender.app, request, "invalid", f"its message cannot be read: {exc}")
 
 
 def _on_failure(sender: Any, exception: BaseException, **_: object) -> None:
@@ -110,5 +136,5 @@ def _tell(
             run = run_of(request, job)
             run.worker = worker_name(hostname, pid)
             door.jobs.tell(given_up(run, outcome, error, pid))
-    except PgreactError as trouble:
-        _log.warning("job.unheard: task %s: %s: cannot be told: %s", request.id, outcome, trouble)
+    except Exception as trouble:  # noqa: BLE001 - it must not end the worker
+        _log.warning("job.unheard: task %s: %s: cannot be told: %s", request.id, outcome, said(trouble))

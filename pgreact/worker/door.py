@@ -8,12 +8,11 @@ import psycopg
 
 from pgreact import settings
 from pgreact.database import conninfo
-from pgreact.database.connect import connect
-from pgreact.errors import ConfigError, PgreactError
-from pgreact.shipped import query
-from pgreact.worker.flight import Flights
+from pgreact.errors import ConfigError
+from pgreact.worker.flight import PATIENCE, Flights
 from pgreact.worker.jobs import Jobs
-from pgreact.worker.session import NotGuarded
+from pgreact.worker.session import NotGuarded, Session
+from pgreact.worker.trouble import patiently
 
 
 class Door:
@@ -81,16 +80,16 @@ class Named:
 
     def _ask(self) -> int:
         dsn = self.door.dsn
+        session = Session(dsn)
         try:
-            with connect(dsn) as connection:
-                ids: dict[str, int] = dict(connection.execute(query("route_ids").encode()).fetchall())
-        except ConfigError:
-            raise
-        except PgreactError as error:
+            ids: dict[str, int] = dict(patiently(lambda: session.all("route_ids"), PATIENCE))
+        except NotGuarded as error:
             hint = ""
             if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
                 hint = "; this role needs usage on schema pgreact and select on pgreact.route"
             raise NotGuarded(f'cannot look up route "{self.name}": {error}{hint}') from error
+        finally:
+            session.close()
         if self.name not in ids:
             raise ConfigError(
                 f'{conninfo.shown(dsn)}: no route "{self.name}"{settings.nearest(self.name, list(ids))}'

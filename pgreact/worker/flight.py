@@ -16,13 +16,16 @@ import contextlib
 import logging
 import os
 import re
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, TypeVar
 
-from pgreact.worker.session import NotGuarded, Session
+from pgreact.database.errors import Meaning
+from pgreact.worker.session import NotGuarded, Session, meant
+from pgreact.worker.trouble import Trouble, patiently
 
 Word = Literal["started", "done", "failed", "dropped"]
 R = TypeVar("R")
@@ -32,6 +35,7 @@ R = TypeVar("R")
 RUN = 1885827690
 NEXT = 1885827691
 PATIENCE = 5.0  # seconds a statement waits for RUN, and holds back vacuum, before it asks anew
+_BEYOND = 5.0  # seconds that its answer may take beyond that
 
 _log = logging.getLogger("pgreact.worker")
 # What this thread (or greenlet) is running: (dsn, route) and (task id, route).
@@ -71,8 +75,10 @@ class Flights:
         Args:
             dsn: As libpq reads it. It must lead to the daemon's database, since locks and notifications are
                 per database; a pooler in transaction mode may stand between.
-            patience: Seconds a statement waits for RUN before it asks anew.
+            patience: Seconds a statement waits for RUN before it asks anew, and a message for a database that
+                is away.
         """
+        self.taking = Trouble("flight.untaken", "flight.taken")
         self._dsn = dsn
         self._patience = patience
         self._idle: deque[_Pair] = deque()
@@ -138,7 +144,8 @@ class Flights:
         # And deque's own methods are atomic: a lock could be left locked by a fork.
         with contextlib.suppress(IndexError):
             return self._idle.pop()
-        return _Pair(Session(self._dsn), Session(self._dsn), os.getpid())
+        bound = self._patience + _BEYOND
+        return _Pair(Session(self._dsn, bound), Session(self._dsn, bound), os.getpid())
 
     def _take_back(self, pair: _Pair) -> None:
         if pair.pid != os.getpid():
@@ -174,16 +181,18 @@ atexit.register(_at_exit)
 def _take_off(pair: _Pair, flight: _Flight) -> bool:
     """Return once the body may begin; false: it must not, since another waits."""
     try:
-        if pair.run.first("flight_begin", **flight.lock(RUN)):
-            pair.next.first("flight_notify", payload=flight.payload("started"))
+        if _begin(pair.run, flight, RUN):
+            _notify(pair.next, flight, "started")
             return True
-        if not pair.next.first("flight_begin", **flight.lock(NEXT)):
+        if not _begin(pair.next, flight, NEXT):
             _log.info("flight.dropped: %s: one runs and one waits already", flight)
             pair.run.roll_back()
-            pair.next.then("rollback", "flight_notify", payload=flight.payload("dropped"))
+            pair.next.roll_back()
+            _notify(pair.next, flight, "dropped")
             return False
         _log.debug("flight.waiting: %s: another runs", flight)
-        while not _wait(pair, flight):
+        waiting = Trouble("flight.interrupted", "flight.resumed")
+        while not _wait(pair, flight, waiting):
             pass
         _begin_after_waiting(pair, flight)
     except NotGuarded as error:
@@ -195,24 +204,42 @@ def _take_off(pair: _Pair, flight: _Flight) -> bool:
     return True
 
 
-def _wait(pair: _Pair, flight: _Flight) -> bool:
+def _begin(session: Session, flight: _Flight, lock: int) -> bool:
+    """Begin a transaction, and return whether it got a lock."""
+
+    def begin() -> bool:
+        session.roll_back()  # of a try before this one
+        return bool(session.first("flight_begin", **flight.lock(lock)))
+
+    return patiently(begin, flight.patience)
+
+
+def _notify(session: Session, flight: _Flight, word: Word) -> None:
+    """Tell the daemon, in a transaction of its own."""
+    patiently(lambda: session.first("flight_notify", payload=flight.payload(word)), flight.patience)
+
+
+def _wait(pair: _Pair, flight: _Flight, waiting: Trouble) -> bool:
     try:
-        return bool(pair.run.then("flight_wait", **flight.lock(RUN)))
-    except NotGuarded:
-        if pair.run.connected:
+        held = bool(pair.run.then("flight_wait", **flight.lock(RUN)))
+    except NotGuarded as error:
+        if meant(error) not in {Meaning.LOST, Meaning.PASSING}:
             raise
-    # The session broke, with nothing in it but the wait. NEXT may be as it was.
-    return bool(pair.run.first("flight_begin", **flight.lock(RUN)))
+        time.sleep(waiting.failed(error, f"{flight}: waits for another run"))
+    else:
+        waiting.over(str(flight))
+        return held
+    # The transaction ended, with nothing in it but the wait. NEXT may be as it was.
+    return _begin(pair.run, flight, RUN)
 
 
 def _begin_after_waiting(pair: _Pair, flight: _Flight) -> None:
     # NEXT ends before the body begins: who is dropped from now on is dropped because of another waiter.
-    payload = flight.payload("started")
     with contextlib.suppress(NotGuarded):
-        pair.next.then("flight_notify", "commit", payload=payload)
+        pair.next.then("flight_notify", "commit", payload=flight.payload("started"))
         return
     pair.next.close()  # and with it goes NEXT
-    pair.next.first("flight_notify", payload=payload)
+    _notify(pair.next, flight, "started")
 
 
 def _give_up(pair: _Pair, flight: _Flight) -> None:
@@ -230,18 +257,19 @@ def _land(pair: _Pair, flight: _Flight, word: Word) -> None:
     """Free RUN and tell the daemon, in one commit: a worker that is killed does neither by halves."""
     if pair.pid != os.getpid():
         return  # a process that the body forked came back here, too; the run is not over
-    payload = flight.payload(word)
     try:
-        pair.run.then("flight_notify", "commit", payload=payload)
+        pair.run.then("flight_notify", "commit", payload=flight.payload(word))
     except NotGuarded as error:
-        _log.warning(
-            "flight.unguarded: %s: the session that held its lock broke, another may have run meanwhile: %s",
-            flight,
-            error,
-        )
-        pair.run.close()
+        if not pair.run.connected:
+            _log.warning(
+                "flight.unguarded: %s: the session that held its lock broke, another may have run meanwhile: "
+                "%s",
+                flight,
+                error,
+            )
+        pair.run.close()  # if it refused, the lock was held until now
         try:
-            pair.next.first("flight_notify", payload=payload)
+            _notify(pair.next, flight, word)
         except NotGuarded as unheard:
             # the daemon sees that the lock is free and that nobody said a word
             _log.warning("flight.unheard: %s: cannot tell that it is %s: %s", flight, word, unheard)

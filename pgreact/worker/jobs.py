@@ -1,21 +1,23 @@
 """The worker's half of a job: take its attempt, keep its lease while it runs, tell how it ended.
 
-Words name the attempt by its job and Celery's task id: one that comes twice, or too late, changes nothing.
+Words name the attempt by its job and Celery's task id: one that comes twice, or too late, changes nothing. A
+word that PostgreSQL does not hear is told in the background, until it does: see :mod:`pgreact.worker.keeper`.
 """
 
 import atexit
 import dataclasses
 import logging
 import os
-import time
 import traceback
 import weakref
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import psycopg
+from celery.exceptions import SoftTimeLimitExceeded
 
+from pgreact.database.errors import Meaning
 from pgreact.worker.keeper import Keeper
-from pgreact.worker.session import NotGuarded, Session, Sessions
+from pgreact.worker.session import NotGuarded, Session, Sessions, meant
+from pgreact.worker.trouble import Trouble, patiently
 
 PATIENCE = 5.0  # seconds a message waits for a database that is away, before it is given up
 FAREWELL = 5.0  # seconds a process that ends may take to tell what it has not told yet
@@ -31,7 +33,7 @@ class Run:
 
     job: int
     task_id: str
-    retries: int  # Celery's own, before this one
+    retries: int  # messages of the attempt before this one: Celery's own retries, and replaced tasks
     worker: str
     pid: int = dataclasses.field(default_factory=os.getpid)
 
@@ -62,24 +64,32 @@ class Word(NamedTuple):
         """Whether it is true by now."""
         return self.pid is None or _is_dead(self.pid)
 
-    def say(self, session: Session) -> Any:
-        """Tell it.
+    @property
+    def keeps_lease(self) -> bool:
+        """Whether it ends a run that took the attempt: which is not lost as long as this is not told."""
+        return self.query in {"job_settle", "job_hold"}
 
-        Returns:
-            Whether it changed anything; ``None`` for :func:`held`.
+    def say(self, session: Session) -> None:
+        """Tell it; log it if it came too late.
 
         Raises:
             NotGuarded: It cannot be told.
         """
         values = {"job": self.run.job, "task_id": self.run.task_id, **self.values}
         try:
-            return session.first(self.query, **values)
+            told = session.alone(self.query, **values)
         except NotGuarded as error:
-            if not isinstance(error.__cause__, psycopg.DataError):
+            if meant(error) is not Meaning.DATA or values.get("error") is None:
                 raise
-        # the database's encoding does not have all of its characters
-        values["error"] = str(values.get("error")).encode("ascii", "backslashreplace").decode()
-        return session.first(self.query, **values)
+            # the database's encoding does not have all of its characters
+            values["error"] = str(values["error"]).encode("ascii", "backslashreplace").decode()
+            told = session.alone(self.query, **values)
+        if told is False and self.query == "job_settle":
+            _log.warning(
+                "job.late: %s: given up meanwhile, since its lease ended or its worker's main process "
+                "settled it: it may run again",
+                self,
+            )
 
     def __str__(self) -> str:
         return f"{self.run}: {self.what}"
@@ -143,46 +153,52 @@ class Jobs:
         self._patience = patience
         self._sessions = Sessions(dsn)
         self._keeper = Keeper(self._sessions)
+        self._taking = Trouble("job.untaken", "job.taken")
         _every.add(self)
 
     def start(self, run: Run) -> bool:
-        """Take an attempt, and keep its lease from now on; false: it is not to be run.
+        """Take an attempt, and keep its lease from now on.
 
-        Raises:
-            NotGuarded: The database cannot be asked: nobody knows whether it may run.
-            ConfigError: The DSN is none.
+        Returns:
+            Whether the task is to be run. If not, another message runs it or ran it, or PostgreSQL cannot be
+            asked: then the attempt's lease ends, and it is published again. Both are logged.
         """
-        lease = self._ask(run)
+        try:
+            lease = patiently(lambda: self._ask(run), self._patience)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the task must not run
+            self._taking.failed(
+                error, f"{run}: cannot be taken, so it does not run; it comes again after its lease"
+            )
+            return False
+        self._taking.over()
         if lease is None:
             _log.info(
                 "job.dropped: %s: another message runs it or ran it, or the job was cancelled",
                 run,
             )
             return False
+        self._sessions.bound_by(lease)
         self._sessions.keep = max(self._sessions.keep, self._keeper.watch(run, lease))
         return True
 
     def end(self, word: Word) -> None:
-        """Tell how a run ended; when the database is away, in the background."""
+        """Tell how a run ended; when that cannot be told at once, in the background."""
         if word.run.pid != os.getpid():
             return  # a process that the body forked came back here, too; the run is not over
         self._keeper.unwatch(word.run)
         try:
             with self._sessions.one() as session:
-                told = word.say(session)
-        except NotGuarded as error:
-            _log.warning("job.untold: %s: is told as soon as possible: %s", word, error)
+                word.say(session)
+        except SoftTimeLimitExceeded:
             self._keeper.tell(word)
-        except BaseException:
-            self._keeper.tell(word)  # interrupted, by a time limit
             raise
-        else:
-            if told is False and word.query == "job_settle":
-                _log.warning(
-                    "job.late: %s: given up meanwhile, since its lease ended or its worker's main process "
-                    "settled it: it may run again",
-                    word,
-                )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run ended, and that must be told
+            self._keeper.tell(word, error)
+        except BaseException:
+            self._keeper.tell(word)  # the process ends
+            raise
 
     def leave(self, run: Run) -> None:
         """Stop keeping the lease of a run that somebody else tells of."""
@@ -198,28 +214,11 @@ class Jobs:
         self._sessions.close()
 
     def _ask(self, run: Run) -> float | None:
-        until = time.monotonic() + self._patience
-        pause = 0.1
-        while True:
-            try:
-                with self._sessions.one() as session:
-                    lease: float | None = session.first(
-                        "job_start",
-                        job=run.job,
-                        task_id=run.task_id,
-                        retries=run.retries,
-                        worker=run.worker,
-                    )
-                    return lease
-            except NotGuarded as error:
-                # refused for good, unless it is away, is starting, or is a replica for the moment
-                refused = isinstance(error.__cause__, psycopg.ProgrammingError | psycopg.DataError)
-                if refused or time.monotonic() + pause > until:
-                    raise NotGuarded(
-                        f"{run}: cannot be taken, so it does not run; it comes again after its lease: {error}"
-                    ) from error
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
+        with self._sessions.one() as session:
+            lease: float | None = session.alone(
+                "job_start", job=run.job, task_id=run.task_id, retries=run.retries, worker=run.worker
+            )
+            return lease
 
 
 _every: weakref.WeakSet[Jobs] = weakref.WeakSet()

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,18 +11,25 @@ from typing import Any, ParamSpec, TypeVar
 
 import celery
 from celery import Celery, Task, signals
-from celery.exceptions import Ignore, OperationalError, Reject, Retry
+from celery.exceptions import Ignore, OperationalError, Reject, Retry, SoftTimeLimitExceeded
 from celery.utils.imports import symbol_by_name
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
+from pgreact.message_headers import ATTEMPT, BEFORE, JOB, ROUTE
 from pgreact.worker.deaths import watching
 from pgreact.worker.door import Door, Named, doors
 from pgreact.worker.jobs import Run, Word, described, given_up, held, settled
-from pgreact.worker.message import ENTERED, JOB, ROUTE, number, run_of, task_id
+from pgreact.worker.message import ENTERED, header, number, run_of, task_id
+from pgreact.worker.runnable import returned, unrunnable
+from pgreact.worker.session import NotGuarded
 
 CANVAS = "pgreact.run_canvas"  # the task of a job that is a chain, a group or a chord
 # By these a task ends in order: a retry comes as a message of its own, guarded like this one.
 _FINISHES = (Retry, Ignore, Reject)
+_REPLACED = "_pgreact_replaced"  # of a request: the seconds until the task is due that replaces this one
+_CANVASES = {"chain", "group", "chord"}
+
+_log = logging.getLogger("pgreact.worker")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +69,8 @@ def _guard(task: "Task[Any, Any]", door: Door) -> None:
     inner = task.run
     if getattr(inner, "_pgreact_guarded", False):
         return
+    if reason := unrunnable(inner):
+        _log.warning("task.unrunnable: %s: %s; as a job it is invalid", task.name, reason)
 
     @functools.wraps(inner)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -69,28 +79,40 @@ def _guard(task: "Task[Any, Any]", door: Door) -> None:
         # a body that calls its own task.run() is still the same run
         if job is not None and not getattr(request, ENTERED, False):
             setattr(request, ENTERED, True)
-            return _run_job(task, door, run_of(request, job), functools.partial(inner, *args, **kwargs))
+            body = functools.partial(inner, *args, **kwargs)
+            return _run_job(task, door, run_of(request, job), body, reason)
         route = number(request, ROUTE)
         if route is None or job is not None:
             return inner(*args, **kwargs)
-        return door.flights.run(route, task_id(request), functools.partial(inner, *args, **kwargs), _FINISHES)
+        return _run_flight(task, door, route, functools.partial(inner, *args, **kwargs), reason)
 
     # wraps() copies attributes too, and the signature that a decorator left may name the self bound here
     run.__signature__ = _signature(inner)  # type: ignore[attr-defined]
     run._pgreact_guarded = True  # type: ignore[attr-defined]
     task.run = run  # type: ignore[method-assign]
+    task.on_replace = _replacing(task, task.on_replace)  # type: ignore[method-assign,assignment]
 
 
-def _run_job(task: "Task[Any, Any]", door: Door, run: Run, body: "functools.partial[R]") -> R:
+def _run_job(
+    task: "Task[Any, Any]", door: Door, run: Run, body: "functools.partial[Any]", unfit: str | None
+) -> Any:
     jobs = door.jobs
+    if unfit:
+        jobs.end(given_up(run, "invalid", unfit))
+        raise TypeError(f"{task.name}: {unfit}")
     if task.typing and (check := getattr(task, "__header__", None)):
         try:
             check(*body.args, **body.keywords)
         except TypeError as error:
             jobs.end(given_up(run, "invalid", f"the arguments do not fit the task: {error}"))
             raise
-    if not jobs.start(run):
-        raise Ignore
+    try:
+        if not jobs.start(run):
+            raise Ignore
+    except SoftTimeLimitExceeded as error:
+        # it may have been taken, or not
+        jobs.tell(given_up(run, "failed", described(error)))
+        raise
     try:
         result = body()
     except BaseException as error:
@@ -99,16 +121,79 @@ def _run_job(task: "Task[Any, Any]", door: Door, run: Run, body: "functools.part
         else:
             jobs.leave(run)
         raise
-    jobs.end(settled(run, "done"))
+    try:
+        returned(result, task.name)
+    except TypeError as error:
+        jobs.end(settled(run, "invalid", str(error)))
+        raise
+    jobs.end(_ended(run, task))
     return result
+
+
+def _ended(run: Run, task: "Task[Any, Any]") -> Word:
+    """Return the word of a run that ended in order: another task may have taken its place."""
+    pause: float | None = getattr(task.request, _REPLACED, None)
+    return settled(run, "done") if pause is None else held(run, pause)
+
+
+def _run_flight(
+    task: "Task[Any, Any]", door: Door, route: int, body: "functools.partial[Any]", unfit: str | None
+) -> Any:
+    if unfit:
+        raise TypeError(f"{task.name}: {unfit}")
+    flights, began = door.flights, False
+
+    def begin() -> Any:
+        nonlocal began
+        began = True
+        return returned(body(), task.name)
+
+    try:
+        result = flights.run(route, task_id(task.request), begin, _FINISHES)
+    except NotGuarded as error:
+        if began:
+            raise  # by another flight, in the body
+        # the daemon knows that it did not begin, or will, and publishes again
+        flights.taking.failed(error, task.name)
+        raise Ignore from error
+    flights.taking.over()
+    return result
+
+
+def _replacing(task: "Task[Any, Any]", inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let the task that replaces a job's go on with its attempt, by its next message.
+
+    A chain, a group or a chord does not: its last task may never run, and no message would tell how the
+    attempt ended. It is sent, and the job is done.
+    """
+
+    @functools.wraps(inner)
+    def on_replace(signature: Any) -> Any:
+        request = task.request
+        job = number(request, JOB)
+        if job is None or request.is_eager or signature.get("subtask_type") in _CANVASES:
+            return inner(signature)
+        run = run_of(request, job)
+        ours: dict[str, object] = {JOB: job, BEFORE: run.retries + 1}
+        if (attempt := header(request, ATTEMPT)) is not None:
+            ours[ATTEMPT] = attempt
+        options = signature.options
+        signature.set(headers={**(options.get("headers") or {}), **ours})
+        try:
+            return inner(signature)
+        except Ignore:  # it was sent
+            setattr(request, _REPLACED, _pause(options.get("eta") or options.get("countdown"), task.app))
+            raise
+
+    return on_replace
 
 
 def _word(run: Run, error: BaseException, task: "Task[Any, Any]", door: Door) -> Word | None:
     """Return what is to be told of a run that ended by an exception; ``None``: somebody else will."""
     if isinstance(error, Retry):
-        return held(run, _pause(error, task.app))
+        return held(run, _pause(error.when, task.app))
     if isinstance(error, Ignore):
-        return settled(run, "done")
+        return _ended(run, task)
     if isinstance(error, Reject):
         again = bool(error.requeue)  # type: ignore[attr-defined]
         if again and task.acks_late:
@@ -125,9 +210,8 @@ def _word(run: Run, error: BaseException, task: "Task[Any, Any]", door: Door) ->
     return settled(run, outcome, described(error))
 
 
-def _pause(retry: Retry, app: Celery) -> float:
-    """Return the seconds until a retry, by this machine's clock alone."""
-    when: Any = retry.when
+def _pause(when: Any, app: Celery) -> float:
+    """Return the seconds until a message is due, by this machine's clock alone."""
     if (isinstance(when, datetime | str)) and (at := maybe_iso8601(when)):
         at = maybe_make_aware(at, app.timezone)
         when = (at - datetime.now(UTC)).total_seconds()
@@ -143,6 +227,9 @@ def single_flight(route: str, dsn: str | None = None) -> Callable[[Callable[P, R
             raise TypeError(
                 f'@pgreact.single_flight("{route}") stands above @app.task: write it below, at the function'
             )
+
+        if reason := unrunnable(function):
+            raise TypeError(f'@pgreact.single_flight("{route}") at {function.__qualname__}: {reason}')
 
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:

@@ -27,7 +27,7 @@ begin
         raise exception 'the name of a task has 255 characters at most; this one has %', length(enqueue)
             using errcode = 'invalid_parameter_value', hint = 'It begins with ' || left(enqueue, 40) || '.';
     end if;
-    perform pgreact.check_lane(lane);
+    perform pgreact.check_lane(lane, enqueue);
     perform pgreact.check_watched(watched);
     if events <> '{truncate}' then
         select part into keyless

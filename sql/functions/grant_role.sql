@@ -18,7 +18,7 @@ begin
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
                 'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
                 'pgreact.trigger_state(regclass, text, text, boolean, text), '
-                'pgreact.json_types(), pgreact.moment(), pgreact.fire(jsonb), pgreact.tend_schedule_history() to %s', role);
+                'pgreact.json_types(), pgreact.readable(text), pgreact.moment(), pgreact.fire(jsonb), pgreact.tend_schedule_history() to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);
@@ -39,7 +39,7 @@ begin
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '
                 'text, integer, interval, timestamptz, jsonb, text), pgreact.enqueue_many(jsonb), '
-                'pgreact.cancel(bigint), pgreact.retry(bigint) to %s', role);
+                'pgreact.cancel(bigint), pgreact.retry(bigint), pgreact.readable(text) to %s', role);
             execute format('grant select on pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, pgreact.lane '
                 'to %s', role);
         else

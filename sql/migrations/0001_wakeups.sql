@@ -135,6 +135,26 @@ revoke all on function pgreact.route_changed() from public;
 create trigger changed after insert or update or delete or truncate on pgreact.route
     for each statement execute function pgreact.route_changed();
 
+-- Refused here, since the leader reads the options of all routes at once.
+create function pgreact.route_options() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if new.options::text ~ '([0-9]{200}){20}' or new.options @? '$.**{200}' then
+        raise exception 'route %: options have a number of 4,000 digits, or more than 200 levels', new.name
+            using errcode = 'program_limit_exceeded';
+    end if;
+    perform pgreact.check_options('route ' || new.name, new.options - '{args,kwargs}'::text[], others => true);
+    return new;
+end
+$$;
+comment on function pgreact.route_options() is 'refuses options that no worker could bear';
+revoke all on function pgreact.route_options() from public;
+
+create trigger options before insert or update of options on pgreact.route
+    for each row when (new.options <> '{}') execute function pgreact.route_options();
+
 -- Without this a deleted route would leave its triggers behind, signalling nobody.
 create function pgreact.unwatch() returns trigger
     language plpgsql

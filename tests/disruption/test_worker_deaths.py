@@ -186,7 +186,8 @@ def test_a_message_whose_attempt_cannot_be_taken_runs_nothing_and_comes_again(
     claimed = mortal.claim()
     other_postgres.stop()
     mortal.post(claimed)
-    worker.said(f"NotGuarded: job {job}, task {claimed[0]['task_id']}: cannot be taken, so it does not run")
+    worker.said(f"job.untaken: job {job}, task {claimed[0]['task_id']}: cannot be taken, so it does not run")
+    assert not [line for line in worker.lines if "Traceback" in line]
     assert mortal.runs() == []
     other_postgres.start()
     mortal.until_settled(job, "done", dispatching=True)

@@ -16,15 +16,23 @@ from pgreact.dispatch.jobs import GROUP, JobMessage, JobPublisher, Posted
 class Office:
     """A publisher, and what Redis got of it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, deadline: float = 20) -> None:
         self.redis = Redis.from_url(url)
-        self._publisher = JobPublisher(Celery("office", broker=url, set_as_current=False), deadline=20)
+        self._publisher = JobPublisher(Celery("office", broker=url, set_as_current=False), deadline=deadline)
         self._queue = f"q_{uuid4().hex[:12]}"
 
-    def post(self, count: int, **odd: Any) -> Posted:
+    def post(self, count: int, args: str = "[]", **odd: Any) -> Posted:
         """Publish jobs 1 to ``count``; ``odd`` are options of the second one."""
         messages = [
-            JobMessage(job, 1, str(uuid4()), "t", [], {}, {"queue": self._queue} | (odd if job == 2 else {}))
+            JobMessage(
+                job,
+                1,
+                str(uuid4()),
+                "t",
+                args,
+                "{}",
+                json.dumps({"queue": self._queue} | (odd if job == 2 else {})),
+            )
             for job in range(1, count + 1)
         ]
         return asyncio.run(self._publisher.post(messages))
@@ -73,6 +81,16 @@ def test_one_that_cannot_be_sent_is_refused_and_the_others_are_there(office: Off
     assert jobs(posted.sent) == [1, 3, 4, 5]
     assert office.got() == [1, 3, 4, 5]
     assert posted.failure is None
+
+
+def test_big_jobs_are_sent_a_few_at_a_time_and_some_though_time_is_up(redis_url: str) -> None:
+    slow = Office(redis_url, deadline=3)
+    posted = slow.post(200, args=json.dumps([[{"a": {}}] * 20_000]))
+    assert posted.failure
+    assert posted.late
+    assert 0 < len(posted.sent) < 200
+    assert slow.got() == jobs(posted.sent)
+    slow.close()
 
 
 def test_when_the_broker_is_away_no_job_is_taken_for_sent() -> None:

@@ -1,5 +1,6 @@
 """A table as an outbox: committed changes become jobs, in order for each row, and writers never notice."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -117,7 +118,8 @@ def test_jobs_of_one_row_are_claimed_one_at_a_time_and_in_order(base: Database) 
     claimed = []
     for _ in range(3):
         for job in base.value("select pgreact.claim(10)->'jobs'"):
-            claimed.append((job["kwargs"]["key"]["id"], job["kwargs"]["operation"]))
+            kwargs = json.loads(job["kwargs"])
+            claimed.append((kwargs["key"]["id"], kwargs["operation"]))
             base.value("select pgreact.settle(%s, %s, 'done')", job["id"], job["task_id"])
     assert sorted(claimed[:2]) == [(1, "insert"), (2, "insert")]
     assert [operation for row, operation in claimed if row == 1] == ["insert", "update", "update"]

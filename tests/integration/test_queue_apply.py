@@ -15,6 +15,7 @@ FILE = """
 max_in_progress = 50
 lease = "30s"
 keep = "7d"
+dead_retention = "30d"
 [lanes.mail]
 max_in_progress = 10
 rate = "100/m"
@@ -33,7 +34,7 @@ enqueue = "proj.gone"
 """
 
 STEPS = """\
-~ queue: max_in_progress 200 → 50, lease 60s → 30s, keep none → 7d
+~ queue: max_in_progress 200 → 50, lease 60s → 30s, keep none → 7d, dead_retention none → 30d
 + lane mail: max_in_progress 10, rate 100/m, burst 3
 + lane slow
 + outbox: insert, update on public.orders when new.status = 'ready' -- 'ä' enqueues proj.ready in lane mail
@@ -71,6 +72,27 @@ def rows(database: Database, statement: str) -> Rows:
         return connection.execute(statement.encode()).fetchall()
 
 
+def test_tasks_of_a_lane_and_the_time_to_start_are_kept_as_the_file_says(applied: Database) -> None:
+    write(
+        FILE.replace('keep = "7d"', 'keep = "7d"\nstart_within = "2d"').replace(
+            "[lanes.slow]", '[lanes.slow]\ntasks = ["proj.a", "proj.b"]'
+        )
+    )
+    assert apply(applied) == (
+        '~ queue: start_within 7d → 2d\n~ lane slow: tasks none → ["proj.a", "proj.b"]\n'
+    )
+    assert apply(applied) == "Nothing to change.\n"
+    assert rows(applied, "select tasks from pgreact.lane where name = 'slow'") == [(["proj.a", "proj.b"],)]
+    write(
+        FILE.replace('keep = "7d"', 'keep = "7d"\nstart_within = "none"').replace(
+            "[lanes.slow]", '[lanes.slow]\ntasks = "none"'
+        )
+    )
+    assert apply(applied) == (
+        '~ queue: start_within 2d → none\n~ lane slow: tasks ["proj.a", "proj.b"] → none\n'
+    )
+
+
 def lanes(database: Database) -> Rows:
     return rows(
         database,
@@ -104,9 +126,9 @@ def test_the_defaults_of_the_file_are_those_of_the_database(
     setting = QueueSettings()
     assert rows(
         database,
-        "select max_in_progress, extract(epoch from lease)::float8, extract(epoch from keep)::float8 "
-        "from pgreact.queue_setting",
-    ) == [(setting.max_in_progress, setting.lease, setting.keep)]
+        "select max_in_progress, extract(epoch from lease)::float8, extract(epoch from keep)::float8, "
+        "extract(epoch from dead_retention)::float8 from pgreact.queue_setting",
+    ) == [(setting.max_in_progress, setting.lease, setting.keep, setting.dead_retention)]
 
 
 def test_the_queue_is_made_as_the_file_says_and_twice_changes_nothing(ours: Database) -> None:
@@ -136,6 +158,7 @@ def test_changed_values_are_shown_old_and_new(applied: Database) -> None:
         FILE.replace("= 50", '= "none"')
         .replace('"30s"', '"2h"')
         .replace('"7d"', '"none"')
+        .replace('"30d"', '"60d"')
         .replace('"100/m"', "2.5")
         .replace("= 10", '= "none"')
         .replace("[lanes.slow]", "[lanes.slow]\npaused = true\nweight = 3")
@@ -143,7 +166,7 @@ def test_changed_values_are_shown_old_and_new(applied: Database) -> None:
         .replace('["delete", "truncate"]', '["delete", "insert"]')
     )
     assert apply(applied) == (
-        "~ queue: max_in_progress 50 → none, lease 30s → 2h, keep 7d → none\n"
+        "~ queue: max_in_progress 50 → none, lease 30s → 2h, keep 7d → none, dead_retention 30d → 60d\n"
         "~ lane mail: max_in_progress 10 → none, rate 100/m → 150/m\n"
         "~ lane slow: weight 1 → 3, paused no → yes\n"
         "~ outbox: insert, update on public.orders when new.id > 5 -- 'ä' enqueues proj.ready in lane mail\n"

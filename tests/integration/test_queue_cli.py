@@ -354,9 +354,9 @@ def test_a_purge_leaves_what_is_held_and_strands_nobody_behind_it(base: Database
     )
     with base.connect() as other, other.transaction():
         other.execute("select from pgreact.queue where id in (1, 3) for update")
-        assert run(base, "purge", "--lane", "mail", "--yes").out == "deleted 1 jobs\n"
-    assert states(base) == {1: "ready", 2: "ready", 3: "ready"}
-    assert run(base, "purge", "--lane", "mail", "--yes").out == "deleted 2 jobs\n"
+        assert run(base, "purge", "--lane", "mail", "--yes").out == "deleted 2 jobs\n"
+    assert states(base) == {1: "ready", 3: "ready"}
+    assert run(base, "purge", "--lane", "mail", "--yes").out == "deleted 1 jobs\n"
     assert base.value("select pgreact.claim(10)->'claimed'") == 1
 
 
@@ -410,6 +410,18 @@ def test_purges_beside_claims_strand_nobody(base: Database) -> None:
 def queue_lines(database: Database) -> list[str]:
     out = pgreact("status", dsn=database.dsn).out
     return out[out.index("queue    ") :].splitlines()
+
+
+def test_no_terminal_obeys_what_stands_in_a_job(filled: Database) -> None:
+    filled.run(
+        "insert into pgreact.queue (task, key, error) "
+        "values (e'a\\x1b[31m\\u009b2J\\u202eb', e'k\\x07', e'\\x1b]0;')"
+    )
+    job = filled.value("select max(id) from pgreact.queue")
+    for arguments in (("queue", "list"), ("queue", "show", str(job)), ("queue", "show", str(job), "--json")):
+        shown = pgreact(*arguments, dsn=filled.dsn).out
+        assert "a\\u001b[31m\\u009b2J\\u202eb" in shown
+        assert not set(shown) & set("\x07\x1b\x9b\u202e")
 
 
 def test_status_shows_the_lanes(filled: Database) -> None:

@@ -183,7 +183,7 @@ def test_a_worker_takes_and_settles_attempts_and_no_more(roles: Callable[[str], 
 
 def test_an_enqueuer_enqueues_and_reads_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("enqueuer"), everything(roles("owner"))) == {
-        *(f"pgreact.{name}" for name in ("enqueue", "enqueue_many", "cancel", "retry")),
+        *(f"pgreact.{name}" for name in ("enqueue", "enqueue_many", "cancel", "retry", "readable")),
         *(f"select pgreact.{name}" for name in ("queue", "in_progress", "dead", "lane")),
     }
     assert roles("enqueuer").value("select pgreact.enqueue('t')")
@@ -215,6 +215,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
             f"pgreact.{name}"
             for name in (
                 "claim",
+                "readable",
                 "published",
                 "settle",
                 "tend_history",

@@ -165,7 +165,7 @@ def test_a_message_that_is_no_flight_runs_as_ever(cluster: Cluster, pool: str) -
     assert set(cluster.runs()) == {plain, other}
     lost = cluster.send()
     cluster.workers[0].said(
-        f"session.NotGuarded: route {ROUTE}, task {lost}: cannot be guarded, so it does not run"
+        f"flight.untaken: tests.worker_app.plain: route {ROUTE}, task {lost}: cannot be guarded, so it does "
     )
     assert len(cluster.runs()) == 2
 

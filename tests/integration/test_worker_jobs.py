@@ -1,6 +1,7 @@
 """Celery workers that run jobs: real processes of each pool, a real Redis, a real PostgreSQL."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -247,6 +248,140 @@ def test_a_canvas_is_sent_by_a_job(cluster: Cluster) -> None:
     assert cluster.runs() == ["a", "b", "c"]
 
 
+def test_replaced_task_holds_its_job_until_the_replacement_ended(cluster: Cluster) -> None:
+    cluster.close_gate()
+    job = cluster.enqueue("replacing", "plain", sql="max_attempts => 1, key => 'k'")
+    behind = cluster.enqueue("plain", "behind", sql="key => 'k'")
+    (task_id,) = cluster.dispatch()
+    cluster.until_running(task_id)
+    cluster.open_gate()
+    cluster.until_running(task_id, 2)
+    # a claim at any moment while the replacement runs takes nothing else of the key
+    cluster.database.until(f"select not exists (select from pgreact.in_progress where id = {job})")
+    cluster.until_settled(job, "done")
+    assert cluster.runs("task_id") == [task_id] * 2
+    cluster.until_settled(behind, "done", dispatching=True)
+    assert cluster.runs() == ["replacing", "plain", "behind"]
+
+
+def test_job_is_in_progress_while_its_replacement_runs(cluster: Cluster) -> None:
+    job = cluster.enqueue("replacing", "again", sql="max_attempts => 1, key => 'k'")
+    cluster.enqueue("plain", "behind", sql="key => 'k'")
+    # the replacement waits, and the first task does not
+    cluster.database.run(
+        "create or replace function public.shut() returns trigger language plpgsql as $$ begin "
+        "if new.name = 'again' then perform pg_advisory_lock_shared(7003); "
+        "perform pg_advisory_unlock_shared(7003); end if; return new; end $$",
+        "create trigger shut before insert on runs for each row execute function public.shut()",
+    )
+    with cluster.database.connect() as gate:
+        gate.execute("select pg_advisory_lock(7003)")
+        cluster.dispatch()
+        cluster.database.until("select exists (select from pg_locks where objid = 7003 and not granted)")
+        cluster.database.until("select retries = 1 from pgreact.in_progress")
+        assert cluster.claim() == []
+        assert cluster.attempts(job) == []
+    cluster.until_settled(job, "done")
+    cluster.database.run("drop trigger shut on runs")
+
+
+def test_replacement_that_fails_ends_the_attempt_and_the_next_one_begins_anew(cluster: Cluster) -> None:
+    job = cluster.enqueue("replacing", "failing", sql="max_attempts => 2")
+    cluster.until_settled(job, "failed", "failed", dispatching=True)
+    assert cluster.error(job).startswith("RuntimeError: as told")
+    assert cluster.runs() == ["replacing", "failing"] * 2
+
+
+def test_replacement_retries_and_is_replaced_within_the_same_attempt(cluster: Cluster) -> None:
+    job, task_id = cluster.run("replacing", "replacing", "trying")
+    cluster.until_settled(job, "done")
+    assert cluster.runs() == ["replacing", "replacing", "trying", "trying"]
+    assert set(cluster.runs("task_id")) <= {task_id, None}
+
+
+def test_job_is_done_when_a_chain_replaces_its_task(cluster: Cluster) -> None:
+    job, _ = cluster.run("replacing", "plain", "noop", "again", chained=True)
+    cluster.until_settled(job, "done")
+    cluster.database.until("select count(*) = 3 from runs where ended is not null")
+    assert cluster.runs() == ["replacing", "plain", "again"]
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ("asynchronous", "async def: Celery does not run coroutines"),
+        ("generating", "a def with yield: Celery does not run generators"),
+        ("deferring", "tests.jobs_app.deferring returned a coroutine: Celery does not run coroutines"),
+    ],
+)
+def test_task_that_celery_does_not_run_is_invalid(cluster: Cluster, task: str, reason: str) -> None:
+    job, _ = cluster.run(task, sql="max_attempts => 5")
+    cluster.until_settled(job, "invalid")
+    assert cluster.error(job).startswith(reason)
+    if task != "deferring":
+        cluster.workers[0].said(f"task.unrunnable: tests.jobs_app.{task}: {reason}")
+    assert not [line for line in cluster.workers[0].lines if "was never awaited" in line]
+
+
+WRONG: list[dict[str, Any]] = [
+    {"time_limit": "abc"},
+    {"time_limit": -1},
+    {"soft_time_limit": {"a": 1}},
+    {"shadow": ["x"]},
+    {"eta": "tomorrow"},
+    {"eta": "9999-12-31T23:59:59+00:00"},
+    {"root_id": {"a": 1}},
+    {"parent_id": [1]},
+    {"group_id": [1]},
+    *(
+        {"headers": header}
+        for header in (
+            {"timelimit": "ab"},
+            {"timelimit": [1, 2, 3]},
+            {"timelimit": ["x", "y"]},
+            {"id": ["x"]},
+            {"id": "mine"},
+            {"retries": "many"},
+            {"retries": {}},
+            {"stamped_headers": 5},
+            {"stamped_headers": [[1]]},
+            {"stamps": 5},
+            {"argsrepr": 5},
+            {"eta": 5},
+            {"expires": [1]},
+            {"expires": "0001-01-01T00:00:00+23:59"},
+            {"shadow": {"x": 1}},
+            {"headers": 5},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+def test_message_that_no_worker_can_start_costs_its_job_alone(
+    cluster: Cluster, wrong: dict[str, Any]
+) -> None:
+    job = cluster.enqueue("plain")
+    (claimed,) = cluster.claim()
+    headers = {"pgreact_job": claimed["id"], "pgreact_attempt": 1, **wrong.get("headers", {})}
+    cluster.post([claimed], **{**wrong, "headers": headers})
+    cluster.until_settled(job, "invalid")
+    assert "its message cannot be read: its header " in cluster.error(job)
+    after, _ = cluster.run("plain", "after")
+    cluster.until_settled(after, "done")
+    assert cluster.runs() == ["after"]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["x", "9" * 5000, -1, True, 1.5, [1], {"a": 1}], ids=lambda value: repr(value)[:9]
+)
+def test_header_that_is_no_job_ends_no_worker(cluster: Cluster, wrong: object) -> None:
+    cluster.send("plain", headers={"pgreact_job": wrong})
+    after, _ = cluster.run("plain", "after")
+    cluster.until_settled(after, "done")
+    assert cluster.runs() == ["after"]
+
+
 def test_leases_are_renewed_while_bodies_run(cluster: Cluster) -> None:
     cluster.lease("1 s")
     cluster.close_gate()
@@ -309,6 +444,28 @@ def test_a_task_that_is_revoked_while_it_runs_ends_for_good(prefork: Cluster) ->
     prefork.until_settled(job, "revoked")
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert (dead(prefork, job) or ())[:2] == ("revoked", 1)
+
+
+def test_replacement_that_is_lost_is_repeated_from_the_start(prefork: Cluster) -> None:
+    prefork.close_gate()
+    job, task_id = prefork.run("replacing", "plain", sql="max_attempts => 2")
+    prefork.until_running(task_id)
+    prefork.database.run(
+        "create or replace function public.shut() returns trigger language plpgsql as $$ begin "
+        "if new.name = 'plain' then perform pg_advisory_lock_shared(7003); end if; return null; end $$",
+        "create trigger shut after insert on runs for each row execute function public.shut()",
+    )
+    with prefork.database.connect() as gate:
+        gate.execute("select pg_advisory_lock(7003)")
+        prefork.open_gate()
+        waits = "from pg_locks where objid = 7003 and not granted"
+        prefork.database.until(f"select exists (select {waits})")
+        worker = prefork.database.value("select worker from pgreact.in_progress")
+        os.kill(int(worker.split()[-1]), signal.SIGKILL)
+        prefork.until_settled(job, "lost")
+    prefork.database.run("drop trigger shut on runs")
+    prefork.until_settled(job, "lost", "done", dispatching=True)
+    assert prefork.runs().count("replacing") == 2
 
 
 def test_a_task_that_ends_its_process_is_lost(prefork: Cluster) -> None:
@@ -504,15 +661,16 @@ def test_a_role_needs_the_functions_alone(
     name = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_worker"
     database.run(f"create role {name} login")
     jobs, run = Jobs(psycopg.conninfo.make_conninfo(database.dsn, user=name)), claimed()
-    with pytest.raises(NotGuarded, match=r"cannot be taken, so it does not run; .* permission denied"):
-        jobs.start(run)
+    assert not jobs.start(run)
+    assert re.search(r"job.untaken: .* it does not run; .* permission denied", caplog.text)
+    caplog.clear()
     database.run(
         f"grant usage on schema pgreact to {name}",
         "grant execute on function pgreact.start, pgreact.settle, pgreact.hold, pgreact.renew, "
         f"pgreact.give_up to {name}",
     )
     assert jobs.start(run)
-    jobs._keeper._renew()
+    jobs._keeper._renew(everything=True)
     jobs.end(held(run, 0.0))
     jobs.end(settled(run, "done"))
     jobs.close()
@@ -529,7 +687,7 @@ def test_a_pooler_in_transaction_mode_may_stand_between(
         for _ in range(3):
             run = claimed()
             assert jobs.start(run)
-            jobs._keeper._renew()
+            jobs._keeper._renew(everything=True)
             jobs.end(settled(run, "done"))
         jobs.close()
     assert database.value("select count(*) from pgreact.in_progress") == 0

@@ -1,13 +1,14 @@
 """A DSN means to us what it means to libpq, and no password of it is ever shown."""
 
+import os
+import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import asyncpg
 import pytest
 from asyncpg import connect_utils
-from psycopg import pq
 
 from pgreact.database import conninfo
 from pgreact.errors import ConfigError
@@ -36,12 +37,12 @@ def asked(dsn: str) -> tuple[list[tuple[str, int] | str], dict[str, object]]:
     arguments = conninfo.for_asyncpg(dsn)
     addresses, found, *_ = connect_utils._parse_connect_dsn_and_args(
         dsn=arguments["dsn"],
-        host=None,
-        port=None,
-        user=None,
-        password=None,
+        host=arguments["host"],
+        port=arguments["port"],
+        user=arguments["user"],
+        password=arguments["password"],
         passfile=None,
-        database=None,
+        database=arguments["database"],
         ssl=None,
         service=None,
         servicefile=None,
@@ -259,16 +260,47 @@ def test_a_password_is_never_shown(dsn: str) -> None:
     assert "hunter2" not in said or dsn.startswith("postgresql://u:p@hunter2")  # there it is the host's name
 
 
-def test_the_check_goes_nowhere_and_carries_no_password(monkeypatch: Env) -> None:
-    asked_for: list[bytes] = []
+def test_asking_libpq_goes_nowhere(monkeypatch: Env, tmp_path: Path) -> None:
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        conninfo.for_asyncpg(f"postgresql://u@127.0.0.1:{port}/d?target_session_attrs=any&sslmode=disable")
+        conninfo.shown(f"host=127.0.0.1,localhost port={port}")
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
-    def connect_start(info: bytes) -> pq.PGconn:
-        asked_for.append(info)
-        return pq.PGconn.connect_start(info)
 
-    stub = SimpleNamespace(Conninfo=pq.Conninfo, PGconn=SimpleNamespace(connect_start=connect_start))
-    monkeypatch.setattr(conninfo, "pq", stub)
-    conninfo.resolve("postgresql://u:hunter2@192.0.2.1,192.0.2.2:6000/d")
-    (info,) = asked_for
-    assert b"192.0.2" not in info
-    assert b"hunter2" not in info
+def test_the_environment_is_never_changed(monkeypatch: Env, service: Callable[[str], None]) -> None:
+    service("[app]\nhost=h\n")
+    changed: list[str] = []
+    monkeypatch.setattr(type(os.environ), "__setitem__", lambda _self, key, _value: changed.append(key))
+    monkeypatch.setattr(type(os.environ), "__delitem__", lambda _self, key: changed.append(key))
+    assert parts("service=app", "host") == ("h",)
+    conninfo.for_asyncpg("service=app")
+    assert changed == []
+
+
+@pytest.mark.parametrize(
+    ("dsn", "what"),
+    [
+        ("host=h channel_binding=require", "channel_binding=require"),
+        ("host=h require_auth=scram-sha-256", "require_auth=scram-sha-256"),
+        ("host=h hostaddr=192.0.2.1 sslmode=verify-full", "sslmode=verify-full with hostaddr beside host"),
+        ("host=a,b passfile={passwords}", "hosts whose passwords differ"),
+        ("host=a,,b", "an empty host in a list"),
+    ],
+)
+def test_what_asyncpg_cannot_do_is_refused(dsn: str, what: str, tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("a:*:*:*:one\nb:*:*:*:other\n")
+    passwords.chmod(0o600)
+    with pytest.raises(ConfigError, match=re.escape(what) + ".*listen_dsn"):
+        conninfo.for_asyncpg(dsn.format(passwords=passwords))
+
+
+def test_the_server_is_verified_by_its_address_where_that_is_all_there_is(tmp_path: Path) -> None:
+    assert conninfo.for_asyncpg("hostaddr=192.0.2.1 sslmode=verify-full")["host"] == ["192.0.2.1"]
+    assert conninfo.for_asyncpg("host=h hostaddr=192.0.2.1 sslmode=verify-ca")["host"] == ["192.0.2.1"]

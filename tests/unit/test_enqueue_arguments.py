@@ -278,6 +278,17 @@ def test_what_contains_itself_is_refused() -> None:
     assert refused(ValueError, args=loop) == "args is nested too deeply, or contains itself"
 
 
+def test_what_no_worker_could_read_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(199):
+        deep = [deep]
+    assert job(args=deep)
+    assert refused(ValueError, args=[deep]) == "args is nested more than 200 levels deep"
+    assert job(args=[{"a": []}] * 500)
+    assert job(args=[10**3900])
+    assert "args[0]: a number of more than" in refused(ValueError, args=[10**4300])
+
+
 # ---- tasks and signatures ----------------------------------------------------------------------------------
 
 

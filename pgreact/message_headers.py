@@ -1,0 +1,106 @@
+"""What a worker must be able to read in a message's headers: a value of the wrong kind may end it."""
+
+import datetime
+import math
+from collections.abc import Callable, Mapping
+
+JOB = "pgreact_job"  # the header of a job's messages
+ROUTE = "pgreact_route"  # and of a route's calls
+ATTEMPT = "pgreact_attempt"
+# How many messages of the attempt there were before the first one of this task, which replaced another.
+BEFORE = "pgreact_before"
+OURS = frozenset({JOB, ROUTE, ATTEMPT, BEFORE})
+
+_LONGEST = 1e9  # seconds of a time limit
+_YEARS = range(1970, 9000)  # in all of which any time zone can be reckoned with
+
+
+def unfit(headers: Mapping[str, object]) -> str | None:
+    """Return why no worker could run a message; ``None``: it could.
+
+    Args:
+        headers: Celery's own, of its second protocol; or the body of its first, which has the same names.
+    """
+    for name, (is_fit, expected) in _KINDS.items():
+        value = headers.get(name)
+        if value is not None and not is_fit(value):
+            return f"its header {name} is {repr(value)[:100]}, not {expected}"
+    return None
+
+
+def whole(value: object) -> int:
+    """Return a header's number, which some brokers turn into text.
+
+    Raises:
+        ValueError: It is none, or negative.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(f"{value!r} is no number")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _is_seconds(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and 0 <= value <= _LONGEST
+    )
+
+
+def _is_time_limit(value: object) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(limit is None or _is_seconds(limit) for limit in value)
+    )
+
+
+def _is_moment(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.datetime.fromisoformat(value).year in _YEARS
+    except ValueError:
+        return False
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+_TEXT = (_is_text, "text")
+_MOMENT = (_is_moment, "a date with time between 1970 and 9000")
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "id": _TEXT,
+    "task": _TEXT,
+    "retries": (_is_count, "a count"),
+    "timelimit": (_is_time_limit, "two numbers of seconds, or null: time_limit and soft_time_limit"),
+    "eta": _MOMENT,
+    "expires": _MOMENT,
+    "shadow": _TEXT,
+    "lang": _TEXT,
+    "root_id": _TEXT,
+    "parent_id": _TEXT,
+    "group": _TEXT,
+    "group_index": (_is_count, "a count"),
+    "replaced_task_nesting": (_is_count, "a count"),
+    "origin": _TEXT,
+    "argsrepr": _TEXT,
+    "kwargsrepr": _TEXT,
+    "stamped_headers": (_is_texts, "a list of names"),
+    "stamps": (_is_mapping, "an object"),
+    "headers": (_is_mapping, "an object"),
+}
