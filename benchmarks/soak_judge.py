@@ -334,7 +334,8 @@ class Judge:
     def wakes_lost(self) -> list[str]:
         """Commits that no dispatch followed."""
         return [
-            f"{wake.route} at {wake.committed:.3f}; {self.around(wake.committed, wake.committed + WAKE_PATIENCE)}"
+            f"{wake.route} at {wake.committed:.3f}; "
+            + self.around(wake.committed, wake.committed + WAKE_PATIENCE)
             for wake in self._load.wakes
             if wake.published is None
         ]
@@ -394,7 +395,9 @@ class Judge:
         return any(window.holds(at) for window in self._windows if not window.ending)
 
     def _told(self, job: int) -> str:
-        return " ".join(f"{a.attempt}:{a.outcome}" for a in self._of_job.get(job, ())) or "none"
+        attempts = " ".join(f"{a.attempt}:{a.outcome}" for a in self._of_job.get(job, ())) or "none"
+        runs = [f"{run.began:.3f} to {run.ended}" for run in self.facts.runs if run.job == job]
+        return f"{attempts}; runs {', '.join(runs) or 'none'}"
 
 
 def most_at_once(spans: Iterable[tuple[Any, Any]]) -> int:
