@@ -252,7 +252,7 @@ def _report_figures(
     )
     for what, found in figures.items():
         report.bar(what, len(found), 0)
-    stalls, wakes = judge.stalls(), judge.wake_delays()
+    stalls, wakes = list(judge.stalls().values()), judge.wake_delays()
     if stalls:
         report.table(
             "while locks were held, s",
@@ -272,6 +272,8 @@ def _report_figures(
                 if found
             ],
         )
+        if max(stalls) > STALL:
+            report.note(f"longest stall of the calm lane: {judge.longest_stall()}")
         report.bar("longest stall of the calm lane while locks were held, s", max(stalls), STALL)
     if wakes:
         report.bar("longest wait for a dispatch while locks were held, s", max(wakes), STALL)

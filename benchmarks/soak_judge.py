@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import soak_names as names
 from benchmarks.soak_faults import Faults
-from benchmarks.soak_load import Load
+from benchmarks.soak_load import WAKE_PATIENCE, Load
 from benchmarks.soak_plant import Plant
 
 _ORDER = re.compile(r"public\.orders:\[(\d+)")
@@ -334,18 +334,45 @@ class Judge:
     def wakes_lost(self) -> list[str]:
         """Commits that no dispatch followed."""
         return [
-            f"{wake.route} at {wake.committed:.3f}" for wake in self._load.wakes if wake.published is None
+            f"{wake.route} at {wake.committed:.3f}; "
+            + self.around(wake.committed, wake.committed + WAKE_PATIENCE)
+            for wake in self._load.wakes
+            if wake.published is None
         ]
 
-    def stalls(self) -> list[float]:
-        """Return how long each job of the calm lane waited while locks were held and nothing ended."""
+    def around(self, began: float, ended: float) -> str:
+        """Return what went wrong at a time, and who led."""
+        faults = [
+            f"{fault.name} ({fault.began - began:+.1f} to {fault.ended - began:+.1f} s)"
+            for fault in self._faults.done
+            if fault.began <= ended and fault.ended >= began
+        ]
+        leaders = [
+            f"{entry.who} {entry.name} ({entry.at - began:+.1f} s)"
+            for name in ("leader.elected", "leader.lost", "listener.lost")
+            for entry in self._plant.diary.find(name, after=began - WAKE_PATIENCE)
+            if entry.at <= ended
+        ]
+        return "; ".join([*faults, *leaders]) or "nothing went wrong"
+
+    def longest_stall(self) -> str:
+        """Return what went wrong during the longest stall of the calm lane, while locks were held."""
+        seconds, began = max((seconds, at) for at, seconds in self.stalls().items())
+        return f"at {began:.3f}; {self.around(began, began + min(seconds, WAKE_PATIENCE))}"
+
+    def stalls(self) -> dict[float, float]:
+        """Return how long each job of the calm lane waited while locks were held and nothing ended.
+
+        Returns:
+            Seconds, by when it was about to be enqueued.
+        """
         began: dict[int, float] = {}
         for run in self.facts.runs:
             if run.number is not None:
                 began.setdefault(run.number, run.began)
-        return [
-            began.get(number, math.inf) - at for number, at in self._load.calm.items() if self.holding(at)
-        ]
+        return {
+            at: began.get(number, math.inf) - at for number, at in self._load.calm.items() if self.holding(at)
+        }
 
     def wake_delays(self) -> list[float]:
         """Return how long each commit waited for its dispatch, likewise."""
@@ -368,7 +395,9 @@ class Judge:
         return any(window.holds(at) for window in self._windows if not window.ending)
 
     def _told(self, job: int) -> str:
-        return " ".join(f"{a.attempt}:{a.outcome}" for a in self._of_job.get(job, ())) or "none"
+        attempts = " ".join(f"{a.attempt}:{a.outcome}" for a in self._of_job.get(job, ())) or "none"
+        runs = [f"{run.began:.3f} to {run.ended}" for run in self.facts.runs if run.job == job]
+        return f"{attempts}; runs {', '.join(runs) or 'none'}"
 
 
 def most_at_once(spans: Iterable[tuple[Any, Any]]) -> int:
