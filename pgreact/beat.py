@@ -1,7 +1,9 @@
 """``celery beat -S pgreact``: Beat's own program around pgreact's timetable."""
 
 import asyncio
+import contextlib
 import gc
+from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery
@@ -9,22 +11,25 @@ from celery.beat import Scheduler
 
 from pgreact import logs, settings
 from pgreact.clock import Clock
-from pgreact.database import conninfo
+from pgreact.database import conninfo, installation
 from pgreact.database.connect import connect
 from pgreact.database.errors import said
-from pgreact.database.trouble import Troubles, persist
+from pgreact.database.session import Session
+from pgreact.database.trouble import Troubles, persist, store
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE
-from pgreact.errors import PgreactError, first
+from pgreact.errors import PgreactError, SessionLost, first
 from pgreact.identity import application_name
 from pgreact.timetable import carry, entries
 from pgreact.timetable.engine import Timetable
 from pgreact.timetable.uncarried import Uncarried
+from pgreact.wakeup import ownership
 from pgreact.wakeup.listener import Listener
 from pgreact.worker.door import doors
 
 TICK = 5.0  # seconds: Beat's loop must come by now and then, or "inspect ping" takes it for stalled
 BEAT = 15.0  # seconds between two proofs that the listener hears
+REPORT_PAUSE = 1.0  # seconds between two writes of what fails
 BACKOFF_BASE = 0.1
 BACKOFF_CAP = 5.0
 
@@ -118,6 +123,8 @@ class _Host:
                 await asyncio.sleep(trouble.failed(first(error)))
 
     async def _play(self, dsn: str) -> None:
+        await persist(self._troubles["owner"], lambda: asyncio.to_thread(_refuse, dsn))
+        self._troubles["beat"].over()
         timetable = Timetable(dsn, self._jobs, self._clock, self._troubles, hears=False)
         laid = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -131,7 +138,9 @@ class _Host:
         while True:
             try:
                 await self._hear(dsn, timetable)
-            except Exception as error:  # noqa: BLE001 - firing goes on, whatever it is
+            except Exception as error:
+                if isinstance(first(error), PgreactError) and not isinstance(first(error), SessionLost):
+                    raise  # the database belongs to another application now
                 timetable.hears = False
                 timetable.poke()
                 self._failures += 1
@@ -161,9 +170,25 @@ class _Host:
             timetable.poke()  # what was edited before it listened
             async with asyncio.TaskGroup() as group:
                 group.create_task(listener.session.watch(), name="watch")
-                group.create_task(_beat(listener), name="beat")
+                group.create_task(self._beat(listener), name="beat")
+                group.create_task(self._report(listener.session, timetable), name="report")
         finally:
             await listener.session.close()
+
+    async def _beat(self, listener: Listener) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            await listener.prove_alive()
+            await persist(self._troubles["owner"], lambda: ownership.check(listener.session, _application()))
+
+    async def _report(self, session: Session, timetable: Timetable) -> None:
+        """Write what fails at the moment for ``pgreact status``, while it is this process that fires."""
+        while True:
+            await timetable.leads.wait()
+            self._troubles.changed.clear()
+            await persist(self._troubles["status"], lambda: store(session, "beat", self._troubles))
+            await self._troubles.changed.wait()
+            await asyncio.sleep(REPORT_PAUSE)
 
     async def _lay_in(self, dsn: str, tried: asyncio.Event) -> None:
         """Make the rows of origin "app" as the application says; rows that are there fire meanwhile."""
@@ -180,20 +205,32 @@ class _Host:
             logs.emit(logs.ScheduleRefused(schedule=entry.name, error=entry.reason))
 
     def _write(self, dsn: str) -> carry.Report:
+        """Write them, in one transaction."""
         delivery = self._app.conf.get("pgreact_delivery", "direct")
         rows = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
         rows = [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in rows]
-        try:
-            with connect(dsn) as connection:
-                return carry.write(connection, rows, "app", prune=True)
-        except PgreactError as error:
-            raise error.__cause__ or error from None  # PostgreSQL's own says what it means
+        with _session(dsn) as connection:
+            installation.refuse(installation.owner_of(connection), _application())
+            return carry.write(connection, rows, "app", prune=True)
 
 
-async def _beat(listener: Listener) -> None:
-    while True:
-        await asyncio.sleep(BEAT)
-        await listener.prove_alive()
+@contextlib.contextmanager
+def _session(dsn: str) -> Iterator[carry.Connection]:
+    try:
+        with connect(dsn) as connection:
+            yield connection
+    except PgreactError as error:
+        raise error.__cause__ or error from None  # PostgreSQL's own says what it means
+
+
+def _refuse(dsn: str) -> None:
+    """Fire nothing for another application than the one that the database belongs to."""
+    with _session(dsn) as connection:
+        installation.refuse(installation.owner_of(connection), _application())
+
+
+def _application() -> str | None:
+    return settings.load(None).belongs_to
 
 
 def _dsn(app: Celery) -> str:

@@ -12,7 +12,7 @@ import click
 from pgreact import __version__, logs, settings
 from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.operate.group import Load, NearestGroup, jsonable
+from pgreact.operate.group import Load, NearestGroup, echo, jsonable
 from pgreact.operate.queue_cli import queue
 from pgreact.operate.schedule_cli import schedule
 from pgreact.operate.schedule_import_cli import importing
@@ -37,7 +37,7 @@ class _Group(NearestGroup):
 
 def _fail(error: Exception, code: int) -> None:
     for line in str(error).splitlines():
-        click.echo(f"pgreact: {line}", err=True)
+        echo(f"pgreact: {line}", err=True)
     sys.exit(code)
 
 
@@ -77,9 +77,12 @@ def main(
 @click.option(
     "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
 )
+@click.option("--take-over", is_flag=True, help="Take the database from the application it belongs to.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
-def apply(load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_json: bool) -> None:
+def apply(
+    load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, take_over: bool, as_json: bool
+) -> None:
     """Make the database as the configuration says: schema, routes, lanes, triggers, schedules.
 
     Running it twice changes nothing; what the file no longer names is detached. It never waits in a lock for
@@ -101,14 +104,14 @@ def apply(load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, as_j
     done: list[Change] = []
     with connect(loaded.dsn) as connection:
         steps = (
-            iter(plan.plan(connection, loaded))
+            iter(plan.plan(connection, loaded, take_over=take_over))
             if dry_run
-            else plan.apply(connection, loaded, wait, lambda line: click.echo(line, err=True))
+            else plan.apply(connection, loaded, wait, lambda line: echo(line, err=True), take_over=take_over)
         )
         for step in steps:
             done.append(step)
             if not as_json:
-                click.echo(str(step))
+                echo(str(step))
     _summary(done, as_json, "Nothing to change." if not done else "")
 
 
@@ -132,16 +135,16 @@ def uninstall(load: Load, yes: bool, wait: float) -> None:
     with connect(loaded.dsn) as connection:
         steps = plan.uninstall_plan(connection)
         if not steps:
-            click.echo("Nothing to remove.")
+            echo("Nothing to remove.")
             return
         if not yes:
             for step in steps:
-                click.echo(str(step))
+                echo(str(step))
             if not sys.stdin.isatty():
                 raise ConfigError("uninstall asks before it removes: give --yes where nobody can answer")
             click.confirm(f"Remove these from {conninfo.shown(loaded.dsn)}?", abort=True)
-        for step in plan.uninstall(connection, wait, lambda line: click.echo(line, err=True)):
-            click.echo(str(step))
+        for step in plan.uninstall(connection, wait, lambda line: echo(line, err=True)):
+            echo(str(step))
 
 
 @main.command()
@@ -188,7 +191,7 @@ def signal(load: Load, route: str) -> None:
             hint = re.fullmatch(r"Known routes: (.*)\.", error.diag.message_hint or "")
             known = hint[1].split(", ") if hint else []
             raise ConfigError(f'no route "{route}"{settings.nearest(route, known)}') from error
-    click.echo(f"signalled {route}")
+    echo(f"signalled {route}")
 
 
 @main.command()
@@ -209,18 +212,18 @@ def status(load: Load, as_json: bool) -> None:
     with connect(load().dsn) as connection:
         found = reader.read(connection)
     if as_json:
-        click.echo(json.dumps(found, indent=2, default=jsonable))
+        echo(json.dumps(found, indent=2, default=jsonable))
     else:
         for line in reader.lines(found, datetime.datetime.now(datetime.UTC)):
-            click.echo(line)
+            echo(line)
     sys.exit(0 if found["healthy"] else 1)
 
 
 def _summary(done: list[Any], as_json: bool, otherwise: str) -> None:
     if as_json:
-        click.echo(json.dumps([{"sign": step.sign, "what": step.what} for step in done], indent=2))
+        echo(json.dumps([{"sign": step.sign, "what": step.what} for step in done], indent=2))
     elif otherwise:
-        click.echo(otherwise)
+        echo(otherwise)
 
 
 main.add_command(demo)

@@ -22,6 +22,7 @@ from pgreact.operate.systemd import Systemd
 from pgreact.settings import Settings
 from pgreact.shipped import query
 from pgreact.term import Term, term
+from pgreact.wakeup import ownership
 from pgreact.wakeup.hearing import Hearing
 from pgreact.wakeup.leadership import Candidate
 from pgreact.wakeup.listener import Deaf, pooler_suspected
@@ -74,6 +75,7 @@ class Daemon:
         self.publisher = CeleryPublisher(self.app)
         self.jobs = JobPublisher(self.app, DEADLINE)
         self._dsn = settings.daemon_dsn
+        self._application = settings.belongs_to
         self._clock = clock
         self._began = clock.monotonic()
         self._systemd = Systemd()
@@ -134,6 +136,7 @@ class Daemon:
             await hearing.open()
             candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
             await self._prove_hearing(hearing, candidate)
+            await self._check_owner(hearing)
             async with asyncio.TaskGroup() as group:
                 work = [
                     group.create_task(self._contend(hearing, candidate), name="leadership"),
@@ -228,6 +231,17 @@ class Daemon:
             await hearing.prove_alive(candidate.session if leading else None)
             if leading:
                 candidate.alive(began)
+            await self._check_owner(hearing)
+
+    async def _check_owner(self, hearing: Hearing) -> None:
+        """Make sure that the database still belongs to our application.
+
+        Raises:
+            PgreactError: It does not.
+        """
+        if hearing.listener is not None:
+            session = hearing.listener.session
+            await self._ask("owner", lambda: ownership.check(session, self._application))
 
     async def _retreat(self, loss: PgreactError) -> None:
         """Wait a little before the next attempt, and longer after each that led to nothing."""

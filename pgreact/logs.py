@@ -5,6 +5,7 @@
 
 import dataclasses
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -399,7 +400,7 @@ def configure(form: Format, level: Level) -> None:
         if plain
         else structlog.processors.JSONRenderer(default=str)
     )
-    tail = [renderer] if plain else [structlog.processors.format_exc_info, renderer]
+    tail = [_for_a_terminal, renderer] if plain else [structlog.processors.format_exc_info, renderer]
     structlog.configure(
         processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
@@ -415,6 +416,22 @@ def configure(form: Format, level: Level) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def printable(text: str) -> str:
+    """Return a text with JSON's escapes for what a terminal would obey instead of showing it.
+
+    Line breaks and tabs stay.
+    """
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+# control characters but tab and line feed, and what turns the direction of writing
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def _for_a_terminal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def join(logger: str) -> None:

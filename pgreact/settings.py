@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from pgreact.errors import ConfigError
 from pgreact.logs import Format, Level
 from pgreact.schedule_settings import STRICT, ScheduleSettings
-from pgreact.units import Duration, Keep, Limit, Rate
+from pgreact.units import Duration, Keep, Limit, Rate, StartWithin, Tasks
 
 _SHOWN = 12  # names in a message
 _NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
@@ -46,6 +46,7 @@ class Watch(_Model):
     table: str = Field(min_length=1)
     on: tuple[_EVENTS, ...] = Field(min_length=1)
     when: str | None = Field(default=None, min_length=1)
+    always: bool = False
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -62,6 +63,8 @@ class QueueSettings(_Model):
     max_in_progress: Limit = 200
     lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
     keep: Keep = None
+    dead_retention: Keep = None
+    start_within: StartWithin = 7 * 86400.0
 
 
 class LaneSettings(_Model):
@@ -72,6 +75,7 @@ class LaneSettings(_Model):
     rate: Rate = None
     burst: int = Field(default=1, ge=1, lt=2**31)
     paused: bool = False
+    tasks: Tasks = None
 
 
 class Outbox(Watch):
@@ -117,6 +121,7 @@ class Settings(_Model):
     dsn: str = ""
     listen_dsn: str | None = None
     app: str | None = None
+    application: str | None = Field(default=None, min_length=1, max_length=200)
     broker: str | None = None
     log_format: Format = "auto"
     log_level: Level = "info"
@@ -134,6 +139,13 @@ class Settings(_Model):
         return self._file
 
     @property
+    def belongs_to(self) -> str | None:
+        """The name of the application, for the database to know it by: as set, or the package of ``app``."""
+        if self.application is not None or self.app is None:
+            return self.application
+        return re.split(r"[.:]", self.app)[0] or None
+
+    @property
     def daemon_dsn(self) -> str:
         """Where the daemon's sessions connect: they need a session of their own, no pooler."""
         return self.dsn if self.listen_dsn is None else self.listen_dsn
@@ -141,7 +153,7 @@ class Settings(_Model):
 
 # by section, what the environment may say
 _SCALARS = {
-    section: sorted(set(model.model_fields) - {"tables", "args", "kwargs", "options"})
+    section: sorted(set(model.model_fields) - {"tables", "tasks", "args", "kwargs", "options"})
     for section, model in (
         ("routes", RouteSettings),
         ("queue", QueueSettings),
@@ -216,7 +228,7 @@ def quoted(key: str) -> str:
 def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
     """Lay the environment over the file's data; return where each such key came from."""
     sources: dict[tuple[str, ...], str] = {}
-    for key in ("dsn", "listen_dsn", "app", "broker", "log_format", "log_level"):
+    for key in ("dsn", "listen_dsn", "app", "application", "broker", "log_format", "log_level"):
         if value := environ.get(f"PGREACT_{key.upper()}"):
             data[key] = value
             sources[key,] = f"PGREACT_{key.upper()}"

@@ -4,7 +4,7 @@ import datetime
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -91,8 +91,10 @@ def rate(value: object) -> float | None:
         raise ValueError(
             f'{value!r} is no rate: write jobs a second, or "10/s", "100/m", "5000/h", or "none"'
         )
-    if not 0 < jobs <= 1e6:
-        raise ValueError(f"{value!r} is no rate: it lies above 0, and at a million a second at most")
+    if not 1e-6 <= jobs <= 1e6:
+        raise ValueError(
+            f"{value!r} is no rate: it lies between one in a million seconds and a million a second"
+        )
     return jobs
 
 
@@ -108,11 +110,35 @@ def keep(value: object) -> float | None:
     Raises:
         ValueError: It is neither, or out of bounds.
     """
+    return _long(value, "keeps nothing")
+
+
+def start_within(value: object) -> float | None:
+    """Read how long an attempt that no worker starts is published again.
+
+    Args:
+        value: A duration, or ``"none"``.
+
+    Returns:
+        Seconds; ``None``: for ever.
+
+    Raises:
+        ValueError: It is neither, or out of bounds.
+    """
+    return _long(value, "never gives one up")
+
+
+def tasks(value: object) -> object:
+    """Read which tasks a lane takes: a list of names; ``"none"``: any, which is ``None``."""
+    return None if value == "none" else value
+
+
+def _long(value: object, none: str) -> float | None:
     if value is None or value == "none":
         return None
     seconds = duration(value)
     if not 3600 <= seconds <= 3650 * 86400:
-        raise ValueError(f'{value!r} is not between "1h" and "3650d"; "none" keeps nothing')
+        raise ValueError(f'{value!r} is not between "1h" and "3650d"; "none" {none}')
     return seconds
 
 
@@ -142,4 +168,6 @@ Duration = Annotated[float, BeforeValidator(duration)]
 Limit = Annotated[int | None, BeforeValidator(limit)]
 Rate = Annotated[float | None, BeforeValidator(rate)]
 Keep = Annotated[float | None, BeforeValidator(keep)]
+StartWithin = Annotated[float | None, BeforeValidator(start_within)]
+Tasks = Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]] | None, BeforeValidator(tasks)]
 Moment = Annotated[datetime.datetime, BeforeValidator(moment)]

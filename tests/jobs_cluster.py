@@ -131,11 +131,10 @@ class Cluster:
         """
         for job in jobs:
             headers = {"pgreact_job": job["id"], "pgreact_attempt": job["attempt"]}
-            options = {"headers": headers, "queue": self.queue, **job["options"], **more}
+            args, kwargs, own = (json.loads(job[part]) for part in ("args", "kwargs", "options"))
+            options = {"headers": headers, "queue": self.queue, **own, **more}
             for _ in range(copies):
-                self._app.send_task(
-                    job["task"], job["args"], job["kwargs"], task_id=job["task_id"], **options
-                )
+                self._app.send_task(job["task"], args, kwargs, task_id=job["task_id"], **options)
 
     def dispatch(self, copies: int = 1, **more: Any) -> list[str]:
         """Claim what may run, and send it; return the tasks' ids."""

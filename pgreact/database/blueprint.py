@@ -8,9 +8,9 @@ from typing import Any
 
 from psycopg import sql
 
-from pgreact.database import queue_blueprint, schedule_blueprint
+from pgreact.database import installation, queue_blueprint, schedule_blueprint
 from pgreact.errors import ConfigError
-from pgreact.settings import RouteSettings, Settings
+from pgreact.settings import RouteSettings, Settings, Watch
 from pgreact.shipped import folder
 
 FUNCTIONS = "functions"  # their row in pgreact.migration
@@ -92,16 +92,23 @@ def route_statement(name: str, route: RouteSettings) -> str:
     )
 
 
-def attach_statement(table: str, route: str, events: Sequence[str], condition: str | None) -> str:
-    """Return the statements that watch a table as the file says."""
+def attach_statement(table: str, route: str, events: Sequence[str], watch: Watch) -> str:
+    """Return the statements that watch a table as the file says.
+
+    Args:
+        table: Its full, quoted name, or what the file has.
+        route: Its name.
+        events: Those of the entry that are to be attached.
+        watch: The entry.
+    """
     return (
         sql.SQL(
-            "select pgreact.attach({table}, {route}, {events}, {condition});\n"
+            "select pgreact.attach({table}, {route}, {events}, {condition}, {always});\n"
             "update pgreact.watched set origin = 'config'\n"
             "where relation = {table}::regclass and event = any ({events})\n"
             "    and route_id = (select id from pgreact.route where name = {route});"
         )
-        .format(table=table, route=route, events=list(events), condition=condition)
+        .format(table=table, route=route, events=list(events), condition=watch.when, always=watch.always)
         .as_string()
     )
 
@@ -120,9 +127,11 @@ def script(settings: Settings, since: int) -> str:
     if not 0 <= since <= len(steps):
         raise ConfigError(f"--since {since}: the last migration is {len(steps)}")
     parts = [f"-- {step.name}\n\n{step.script}" for step in [*steps[since:], functions()]]
+    if settings.belongs_to is not None:
+        parts.append(f"-- application\n\n{installation.script(settings.belongs_to)}")
     for name, route in settings.routes.items():
         parts.append(f"-- route {name}\n\n{route_statement(name, route)}")
-        parts.extend(attach_statement(watch.table, name, watch.on, watch.when) for watch in route.tables)
+        parts.extend(attach_statement(watch.table, name, watch.on, watch) for watch in route.tables)
     parts += queue_blueprint.script(settings) + schedule_blueprint.script(settings)
     return "\n\n".join(parts) + "\n"
 

@@ -49,15 +49,19 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
     """
     try:
         with savepoint(connection):
-            found = connection.execute(
-                "select c.oid::bigint, format('%%I.%%I', n.nspname, c.relname) from pg_class c "
-                "join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(%s)",
-                (table,),
+            connection.execute("set local search_path to default")  # the user's own
+            [(oid,)] = connection.execute(
+                "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid", (table,)
             ).fetchall()
     except psycopg.Error as error:
         raise ConfigError(
             f'{place}.table: "{table}" is no table name: {error.diag.message_primary}'
         ) from None
+    found = connection.execute(
+        "select c.oid::bigint, format('%%I.%%I', n.nspname, c.relname) from pg_class c "
+        "join pg_namespace n on n.oid = c.relnamespace where c.oid = %s",
+        (oid,),
+    ).fetchall()
     if not found:
         known = [
             name
@@ -73,6 +77,16 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
         hint = nearest(namesakes[0] if namesakes else f"{schema or 'public'}.{bare}", known)
         raise ConfigError(f'{place}.table: no table "{table}" in the database{hint}')
     return int(found[0][0]), str(found[0][1])
+
+
+def conditions(when: str | None, always: bool) -> str:
+    """Return what follows a table's name in a line: under which conditions its changes count.
+
+    Args:
+        when: The condition of its trigger.
+        always: Rows that logical replication applies count, too.
+    """
+    return (f" when {when}" if when else "") + (", always" if always else "")
 
 
 @contextlib.contextmanager

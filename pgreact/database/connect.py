@@ -3,12 +3,41 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import Row
 
 from pgreact.database import conninfo
+from pgreact.database.session_settings import SESSION_SETTINGS, pin
 from pgreact.errors import PgreactError
+
+_PIN = pin(SESSION_SETTINGS, local=True).encode()
+
+
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """Pins its settings in each transaction: a pooler may give the next one another session."""
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        outermost = self.info.transaction_status is TransactionStatus.IDLE
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            if outermost:
+                psycopg.Cursor(self).execute(_PIN)
+            yield transaction
+
+
+class _Cursor(psycopg.Cursor[Row]):
+    """Lets a statement outside a transaction be one, which pins its settings."""
+
+    def execute(self, *args: Any, **options: Any) -> Self:
+        if self.connection.info.transaction_status is not TransactionStatus.IDLE:
+            return super().execute(*args, **options)
+        with self.connection.transaction():
+            return super().execute(*args, **options)
 
 
 @contextmanager
@@ -24,11 +53,19 @@ def connect(dsn: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
     """
     where = conninfo.shown(dsn)
     try:
-        with psycopg.connect(
-            dsn, autocommit=True, connect_timeout=10, application_name="pgreact cli", client_encoding="utf8"
+        with _Connection.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=10,
+            application_name="pgreact cli",
+            client_encoding="utf8",
+            cursor_factory=_Cursor,
         ) as connection:
             # whatever the database's default: each step must see what another session did before it
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            # a replica would refuse to be asked
+            if connection.info.parameter_status("in_hot_standby") == "off":
+                connection.read_only = False
             # a pooler that hands out another session for each transaction cannot keep prepared statements
             connection.prepare_threshold = None
             yield connection

@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgreact.database import blueprint
-from pgreact.database.change import Change, Connection, resolve, rows, savepoint
+from pgreact.database import blueprint, installation
+from pgreact.database.change import Change, Connection, conditions, resolve, rows, savepoint
+from pgreact.database.left_behind import repairs
 from pgreact.database.queue_plan import queue_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import RouteSettings, Settings
@@ -21,21 +22,23 @@ from pgreact.shipped import query
 LOCK_TIMEOUT_MS = 200
 
 
-def plan(connection: Connection, settings: Settings) -> list[Change]:
+def plan(connection: Connection, settings: Settings, *, take_over: bool = False) -> list[Change]:
     """Compare a database with the configuration.
 
     Args:
         connection: Any session on it.
         settings: What it should be.
+        take_over: It may belong to another application until then.
 
     Returns:
         The steps, in order. Where an older schema must be migrated first, only those steps.
 
     Raises:
         ConfigError: The file names what the database does not have.
-        PgreactError: The schema is not ours, or made by a newer pgreact.
+        PgreactError: The schema is not ours, or made by a newer pgreact, or is another application's.
     """
     applied = _applied(connection)
+    owner = installation.changes(connection, settings.belongs_to, take_over=take_over, empty=not applied)
     steps = blueprint.migrations()
     known = {step.name for step in steps} | {blueprint.FUNCTIONS}
     if newer := sorted(set(applied) - known):
@@ -55,15 +58,22 @@ def plan(connection: Connection, settings: Settings) -> list[Change]:
     if applied and changes:
         return changes  # routes can only be compared by the functions that are yet to come
     health = rows(connection, query("trigger_health")) if applied else []
-    return [
-        *changes,
-        *_route_changes(connection, settings, health, empty=not applied),
+    existing = _existing_routes(connection) if applied else {}
+    wanted = [
+        *_route_changes(connection, settings, health, existing),
         *queue_changes(connection, settings, health, empty=not applied),
     ]
+    ids = {name: row["id"] for name, row in existing.items()}
+    return [*changes, *owner, *(repairs(connection, settings, ids) if applied else ()), *wanted]
 
 
 def apply(
-    connection: Connection, settings: Settings, patience: float, told: Callable[[str], None]
+    connection: Connection,
+    settings: Settings,
+    patience: float,
+    told: Callable[[str], None],
+    *,
+    take_over: bool = False,
 ) -> Iterator[Change]:
     """Make a database as the configuration says, one short transaction a step.
 
@@ -72,16 +82,17 @@ def apply(
         settings: What it should be.
         patience: Seconds to go on asking for a lock that somebody holds.
         told: Gets a line when it has to wait.
+        take_over: It may belong to another application until then.
 
     Yields:
         Each step, once it is committed.
 
     Raises:
         ConfigError: The file names what the database does not have.
-        PgreactError: The schema is not ours, or a lock could not be had.
+        PgreactError: The schema is not ours or another application's, or a lock could not be had.
     """
     # planned anew at each step, under the lock: another apply may have taken it already
-    return _step_by_step(connection, lambda: plan(connection, settings), patience, told)
+    return _step_by_step(connection, lambda: plan(connection, settings, take_over=take_over), patience, told)
 
 
 def uninstall_plan(connection: Connection) -> list[Change]:
@@ -156,9 +167,11 @@ def _applied(connection: Connection) -> dict[str, str]:
 
 
 def _route_changes(
-    connection: Connection, settings: Settings, health: list[dict[str, Any]], *, empty: bool
+    connection: Connection,
+    settings: Settings,
+    health: list[dict[str, Any]],
+    existing: dict[str, dict[str, Any]],
 ) -> list[Change]:
-    existing = {} if empty else _existing_routes(connection)
     changes: list[Change] = []
     for name, old in existing.items():
         if old["origin"] == "config" and name not in settings.routes:
@@ -200,16 +213,16 @@ def _watch_changes(
             row = now.get((relation, event))
             if row is None:
                 sign = "+"
-            if row is None or (row["condition"], row["trigger"], row["origin"]) != (
+            if row is None or (row["condition"], row["always"], row["trigger"], row["origin"]) != (
                 watch.when,
+                watch.always,
                 "ok",
                 "config",
             ):
                 events.append(event)
         if events:
-            when = f" when {watch.when}" if watch.when else ""
-            statement = blueprint.attach_statement(table, name, events, watch.when)
-            changes.append(Change(sign, f"route {name}: {', '.join(events)} on {table}{when}", statement))
+            what = f"route {name}: {', '.join(events)} on {table}{conditions(watch.when, watch.always)}"
+            changes.append(Change(sign, what, blueprint.attach_statement(table, name, events, watch)))
     for key, row in now.items():
         if row["origin"] == "config" and key not in wanted:
             removal = sql.SQL(
@@ -234,6 +247,7 @@ def _check_ready(connection: Connection, settings: Settings, name: str, route: R
         return
     try:
         with savepoint(connection):
+            connection.execute("set local search_path to default")  # as the daemon runs it
             # binary: the extended protocol, which takes one statement only
             connection.execute(b"explain " + route.ready.encode(), binary=True)
     except psycopg.Error as error:

@@ -8,7 +8,7 @@ from psycopg import sql
 from pgreact.settings import LaneSettings, Outbox, QueueSettings, Settings
 from pgreact.shipped import folder, query
 
-_INTERVALS = {"lease", "keep"}
+_INTERVALS = {"lease", "keep", "dead_retention", "start_within"}
 
 
 def named(entry: QueueSettings | LaneSettings) -> dict[str, Any]:
@@ -47,11 +47,18 @@ def outbox_statement(table: str, entry: Outbox, events: Sequence[str]) -> str:
     return (
         sql.SQL(
             "select pgreact.attach({table}, enqueue => {task}, events => {events}, condition => {condition}, "
-            "lane => {lane});\n"
+            "lane => {lane}, always => {always});\n"
             "update pgreact.outbox set origin = 'config'\n"
             "where relation = {table}::regclass and event = any ({events}) and task = {task};"
         )
-        .format(table=table, task=entry.enqueue, events=list(events), condition=entry.when, lane=entry.lane)
+        .format(
+            table=table,
+            task=entry.enqueue,
+            events=list(events),
+            condition=entry.when,
+            lane=entry.lane,
+            always=entry.always,
+        )
         .as_string()
     )
 

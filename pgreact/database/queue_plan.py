@@ -6,7 +6,7 @@ from typing import Any
 from psycopg import sql
 
 from pgreact.database import queue_blueprint
-from pgreact.database.change import Change, Connection, resolve, rows
+from pgreact.database.change import Change, Connection, conditions, resolve, rows
 from pgreact.database.schedule_plan import schedule_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import BUILT_IN, LaneSettings, QueueSettings, Settings, nearest
@@ -146,8 +146,9 @@ def _outbox_changes(
             row = now.get(key)
             if row is None:
                 sign = "+"
-            elif (row["condition"], row["lane"], row["trigger"], row["origin"]) == (
+            elif (row["condition"], row["always"], row["lane"], row["trigger"], row["origin"]) == (
                 entry.when,
+                entry.always,
                 entry.lane,
                 "ok",
                 "config",
@@ -156,7 +157,7 @@ def _outbox_changes(
             events.append(event)
         if events:
             lane = "" if entry.lane == DEFAULT else f" in lane {entry.lane}"
-            when = f" when {entry.when}" if entry.when else ""
+            when = conditions(entry.when, entry.always)
             what = f"outbox: {', '.join(events)} on {table}{when} enqueues {entry.enqueue}{lane}"
             changes.append(Change(sign, what, queue_blueprint.outbox_statement(table, entry, events)))
     for (relation, event, task), row in now.items():

@@ -10,7 +10,7 @@ from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.database.errors import Meaning, meaning, pause, remedy, said
 from pgreact.database.session import Session
-from pgreact.errors import PgreactError, SessionLost
+from pgreact.errors import PgreactError
 from pgreact.shipped import query
 
 T = TypeVar("T")
@@ -160,12 +160,13 @@ async def persist(
 
     Raises:
         SessionLost: The session is gone or in doubt: another try needs a new one.
-        PgreactError: It was refused, and is not tried again.
+        PgreactError: It was refused, and is not tried again; or what the attempt raises of the kind, which
+            is no failure of a statement.
     """
     while True:
         try:
             result = await attempt()
-        except SessionLost:
+        except PgreactError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this statement's alone
             if give_up_if_refused and meaning(error) is Meaning.REFUSED:

@@ -2,16 +2,15 @@
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from kombu.utils import json as celery_json
 
 from pgreact.dispatch.draft import Draft
+from pgreact.dispatch.payload import read
 from pgreact.dispatch.wire import Line, PublishFailed, Wire, told
 
 # What a task's own class says about its messages, and send_task does not look at.
@@ -26,15 +25,21 @@ GROUP = 20  # messages sent together: the first is not to wait long until the la
 
 @dataclasses.dataclass(frozen=True)
 class JobMessage:
-    """One attempt of a job, or a message that belongs to none, as Celery is to have it."""
+    """One attempt of a job, or a message that belongs to none, as Celery is to have it.
+
+    Arguments and options are JSON text until the message is made: what cannot be read concerns this one
+    alone, and what is read takes many times the space.
+    """
 
     job: int | None
     attempt: int
     task_id: str
     task: str
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    options: Mapping[str, Any]
+    args: str
+    kwargs: str
+    options: str
+    headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # besides those of the options
+    expires: float | None = None  # seconds, instead of what the options say
 
 
 @dataclasses.dataclass
@@ -93,7 +98,7 @@ class JobPublisher:
             try:
                 drafts.append((message, Draft(wire, message.task, message.task_id, self._options(message))))
             except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
-                posted.refused.append((message, told(error)))
+                posted.refused.append((message, _reason(error)))
         if time.monotonic() < until and _send_together(wire, [draft for _, draft in drafts]):
             posted.sent += [message for message, _ in drafts]
             return
@@ -110,14 +115,17 @@ class JobPublisher:
     def _options(self, message: JobMessage) -> dict[str, Any]:
         task = self._app.tasks.get(message.task)
         own = {name: getattr(task, name, None) for name in _TASK_OPTIONS} if task is not None else {}
-        options = {name: value for name, value in own.items() if value is not None} | dict(message.options)
-        headers = dict(options.get("headers") or {})
+        options = {name: value for name, value in own.items() if value is not None}
+        options |= _read("options", message.options)
+        if message.expires is not None:
+            options["expires"] = message.expires
+        headers = {**(options.get("headers") or {}), **message.headers}
         if message.job is not None:
             headers |= {"pgreact_job": message.job, "pgreact_attempt": message.attempt}
         return {
             **options,
-            "args": _as_delay_takes_them(message.args),
-            "kwargs": _as_delay_takes_them(message.kwargs),
+            "args": _read("args", message.args, marked=True),
+            "kwargs": _read("kwargs", message.kwargs, marked=True),
             "headers": headers,
         }
 
@@ -157,21 +165,30 @@ def _send(wire: Wire, draft: Draft) -> str | None:
             # raises when the broker is away; who is there and refuses a message twice means it
             producer = wire.producer
             if last or (fresh and not isinstance(error, OSError | OperationalError)):
-                return told(error)
+                return _reason(error)
         else:
             wire.used = True
             return None
     raise AssertionError
 
 
-def _as_delay_takes_them(value: Any) -> Any:
-    """Turn what Celery's JSON marks as a date, a UUID and so on into that again.
+def _reason(error: Exception) -> str:
+    """Return why a message cannot be sent, in what a database of any encoding keeps."""
+    return told(error)[:1000].encode("ascii", "backslashreplace").decode()
+
+
+def _read(name: str, text: str, *, marked: bool = False) -> Any:
+    """Read what a job is called with.
 
     Raises:
-        Exception: It is marked as something that no worker could read.
+        ValueError: Nobody could read it.
     """
-    text = json.dumps(value)
-    return celery_json.loads(text) if "__type__" in text else value
+    if text in {"[]", "{}"}:  # most options, and half of all arguments
+        return [] if text == "[]" else {}
+    try:
+        return read(text, marked=marked)
+    except Exception as error:
+        raise ValueError(f"{name} cannot be read: {told(error)}") from error
 
 
 __all__ = ["JobMessage", "JobPublisher", "Posted", "PublishFailed"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from pgreact.errors import ConfigError
+from pgreact.logs import printable
 from pgreact.settings import Settings, nearest
 
 Load = Callable[..., Settings]  # what a command gets: reads the configuration
@@ -19,6 +20,16 @@ limit_option = click.option(
     type=click.IntRange(1, 1_000_000),
     help="At most so many.",
 )
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print a line, in which names and texts of users may be: no terminal obeys them.
+
+    Args:
+        line: What to print.
+        err: To standard error.
+    """
+    click.echo(printable(line), err=err)
 
 
 def confirm_deletion(command: str, what: str, dsn: str) -> None:
@@ -37,7 +48,7 @@ def confirm_deletion(command: str, what: str, dsn: str) -> None:
 
     if not _answers():
         raise ConfigError(f"{command} asks before it deletes {what}: give --yes where nobody can answer")
-    click.confirm(f"Delete {what} from {conninfo.shown(dsn)}?", abort=True)
+    click.confirm(printable(f"Delete {what} from {conninfo.shown(dsn)}?"), abort=True)
 
 
 def _answers() -> bool:

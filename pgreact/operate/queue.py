@@ -9,12 +9,14 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from pgreact.database.change import conditions
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import BUILT_IN, nearest
 from pgreact.shipped import query
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+TRIGGER = ("table", "event", "condition", "always", "origin", "trigger")  # what is shown of a watched change
 STATES = ("ready", "delayed", "behind", "in_progress", "dead")
 
 
@@ -32,10 +34,9 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
     """
     lanes = _rows(connection, "queue_lanes")
     totals = (_rows(connection, "queue_totals") or [{"max_in_progress": None, "dead": 0}])[0]
-    shown = ("table", "event", "condition", "origin", "trigger")
-    own = [{key: row[key] for key in shown} for row in triggers if row["route"] == BUILT_IN]
+    own = [{key: row[key] for key in TRIGGER} for row in triggers if row["route"] == BUILT_IN]
     outbox = [
-        {key: row[key] for key in (*shown, "task", "lane")} for row in _rows(connection, "queue_outbox")
+        {key: row[key] for key in (*TRIGGER, "task", "lane")} for row in _rows(connection, "queue_outbox")
     ]
     return {
         "healthy": bool(own) and all(row["trigger"] == "ok" for row in (*own, *outbox)),
@@ -67,7 +68,7 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
         if row["trigger"] != "ok":
             yield f'  {row["event"]} on {row["table"]}: trigger {row["trigger"].upper()}: run "pgreact apply"'
     for row in found["outbox"]:
-        when = f" when {row['condition']}" if row["condition"] else ""
+        when = conditions(row["condition"], row["always"])
         state = "ok" if row["trigger"] == "ok" else f"{row['trigger'].upper()}: {remedy(row)}"
         lane = f" in lane {row['lane']}" if row["lane"] != "default" else ""
         yield f"  {row['event']} on {row['table']}{when} enqueues {row['task']}{lane}: trigger {state}"
@@ -100,7 +101,7 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
                 str(job["id"]),
                 job["state"],
                 job["lane"],
-                job["task"],
+                _cut(job["task"], 255),
                 f"{job['attempt']}/{job['max_attempts']}",
                 f"in {span(-seconds)}" if job["state"] == "delayed" and seconds < 0 else span(seconds),
                 _cut(job["key"]),
@@ -130,6 +131,9 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
             f"no job {number}: none waits, is in progress or dead under this id; one that is done leaves a "
             "trace only where [queue] has keep"
         )
+    if found["job"]:
+        for name in ("args", "kwargs", "options"):
+            found["job"][name] = _parsed(found["job"][name])
     return found
 
 
@@ -184,6 +188,16 @@ def aligned(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterat
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  ".join(cells).rstrip()
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of a JSON text; the text, where Python cannot read it or write it again."""
+    try:
+        value = json.loads(text)
+        json.dumps({"job": {"args": value}}, indent=2)
+    except (ValueError, RecursionError):
+        return text
+    return value
 
 
 def _of(found: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.operate.group import Load, NearestGroup, confirm_deletion, jsonable, limit_option
+from pgreact.operate.group import Load, NearestGroup, confirm_deletion, echo, jsonable, limit_option
 from pgreact.settings import Settings, nearest
 from pgreact.units import limit as read_limit
 
@@ -58,15 +58,15 @@ def list_jobs(
         reader.check_lane(connection, lane)
         found = reader.jobs(connection, lane, state, task, limit + 1)
     if as_json:
-        click.echo(json.dumps([_public(job) for job in found[:limit]], indent=2, default=jsonable))
+        echo(json.dumps([_public(job) for job in found[:limit]], indent=2, default=jsonable))
         return
     if not found:
-        click.echo("No jobs.")
+        echo("No jobs.")
         return
     for line in reader.job_lines(found[:limit], datetime.datetime.now(datetime.UTC)):
-        click.echo(line)
+        echo(line)
     if len(found) > limit:
-        click.echo(f"… and more: these are the first {limit}, see --limit")
+        echo(f"… and more: these are the first {limit}, see --limit")
 
 
 @queue.command()
@@ -86,10 +86,10 @@ def show(load: Load, job: int, as_json: bool) -> None:
     with connect(load().dsn) as connection:
         found = reader.job(connection, job)
     if as_json:
-        click.echo(json.dumps(found, indent=2, default=jsonable, ensure_ascii=False))
+        echo(json.dumps(found, indent=2, default=jsonable, ensure_ascii=False))
         return
     for line in reader.details(found):
-        click.echo(line)
+        echo(line)
 
 
 @queue.command()
@@ -116,7 +116,7 @@ def retry(load: Load, jobs: tuple[int, ...], dead: bool, lane: str | None, task:
     with connect(load().dsn) as connection:
         reader.check_lane(connection, lane)
         if dead:
-            click.echo(f"retried {_retry_dead(connection, lane, task)} dead jobs")
+            echo(f"retried {_retry_dead(connection, lane, task)} dead jobs")
             return
         _each(
             connection,
@@ -165,7 +165,7 @@ def pause(load: Load, lane: str) -> None:
       pgreact queue pause mail
     """
     _set_lane(load(), lane, "paused", True)
-    click.echo(f"paused {lane}")
+    echo(f"paused {lane}")
 
 
 @queue.command()
@@ -179,7 +179,7 @@ def resume(load: Load, lane: str) -> None:
       pgreact queue resume mail
     """
     _set_lane(load(), lane, "paused", False)
-    click.echo(f"resumed {lane}")
+    echo(f"resumed {lane}")
 
 
 @queue.command()
@@ -198,7 +198,7 @@ def limit(load: Load, lane: str, jobs: str) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="N") from None
     _set_lane(load(), lane, "max_in_progress", number)
-    click.echo(f"limited {lane} to {number} in progress" if number else f"{lane} has no limit of its own")
+    echo(f"limited {lane} to {number} in progress" if number else f"{lane} has no limit of its own")
 
 
 @queue.command()
@@ -222,12 +222,12 @@ def purge(load: Load, lane: str | None, dead: bool, yes: bool) -> None:
         reader.check_lane(connection, lane)
         total = _count(connection, lane, dead)
         if not total:
-            click.echo("Nothing to purge.")
+            echo("Nothing to purge.")
             return
         if not yes:
             what = f"{total} {'dead' if dead else 'waiting'} jobs{f' of lane {lane}' if lane else ''}"
             confirm_deletion("purge", what, dsn)
-        click.echo(f"deleted {_purge(connection, lane, dead, total)} jobs")
+        echo(f"deleted {_purge(connection, lane, dead, total)} jobs")
 
 
 def _purge(connection: "Connection", lane: str | None, dead: bool, total: int) -> int:
@@ -273,7 +273,7 @@ def _retry_dead(connection: "Connection", lane: str | None, task: str | None) ->
             return done
         done, beyond = done + retried, last
         if retried == BATCH:
-            click.echo(f"retried {done} so far", err=True)
+            echo(f"retried {done} so far", err=True)
 
 
 def _each(connection: "Connection", jobs: tuple[int, ...], statement: str, words: dict[Any, str]) -> None:
@@ -284,7 +284,7 @@ def _each(connection: "Connection", jobs: tuple[int, ...], statement: str, words
     for number in dict.fromkeys(jobs):
         answer = connection.execute(statement.encode(), (number,)).fetchall()[0][0]
         if answer:
-            click.echo(words[answer].format(number))
+            echo(words[answer].format(number))
             continue
         try:
             state = (reader.job(connection, number)["job"] or {"state": "settled"})["state"]
@@ -312,7 +312,7 @@ def _set_lane(settings: Settings, lane: str, column: str, value: object) -> None
             raise ConfigError(f'no lane "{lane}"{nearest(lane, known)}')
     entry = settings.lanes.get(lane)
     if entry and column in entry.model_fields_set and getattr(entry, column) != value:
-        click.echo(
+        echo(
             f'note: {settings.file} names lanes.{lane}.{column}, so the next "pgreact apply" sets it back',
             err=True,
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgreact.operate.group import Load, NearestGroup, confirm_deletion, limit_option
+from pgreact.operate.group import Load, NearestGroup, confirm_deletion, echo, limit_option
 from pgreact.operate.schedule_options import column_options, entry
 from pgreact.schedule_settings import WAYS
 
@@ -54,15 +54,15 @@ def list_schedules(load: Load, pattern: str | None, failed: bool, limit: int, as
     with connect(load().dsn) as connection:
         found = reader.schedules(connection, pattern, limit + 1, failed=failed)
     if as_json:
-        click.echo(json.dumps(found[:limit], indent=2, default=reader.public, ensure_ascii=False))
+        echo(json.dumps(found[:limit], indent=2, default=reader.public, ensure_ascii=False))
         return
     if not found:
-        click.echo("No schedules.")
+        echo("No schedules.")
         return
     for line in reader.lines(found[:limit], datetime.datetime.now(datetime.UTC)):
-        click.echo(line)
+        echo(line)
     if len(found) > limit:
-        click.echo(f"… and more: these are the first {limit}, see --limit")
+        echo(f"… and more: these are the first {limit}, see --limit")
 
 
 @schedule.command()
@@ -82,10 +82,10 @@ def show(load: Load, name: str, as_json: bool) -> None:
     with connect(load().dsn) as connection:
         found = reader.schedule(connection, name)
     if as_json:
-        click.echo(json.dumps(found, indent=2, default=reader.public, ensure_ascii=False))
+        echo(json.dumps(found, indent=2, default=reader.public, ensure_ascii=False))
         return
     for line in reader.details(found):
-        click.echo(line)
+        echo(line)
 
 
 @schedule.command()
@@ -106,7 +106,7 @@ def add(load: Load, /, name: str, **given: Any) -> None:
     wanted = entry({column: value for column, value in given.items() if value is not None})
     with connect(load().dsn) as connection:
         schedule_edit.add(connection, name, wanted)
-    click.echo(f"added {name}")
+    echo(f"added {name}")
 
 
 @schedule.command()
@@ -182,7 +182,7 @@ def run(load: Load, names: tuple[str, ...]) -> None:
 
     with connect(load().dsn) as connection:
         for name in schedule_edit.run(connection, names):
-            click.echo(f"runs now: {name}")
+            echo(f"runs now: {name}")
 
 
 @schedule.command()
@@ -218,7 +218,7 @@ def _enable(load: Load, names: tuple[str, ...], all_of_them: bool, *, enabled: b
     done = "enabled" if enabled else "disabled"
     with connect(load().dsn) as connection:
         if all_of_them:
-            click.echo(f"{done} {schedule_edit.enable_all(connection, enabled=enabled)} schedules")
+            echo(f"{done} {schedule_edit.enable_all(connection, enabled=enabled)} schedules")
             return
         found = schedule_edit.enable(connection, names, enabled=enabled)
     _told(found, done)
@@ -226,8 +226,8 @@ def _enable(load: Load, names: tuple[str, ...], all_of_them: bool, *, enabled: b
 
 def _told(found: "Rows", done: str) -> None:
     for name, row in found.items():
-        click.echo(f"{done} {name}")
+        echo(f"{done} {name}")
         if row["origin"] in _KEEPERS:
             where, command = _KEEPERS[row["origin"]]
             then = "makes it again" if done == "removed" else "sets it anew once its entry changes"
-            click.echo(f'note: the {where} names {name}: "{command}" {then}', err=True)
+            echo(f'note: the {where} names {name}: "{command}" {then}', err=True)

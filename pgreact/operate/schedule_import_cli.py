@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pgreact.errors import ConfigError
-from pgreact.operate.group import Load, NearestGroup
+from pgreact.operate.group import Load, NearestGroup, echo
 
 if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
     from pgreact.timetable.carry import Connection, Report
@@ -176,16 +176,16 @@ def _carry(connection: "Connection", rows: "Rows", choices: _Choices) -> None:
 
 def _print(report: "Report", choices: _Choices) -> None:
     if choices.as_json:
-        click.echo(json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False))
+        echo(json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False))
         return
     for sign, names in (("+", report.carried), ("~", report.changed)):
         for name in names:
-            click.echo(f"{sign} {_shown(name)}")
+            echo(f"{sign} {_shown(name)}")
     for entry in report.uncarried:
-        click.echo(f"! {_shown(entry.name)}: {entry.reason}")
+        echo(f"! {_shown(entry.name)}: {entry.reason}")
     counts = ((name, len(getattr(report, name))) for name in ("carried", "changed", "unchanged"))
     said = ", ".join(f"{count} {name}" for name, count in counts)
-    click.echo(f"{said}, {len(report.uncarried)} stay behind{'; nothing was written' * choices.dry_run}")
+    echo(f"{said}, {len(report.uncarried)} stay behind{'; nothing was written' * choices.dry_run}")
 
 
 def _shown(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.operate.group import Load, jsonable
+from pgreact.operate.group import Load, echo, jsonable
 from pgreact.operate.queue import span as shown_span
 from pgreact.units import duration
 
@@ -48,15 +48,13 @@ def shadow(
     seconds = None if span is None else _seconds("--for", span)
     tolerated = datetime.timedelta(seconds=_seconds("--tolerance", tolerance))
     rows = _of_app(settings) if app_schedule else _of_table(settings, disabled)
-    watch = Watch(
-        open_app(settings.app, settings.broker), rows, tolerated, lambda line: click.echo(line, err=True)
-    )
+    watch = Watch(open_app(settings.app, settings.broker), rows, tolerated, lambda line: echo(line, err=True))
     for name, why in watch.judge.broken.items():
-        click.echo(f"{name} is left out: {why}", err=True)
+        echo(f"{name} is left out: {why}", err=True)
     began, count = time.monotonic(), {"missed": 0, "late": 0, "extra": 0}
     for difference in watch.run(seconds):
         count[difference.kind] += 1
-        click.echo(json.dumps(_public(difference), default=jsonable) if as_json else _line(difference))
+        echo(json.dumps(_public(difference), default=jsonable) if as_json else _line(difference))
     _sum_up(watch, count, time.monotonic() - began, as_json)
     sys.exit(1 if any(count.values()) else 0)
 
@@ -78,7 +76,7 @@ def _of_app(settings: "Settings") -> list[dict[str, Any]]:
     rows = []
     for row in beat.read(open_app(settings.app, settings.broker)):
         if isinstance(row, Uncarried):
-            click.echo(f"{row.name} is left out: {row.reason}", err=True)
+            echo(f"{row.name} is left out: {row.reason}", err=True)
         else:
             rows.append(row)
     return rows
@@ -122,20 +120,20 @@ def _line(difference: "Difference") -> str:
 
 def _sum_up(watch: "Watch", count: dict[str, int], seconds: float, as_json: bool) -> None:
     if as_json:
-        click.echo(
+        echo(
             json.dumps(
                 {**count, "in_time": watch.judge.in_time, "others": watch.judge.strange, "seconds": seconds}
             )
         )
     else:
-        click.echo(
+        echo(
             f"in {shown_span(seconds)}: {watch.judge.in_time} in time, {count['late']} late, "
             f"{count['missed']} missed, {count['extra']} sent without being due"
         )
         if watch.judge.strange:
-            click.echo(f"{watch.judge.strange} calls came from processes that are no Beat, and do not count")
+            echo(f"{watch.judge.strange} calls came from processes that are no Beat, and do not count")
     if not watch.heard:
-        click.echo(
+        echo(
             "nothing was heard of any call: the application that Beat runs needs task_send_sent_event = True",
             err=True,
         )

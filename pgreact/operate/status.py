@@ -8,6 +8,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pgreact import identity
+from pgreact.database.change import conditions
+from pgreact.database.installation import owner_of
+from pgreact.database.left_behind import described, left_behind
 from pgreact.operate import queue, timetable
 from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
@@ -20,11 +23,12 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         connection: Any session on the database.
 
     Returns:
-        ``leader`` and ``standbys`` (host, pid, since), ``routes`` with their tables, ``queue`` (see
-        :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), ``timetable`` (see
+        ``application`` (whose database it is), ``leader`` and ``standbys`` (host, pid, since), ``routes``
+        with their tables, ``left_behind`` (see :func:`pgreact.database.left_behind.left_behind`), ``queue``
+        (see :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), ``timetable`` (see
         :func:`pgreact.operate.timetable.overview`), ``troubles`` (what the leader or a Beat tries again), and
-        ``healthy``: a daemon leads, every trigger stands, no route and no schedule fails, and nothing is
-        tried again.
+        ``healthy``: a daemon leads, every trigger stands, nothing is left behind, no route and no schedule
+        fails, and nothing is tried again.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         daemons = [
@@ -50,7 +54,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
                 "gate": {"setting": row["gate_setting"], "now": row["gate"], "since": row["gate_since"]},
                 "unanswered_since": row["unanswered_since"],
                 "tables": [
-                    {key: table[key] for key in ("table", "event", "condition", "origin", "trigger")}
+                    {key: table[key] for key in queue.TRIGGER}
                     for table in tables
                     if table["route"] == row["name"]
                 ],
@@ -58,6 +62,7 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
             for row in cursor.execute(query("route_status").encode()).fetchall()
         ]
         troubles = cursor.execute(query("troubles").encode()).fetchall()
+    amiss = left_behind(connection)
     found = queue.overview(connection, tables)
     schedules = timetable.overview(connection)
     sound = found.pop("healthy") and schedules.pop("healthy")
@@ -70,10 +75,13 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         and not troubles
         and not any(route["error"] or route["unanswered_since"] for route in routes)
         and all(table["trigger"] == "ok" for table in tables)
+        and not amiss
         and sound,
+        "application": owner_of(connection),
         "leader": _without_role(leader) if leader else None,
         "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
         "routes": [route for route in routes if route is not built_in],
+        "left_behind": [{key: row[key] for key in ("kind", "name", "table")} for row in amiss],
         "queue": {**found, "dispatch": built_in},
         "timetable": schedules,
         "troubles": troubles,
@@ -82,6 +90,8 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
 
 def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     """Return the same for people."""
+    if status["application"]:
+        yield f"database of {status['application']}"
     leader = status["leader"]
     if leader:
         yield f"leader   {leader['host']} pid {leader['pid']}, for {_ago(leader['since'], now)}"
@@ -94,11 +104,15 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
         yield f"route {route['name']} → {route['task']} (window {route['window_s'] * 1000:g} ms)"
         yield from _dispatches(route, now)
         for table in route["tables"]:
-            when = f" when {table['condition']}" if table["condition"] else ""
+            when = conditions(table["condition"], table["always"])
             state = "ok" if table["trigger"] == "ok" else f"{table['trigger'].upper()}: {queue.remedy(table)}"
             yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
         if not route["tables"]:
             yield "  watches no table"
+    if status["left_behind"]:
+        yield ""
+    for row in status["left_behind"]:
+        yield f'AMISS    {described(row)}: run "pgreact apply"'
     yield ""
     yield from queue.overview_lines(status["queue"])
     if status["queue"]["dispatch"]:

@@ -5,9 +5,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pgreact.dispatch.payload import TooDeep, check_depth
+
 # A place in a job, written out only when something is wrong there: what it is in, and the step from there.
 Place = str | tuple["Place", str | int]
 
+_MOST_BITS = 13_000  # Python reads 4,300 digits
 _MARKED = {"__type__", "__value__"}
 
 
@@ -28,9 +31,13 @@ def write(value: object, place: Place, *, plain: bool = False) -> str:
         ValueError: It can, but PostgreSQL would refuse it, or no worker could read it.
     """
     try:
-        return _write(value, place, plain)
+        text = _write(value, place, plain)
+        check_depth(text)
     except RecursionError:
         raise ValueError(f"{_shown(place)} is nested too deeply, or contains itself") from None
+    except TooDeep as error:
+        raise ValueError(f"{_shown(place)} is {error}") from None
+    return text
 
 
 def _write(value: object, place: Place, plain: bool) -> str:
@@ -41,7 +48,7 @@ def _write(value: object, place: Place, plain: bool) -> str:
     elif isinstance(value, str):
         text = _text(value, place)
     elif isinstance(value, int):
-        text = int.__repr__(value)
+        text = _integer(value, place)
     elif isinstance(value, float):
         text = _number(value, place)
     elif isinstance(value, dict):
@@ -67,6 +74,14 @@ def _text(value: str, place: Place) -> str:
                 f"{_shown(place)}: half a character (U+{half:04X}), which PostgreSQL does not store"
             ) from None
     return json.dumps(value)
+
+
+def _integer(value: int, place: Place) -> str:
+    if value.bit_length() > _MOST_BITS:
+        raise ValueError(
+            f"{_shown(place)}: a number of more than {_MOST_BITS} bits, which no worker would read"
+        )
+    return int.__repr__(value)
 
 
 def _number(value: float, place: Place) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime
-import json
 import time
 import uuid
 from collections.abc import Container, Coroutine, Mapping, Sequence
@@ -163,21 +162,15 @@ async def _working(statement: Coroutine[Any, Any, T], meanwhile: Work) -> T:
 
 def _message(row: asyncpg.Record, schedule: Schedule, occurrence: datetime.datetime) -> JobMessage:
     named = occurrence.isoformat()
-    options: dict[str, Any]
-    args, kwargs, options = json.loads(f"[{row['args']}, {row['kwargs']}, {row['options']}]")
-    options["headers"] = {
-        **(options.get("headers") or {}),
-        "periodic_task_name": schedule.name,
-        "pgreact_occurrence": named,
-    }
-    if row["expires"] is not None:
-        options["expires"] = (occurrence + row["expires"] - row["now"]).total_seconds()
+    lasts = None if row["expires"] is None else occurrence + row["expires"] - row["now"]
     return JobMessage(
         job=None,
         attempt=1,
         task_id=str(uuid.uuid5(_OCCURRENCES, f"{schedule.id}/{named}")),
         task=row["task"],
-        args=args,
-        kwargs=kwargs,
-        options=options,
+        args=row["args"],
+        kwargs=row["kwargs"],
+        options=row["options"],
+        headers={"periodic_task_name": schedule.name, "pgreact_occurrence": named},
+        expires=None if lasts is None else lasts.total_seconds(),
     )

@@ -48,12 +48,12 @@ class Timetable:
             hears: Whether :meth:`poke` will be called when schedules change; may be set at any time.
         """
         self.hears = hears
+        self.leads = asyncio.Event()  # this process holds the timetable's lock, and fires
         self._dsn = dsn
         self._clock = clock
         self._troubles = troubles
         self._queue = _Loop(QueueDelivery(), clock, troubles)
         self._direct = _Loop(DirectDelivery(post), clock, troubles)
-        self._leads = asyncio.Event()  # this process holds the timetable's lock
         self._any_direct = asyncio.Event()  # there are schedules of direct delivery
 
     def poke(self) -> None:
@@ -77,7 +77,7 @@ class Timetable:
             if role == "messages":
                 # A broker that hangs must not hold up the queue's schedules; and most have no others.
                 await self._any_direct.wait()
-                await self._leads.wait()
+                await self.leads.wait()
             try:
                 async with self._session(role) as session, asyncio.TaskGroup() as group:
                     watch = group.create_task(session.watch(), name="watch")
@@ -99,17 +99,17 @@ class Timetable:
 
     async def _fire_jobs(self, session: Session, opening: Trouble) -> None:
         await self._take_over(session, opening)
-        self._leads.set()
+        self.leads.set()
         try:
             while True:
                 await self._play(session, self._queue)
                 opening.over()
         finally:
-            self._leads.clear()
+            self.leads.clear()
             self.poke()
 
     async def _fire_messages(self, session: Session, opening: Trouble) -> None:
-        while self._leads.is_set():
+        while self.leads.is_set():
             await self._play(session, self._direct)
             opening.over()
 
@@ -160,7 +160,7 @@ class Timetable:
         """Remove history that nobody wants any more, bit by bit, in a session that fires nothing."""
         trouble = self._troubles["schedule history"]
         while True:
-            await self._leads.wait()
+            await self.leads.wait()
             try:
                 async with self._session("history") as session:
                     await _tidy(session)

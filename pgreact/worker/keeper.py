@@ -134,15 +134,17 @@ class Keeper:
             return
         try:
             with self._sessions.one() as session:
-                lease: float = session.first(
+                answer = session.first(
                     "job_renew", jobs=[run.job for run in runs], task_ids=[run.task_id for run in runs]
                 )
         except PgreactError as error:
             _log.warning("job.unrenewed: %d jobs that run here; tried again: %s", len(runs), error)
-            lease = min(self._interval, 1.0) * SHARE
+            answer = {"lease_s": min(self._interval, 1.0) * SHARE, "skipped": []}
         with self._news:
-            self._interval = lease / SHARE
-            self._renew_at = time.monotonic() + self._interval
+            self._interval = answer["lease_s"] / SHARE
+            # another transaction holds the rows of those that were skipped: try again soon
+            pause = min(self._interval, 1.0) if answer["skipped"] else self._interval
+            self._renew_at = time.monotonic() + pause
 
     def _tell_all(self) -> None:
         again: float | None = None

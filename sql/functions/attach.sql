@@ -2,7 +2,8 @@ create or replace function pgreact.attach(
     watched regclass,
     route text,
     events text[],
-    condition text default null
+    condition text default null,
+    always boolean default false
 ) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -13,7 +14,7 @@ declare
     work text;
     change text;
     called text;
-    part regclass;
+    same boolean;
 begin
     select r.id, r.gate into known, gate from pgreact.route r where r.name = attach.route;
     if watched is null or route is null or coalesce(cardinality(events), 0) = 0 then
@@ -51,70 +52,40 @@ begin
         perform pgreact.check_event(change, condition);
         called := format('pgreact_%s_%s', known, change);
         if exists (
-            select from pg_trigger t where t.tgrelid = watched and t.tgname = called and t.tgparentid <> 0
+            select
+            from pgreact.watched w
+            where w.relation <> watched
+                and w.route_id = known
+                and w.event = change
+                and (w.condition is distinct from attach.condition or w.always <> attach.always)
+                and (w.relation in (select a.relid from pg_partition_ancestors(watched) a)
+                    or watched in (select part from pgreact.trigger_parts(w.relation, change) part))
         ) then
-            -- It was cloned from a parent's trigger, which does the same, and cannot be replaced.
-            if not exists (
-                select
-                from pg_partition_ancestors(watched) a
-                join pgreact.watched w on w.relation = a.relid
-                where a.relid <> watched
-                    and w.route_id = known
-                    and w.event = change
-                    and w.condition is not distinct from attach.condition
-            ) then
-                raise exception 'a parent of % signals route "%" on % already, with another condition',
-                    watched, route, change
-                    using errcode = 'object_not_in_prerequisite_state',
-                        hint = 'Attach with the same condition, or to the parent alone.';
-            end if;
-            if exists (
-                select
-                from pg_trigger t
-                where t.tgrelid = watched and t.tgname = called and t.tgenabled not in ('O', 'A')
-            ) then
-                execute format('alter table %s enable trigger %I', watched, called);
-            end if;
-        else
-            for part in
-                select c.oid
-                from pg_class c
-                where (c.oid = watched
-                        -- nobody clones a truncate trigger
-                        or change = 'truncate' and c.oid in (select p.relid from pg_partition_tree(watched) p))
-                    -- Whoever attaches the same again should not wait for a lock, nor make writers wait.
-                    and not exists (
-                        select
-                        from pg_trigger t
-                        left join pgreact.watched w
-                            on w.relation = watched and w.route_id = known and w.event = change
-                        where t.tgrelid = c.oid
-                            and t.tgname = called
-                            and t.tgfoid = 'pgreact.signal_v1'::regproc
-                            and encode(t.tgargs, 'escape') = format('%s\000%s\000', known, gate)
-                            and (change = 'truncate'
-                                or w.event is not null and w.condition is not distinct from attach.condition)
-                            and not exists (
-                                select
-                                from pg_trigger d
-                                where d.tgname = called
-                                    and d.tgenabled not in ('O', 'A')
-                                    and (d.tgrelid = c.oid
-                                        or d.tgrelid in (select p.relid from pg_partition_tree(c.oid) p))
-                            )
-                    )
-            loop
-                execute format(
-                    'create or replace trigger %I after %s on %s for each %s when (%s) execute function pgreact.signal_v1(%L, %L)',
-                    called, change, part, case when change = 'truncate' then 'statement' else 'row' end, work, known, gate);
-            end loop;
+            raise exception 'a parent of % signals route "%" on % already, with another condition or "always"',
+                watched, route, change
+                using errcode = 'object_not_in_prerequisite_state',
+                    hint = 'Attach with the same, or to the parent alone.';
         end if;
-        insert into pgreact.watched (route_id, relation, event, condition)
-        values (known, watched, change, condition)
-        on conflict (route_id, relation, event) do update set condition = excluded.condition;
+        same := change = 'truncate' or exists (
+            select
+            from pgreact.watched w
+            where w.relation = watched
+                and w.route_id = known
+                and w.event = change
+                and w.condition is not distinct from attach.condition
+                and w.definition = pgreact.trigger_definition(watched, called)
+        );
+        perform pgreact.put_trigger(
+            part, called, change, work, 'pgreact.signal_v1', array[known::text, gate], always, condition, same
+        )
+        from pgreact.trigger_parts(watched, change) part;
+        insert into pgreact.watched (route_id, relation, event, condition, always, definition)
+        values (known, watched, change, condition, always, pgreact.trigger_definition(watched, called))
+        on conflict (route_id, relation, event) do update
+        set condition = excluded.condition, always = excluded.always, definition = excluded.definition;
     end loop;
 end
 $$;
-comment on function pgreact.attach(regclass, text, text[], text)
+comment on function pgreact.attach(regclass, text, text[], text, boolean)
     is 'makes these changes of a table signal a route; again changes nothing';
-revoke all on function pgreact.attach(regclass, text, text[], text) from public;
+revoke all on function pgreact.attach(regclass, text, text[], text, boolean) from public;

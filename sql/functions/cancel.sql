@@ -1,29 +1,29 @@
+-- The row in progress is deleted without an update before it: a transaction that did both would make others wait who skip
+-- locked rows.
 create or replace function pgreact.cancel(job bigint) returns text
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    running pgreact.in_progress;
+    unstarted pgreact.in_progress;
 begin
     if pgreact.drop_job(job, 'cancelled', null) then
         return 'cancelled';
     end if;
-    -- no further attempt; and a message that nobody started finds nothing to start
-    update pgreact.in_progress p set max_attempts = p.attempt where p.id = job returning * into running;
-    if not found then
-        return null;
+    -- a message that comes finds nothing to start
+    delete from pgreact.in_progress p where p.id = job and p.started_at is null returning * into unstarted;
+    if found then
+        perform pgreact.remember(unstarted.id, unstarted.lane, unstarted.task, unstarted.key, unstarted.attempt, 'cancelled',
+            null, unstarted.task_id, null, unstarted.enqueued_at, unstarted.claimed_at, null);
+        if unstarted.key is not null then
+            perform pgreact.let_next(unstarted.key, unstarted.round);
+        end if;
+        return 'cancelled';
     end if;
-    if running.started_at is not null then
-        return 'started';
-    end if;
-    delete from pgreact.in_progress p where p.id = job;
-    perform pgreact.remember(running.id, running.lane, running.task, running.key, running.attempt, 'cancelled', null,
-        running.task_id, null, running.enqueued_at, running.claimed_at, null);
-    if running.key is not null then
-        perform pgreact.let_next(running.key);
-    end if;
-    return 'cancelled';
+    -- no further attempt
+    update pgreact.in_progress p set max_attempts = p.attempt where p.id = job;
+    return case when found then 'started' end;
 end
 $$;
 comment on function pgreact.cancel(bigint)

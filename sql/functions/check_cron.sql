@@ -21,7 +21,7 @@ declare
     wrong text;
 begin
     -- by far the most are like this, and many come at once
-    if cron ~ '^(\*|[0-5]?\d)(/[1-9]\d?)? (\*|1?\d|2[0-3])(/[1-9]\d?)? \*( \*| [1-9]) (\*|[0-6])$' then
+    if cron ~ '^([*]|[0-5]?[0-9])(/[1-9][0-9]?)? ([*]|1?[0-9]|2[0-3])(/[1-9][0-9]?)? [*]( [*]| [1-9]) ([*]|[0-6])$' then
         return;
     end if;
     if trimmed in ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly') then
@@ -32,7 +32,7 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'Names are @hourly, @daily, @midnight, @weekly, @monthly, @yearly and @annually.';
     end if;
-    fields := regexp_split_to_array(trimmed, '\s+');
+    fields := regexp_split_to_array(trimmed, '[[:space:]]+');
     if cardinality(fields) not in (5, 6) then
         raise exception 'cron "%" has % fields', cron, case when trimmed = '' then 0 else cardinality(fields) end
             using errcode = 'invalid_parameter_value',
@@ -43,10 +43,10 @@ begin
         field := fields[n];
         foreach item in array string_to_array(field, ',') loop
             wrong := null;
-            if place = 4 and item ~ '^lw?(/0*[1-9]\d*)?$' or place = 6 and item ~ ('^(0*[0-7]|' || days || ')l$') then
+            if place = 4 and item ~ '^lw?(/0*[1-9][0-9]*)?$' or place = 6 and item ~ ('^(0*[0-7]|' || days || ')l$') then
                 continue;
             end if;
-            found := regexp_match(item, '^(\*|[0-9a-z]+)(?:-([0-9a-z]+))?(?:/(\d+))?$');
+            found := regexp_match(item, '^([*]|[0-9a-z]+)(?:-([0-9a-z]+))?(?:/([0-9]+))?$');
             if place = 6 and item ~ '^[0-9a-z]+#[1-5]$' then
                 found := array[split_part(item, '#', 1), null, null];
             end if;
@@ -57,7 +57,7 @@ begin
             else
                 foreach part in array array_remove(found[1:2], null) loop
                     if part <> '*' and not (place = 5 and part ~ months or place = 6 and part ~ ('^(' || days || ')$')) then
-                        if part !~ '^\d+$' then
+                        if part !~ '^[0-9]+$' then
                             wrong := format('"%s" is no %s', part, names[place]);
                         elsif part::numeric not between lowest[place] and highest[place] then
                             wrong := format('%s %s is not between %s and %s', names[place], part, lowest[place],

@@ -1,75 +1,93 @@
--- What can be known to be wrong is refused here, where somebody looks at the error.
-create or replace function pgreact.check_job(job pgreact.queue) returns void
+-- What can be known to be wrong is refused here, where somebody looks at the error. Constraints of the table would cost
+-- each enqueue more than all of this.
+create or replace function pgreact.check_job(job pgreact.queue) returns integer
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    wrong text;
-    known constant text[] := array['queue', 'exchange', 'routing_key', 'priority', 'headers', 'expires', 'serializer', 'compression',
-        'time_limit', 'soft_time_limit', 'ignore_result', 'link', 'link_error', 'delivery_mode', 'mandatory', 'shadow',
-        'argsrepr', 'kwargsrepr', 'reply_to', 'root_id', 'parent_id', 'group_id', 'group_index', 'chord', 'chain',
-        'stamped_headers', 'immutable', 'exchange_type', 'timeout', 'route_name', 'replaced_task_nesting'];
+    -- as text, which is what the leader has to hold: a number of few bytes may have 131,072 digits
+    size bigint := octet_length(job.args::text) + octet_length(job.kwargs::text) + octet_length(job.options::text);
+    utf8 boolean := getdatabaseencoding() = 'UTF8';
+    -- all in one expression, since each costs as much again
+    fault text := case
+        when job.task is null or job.task = '' then 'task'
+        when length(job.task) > 255 then 'length'
+        when job.task ~ '[\x01-\x1f\x7f]' or utf8 and job.task ~ '[\x80-\x9f]' then 'control'
+        when jsonb_typeof(job.args) <> 'array' then 'args'
+        when jsonb_typeof(job.kwargs) <> 'object' then 'kwargs'
+        when jsonb_typeof(job.options) <> 'object' then 'options'
+        when size > 1048576 then 'size'
+        when octet_length(job.key) > 1000 then 'key'
+        when octet_length(job.unique_key) > 1000 then 'unique_key'
+        when not utf8 and pgreact.readable(concat_ws(' ', job.task, job.key, job.unique_key, job.args, job.kwargs, job.options))
+            <> concat_ws(' ', job.task, job.key, job.unique_key, job.args, job.kwargs, job.options) then 'encoding'
+        when job.max_attempts < 1 then 'max_attempts'
+        when job.backoff < interval '0' or job.backoff > interval '3650 days' then 'backoff'
+        -- Python's calendar goes no further
+        when job.run_at < '0001-01-02Z' or job.run_at >= '9999-12-31Z' then 'run_at'
+        when job.expires < '0001-01-02Z' or job.expires >= '9999-12-31Z' then 'expires'
+        when job.unique_while not in ('queued', 'in_progress') then 'unique_while'
+    end;
 begin
-    if coalesce(job.task, '') = '' then
-        raise exception 'a job needs the name of a task'
-            using errcode = 'null_value_not_allowed',
-                hint = 'Like pgreact.enqueue(''proj.tasks.send_email'', kwargs => ''{"user_id": 42}'').';
-    end if;
-    if length(job.task) > 255 then
-        raise exception 'the name of a task has 255 characters at most; this one has %', length(job.task)
-            using errcode = 'invalid_parameter_value', hint = 'It begins with ' || left(job.task, 40) || '.';
-    end if;
-    if jsonb_typeof(job.args) <> 'array' then
-        raise exception 'job %: args is a JSON %, not an array', job.task, jsonb_typeof(job.args)
-            using errcode = 'invalid_parameter_value', hint = 'Write a list like [1, "two"]; names go into kwargs.';
-    end if;
-    if jsonb_typeof(job.kwargs) <> 'object' then
-        raise exception 'job %: kwargs is a JSON %, not an object', job.task, jsonb_typeof(job.kwargs)
-            using errcode = 'invalid_parameter_value', hint = 'Write names and values like {"user_id": 42}.';
-    end if;
-    if jsonb_typeof(job.options) <> 'object' then
-        raise exception 'job %: options is a JSON %, not an object', job.task, jsonb_typeof(job.options)
-            using errcode = 'invalid_parameter_value', hint = 'Write options of apply_async like {"queue": "mail"}.';
-    end if;
-    if pg_column_size(job.args) + pg_column_size(job.kwargs) > 1048576 then
-        raise exception 'job %: its arguments take % bytes; 1 MiB is the limit', job.task,
-            pg_column_size(job.args) + pg_column_size(job.kwargs)
-            using errcode = 'program_limit_exceeded', hint = 'Keep the data in a table and pass its key.';
-    end if;
-    if job.options <> '{}' then
-        select o into wrong
-        from jsonb_object_keys(job.options) o
-        where o <> all (known) and not coalesce(job.options -> 'stamped_headers' ? o, false)
-        limit 1;
-        if wrong is not null then
-            raise exception 'job %: no option "%"', job.task, wrong
+    case fault
+        when 'task' then
+            raise exception 'a job needs the name of a task'
+                using errcode = 'null_value_not_allowed',
+                    hint = 'Like pgreact.enqueue(''proj.tasks.send_email'', kwargs => ''{"user_id": 42}'').';
+        when 'length' then
+            raise exception 'the name of a task has 255 characters at most; this one has %', length(job.task)
+                using errcode = 'invalid_parameter_value', hint = 'It begins with ' || left(job.task, 40) || '.';
+        when 'control' then
+            raise exception 'the name of a task has a control character: %', to_json(job.task)
+                using errcode = 'invalid_parameter_value';
+        when 'args' then
+            raise exception 'job %: args is a JSON %, not an array', job.task, jsonb_typeof(job.args)
+                using errcode = 'invalid_parameter_value', hint = 'Write a list like [1, "two"]; names go into kwargs.';
+        when 'kwargs' then
+            raise exception 'job %: kwargs is a JSON %, not an object', job.task, jsonb_typeof(job.kwargs)
+                using errcode = 'invalid_parameter_value', hint = 'Write names and values like {"user_id": 42}.';
+        when 'options' then
+            raise exception 'job %: options is a JSON %, not an object', job.task, jsonb_typeof(job.options)
+                using errcode = 'invalid_parameter_value', hint = 'Write options of apply_async like {"queue": "mail"}.';
+        when 'size' then
+            raise exception 'job %: its arguments and options take % bytes as text; 1 MiB is the limit', job.task, size
+                using errcode = 'program_limit_exceeded', hint = 'Keep the data in a table and pass its key.';
+        when 'key', 'unique_key' then
+            raise exception 'job %: % takes % bytes; 1000 is the limit', job.task, fault,
+                octet_length(case fault when 'key' then job.key else job.unique_key end)
+                using errcode = 'program_limit_exceeded', hint = 'Use a hash of it, like md5(...).';
+        when 'encoding' then
+            raise exception 'job %: a text of it cannot be written in UTF-8', pgreact.readable(job.task)
+                using errcode = 'character_not_in_repertoire',
+                    hint = 'Look at task, key, unique_key, args, kwargs and options, and at your client_encoding.';
+        when 'max_attempts' then
+            raise exception 'job %: max_attempts is %; it must be 1 at least', job.task, job.max_attempts
+                using errcode = 'invalid_parameter_value';
+        when 'backoff' then
+            raise exception 'job %: backoff is %; it must not be negative, nor beyond 3650 days', job.task, job.backoff
+                using errcode = 'invalid_parameter_value';
+        when 'run_at', 'expires' then
+            raise exception 'job %: % is %, beyond the calendar', job.task, fault,
+                case fault when 'run_at' then job.run_at else job.expires end
+                using errcode = 'datetime_field_overflow',
+                    hint = 'It lies between the years 1 and 9999; without run_at a job may run at once, without expires for ever.';
+        when 'unique_while' then
+            raise exception 'job %: unique_while is "%"', job.task, job.unique_while
                 using errcode = 'invalid_parameter_value',
-                    hint = case
-                        when wrong in ('countdown', 'eta') then 'Set run_at.'
-                        when wrong = 'task_id' then 'Each attempt gets an id of its own; see pgreact.in_progress.'
-                        when wrong like 'retry%' then 'Set max_attempts and backoff.'
-                        else 'Options are ' || array_to_string(known, ', ') || '.'
-                    end;
-        end if;
-    end if;
-    if job.max_attempts < 1 then
-        raise exception 'job %: max_attempts is %; it must be 1 at least', job.task, job.max_attempts
-            using errcode = 'invalid_parameter_value';
-    end if;
-    if job.backoff < interval '0' then
-        raise exception 'job %: backoff is %; it must not be negative', job.task, job.backoff
-            using errcode = 'invalid_parameter_value';
-    end if;
-    if job.unique_while not in ('queued', 'in_progress') then
-        raise exception 'job %: unique_while is "%"', job.task, job.unique_while
-            using errcode = 'invalid_parameter_value',
-                hint = 'It is queued, or in_progress (while queued or in progress).';
+                    hint = 'It is queued, or in_progress (while queued or in progress).';
+        else
+            null;
+    end case;
+    -- the queue alone is what most give
+    if job.options <> '{}' and (job.options - 'queue' <> '{}' or jsonb_typeof(job.options -> 'queue') <> 'string') then
+        perform pgreact.check_options('job ' || job.task, job.options);
     end if;
     -- a message that goes past the queue has none
     if job.lane is not null then
-        perform pgreact.check_lane(job.lane);
+        perform pgreact.check_lane(job.lane, job.task, job.options);
     end if;
+    return size;
 end
 $$;
-comment on function pgreact.check_job(pgreact.queue) is 'refuses a job that cannot be right';
+comment on function pgreact.check_job(pgreact.queue) is 'refuses a job that cannot be right; returns its size';
 revoke all on function pgreact.check_job(pgreact.queue) from public;

@@ -76,7 +76,7 @@ begin
         when seen ? 'BYSETPOS' and seen ->> 'FREQ' = 'HOURLY' then 'BYSETPOS is not for FREQ=HOURLY'
         when seen ->> 'BYDAY' ~ '[0-9]' and seen ->> 'FREQ' not in ('YEARLY', 'MONTHLY')
             then 'BYDAY has numbers for FREQ=YEARLY and MONTHLY only'
-        when seen ->> 'BYDAY' ~ '(^|\D)(0?[6-9]|[1-9][0-9])[A-Z]' and (seen ->> 'FREQ' = 'MONTHLY' or seen ? 'BYMONTH')
+        when seen ->> 'BYDAY' ~ '(^|[^0-9])(0?[6-9]|[1-9][0-9])[A-Z]' and (seen ->> 'FREQ' = 'MONTHLY' or seen ? 'BYMONTH')
             then 'a month has five of each day of the week at most'
     end);
     if wrong is not null then

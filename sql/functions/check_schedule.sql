@@ -50,7 +50,8 @@ begin
     job.backoff := interval '0';
     job.unique_while := 'queued';
     -- default is built in; and if it is gone, firing says so
-    job.lane := case when schedule.delivery = 'queue' and schedule.lane <> 'default' then schedule.lane end;
+    job.lane := case when schedule.delivery = 'queue' and (schedule.lane <> 'default'
+        or exists (select from pgreact.lane l where l.name = 'default' and l.tasks is not null)) then schedule.lane end;
     -- one query for all, and no call that can be spared: schedules come by the thousand
     perform pgreact.check_cron(schedule.cron), pgreact.check_solar(schedule.solar), pgreact.check_rrule(schedule.rrule),
         pgreact.check_timezone(nullif(schedule.timezone, 'UTC')), pgreact.check_job(job);

@@ -5,8 +5,8 @@ create or replace function pgreact.check_solar(solar text) returns void
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    number constant text := '^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$';
-    words constant text[] := regexp_split_to_array(btrim(solar, E' \t\r\n'), '\s+');
+    number constant text := '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)$';
+    words constant text[] := regexp_split_to_array(btrim(solar, E' \t\r\n'), '[[:space:]]+');
     wrong text;
 begin
     if cardinality(words) <> 3 then

@@ -11,7 +11,7 @@ begin
     end if;
     -- these are abbreviations or offsets, and names nevertheless
     if strpos(zone, '/') = 0 and zone !~ '^(CET|EET|EST|GMT|HST|MET|MST|UCT|WET|Zulu|[CEMP]ST[5-8][CEMP]DT|GMT[+-]?0)$' then
-        if zone ~ '\d' or exists (select from pg_timezone_abbrevs a where a.abbrev = upper(zone)) then
+        if zone ~ '[0-9]' or exists (select from pg_timezone_abbrevs a where a.abbrev = upper(zone)) then
             raise invalid_parameter_value;
         end if;
     end if;

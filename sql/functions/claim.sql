@@ -1,6 +1,7 @@
 -- One claim at a time: it locks the row of queue_state, and counts after that, so limits hold at every instant.
--- Muted: what the dispatcher does by itself must not wake it. It waits for no other row: a row that somebody holds
--- is left for the next claim, which that somebody's commit will ask for.
+-- Muted: what the dispatcher does by itself must not wake it.
+-- It waits for no transaction, not even for another claim: what others have locked it passes over, reads on to what takes
+-- its place, and comes again within a second, since a rollback tells nobody.
 -- Its plans are made in a session that lasts, mostly while the queue is empty: so they must not depend on its size.
 -- Rows that were settled are met again until they are vacuumed: so it looks at in_progress from the oldest round on.
 create or replace function pgreact.claim(batch integer) returns jsonb
@@ -9,8 +10,10 @@ create or replace function pgreact.claim(batch integer) returns jsonb
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set jit = off
+    set lock_timeout = '100ms'
 as $$
 declare
+    reading constant integer := 10000;  -- rows that are passed over at most, of those that others hold
     muted text := coalesce(current_setting('pgreact.muted', true), '');
     moment timestamptz;
     began timestamptz;
@@ -18,42 +21,78 @@ declare
     state pgreact.queue_state;
     places integer;
     chosen bigint[];
+    free bigint[];
     blocked bigint[];
     keys text[];
-    touched integer;
+    exhausted text[] := '{}';  -- lanes whose ready jobs others hold
+    metered text[];  -- lanes with a rate whose tokens nobody else holds
+    watermark bigint;  -- of contested_key
+    silent bigint[];
+    touched integer := 0;
+    reach integer := batch;
     claimed integer := 0;
+    allowed constant bigint := 8388608;  -- bytes of arguments that the leader is to hold at a time
+    bytes bigint;
     counted integer;
     unstarted bigint := 0;
+    unpublished bigint;
     more boolean;
+    passed boolean := false;  -- something that another transaction holds
+    utf8 boolean := getdatabaseencoding() = 'UTF8';
     jobs jsonb;
     due timestamptz;
     census record;
     stale record;
     share record;
+    note record;
 begin
+    select s.* into state from pgreact.queue_state s for update skip locked;
+    if not found then
+        return jsonb_build_object('jobs', '[]'::jsonb, 'claimed', 0, 'more', false, 'waiting', 0, 'next_s', 0.1);
+    end if;
     perform pgreact.mute();
-    select s.* into state from pgreact.queue_state s for update;
     moment := clock_timestamp();
     select s.* into setting from pgreact.queue_setting s;
 
-    update pgreact.queue q
-    set state = 'ready'
-    where q.id in (
-        select d.id
-        from pgreact.queue d
-        where d.state = 'delayed' and d.run_at <= moment
-        order by d.run_at
-        limit batch
-        for update skip locked
-    );
-    get diagnostics touched = row_count;
+    loop
+        select array_agg(d.id) into chosen
+        from (
+            select q.id from pgreact.queue q where q.state = 'delayed' and q.run_at <= moment order by q.run_at limit reach
+        ) d;
+        exit when chosen is null;
+        update pgreact.queue q
+        set state = 'ready'
+        where q.id in (
+            select d.id
+            from pgreact.queue d
+            where d.id = any (chosen) and d.run_at + interval '0' <= moment  -- its owner may just have put it off
+            order by d.run_at
+            limit batch
+            for update skip locked
+        );
+        get diagnostics touched = row_count;
+        exit when touched = least(batch, cardinality(chosen));
+        passed := true;
+        exit when reach = reading;
+        reach := reading;
+    end loop;
     more := touched = batch;
 
-    update pgreact.lane_state s
-    set tokens = least(l.burst, s.tokens + l.rate * greatest(0, extract(epoch from moment - s.tokens_at))),
-        tokens_at = moment
-    from pgreact.lane l
-    where l.name = s.lane and l.rate is not null and s.tokens < l.burst;
+    with free as materialized (
+        select s.lane, l.rate, l.burst
+        from pgreact.lane l
+        join pgreact.lane_state s on s.lane = l.name
+        where l.rate is not null
+        for update of s skip locked
+    ),
+    filled as (
+        update pgreact.lane_state s
+        set tokens = least(f.burst, s.tokens + f.rate * greatest(0, extract(epoch from moment - s.tokens_at))),
+            tokens_at = moment
+        from free f
+        where f.lane = s.lane and s.tokens < f.burst
+    )
+    select array_agg(f.lane) into metered from free f;
 
     for round in 1..10 loop
         -- One look at what is in progress, for all that follows: it takes as long as there are places.
@@ -63,15 +102,19 @@ begin
             array_agg(l.jobs) as used,
             min(l.oldest) as oldest,
             min(l.lease_until) as lease_until,
-            coalesce(bool_or(l.unpublished), false) as unpublished
+            coalesce(bool_or(l.ended), false) as ended,
+            coalesce(bool_or(l.unpublished), false) as unpublished,
+            coalesce(sum(l.bytes), 0)::bigint as bytes
         into census
         from (
             select
                 p.lane,
                 count(*) as jobs,
                 min(p.round) as oldest,
-                min(p.lease_until) as lease_until,
-                bool_or(p.published_at is null) as unpublished
+                min(p.lease_until) filter (where p.lease_until > moment) as lease_until,
+                bool_or(p.lease_until <= moment) as ended,
+                bool_or(p.published_at is null) as unpublished,
+                sum(p.size) filter (where p.published_at is null) as bytes
             from pgreact.in_progress p
             where p.round >= state.oldest
             group by p.lane
@@ -79,33 +122,97 @@ begin
 
         counted := census.jobs - claimed;
 
-        if round = 1 and census.lease_until <= moment then
+        if round = 1 then
+            -- Keys whose first waiting job may have been let go by nobody. Read after the count: a job that was gone before
+            -- that has its key written before this.
+            watermark := coalesce(census.oldest, state.round + 1);
+            for note in
+                select k.key, array_agg(k.id) as ids, min(k.round) as round
+                from pgreact.contested_key k
+                where k.round >= state.contested
+                group by k.key
+                order by min(k.id)
+                limit reading
+            loop
+                perform from pgreact.in_progress p where p.key = note.key for update skip locked;
+                if found  -- then the settlement of that job comes after this claim, and lets the next one go
+                    or not exists (select from pgreact.in_progress p where p.key = note.key)
+                        and pgreact.let_next(note.key)
+                then
+                    delete from pgreact.contested_key k where k.id = any (note.ids);
+                else
+                    watermark := least(watermark, note.round);
+                    passed := true;
+                end if;
+            end loop;
+        end if;
+
+        if round = 1 and (census.ended or census.unpublished) then
+            touched := 0;
             for stale in
                 select p.*
                 from pgreact.in_progress p
-                where p.round >= state.oldest and p.lease_until <= moment
+                where p.round >= state.oldest
+                    and (p.lease_until <= moment or p.published_at is null and p.expires <= moment)
                 limit batch
                 for update skip locked
             loop
-                if stale.started_at is not null then
-                    perform pgreact.settle(stale.id, stale.task_id, 'lost', format(
-                        'nothing heard from worker %s for longer than the lease of its job',
-                        coalesce(stale.worker, '(unknown)')));
-                else
+                touched := touched + 1;
+                if stale.started_at is null and (
+                    stale.expires <= moment
+                    or stale.publishes >= 6 and stale.claimed_at < moment - setting.start_within)
+                then
+                    begin
+                        if stale.expires <= moment then
+                            perform pgreact.settle(stale.id, stale.task_id, 'expired',
+                                format('it was to begin before %s', stale.expires));
+                        else
+                            perform pgreact.settle(stale.id, stale.task_id, 'unstarted', format(
+                                'no worker started it, though its message was sent %s times since %s', stale.publishes + 1,
+                                stale.claimed_at));
+                        end if;
+                    exception
+                        when lock_not_available then exit;  -- the history's; once is enough
+                    end;
+                elsif stale.started_at is null then
                     -- The message was lost, or workers are away. In that case it is sent again and again: twice as late
-                    -- each time.
+                    -- each time. A message that the broker did not take is none.
+                    stale.publishes := stale.publishes + (stale.published_at is not null)::integer;
                     update pgreact.in_progress p
                     set published_at = null,
-                        publishes = stale.publishes + 1,
-                        lease_until = moment + setting.lease * 2 ^ least(stale.publishes + 1, 6)
+                        publishes = stale.publishes,
+                        lease_until = moment + setting.lease * 2 ^ least(stale.publishes, 6)
                     where p.id = stale.id;
+                elsif stale.id = any (state.held) then
+                    -- Its worker could not renew the lease while another transaction held the row: it is given time to.
+                    update pgreact.in_progress p
+                    set lease_until = moment + least(setting.lease, interval '10 s')
+                    where p.id = stale.id;
+                else
+                    begin
+                        perform pgreact.settle(stale.id, stale.task_id, 'lost', format(
+                            'nothing heard from worker %s for longer than the lease of its job',
+                            coalesce(stale.worker, '(unknown)')));
+                    exception
+                        when lock_not_available then exit;  -- the history's; once is enough
+                    end;
                 end if;
             end loop;
+            more := more or touched = batch;
+            silent := array(
+                select p.id
+                from pgreact.in_progress p
+                where p.round >= state.oldest and p.lease_until <= moment and touched < batch
+            );
             continue;
         end if;
 
         places := least(batch - claimed, coalesce(setting.max_in_progress - census.jobs, batch));
         exit when places <= 0;
+        if census.bytes >= allowed then
+            more := true;
+            exit;
+        end if;
 
         -- Each lane's own first jobs, and of these the first by the lanes' turns: start-time fair queueing.
         with recursive lanes (lane, id) as (
@@ -141,14 +248,18 @@ begin
                     greatest(0, least(
                         places,
                         l.max_in_progress - coalesce(u.jobs, 0),
-                        case when l.rate is not null then floor(coalesce(s.tokens, l.burst)) end
+                        case
+                            when l.rate is null then null
+                            when s.lane is null or s.lane = any (metered) then floor(coalesce(s.tokens, l.burst))
+                            else 0
+                        end
                     )) as room
                 from lanes n
                 -- a trigger of an outbox may name a lane that was deleted: then it has no limits
                 left join pgreact.lane l on l.name = n.lane
                 left join pgreact.lane_state s on s.lane = n.lane
                 left join used u on u.lane = n.lane
-                where not coalesce(l.paused, false)
+                where not coalesce(l.paused, false) and n.lane <> all (exhausted)
             ) n
         ),
         -- What a claim reads must not grow with lanes times batch. So first each lane's first job; of lanes that may have a
@@ -210,9 +321,68 @@ begin
             limit places
         ) w;
 
-        select array_agg(h.id) into chosen
-        from (select q.id from pgreact.queue q where q.id = any (chosen) for update skip locked) h;
         exit when chosen is null;
+        touched := 0;
+        select array_agg(h.id), coalesce(sum(h.size), 0) into free, bytes
+        from (
+            select q.id, coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as size
+            from pgreact.queue q
+            where q.id = any (chosen)
+            for update skip locked
+        ) h;
+        if coalesce(cardinality(free), 0) < cardinality(chosen) then
+            passed := true;
+            for share in
+                select q.lane as name, count(*) as jobs, greatest(batch, reading / count(*) over ()) as reach
+                from pgreact.queue q
+                where q.id = any (chosen)
+                group by q.lane
+                having count(*) > count(*) filter (where q.id = any (free))
+            loop
+                -- What is locked here already counts: so all of the lane's places are filled, or it has no more.
+                select array_agg(f.id) into blocked
+                from (
+                    select q.id
+                    from (
+                        select r.id, r.priority, r.run_at
+                        from pgreact.queue r
+                        where r.state = 'ready' and r.lane = share.name
+                        order by r.priority desc, r.run_at, r.id
+                        limit share.reach
+                    ) r
+                    join pgreact.queue q on q.id = r.id
+                    order by r.priority desc, r.run_at, r.id
+                    limit share.jobs
+                    for update of q skip locked
+                ) f;
+                free := free || blocked;
+                if coalesce(cardinality(blocked), 0) < share.jobs then
+                    exhausted := exhausted || share.name;
+                    touched := touched + 1;
+                end if;
+            end loop;
+            free := array(select distinct f from unnest(free) f);
+            select coalesce(sum(coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options)))), 0) into bytes
+            from pgreact.queue q
+            where q.id = any (free);
+        end if;
+        if census.bytes + bytes > allowed then
+            more := true;
+            free := array(
+                select s.id
+                from (
+                    select q.id,
+                        sum(coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options)))) over first_come
+                            - coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as before
+                    from pgreact.queue q
+                    left join unnest(chosen) with ordinality c (id, place) on c.id = q.id
+                    where q.id = any (free)
+                    window first_come as (order by c.place, q.id)
+                ) s
+                where census.bytes + s.before < allowed
+            );
+        end if;
+        chosen := free;
 
         -- Of one key only the first, and only while none is in progress.
         -- Materialized: else a plan may look for their ids in all of the index of keys.
@@ -224,12 +394,11 @@ begin
         where q.key is not null
             and (exists (select from pgreact.in_progress p where p.key = q.key)
                 or exists (select from pgreact.queue b where b.key = q.key and b.id < q.id));
-        touched := 0;
         if blocked is not null then
-            -- Whoever stands before them makes the next one ready when he goes. So he must not be going just now, which
-            -- the lock on his row tells; if he is, they are left as they are.
+            -- The job in front makes the next one ready when it goes. It must not be going just now, unaware of these: that
+            -- the lock on its row tells. If it may be, the next claim looks.
             with running as materialized (
-                select p.key from pgreact.in_progress p where p.key = any (keys) for key share skip locked
+                select p.key from pgreact.in_progress p where p.key = any (keys) for update skip locked
             ),
             waiting as materialized (
                 select q.key, q.id
@@ -237,22 +406,37 @@ begin
                 where q.id in (
                     select (select f.id from pgreact.queue f where f.key = k order by f.id limit 1) from unnest(keys) k
                 )
-                for key share skip locked
+                for update skip locked
             )
-            update pgreact.queue q
-            set state = 'behind'
+            select array_agg(distinct q.key)
+            into keys
+            from pgreact.queue q
             where q.id = any (blocked)
-                and (exists (select from running r where r.key = q.key)
-                    or exists (select from waiting v where v.key = q.key and v.id < q.id));
-            get diagnostics touched = row_count;
+                and not exists (select from running r where r.key = q.key)
+                and not exists (select from waiting v where v.key = q.key and v.id < q.id);
+            if keys is not null then
+                passed := true;
+                insert into pgreact.contested_key (key, round)
+                select k, state.round + 1
+                from unnest(keys) k
+                where not exists (select from pgreact.contested_key c where c.key = k and c.round >= state.contested);
+            end if;
+            update pgreact.queue q set state = 'behind' where q.id = any (blocked);
+            touched := touched + cardinality(blocked);
             chosen := array(select c from unnest(chosen) c where c <> all (blocked));
         end if;
 
-        perform pgreact.drop_job(q.id, 'expired', format('it was to begin before %s', q.expires))
-        from pgreact.queue q
-        where q.id = any (chosen) and q.expires <= moment;
-        if found then
-            touched := touched + 1;
+        if exists (select from pgreact.queue q where q.id = any (chosen) and q.expires <= moment) then
+            begin
+                perform pgreact.drop_job(q.id, 'expired', format('it was to begin before %s', q.expires))
+                from pgreact.queue q
+                where q.id = any (chosen) and q.expires <= moment;
+                touched := touched + 1;
+            exception
+                when lock_not_available then  -- the history's
+                    passed := true;
+                    chosen := array(select q.id from pgreact.queue q where q.id = any (chosen) and coalesce(q.expires > moment, true));
+            end;
         end if;
 
         -- After the count: whoever was settled before that was settled before this, which the history can prove.
@@ -264,10 +448,11 @@ begin
             here as (
                 insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
                     unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until,
-                    round)
+                    round, size)
                 select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
-                    g.unique_while, g.attempt + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
-                    began + setting.lease, state.round + 1
+                    g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
+                    began + setting.lease, state.round + 1,
+                    coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
                 from gone g
                 returning lane
             )
@@ -277,17 +462,22 @@ begin
             group by h.lane, l.name
         loop
             claimed := claimed + share.jobs;
-            insert into pgreact.lane_state as s (lane, turn, tokens, tokens_at, claimed, recent, recent_at)
-            values (share.name, state.turn + share.jobs / share.weight,
-                case when share.rate is not null then share.burst - share.jobs end, began, share.jobs, share.jobs, moment)
-            on conflict (lane) do update set
-                turn = greatest(s.turn, state.turn) + share.jobs / share.weight,
+            update pgreact.lane_state s
+            set turn = greatest(s.turn, state.turn) + share.jobs / share.weight,
                 tokens = case when share.rate is not null then coalesce(s.tokens, share.burst) - share.jobs end,
                 -- what flowed in since the moment is given up: so the rate holds between the times the history tells
                 tokens_at = began,
                 claimed = s.claimed + share.jobs,
-                recent = s.recent * exp(-greatest(0, extract(epoch from moment - s.recent_at)) / 60) + share.jobs,
-                recent_at = moment;
+                recent = s.recent * exp(-least(greatest(0, extract(epoch from moment - s.recent_at)) / 60, 99)) + share.jobs,
+                recent_at = moment
+            where s.lane = (select f.lane from pgreact.lane_state f where f.lane = share.name for update skip locked);
+            if not found then
+                -- the lane's first jobs; or it has no rate, and another transaction holds its row: then it pays no turn
+                insert into pgreact.lane_state (lane, turn, tokens, tokens_at, claimed, recent, recent_at)
+                select share.name, state.turn + share.jobs / share.weight,
+                    case when share.rate is not null then share.burst - share.jobs end, began, share.jobs, share.jobs, moment
+                where not exists (select from pgreact.lane_state s where s.lane = share.name);
+            end if;
         end loop;
         exit when touched = 0;
         more := more or round = 10;
@@ -304,7 +494,11 @@ begin
                 where s.recent_at = moment
             )),
             round = state.round + 1,
-            oldest = coalesce(census.oldest, state.round + 1);
+            oldest = coalesce(census.oldest, state.round + 1),
+            contested = watermark;
+    end if;
+    if state.held <> coalesce(silent, '{}') then
+        update pgreact.queue_state q set held = coalesce(silent, '{}');
     end if;
 
     -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
@@ -317,25 +511,68 @@ begin
         where not exists (select from pgreact.in_progress k where k.key is not null);
     end if;
 
-    select jsonb_agg(to_jsonb(j) order by j.claimed_at, j.priority desc, j.run_at, j.id) into jobs
+    if census.unpublished then
+        -- A message is not sent again for an attempt that another transaction may be about to cancel.
+        select array_agg(u.id) into free
+        from (
+            select p.id
+            from pgreact.in_progress p
+            where p.round between state.oldest and state.round and p.published_at is null
+            for no key update skip locked
+        ) u;
+        passed := passed or exists (
+            select
+            from pgreact.in_progress p
+            where p.round between state.oldest and state.round and p.published_at is null and p.id <> all (coalesce(free, '{}'))
+        );
+    end if;
+
+    -- Args, kwargs and options as texts inside the answer, for the leader to read one job at a time: what one cannot be read
+    -- of concerns no other.
+    select
+        jsonb_agg(jsonb_build_object(
+            'id', j.id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
+            'task', case when utf8 then j.task else pgreact.readable(j.task) end,
+            'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
+            'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
+            'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end
+        ) order by j.place),
+        max(j.all_of_them)
+    into jobs, unpublished
     from (
-        select p.id, p.task_id, p.task, p.args, p.kwargs, p.options, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at
-        from pgreact.in_progress p
-        where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
-            and p.published_at is null
-        limit 2 * batch
-    ) j;
-    more := more or claimed = batch or coalesce(jsonb_array_length(jobs), 0) = 2 * batch;
+        select
+            u.*,
+            row_number() over first_come as place,
+            sum(u.size) over first_come - u.size as before,
+            count(*) over () as all_of_them
+        from (
+            select p.id, p.task_id, p.attempt, p.lane, p.task, p.args, p.kwargs, p.options, p.claimed_at, p.priority, p.run_at,
+                p.size
+            from pgreact.in_progress p
+            where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
+                and p.published_at is null
+                and (p.round > state.round or p.id = any (free))
+            limit 2 * batch
+        ) u
+        window first_come as (order by u.claimed_at, u.priority desc, u.run_at, u.id)
+    ) j
+    where j.before < allowed;
+    more := more or claimed = batch or coalesce(unpublished = 2 * batch or unpublished > jsonb_array_length(jobs), false);
 
     select least(
-        (select q.run_at from pgreact.queue q where q.state = 'delayed' order by q.run_at limit 1),
+        (select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > moment order by q.run_at limit 1),
         census.lease_until,
         case when claimed > 0 then began + setting.lease end,
+        case when passed or census.ended then clock_timestamp() + interval '1 s' end,
         (
-            select min(s.tokens_at + make_interval(secs => (1 - s.tokens) / l.rate + 0.001))
+            select min(case
+                when s.lane = any (metered)
+                    then s.tokens_at + make_interval(secs => least((1 - s.tokens) / l.rate + 0.001, 86400))
+                else clock_timestamp() + interval '1 s'
+            end)
             from pgreact.lane l
             join pgreact.lane_state s on s.lane = l.name
-            where l.rate is not null and not l.paused and s.tokens < 1
+            where l.rate is not null and not l.paused and (s.tokens < 1 or s.lane <> all (coalesce(metered, '{}')))
                 and (select true from pgreact.queue q where q.state = 'ready' and q.lane = l.name limit 1)
         )
     ) into due;
@@ -346,7 +583,10 @@ begin
         'claimed', claimed,
         'more', more,
         'waiting', unstarted,
-        'next_s', extract(epoch from due - clock_timestamp()));
+        -- a number whatever it is computed of, and soon enough: nothing is lost by a claim a day
+        'next_s', case when due is not null then
+            extract(epoch from greatest(moment, least(due, moment + interval '1 day')) - clock_timestamp())
+        end);
 end
 $$;
 comment on function pgreact.claim(integer)

@@ -5,14 +5,6 @@ as $$
 declare
     gone pgreact.queue;
 begin
-    -- The first of a key stands for all of it: of two who take away neighbours at once, each would take the other's for
-    -- the next one, and nobody would let the third go.
-    perform
-    from pgreact.queue f
-    where f.key = (select q.key from pgreact.queue q where q.id = job)
-    order by f.id
-    limit 1
-    for update;
     delete from pgreact.queue q where q.id = job returning * into gone;
     if not found then
         return false;
@@ -26,7 +18,7 @@ begin
             gone.max_attempts, gone.backoff, gone.options, gone.enqueued_at, outcome, error);
     end if;
     if gone.key is not null then
-        perform pgreact.let_next(gone.key);
+        perform pgreact.let_next(gone.key, 9223372036854775807);
         -- a claim may have passed over the first one while it was held here
         perform pgreact.signal('pgreact.queue');
     end if;

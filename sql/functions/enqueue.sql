@@ -18,53 +18,9 @@ create or replace function pgreact.enqueue(
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
-declare
-    moment timestamptz := clock_timestamp();
-    job pgreact.queue;
-    other bigint;
 begin
-    job.task := enqueue.task;
-    job.args := coalesce(enqueue.args, '[]');
-    job.kwargs := coalesce(enqueue.kwargs, '{}');
-    job.lane := coalesce(enqueue.lane, 'default');
-    job.priority := coalesce(enqueue.priority, 0);
-    job.run_at := coalesce(enqueue.run_at, moment);
-    job.state := case when job.run_at > moment then 'delayed' else 'ready' end;
-    job.key := enqueue.key;
-    job.unique_key := enqueue.unique_key;
-    job.unique_while := coalesce(enqueue.unique_while, 'queued');
-    job.max_attempts := coalesce(enqueue.max_attempts, 5);
-    job.backoff := coalesce(enqueue.backoff, '5 s');
-    job.expires := enqueue.expires;
-    job.options := coalesce(enqueue.options, '{}');
-    perform pgreact.check_job(job);
-    loop
-        insert into pgreact.queue (state, lane, task, args, kwargs, priority, run_at, key, unique_key, unique_while,
-            max_attempts, backoff, expires, options, enqueued_at)
-        values (job.state, job.lane, job.task, job.args, job.kwargs, job.priority, job.run_at, job.key, job.unique_key,
-            job.unique_while, job.max_attempts, job.backoff, job.expires, job.options, moment)
-        on conflict (unique_key) where unique_key is not null do nothing
-        returning id into job.id;
-        if found then
-            exit;
-        end if;
-        select q.id into other from pgreact.queue q where q.unique_key = job.unique_key;
-        if found then
-            return other;
-        end if;
-    end loop;
-    if job.unique_key is not null then
-        -- after the insert: a claim that was moving the other one has ended by now
-        select p.id into other
-        from pgreact.in_progress p
-        where p.unique_key = job.unique_key and 'in_progress' in (p.unique_while, job.unique_while);
-        if found then
-            delete from pgreact.queue q where q.id = job.id;
-            return other;
-        end if;
-    end if;
-    return job.id;
+    return pgreact.add_job(nextval('pgreact.queue_id_seq'), task, args, kwargs, lane, priority, run_at, key, unique_key,
+        max_attempts, backoff, expires, options, unique_while);
 end
 $$;
 comment on function pgreact.enqueue(

@@ -1,5 +1,8 @@
+-- Runs as its owner, as enqueue does. Two that add the same unique keys must not wait for each other, so each adds in the
+-- order of the unique keys; the ids are taken before, in the order of the list, which is the order of the jobs of a key.
 create or replace function pgreact.enqueue_many(jobs jsonb) returns setof bigint
     language plpgsql
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -25,13 +28,22 @@ begin
             using errcode = 'invalid_parameter_value', hint = 'Names are those of the arguments of pgreact.enqueue.';
     end if;
     return query
-    select pgreact.enqueue(j.task, j.args, j.kwargs, j.lane, j.priority, j.run_at, j.key, j.unique_key, j.max_attempts,
-        j.backoff, j.expires, j.options, j.unique_while)
-    from rows from (jsonb_to_recordset(jobs) as (
-        task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, key text, unique_key text,
-        max_attempts integer, backoff interval, expires timestamptz, options jsonb, unique_while text
-    )) with ordinality j
-    order by j.ordinality;
+    with listed as materialized (
+        select j.*, nextval('pgreact.queue_id_seq') as id
+        from rows from (jsonb_to_recordset(jobs) as (
+            task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, key text, unique_key text,
+            max_attempts integer, backoff interval, expires timestamptz, options jsonb, unique_while text
+        )) with ordinality j
+    ),
+    added as materialized (
+        select
+            l.ordinality,
+            pgreact.add_job(l.id, l.task, l.args, l.kwargs, l.lane, l.priority, l.run_at, l.key, l.unique_key,
+                l.max_attempts, l.backoff, l.expires, l.options, l.unique_while) as id
+        from listed l
+        order by l.unique_key collate "C", l.ordinality
+    )
+    select a.id from added a order by a.ordinality;
 end
 $$;
 comment on function pgreact.enqueue_many(jsonb)

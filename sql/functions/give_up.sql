@@ -1,11 +1,13 @@
 -- For a worker's main process, which sees what happens to a message, but did not run it: its child may have settled the
 -- attempt or handed it to a retry, and the message may be a duplicate of one that runs elsewhere. None of these is ended.
+-- As settle, it fails with lock_not_available where another transaction holds the row.
 create or replace function pgreact.give_up(
     job bigint, task_id uuid, retries integer, worker text, outcome text, error text
 ) returns boolean
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '500ms'
 as $$
 begin
     perform

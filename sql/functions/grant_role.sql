@@ -7,7 +7,7 @@ begin
     case kind
         when 'daemon' then
             execute format('grant usage on schema pgreact to %s', role);
-            execute format('grant select on pgreact.migration, pgreact.route, pgreact.watched, pgreact.lane, '
+            execute format('grant select on pgreact.migration, pgreact.installation, pgreact.route, pgreact.watched, pgreact.lane, '
                 'pgreact.lane_state, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox, '
                 'pgreact.schedule to %s', role);
             execute format('grant select, insert, update on pgreact.flight to %s', role);
@@ -16,7 +16,10 @@ begin
                 'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), '
                 'pgreact.published(uuid[]), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
-                'pgreact.moment(), pgreact.fire(jsonb), pgreact.tend_schedule_history(text, text) to %s', role);
+                'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
+                'pgreact.trigger_state(regclass, text, text, boolean, text), '
+                'pgreact.json_types(), pgreact.readable(text), pgreact.moment(), pgreact.fire(jsonb), '
+                'pgreact.tend_schedule_history(text, text) to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);
@@ -42,7 +45,7 @@ begin
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '
                 'text, integer, interval, timestamptz, jsonb, text), pgreact.enqueue_many(jsonb), '
-                'pgreact.cancel(bigint), pgreact.retry(bigint) to %s', role);
+                'pgreact.cancel(bigint), pgreact.retry(bigint), pgreact.readable(text) to %s', role);
             execute format('grant select on pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, pgreact.lane '
                 'to %s', role);
         else

@@ -1,7 +1,9 @@
+-- As settle, it fails with lock_not_available where another transaction holds the row.
 create or replace function pgreact.hold(job bigint, task_id uuid, pause interval, redelivered boolean) returns void
     language sql
     security definer
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '500ms'
 as $$
 update pgreact.in_progress p
 set lease_until = clock_timestamp() + pause + (select s.lease from pgreact.queue_setting s),

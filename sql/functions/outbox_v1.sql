@@ -1,29 +1,44 @@
 -- Runs in the writer's transaction and must not fail it, whatever became of lane, key or columns since it was attached.
 -- Its arguments: task, lane, and what outbox_key says. Another meaning of them gets another number.
+--
+-- It runs with the rights of pgreact's owner, since a writer needs none of pgreact's. So it calls nothing that a user can
+-- have written: the table's owner may give a key column any type at any time, and the type a cast to JSON. A value is
+-- turned to JSON only if its type, as the row is written, is the one that the arguments name, and that is one of
+-- json_types() or a domain of one. The value itself tells its type: the catalogue shows an old snapshot what was. All
+-- others go as the text that concat asks of their type's output function, which only a superuser can write.
 create or replace function pgreact.outbox_v1() returns trigger
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- a time in a key is written in one way, whoever writes the row
+    -- the text of a value, and so the key that keeps a row's jobs in order, is the same whoever writes the row
     set timezone = 'UTC'
     set datestyle = 'ISO'
+    set intervalstyle = 'postgres'
+    set bytea_output = 'hex'
+    set extra_float_digits = 1
+    set lc_monetary = 'C'
+    set quote_all_identifiers = off
 as $$
 declare
     named text := format('%I.%I', tg_table_schema, tg_table_name);
     columns text[] := tg_argv[2:];
-    form text;
+    known constant oid[] := pgreact.json_types();
+    type text;
+    field text;
+    opening text;
+    checks text;
     list text;
-    pairs text;
-    former_pairs text;
+    former_list text;
     ordered jsonb;
-    key jsonb;
     former jsonb;
+    key jsonb;
+    old_key jsonb;
     kwargs jsonb;
     job_key text;
 begin
     if tg_level = 'ROW' then
         -- a partition's rows are the table's
-        if (select c.relispartition from pg_class c where c.oid = tg_relid) then
+        if pg_partition_root(tg_relid) <> tg_relid then
             select format('%I.%I', n.nspname, c.relname) into named
             from pg_partition_ancestors(tg_relid) with ordinality a (relation, step)
             join pg_trigger t on t.tgrelid = a.relation and t.tgname = tg_name
@@ -32,37 +47,65 @@ begin
             order by a.step desc
             limit 1;
         end if;
-        for round in 1..2 loop
-            list := null;
-            for n in 1..coalesce(cardinality(columns), 0) by 2 loop
-                form := format(case columns[n + 1] when 'json' then '($1).%I' else 'format(''%%s'', ($1).%I)' end, columns[n]);
-                list := concat_ws(', ', list, form);
-                pairs := concat_ws(', ', case when n > 1 then pairs end, quote_literal(columns[n]), form);
-            end loop;
-            exit when list is null;
+        -- as the columns were when it was attached, as the catalogue says that they are, and at last all as text
+        for round in 1..3 loop
+            checks := 'true';
+            list := '';
+            former_list := '';
             begin
+                for n in 1..coalesce(cardinality(columns), 0) by 2 loop
+                    -- raises if there is no such column: ($1).x would then be x($1), and call a function
+                    perform has_column_privilege(tg_relid, columns[n], 'select');
+                    field := '$1).' || quote_ident(columns[n]) || ')';
+                    type := columns[n + 1];
+                    if type = 'text' then
+                        opening := ', concat((';
+                    else
+                        opening := ', ((';
+                        checks := checks || ' and pg_typeof((' || field || ' = ''' || type || '''';
+                        if type::oid <> all (known) then
+                            perform from pg_type t where t.oid = type::oid and t.typbasetype = any (known);
+                            checks := case when found then checks else 'false' end;
+                        end if;
+                    end if;
+                    list := list || opening || field;
+                    if tg_op = 'UPDATE' then
+                        former_list := former_list || opening || '$2).' || quote_ident(columns[n]) || ')';
+                    end if;
+                end loop;
+                exit when list = '';
                 -- only the key: a wide row is not to be unpacked
                 if tg_op = 'UPDATE' then
-                    execute format('select jsonb_build_array(%s), jsonb_build_object(%s), jsonb_build_object(%s)',
-                            list, pairs, replace(pairs, '($1).', '($2).'))
-                        into ordered, key, former
+                    execute 'select jsonb_build_array(' || substr(list, 3) || '), jsonb_build_array(' || substr(former_list, 3)
+                            || ') where ' || checks
+                        into ordered, former
                         using new, old;
                 else
-                    execute format('select jsonb_build_array(%s), jsonb_build_object(%s)', list, pairs)
-                        into ordered, key
+                    execute 'select jsonb_build_array(' || substr(list, 3) || ') where ' || checks
+                        into ordered
                         using case tg_op when 'INSERT' then new else old end;
                 end if;
-                exit;
+                exit when ordered is not null;
             exception
                 when undefined_column then
-                    -- it was renamed
-                    columns := pgreact.outbox_key(tg_relid);
+                    null;  -- it was renamed
             end;
+            columns := case
+                when round = 1 then pgreact.outbox_key(tg_relid)
+                else (select array_agg(case when n % 2 = 0 then 'text' else c end order by n)
+                      from unnest(columns) with ordinality u (c, n))
+            end;
+        end loop;
+        for n in 0..coalesce(jsonb_array_length(ordered), 0) - 1 loop
+            key := coalesce(key, '{}') || jsonb_build_object(columns[2 * n + 1], ordered -> n);
+            if former <> ordered then
+                old_key := coalesce(old_key, '{}') || jsonb_build_object(columns[2 * n + 1], former -> n);
+            end if;
         end loop;
     end if;
     kwargs := jsonb_build_object('table', named, 'operation', lower(tg_op), 'key', key);
-    if former <> key then
-        kwargs := kwargs || jsonb_build_object('old_key', former);
+    if old_key is not null then
+        kwargs := kwargs || jsonb_build_object('old_key', old_key);
     end if;
     job_key := named || coalesce(':' || ordered::text, '');
     if octet_length(job_key) > 1000 then  -- what an index takes is limited

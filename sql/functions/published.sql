@@ -1,13 +1,37 @@
+-- Waits for nobody: what another transaction holds is returned, and is to be marked by a later call.
 create or replace function pgreact.published(task_ids uuid[]) returns uuid[]
-    language sql
+    language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '500ms'
 as $$
-update pgreact.in_progress p
-set published_at = clock_timestamp()
-from unnest(task_ids) t (task_id)
-where p.task_id = t.task_id and p.published_at is null;
-select '{}'::uuid[]
+declare
+    oldest bigint := (select s.oldest from pgreact.queue_state s);
+    marked integer;
+begin
+    with free as materialized (
+        select p.id
+        from unnest(task_ids) t (task_id)
+        join pgreact.in_progress p on p.task_id = t.task_id
+        where p.round >= oldest and p.published_at is null
+        for no key update of p skip locked
+    )
+    update pgreact.in_progress p
+    set published_at = clock_timestamp()
+    from free f
+    where p.id = f.id;
+    get diagnostics marked = row_count;
+    if marked = cardinality(task_ids) then
+        return '{}';
+    end if;
+    return array(
+        select p.task_id
+        from unnest(task_ids) t (task_id)
+        join pgreact.in_progress p on p.task_id = t.task_id
+        where p.round >= oldest and p.published_at is null
+    );
+end
 $$;
-comment on function pgreact.published(uuid[]) is 'the broker has the messages of these attempts';
+comment on function pgreact.published(uuid[])
+    is 'the broker has the messages of these attempts; returns those that could not be marked, since they are locked';
 revoke all on function pgreact.published(uuid[]) from public;

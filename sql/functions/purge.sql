@@ -31,50 +31,29 @@ begin
         last := chosen[cardinality(chosen)];
         return;
     end if;
-    select array_agg(c.id order by c.id), array_agg(distinct c.key) filter (where c.key is not null)
-    into chosen, keys
+    select array_agg(c.id order by c.id) into chosen
     from (
-        select q.id, q.key
+        select q.id
         from pgreact.queue q
         where q.id > beyond and (purge.lane is null or q.lane = purge.lane)
         order by q.id
         limit batch
     ) c;
     last := chosen[cardinality(chosen)];
-    -- The first of a key stands for all of it, as in drop_job.
-    select array_agg(h.key) into keys
-    from (
-        select q.key
-        from pgreact.queue q
-        where q.id in (
-            select (select f.id from pgreact.queue f where f.key = k order by f.id limit 1) from unnest(keys) k
-        )
-        for update skip locked
-    ) h;
     with gone as (
         delete from pgreact.queue q
-        where q.id in (
-            select c.id
-            from pgreact.queue c
-            where c.id = any (chosen) and (c.key is null or c.key = any (keys))
-            for update skip locked
-        )
+        where q.id in (select c.id from pgreact.queue c where c.id = any (chosen) for update skip locked)
         returning q.*
     ),
-    kept as (
-        insert into pgreact.history (id, lane, task, key, attempt, outcome, enqueued_at, settled_at)
-        select g.id, g.lane, g.task, g.key, g.attempt, 'cancelled', g.enqueued_at, clock_timestamp()
+    kept as materialized (
+        select g.key, pgreact.remember(g.id, g.lane, g.task, g.key, g.attempt, 'cancelled', null, null, null, g.enqueued_at,
+            null, null)
         from gone g
-        where (select s.keep is not null from pgreact.queue_setting s)
     )
-    select count(*) into purged from gone;
+    select count(*), array_agg(distinct k.key) filter (where k.key is not null) into purged, keys from kept k;
     if keys is not null then
         -- jobs of other lanes may have waited for these
-        update pgreact.queue q
-        set state = 'ready'
-        from unnest(keys) k (key)
-        where q.id = (select f.id from pgreact.queue f where f.key = k.key order by f.id limit 1)
-            and q.state = 'behind';
+        perform pgreact.let_next(k, 9223372036854775807) from unnest(keys) k;
         perform pgreact.signal('pgreact.queue');
     end if;
 end

@@ -5,11 +5,19 @@ create or replace function pgreact.remember(
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    entry pgreact.history;
 begin
-    if (select s.keep is not null from pgreact.queue_setting s) then
-        insert into pgreact.history
-        values (id, lane, task, key, attempt, outcome, error, task_id, worker, enqueued_at, claimed_at, started_at,
-            clock_timestamp());
+    if (select s.keep is null from pgreact.queue_setting s) then
+        return;
+    end if;
+    entry := row(id, lane, task, key, attempt, outcome, error, task_id, worker, enqueued_at, claimed_at, started_at,
+        clock_timestamp());
+    if to_regclass('pgreact.history_' || to_char(entry.settled_at at time zone 'UTC', 'YYYYMMDD')) is not null then
+        insert into pgreact.history values (entry.*);
+    else
+        -- its day has no partition yet
+        insert into pgreact.history_rest values (entry.*);
     end if;
 end
 $$;

@@ -1,14 +1,43 @@
-create or replace function pgreact.renew(jobs bigint[], task_ids uuid[]) returns double precision
-    language sql
+-- Waits for nobody: one attempt that another transaction holds must not cost the others of its process their leases.
+create or replace function pgreact.renew(
+    jobs bigint[],
+    task_ids uuid[],
+    out lease_s double precision,
+    out skipped bigint[]
+)
+    language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '500ms'
 as $$
-update pgreact.in_progress p
-set lease_until = greatest(p.lease_until, clock_timestamp() + (select s.lease from pgreact.queue_setting s))
-from unnest(jobs, task_ids) j (id, task_id)
-where p.id = j.id and p.task_id = j.task_id;
-
-select extract(epoch from s.lease)::double precision from pgreact.queue_setting s
+declare
+    lease interval := (select s.lease from pgreact.queue_setting s);
+    renewed bigint[];
+begin
+    with free as materialized (
+        select p.id
+        from unnest(jobs, task_ids) j (id, task_id)
+        join pgreact.in_progress p on p.id = j.id and p.task_id = j.task_id
+        for no key update of p skip locked
+    ),
+    kept as (
+        update pgreact.in_progress p
+        set lease_until = greatest(p.lease_until, clock_timestamp() + lease)
+        from free f
+        where p.id = f.id
+        returning p.id
+    )
+    select array_agg(k.id) into renewed from kept k;
+    lease_s := extract(epoch from lease);
+    skipped := '{}';
+    if coalesce(cardinality(renewed), 0) < cardinality(jobs) then
+        select coalesce(array_agg(p.id), '{}') into skipped
+        from unnest(jobs, task_ids) j (id, task_id)
+        join pgreact.in_progress p on p.id = j.id and p.task_id = j.task_id
+        where p.id <> all (coalesce(renewed, '{}'));
+    end if;
+end
 $$;
-comment on function pgreact.renew(bigint[], uuid[]) is 'these attempts still run; returns the seconds of their lease';
+comment on function pgreact.renew(bigint[], uuid[])
+    is 'these attempts still run; returns the seconds of their lease, and the jobs to try again soon, since they are locked';
 revoke all on function pgreact.renew(bigint[], uuid[]) from public;

@@ -1,17 +1,19 @@
 -- Ends an attempt: only the one whose task_id is given, so that a late word about an earlier one changes nothing.
+-- Where another transaction holds its row, this fails with lock_not_available (55P03) and is to be called again.
 create or replace function pgreact.settle(job bigint, task_id uuid, outcome text, error text default null) returns boolean
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '500ms'
 as $$
 declare
     ended pgreact.in_progress;
     again boolean;
 begin
-    if outcome not in ('done', 'failed', 'lost', 'expired', 'revoked', 'rejected', 'invalid') then
+    if outcome not in ('done', 'failed', 'lost', 'expired', 'revoked', 'rejected', 'invalid', 'unstarted') then
         raise exception 'no outcome "%"', outcome
             using errcode = 'invalid_parameter_value',
-                hint = 'Outcomes are done, failed, lost, expired, revoked, rejected and invalid.';
+                hint = 'Outcomes are done, failed, lost, expired, revoked, rejected, invalid and unstarted.';
     end if;
     delete from pgreact.in_progress p where p.id = job and p.task_id = settle.task_id returning * into ended;
     if not found then
@@ -22,19 +24,28 @@ begin
     perform pgreact.remember(ended.id, ended.lane, ended.task, ended.key, ended.attempt, outcome, error, ended.task_id,
         ended.worker, ended.enqueued_at, ended.claimed_at, ended.started_at);
     if again then
-        insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_key, unique_while,
+        insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_while,
             attempt, max_attempts, backoff, expires, options, enqueued_at, error)
         select ended.id, case when w.run_at > clock_timestamp() then 'delayed' else 'ready' end, ended.lane, ended.task,
-            ended.args, ended.kwargs, ended.priority, w.run_at, ended.key,
-            -- another one may have come meanwhile, and keeps the name
-            case when not exists (select from pgreact.queue q where q.unique_key = ended.unique_key) then ended.unique_key end,
-            ended.unique_while, ended.attempt, ended.max_attempts, ended.backoff, ended.expires, ended.options,
+            ended.args, ended.kwargs, ended.priority, w.run_at, ended.key, ended.unique_while, ended.attempt, ended.max_attempts, ended.backoff, ended.expires, ended.options,
             ended.enqueued_at, error
         from (
             select case when outcome = 'lost' then ended.run_at
-                else clock_timestamp() + least(ended.backoff * 2 ^ least(ended.attempt - 1, 30), greatest(interval '1 hour', ended.backoff))
+                else clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
+                    -- a longer one would not fit into an interval after thirty doublings
+                    least(least(ended.backoff, interval '1 hour') * 2 ^ least(ended.attempt - 1, 30), interval '1 hour'))
             end as run_at
         ) w;
+        -- Another job may have come meanwhile, and keeps the unique key: be it one of a transaction that has not committed,
+        -- for which the index would wait.
+        if ended.unique_key is not null then
+            begin
+                perform set_config('lock_timeout', '1ms', true);
+                update pgreact.queue q set unique_key = ended.unique_key where q.id = ended.id;
+            exception
+                when lock_not_available or unique_violation then null;
+            end;
+        end if;
         return true;
     end if;
     if outcome <> 'done' then
@@ -44,7 +55,7 @@ begin
             ended.max_attempts, ended.backoff, ended.options, ended.enqueued_at, outcome, error);
     end if;
     if ended.key is not null then
-        perform pgreact.let_next(ended.key);
+        perform pgreact.let_next(ended.key, ended.round);
     end if;
     return true;
 end

@@ -1,9 +1,11 @@
 -- The worker's first act. A message that comes twice finds the attempt taken; a retry that the task asked for by itself
--- is the same attempt under a higher number.
+-- is the same attempt under a higher number. Where another transaction holds its row, which may be about to cancel it, this
+-- fails with lock_not_available (55P03): the message is to be put off.
 create or replace function pgreact.start(job bigint, task_id uuid, retries integer, worker text) returns double precision
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '500ms'
 as $$
 declare
     lease interval := (select s.lease from pgreact.queue_setting s);

@@ -1,43 +1,75 @@
--- Partitions by day, made two days ahead, dropped when all of one is too old.
-create or replace function pgreact.tend_history() returns void
+-- Housekeeping: makes the history's partitions, drops those that are too old, and forgets dead jobs. It waits 100 ms at most
+-- for a lock, and does little at a time: a settlement that comes meanwhile stands behind its request for a lock.
+create or replace function pgreact.tend_history() returns boolean
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '100ms'
 as $$
 declare
-    keep interval := (select s.keep from pgreact.queue_setting s);
-    today date := (now() at time zone 'UTC')::date;
-    day date;
-    part record;
+    batch constant integer := 10000;  -- rows, and so a tenth of a second or so
+    setting pgreact.queue_setting := (select s from pgreact.queue_setting s);
+    since timestamptz := now() - coalesce(setting.keep, interval '0');
+    complete boolean := pgreact.extend_history();
+    moved integer;
+    old text[];
+    part text;
 begin
-    if keep is not null then
-        for day in select today + n from generate_series(0, 2) n loop
-            if to_regclass('pgreact.history_' || to_char(day, 'YYYYMMDD')) is null
-                -- those are in its way
-                and not exists (
-                    select
-                    from pgreact.history_rest r
-                    where r.settled_at >= day::timestamp at time zone 'UTC'
-                        and r.settled_at < (day + 1)::timestamp at time zone 'UTC'
-                )
-            then
-                execute format('create table if not exists pgreact.%I partition of pgreact.history for values from (%L) to (%L)',
-                    'history_' || to_char(day, 'YYYYMMDD'), day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
-            end if;
-        end loop;
+    -- What waited for a partition goes there.
+    with taken as materialized (
+        select r.id, r.settled_at
+        from pgreact.history_rest r
+        where r.settled_at < since or complete
+        order by r.settled_at
+        limit batch
+        for update skip locked
+    ),
+    gone as (
+        delete from pgreact.history_rest r using taken t where r.id = t.id and r.settled_at = t.settled_at returning r.*
+    ),
+    kept as (
+        insert into pgreact.history select g.* from gone g where g.settled_at >= since
+    )
+    select count(*) into moved from gone;
+    complete := complete and moved < batch;
+
+    if setting.dead_retention is not null then
+        delete from pgreact.dead d
+        where d.id in (
+            select o.id
+            from pgreact.dead o
+            where o.died_at < now() - setting.dead_retention
+            order by o.died_at
+            limit batch
+            for update skip locked
+        );
+        get diagnostics moved = row_count;
+        complete := complete and moved < batch;
     end if;
-    for part in
-        select c.oid::regclass as name
-        from pg_inherits i
-        join pg_class c on c.oid = i.inhrelid
-        where i.inhparent = 'pgreact.history'::regclass
-            and c.relname ~ '^history_\d{8}$'
-            and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= ((now() - coalesce(keep, interval '0')) at time zone 'UTC')::date
-    loop
-        execute format('drop table %s', part.name);
-    end loop;
-    delete from pgreact.history_rest r where r.settled_at < now() - coalesce(keep, interval '0');
+
+    -- Last, since it locks the whole history until the commit.
+    select array_agg(c.oid::regclass::text) into old
+    from pg_inherits i
+    join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'pgreact.history'::regclass
+        and c.relname ~ '^history_[0-9]{8}$'
+        and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= (since at time zone 'UTC')::date;
+    if old is not null then
+        begin
+            -- Nobody writes the old ones. If somebody reads one, then nothing that the writers need is locked in vain.
+            foreach part in array old loop
+                execute format('lock table %s in access exclusive mode nowait', part);
+            end loop;
+            lock table only pgreact.history in access exclusive mode;
+            execute format('drop table %s', array_to_string(old, ', '));
+        exception
+            when lock_not_available then
+                complete := false;
+        end;
+    end if;
+    return complete;
 end
 $$;
-comment on function pgreact.tend_history() is 'makes the history''s next partitions and drops those that are too old';
+comment on function pgreact.tend_history()
+    is 'keeps the house of history and dead jobs; false: a lock was not free, or there is more to do: call it again in a minute';
 revoke all on function pgreact.tend_history() from public;

@@ -3,7 +3,7 @@ create or replace function pgreact.trigger_arguments(arguments text[]) returns b
     immutable strict
     set search_path = pg_catalog, pg_temp
 as $$
-select string_agg(convert_to(a, getdatabaseencoding()) || '\x00', '' order by n) from unnest(arguments) with ordinality u (a, n)
+select string_agg(convert_to(a, getdatabaseencoding()) || decode('00', 'hex'), '' order by n) from unnest(arguments) with ordinality u (a, n)
 $$;
 comment on function pgreact.trigger_arguments(text[]) is 'arguments as pg_trigger.tgargs holds them';
 revoke all on function pgreact.trigger_arguments(text[]) from public;

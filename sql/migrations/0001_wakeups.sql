@@ -11,6 +11,13 @@ create table pgreact.migration (
 );
 comment on table pgreact.migration is 'what "pgreact apply" has run here: numbered migrations once, functions at each change';
 
+create table pgreact.installation (
+    one boolean primary key default true check (one),
+    application text not null check (application <> '')
+);
+comment on table pgreact.installation
+    is 'at most one row: the application that this database belongs to; "apply" and "listen" of another are refused';
+
 create table pgreact.route (
     id integer generated always as identity primary key,
     name text not null unique
@@ -68,11 +75,17 @@ create table pgreact.watched (
     relation regclass not null,
     event text not null check (event in ('insert', 'update', 'delete', 'truncate')),
     condition text check (condition <> ''),
+    always boolean not null default false,
     origin text not null default 'sql' check (origin in ('sql', 'config')),
+    definition text,
     primary key (route_id, relation, event),
     check (condition is null or event <> 'truncate')  -- a truncate has no rows
 );
 comment on table pgreact.watched is 'which change of which table signals a route; kept by attach and detach';
+comment on column pgreact.watched.always
+    is 'its trigger is enabled ALWAYS: rows that logical replication applies count, too';
+comment on column pgreact.watched.definition
+    is 'the trigger as PostgreSQL showed it when it was attached; a column renamed since then makes a difference';
 
 -- Written by the leader about once a second while something happens: fillfactor leaves room for HOT updates.
 create table pgreact.flight (
@@ -122,27 +135,41 @@ revoke all on function pgreact.route_changed() from public;
 create trigger changed after insert or update or delete or truncate on pgreact.route
     for each statement execute function pgreact.route_changed();
 
+-- Refused here, since the leader reads the options of all routes at once.
+create function pgreact.route_options() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if new.options::text ~ '([0-9]{200}){20}' or new.options @? '$.**{200}' then
+        raise exception 'route %: options have a number of 4,000 digits, or more than 200 levels', new.name
+            using errcode = 'program_limit_exceeded';
+    end if;
+    perform pgreact.check_options('route ' || new.name, new.options - '{args,kwargs}'::text[], others => true);
+    return new;
+end
+$$;
+comment on function pgreact.route_options() is 'refuses options that no worker could bear';
+revoke all on function pgreact.route_options() from public;
+
+create trigger options before insert or update of options on pgreact.route
+    for each row when (new.options <> '{}') execute function pgreact.route_options();
+
 -- Without this a deleted route would leave its triggers behind, signalling nobody.
 create function pgreact.unwatch() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    name text := format('pgreact_%s_%s', old.route_id, old.event);
-    relation regclass;
 begin
-    for relation in
-        select t.tgrelid
-        from pg_trigger t
-        where t.tgname = name
-            and t.tgparentid = 0
-            and not t.tgisinternal
-            and (t.tgrelid = old.relation
-                -- truncate triggers stand on each partition, and stay there when it is detached
-                or old.event = 'truncate')
-    loop
-        execute format('drop trigger %I on %s', name, relation);
-    end loop;
+    perform pgreact.drop_triggers(
+        format('pgreact_%s_%s', old.route_id, old.event),
+        array(
+            select part
+            from pgreact.watched w
+            cross join pgreact.trigger_parts(w.relation, w.event) part
+            where w.route_id = old.route_id and w.event = old.event
+        )
+    );
     return old;
 end
 $$;
@@ -154,27 +181,42 @@ create trigger unwatch after delete on pgreact.watched
 
 -- The gate of a route: its height tells writers whether to notify, and that it moves tells the leader of those who did
 -- not. CACHE 1: a session that takes numbers in advance would write unseen.
+create function pgreact.make_gate(route_id integer) returns void
+    language plpgsql
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    name text := 'gate_' || route_id;
+begin
+    -- a truncate of pgreact.route, or a restore, leaves it behind
+    if to_regclass('pgreact.' || name) is null then
+        execute format('create sequence pgreact.%I cache 1', name);
+    end if;
+    -- writers take numbers from it, in the WHEN of their triggers; they cannot name it
+    execute format('grant usage on sequence pgreact.%I to public', name);
+    -- the functions that set it run as their owner, whoever makes a route
+    execute format('alter sequence pgreact.%I owner to %s', name,
+        (select c.relowner::regrole from pg_class c where c.oid = 'pgreact.route'::regclass));
+end
+$$;
+comment on function pgreact.make_gate(integer) is 'makes the sequence of a route, unless it is there';
+revoke all on function pgreact.make_gate(integer) from public;
+
 create function pgreact.route_sequence() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    name text := 'gate_' || coalesce(new.id, old.id);
 begin
     if tg_op = 'INSERT' then
-        execute format('create sequence pgreact.%I cache 1', name);
-        -- writers take numbers from it, in the WHEN of their triggers; they cannot name it
-        execute format('grant usage on sequence pgreact.%I to public', name);
-        -- the functions that set it run as their owner, whoever makes a route
-        execute format('alter sequence pgreact.%I owner to %s', name,
-            (select c.relowner::regrole from pg_class c where c.oid = tg_relid));
+        perform pgreact.make_gate(new.id);
         return null;
     elsif tg_when = 'BEFORE' then
         -- the cascade would come too late: the triggers it drops hold on to the sequence
         delete from pgreact.watched where route_id = old.id;
         return old;
     end if;
-    execute format('drop sequence if exists pgreact.%I', name);
+    execute format('drop sequence if exists pgreact.%I', 'gate_' || old.id);
     return null;
 end
 $$;
@@ -197,7 +239,7 @@ create function pgreact.route_gate() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pgreact.attach(w.relation, new.name, array[w.event], w.condition)
+    perform pgreact.attach(w.relation, new.name, array[w.event], w.condition, w.always)
     from pgreact.watched w
     join pg_class c on c.oid = w.relation
     where w.route_id = new.id;

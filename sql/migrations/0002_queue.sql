@@ -8,10 +8,12 @@ create table pgreact.lane (
     weight integer not null default 1
         check (weight between 1 and 1000),
     rate double precision
-        check (rate > 0 and rate <= 1e6),
+        check (rate between 1e-6 and 1e6),
     burst integer not null default 1
         check (burst >= 1),
     paused boolean not null default false,
+    tasks text[]
+        check (array_ndims(tasks) = 1 and array_position(tasks, null) is null),
     origin text not null default 'sql'
         check (origin in ('sql', 'config'))
 );
@@ -20,6 +22,7 @@ comment on column pgreact.lane.max_in_progress is 'so many of its jobs are in pr
 comment on column pgreact.lane.weight is 'its share of the places when several lanes want them';
 comment on column pgreact.lane.rate is 'jobs a second at most; null: no limit';
 comment on column pgreact.lane.burst is 'so many may go at once after a quiet time, where there is a rate';
+comment on column pgreact.lane.tasks is 'the only tasks that may be enqueued into it; null: any';
 comment on column pgreact.lane.origin is 'config: kept by "pgreact apply"; sql: left alone by it';
 
 insert into pgreact.lane (name) values ('default');
@@ -31,13 +34,21 @@ create table pgreact.queue_setting (
     lease interval not null default '60 s'
         check (lease between interval '1 s' and interval '1 day'),
     keep interval
-        check (keep between interval '1 hour' and interval '3650 days')
+        check (keep between interval '1 hour' and interval '3650 days'),
+    dead_retention interval
+        check (dead_retention between interval '1 hour' and interval '3650 days'),
+    start_within interval default '7 days'
+        check (start_within between interval '1 hour' and interval '3650 days')
 );
 comment on table pgreact.queue_setting is 'one row: what holds for all lanes together';
 comment on column pgreact.queue_setting.max_in_progress is 'jobs in progress at most; null: no limit';
 comment on column pgreact.queue_setting.lease
     is 'a job whose worker said nothing for so long is taken for lost, a message nobody started for sent in vain';
 comment on column pgreact.queue_setting.keep is 'how long settled jobs stay in pgreact.history; null: they are not kept';
+comment on column pgreact.queue_setting.dead_retention
+    is 'how long dead jobs stay in pgreact.dead; null: until they are retried or purged';
+comment on column pgreact.queue_setting.start_within
+    is 'an attempt whose messages no worker started for so long is given up as unstarted; null: they are sent for ever';
 
 insert into pgreact.queue_setting default values;
 
@@ -46,11 +57,16 @@ create table pgreact.queue_state (
     one boolean primary key default true check (one),
     turn double precision not null default 0,
     round bigint not null default 0,
-    oldest bigint not null default 0
+    oldest bigint not null default 0,
+    contested bigint not null default 0,
+    held bigint[] not null default '{}'
 ) with (fillfactor = 50);
 comment on table pgreact.queue_state is 'one row, locked by a claim: claims come one after the other';
 comment on column pgreact.queue_state.round is 'claims that took jobs';
 comment on column pgreact.queue_state.oldest is 'no job in progress is of an earlier round';
+comment on column pgreact.queue_state.contested is 'no row of contested_key is of an earlier round';
+comment on column pgreact.queue_state.held
+    is 'jobs whose lease had ended at the last claim, while another transaction held their rows';
 
 insert into pgreact.queue_state default values;
 
@@ -91,7 +107,8 @@ create table pgreact.queue (
     expires timestamptz,
     options jsonb not null default '{}',
     enqueued_at timestamptz not null default clock_timestamp(),
-    error text
+    error text,
+    size integer
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0.2);
 comment on table pgreact.queue is 'jobs that wait; add one by pgreact.enqueue, remove one by pgreact.cancel';
@@ -102,14 +119,28 @@ comment on column pgreact.queue.key is 'jobs of one key run one at a time, in th
 comment on column pgreact.queue.unique_key is 'there is one queued job of it';
 comment on column pgreact.queue.attempt is 'attempts so far';
 comment on column pgreact.queue.backoff is 'pause after the first failed attempt, doubled by each further one, 1 h at most';
-comment on column pgreact.queue.expires is 'a job that is not claimed by then is dead';
+comment on column pgreact.queue.expires is 'a job that is not claimed by then is dead; so is one that would have to be published again';
 comment on column pgreact.queue.options is 'options of apply_async';
 comment on column pgreact.queue.error is 'of the last attempt';
+comment on column pgreact.queue.size
+    is 'bytes of args, kwargs and options as text, of which a claim takes only so many; null: the claim is to measure';
 
 create index queue_ready on pgreact.queue (lane, priority desc, run_at, id) where state = 'ready';
 create index queue_delayed on pgreact.queue (run_at) where state = 'delayed';
 create index queue_key on pgreact.queue (key, id) where key is not null;
 create unique index queue_unique on pgreact.queue (unique_key) where unique_key is not null;
+
+-- Written where a transaction could not lock the row that decides whether the next job of a key may go; see let_next.
+create table pgreact.contested_key (
+    id bigint generated always as identity primary key,
+    key text not null,
+    round bigint not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+comment on table pgreact.contested_key is 'keys whose first waiting job each claim looks at, until it is sure that another will let it go';
+comment on column pgreact.contested_key.round
+    is 'of the job in front, or of the claim; the largest number: a job that waited was taken away';
+
+create index contested_key_round on pgreact.contested_key (round);
 
 create table pgreact.in_progress (
     id bigint primary key,
@@ -136,7 +167,8 @@ create table pgreact.in_progress (
     retries integer not null default -1,
     worker text,
     lease_until timestamptz not null,
-    round bigint not null default 0
+    round bigint not null default 0,
+    size integer not null default 0
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
 comment on table pgreact.in_progress is 'jobs that were claimed and are not settled yet, each under a lease';
@@ -167,7 +199,7 @@ create table pgreact.dead (
     error text
 );
 comment on table pgreact.dead is 'jobs that ended without success and will not run again, unless pgreact.retry says so';
-comment on column pgreact.dead.outcome is 'failed, lost, expired, revoked, rejected, invalid';
+comment on column pgreact.dead.outcome is 'failed, lost, expired, revoked, rejected, invalid, unstarted';
 create index dead_died on pgreact.dead (died_at);
 
 -- Dropped by partition, so that keeping costs no vacuum.
@@ -184,12 +216,15 @@ create table pgreact.history (
     enqueued_at timestamptz not null,
     claimed_at timestamptz,
     started_at timestamptz,
-    settled_at timestamptz not null
+    settled_at timestamptz not null,
+    primary key (id, settled_at)
 ) partition by range (settled_at);
 comment on table pgreact.history is 'attempts that were settled, kept as long as queue_setting.keep says';
-create table pgreact.history_rest partition of pgreact.history default;
-comment on table pgreact.history_rest is 'attempts of days that had no partition yet';
-create index history_id on pgreact.history (id);
+
+-- Not a default partition: attaching another one would lock that against all who read it.
+create table pgreact.history_rest (like pgreact.history including all);
+comment on table pgreact.history_rest is 'attempts of days that had no partition yet, until tend_history moves them there';
+create index history_rest_settled on pgreact.history_rest (settled_at);
 
 create table pgreact.outbox (
     relation regclass not null,
@@ -197,17 +232,23 @@ create table pgreact.outbox (
     task text not null check (task <> ''),
     lane text not null,
     condition text check (condition <> ''),
+    always boolean not null default false,
     origin text not null default 'sql' check (origin in ('sql', 'config')),
+    definition text,
     primary key (relation, event, task)
 );
 comment on table pgreact.outbox is 'which change of which table enqueues a job; kept by attach and detach';
+comment on column pgreact.outbox.always
+    is 'its trigger is enabled ALWAYS: rows that logical replication applies count, too';
+comment on column pgreact.outbox.definition
+    is 'the trigger as PostgreSQL showed it when it was attached; a column renamed since then makes a difference';
 
 -- 0: those of users begin at 1
 insert into pgreact.route (id, name, task, "window", gate_poll, gate_close_rate, ready)
 overriding system value
 values (0, 'pgreact.queue', 'pgreact.dispatch_next_available', '5 ms', '20 ms', 200,
     'select exists (select from pgreact.queue) or exists (select from pgreact.in_progress)'
-    ' or exists (select from pgreact.queue_setting where keep is not null)');
+    ' or exists (select from pgreact.queue_setting where num_nonnulls(keep, dead_retention) > 0)');
 
 create domain pgreact.lane_name as text;
 comment on domain pgreact.lane_name is 'tells attach for a task from attach for a route';
@@ -217,31 +258,16 @@ create function pgreact.unwatch_outbox() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    name text := pgreact.outbox_trigger(old.task, old.event);
-    relation regclass;
 begin
-    for relation in
-        select t.tgrelid
-        from pg_trigger t
-        where t.tgname = name
-            and t.tgparentid = 0
-            and not t.tgisinternal
-            and case
-                -- truncate triggers stand on each partition, and stay there when it is detached
-                when old.event = 'truncate' then not exists (
-                    select
-                    from pgreact.outbox o
-                    where o.event = old.event
-                        and o.task = old.task
-                        and (o.relation = t.tgrelid
-                            or o.relation in (select a.relid from pg_partition_ancestors(t.tgrelid) a))
-                )
-                else t.tgrelid = old.relation
-            end
-    loop
-        execute format('drop trigger %I on %s', name, relation);
-    end loop;
+    perform pgreact.drop_triggers(
+        pgreact.outbox_trigger(old.task, old.event),
+        array(
+            select part
+            from pgreact.outbox o
+            cross join pgreact.trigger_parts(o.relation, o.event) part
+            where o.task = old.task and o.event = old.event
+        )
+    );
     return old;
 end
 $$;
@@ -251,13 +277,13 @@ revoke all on function pgreact.unwatch_outbox() from public;
 create trigger unwatch after delete on pgreact.outbox
     for each row execute function pgreact.unwatch_outbox();
 
--- Settling writes into the history at once, so its partitions must be there by then.
+-- Without it what is settled next would be in the history only after the next housekeeping.
 create function pgreact.keep_changed() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pgreact.tend_history();
+    perform pgreact.extend_history();
     return null;
 end
 $$;

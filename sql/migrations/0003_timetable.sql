@@ -116,6 +116,8 @@ create table pgreact.schedule_history (
     task_id uuid,
     error text
 );
+-- an occurrence may be there twice, so it has no key by which a publication of all tables could name its rows
+alter table pgreact.schedule_history replica identity full;
 comment on table pgreact.schedule_history is 'what became of occurrences, where the schedule says history';
 comment on column pgreact.schedule_history.outcome is 'fired, missed, overlapped or failed';
 create index schedule_history_schedule on pgreact.schedule_history (schedule, fired_at);

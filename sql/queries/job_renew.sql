@@ -1,1 +1,1 @@
-select pgreact.renew(%(jobs)s::bigint[], %(task_ids)s::uuid[])
+select to_jsonb(r) from pgreact.renew(%(jobs)s::bigint[], %(task_ids)s::uuid[]) r

@@ -1,3 +1,3 @@
-select name, max_in_progress, weight, rate, burst, paused, origin
+select name, max_in_progress, weight, rate, burst, paused, tasks, origin
 from pgreact.lane
 order by name

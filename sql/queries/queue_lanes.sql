@@ -5,7 +5,7 @@ with waiting as (
         count(*) filter (where q.state = 'ready') as ready,
         count(*) filter (where q.state = 'delayed') as delayed,
         count(*) filter (where q.state = 'behind') as behind,
-        min(q.run_at) filter (where q.state = 'ready') as oldest
+        min(greatest(q.run_at, '0001-01-03Z')) filter (where q.state = 'ready') as oldest
     from pgreact.queue q
     group by q.lane
 ),
@@ -13,7 +13,7 @@ running as (
     select p.lane, count(*) as in_progress from pgreact.in_progress p group by p.lane
 )
 select
-    n.lane as name,
+    pgreact.readable(n.lane) as name,
     l.name is not null as known,
     coalesce(w.ready, 0) as ready,
     coalesce(w.delayed, 0) as delayed,
@@ -23,7 +23,7 @@ select
     l.max_in_progress,
     l.weight,
     l.rate as rate_limit,
-    coalesce(s.recent * exp(-greatest(0, extract(epoch from now() - s.recent_at)::float8) / 60) / 60, 0) as rate,
+    coalesce(s.recent * exp(-least(greatest(0, extract(epoch from now() - s.recent_at)::float8) / 60, 99)) / 60, 0) as rate,
     l.paused
 from (
     select name as lane from pgreact.lane

@@ -1,5 +1,12 @@
--- Jobs of one state, each state with its own way of being first.
-select *
+-- Jobs of one state, each state with its own way of being first. Texts that are not UTF-8 and times beyond Python's calendar
+-- are shown all the same.
+select j.id, j.state, j.attempt, j.max_attempts, j.priority, j.place,
+    case when e.utf8 then j.lane else pgreact.readable(j.lane) end as lane,
+    case when e.utf8 then j.task else pgreact.readable(j.task) end as task,
+    case when e.utf8 then j.key else pgreact.readable(j.key) end as key,
+    case when e.utf8 then j.worker else pgreact.readable(j.worker) end as worker,
+    case when e.utf8 then j.error else pgreact.readable(j.error) end as error,
+    greatest(least(j.since, '9999-12-30Z'), '0001-01-03Z') as since
 from (
     (
         select p.id, 'in_progress' as state, p.lane, p.task, p.attempt, p.max_attempts, p.priority, p.key,
@@ -33,5 +40,6 @@ from (
         limit %(limit)s
     )
 ) j
+cross join (select getdatabaseencoding() = 'UTF8' as utf8) e
 order by j.place, j.id
 limit %(limit)s

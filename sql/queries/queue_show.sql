@@ -1,9 +1,22 @@
--- One job, wherever it is.
+-- One job, wherever it is. Args, kwargs and options come as texts: they may be more than a client can read. What is not UTF-8
+-- is shown with escapes.
+with found as (
+    select to_jsonb(q) as job from pgreact.queue q where q.id = %(job)s
+    union all
+    select to_jsonb(p) || '{"state": "in_progress"}' from pgreact.in_progress p where p.id = %(job)s
+    union all
+    select to_jsonb(d) || '{"state": "dead"}' from pgreact.dead d where d.id = %(job)s
+    limit 1
+)
 select
-    coalesce(
-        (select to_jsonb(q) from pgreact.queue q where q.id = %(job)s),
-        (select to_jsonb(p) || '{"state": "in_progress"}' from pgreact.in_progress p where p.id = %(job)s),
-        (select to_jsonb(d) || '{"state": "dead"}' from pgreact.dead d where d.id = %(job)s)
+    (
+        select jsonb_object_agg(e.key, case
+            when e.key in ('args', 'kwargs', 'options') or pgreact.readable(e.value::text) <> e.value::text
+                then to_jsonb(pgreact.readable(e.value #>> '{}'))
+            else e.value
+        end)
+        from found f
+        cross join jsonb_each(f.job) e
     ) as job,
     (
         select coalesce(
@@ -14,5 +27,18 @@ select
         where q.id = %(job)s and q.key is not null
     ) as behind,
     coalesce(
-        (select jsonb_agg(to_jsonb(h) order by h.settled_at) from pgreact.history h where h.id = %(job)s), '[]'
+        (
+            select jsonb_agg(a.attempt order by a.settled_at)
+            from (
+                select h.settled_at, jsonb_object_agg(e.key, case
+                    when pgreact.readable(e.value::text) <> e.value::text then to_jsonb(pgreact.readable(e.value #>> '{}'))
+                    else e.value
+                end) as attempt
+                from pgreact.history h
+                cross join jsonb_each(to_jsonb(h)) e
+                where h.id = %(job)s
+                group by h.attempt, h.settled_at
+            ) a
+        ),
+        '[]'
     ) as history

@@ -96,6 +96,18 @@ def test_the_entries_may_become_jobs(table: Timetable, beats: Start) -> None:
     table.database.until("select count(*) >= 2 from pgreact.queue")
 
 
+def test_beat_of_another_application_lays_in_nothing(table: Timetable, beats: Start) -> None:
+    table.database.run("insert into pgreact.installation (application) values ('proj')")
+    table.add("theirs", every="'1 day'", origin="'app'")
+    schedule = {"ours": entry(table, 3600)}
+    beats(table, schedule=schedule, PGREACT_APPLICATION="shop").said('belongs to the application "proj"')
+    assert table.database.value("select array_agg(name) from pgreact.schedule") == ["theirs"]
+    beats(table, schedule=schedule, PGREACT_APPLICATION="proj")
+    table.database.until(
+        "select 'ours' = any (array_agg(name)) and 'theirs' <> all (array_agg(name)) from pgreact.schedule"
+    )
+
+
 def test_rows_are_fired_too_and_edits_are_in_force_at_once(table: Timetable, beats: Start) -> None:
     beat = beats(table)
     beat.said("timetable.taken")

@@ -24,7 +24,15 @@ class Office:
     def post(self, count: int, **odd: Any) -> Posted:
         """Publish jobs 1 to ``count``; ``odd`` are options of the second one."""
         messages = [
-            JobMessage(job, 1, str(uuid4()), "t", [], {}, {"queue": self._queue} | (odd if job == 2 else {}))
+            JobMessage(
+                job,
+                1,
+                str(uuid4()),
+                "t",
+                "[]",
+                "{}",
+                json.dumps({"queue": self._queue} | (odd if job == 2 else {})),
+            )
             for job in range(1, count + 1)
         ]
         return asyncio.run(self._publisher.post(messages))

@@ -1,10 +1,13 @@
 """A table as an outbox: committed changes become jobs, in order for each row, and writers never notice."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from pgreact.shipped import query
 from tests.command import pgreact
@@ -60,7 +63,7 @@ def health(base: Database) -> dict[tuple[str, str], str]:
     """Return what ``pgreact status`` says of each trigger."""
     with base.connect() as connection:
         rows = connection.execute(query("queue_outbox").encode()).fetchall()
-    return {(row[1], row[2]): row[7] for row in rows}
+    return {(row[1], row[2]): row[8] for row in rows}
 
 
 def triggers(base: Database) -> list[tuple[Any, ...]]:
@@ -115,7 +118,8 @@ def test_jobs_of_one_row_are_claimed_one_at_a_time_and_in_order(base: Database) 
     claimed = []
     for _ in range(3):
         for job in base.value("select pgreact.claim(10)->'jobs'"):
-            claimed.append((job["kwargs"]["key"]["id"], job["kwargs"]["operation"]))
+            kwargs = json.loads(job["kwargs"])
+            claimed.append((kwargs["key"]["id"], kwargs["operation"]))
             base.value("select pgreact.settle(%s, %s, 'done')", job["id"], job["task_id"])
     assert sorted(claimed[:2]) == [(1, "insert"), (2, "insert")]
     assert [operation for row, operation in claimed if row == 1] == ["insert", "update", "update"]
@@ -168,16 +172,70 @@ def test_a_key_of_several_columns_and_odd_types(base: Database) -> None:
     assert jobs(base) == [("insert", key, None, name), ("delete", key, None, name)]
 
 
-def test_a_cast_that_somebody_gave_his_type_does_not_run_with_our_rights(base: Database) -> None:
-    base.run(
-        "create type mood as enum ('good', 'bad')",
-        "create function evil(mood) returns json language plpgsql as $$begin raise 'evil'; end$$",
-        "create cast (mood as json) with function evil(mood)",
-        "create table moods (id mood primary key)",
-    )
-    attach(base, "moods")
-    base.run("insert into moods values ('bad')")
-    assert jobs(base)[0][1] == {"id": "bad"}
+# of each type whose text depends on a setting, and of some others, a value
+TYPES = {
+    "bytea": r"'\x00ff41'",
+    "interval": "'-1 mons 2 days -03:04:05.5'",
+    "double precision": "0.1::float8 + 0.2::float8",
+    "real": "1.1::float4 / 3",
+    "numeric": "1.10",
+    "money": "1234.56",
+    "date": "'2024-02-03'",
+    "timestamp": "'2024-02-03 04:05:06.789'",
+    "timestamptz": "'2024-02-03 04:05:06+09'",
+    "timetz": "'04:05:06+09'",
+    "tstzrange": "'[2024-02-03 04:05:06+09,)'",
+    "daterange": "'[2024-02-03,2024-03-04)'",
+    "interval[]": "'{1 day,-2 hours}'",
+    "double precision[]": "array[0.1::float8 + 0.2::float8]",
+    "regclass": "'orders'",
+    "boolean": "true",
+    "jsonb": """'{"a": [1, 2.0]}'""",
+    '"Our Float"': "0.1::float8 + 0.2::float8",
+    "pair": r"row('2024-02-03', interval '-1 day', '\x00')::pair",
+}
+SETTINGS = {
+    "bytea_output": ["hex", "escape"],
+    "IntervalStyle": ["postgres", "postgres_verbose", "sql_standard", "iso_8601"],
+    "extra_float_digits": ["-15", "0", "1", "3"],
+    "quote_all_identifiers": ["on", "off"],
+    "DateStyle": ["ISO, DMY", "German", "SQL, MDY", "Postgres, YMD"],
+    "TimeZone": ["UTC", "Asia/Tokyo", "<x>-3:30y"],
+    "lc_monetary": ["C", "C.UTF-8"],
+    "standard_conforming_strings": ["on", "off"],
+    "search_path": ["public", "pgreact, public", "public, pg_catalog"],
+    "plpgsql.extra_errors": ["none", "all"],
+    "array_nulls": ["on", "off"],
+    "transform_null_equals": ["on", "off"],
+    "default_transaction_isolation": ["read committed", "repeatable read", "serializable"],
+}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given_=st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in SETTINGS.items()}))
+@example(given_={key: values[-1] for key, values in SETTINGS.items()})
+@example(given_={key: values[1] for key, values in SETTINGS.items()})
+def test_a_rows_jobs_are_of_one_key_whatever_its_writers_set(base: Database, given_: dict[str, str]) -> None:
+    def one_change(connection: Writer) -> list[tuple[Any, ...]]:
+        for number in range(len(TYPES)):
+            connection.execute(f"insert into public.t_{number} table public.source_{number}".encode())
+            connection.execute(f"delete from public.t_{number}".encode())
+        return jobs(base)
+
+    with base.connect() as connection:
+        if not connection.execute("select to_regclass('public.t_0')::oid").fetchall()[0][0]:
+            connection.execute('create domain "Our Float" as float8')
+            connection.execute("create type pair as (d date, i interval, b bytea)")
+            for number, (type_, value) in enumerate(TYPES.items()):
+                connection.execute(f"create table t_{number} (id {type_} primary key)".encode())
+                connection.execute(f"create table source_{number} as select ({value})::{type_}".encode())
+                attach(base, f"t_{number}")
+        usual = one_change(connection)
+        assert len(usual) == 2 * len(TYPES)
+        assert [job[3] for job in usual[::2]] == [job[3] for job in usual[1::2]]
+        for name, value in given_.items():
+            connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
+        assert one_change(connection) == usual
 
 
 def test_a_long_key_is_shortened(base: Database) -> None:

@@ -212,7 +212,7 @@ def test_the_default_lane_is_never_removed(applied: Database) -> None:
         ),
         (
             "select pgreact.attach('orders', enqueue => 'proj.own', lane => 'slow')",
-            "but changes of orders enqueue into it: attach them with another lane",
+            "but changes of public.orders enqueue into it: attach them with another lane",
         ),
     ],
 )

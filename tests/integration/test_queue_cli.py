@@ -412,6 +412,18 @@ def queue_lines(database: Database) -> list[str]:
     return out[out.index("queue    ") :].splitlines()
 
 
+def test_no_terminal_obeys_what_stands_in_a_job(filled: Database) -> None:
+    filled.run(
+        "insert into pgreact.queue (task, key, error) "
+        "values (e'a\\x1b[31m\\u009b2J\\u202eb', e'k\\x07', e'\\x1b]0;')"
+    )
+    job = filled.value("select max(id) from pgreact.queue")
+    for arguments in (("queue", "list"), ("queue", "show", str(job)), ("queue", "show", str(job), "--json")):
+        shown = pgreact(*arguments, dsn=filled.dsn).out
+        assert "a\\u001b[31m\\u009b2J\\u202eb" in shown
+        assert not set(shown) & set("\x07\x1b\x9b\u202e")
+
+
 def test_status_shows_the_lanes(filled: Database) -> None:
     filled.run(
         "update pgreact.queue set run_at = now() - interval '5 min' where id = 3",

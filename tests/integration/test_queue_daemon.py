@@ -5,12 +5,15 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from kombu import Connection
 
+from pgreact.demo.postgres import EmbeddedPostgres
 from tests import servers
+from tests.command import pgreact
 from tests.harness import Daemon, Database, Inbox, eventually
 
 Install = Callable[..., None]
@@ -146,11 +149,74 @@ def test_more_than_a_batch_goes_out(plant: Plant, leader: Daemon) -> None:
 def test_a_job_that_no_message_can_be_made_of_is_dead_and_the_others_go_on(
     plant: Plant, leader: Daemon
 ) -> None:
-    wrong = plant.database.value("select pgreact.enqueue('t', options => '{\"queue\": [1]}')")
+    wrong = plant.database.value(
+        "insert into pgreact.queue (task, options) values ('t', '{\"queue\": [1]}') returning id"
+    )
     right = plant.add()
     assert plant.take() == right
     assert leader.wait_for("job.refused")["job"] == wrong
     plant.database.until("select exists (select from pgreact.dead where outcome = 'invalid' and error <> '')")
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (f"[{'9' * 5000}]", "args cannot be read: ValueError: Exceeds the limit"),
+        ("[1e400, 1e5000]", "args cannot be read: ValueError: Exceeds the limit"),
+        (f"[{'9' * 400}.5]", "args cannot be read: ValueError: 99999999999999999999... is beyond the range"),
+        ("[" * 3000 + "]" * 3000, "args cannot be read: TooDeep: nested more than 200 levels deep"),
+        ('[{"__type__": "datetime", "__value__": 5}]', "args cannot be read: TypeError"),
+    ],
+)
+def test_a_job_that_cannot_be_read_is_dead_and_the_others_go_on(
+    plant: Plant, leader: Daemon, args: str, error: str
+) -> None:
+    wrong = plant.database.value("select pgreact.enqueue('t', args => %s)", args)
+    right = plant.add()
+    assert plant.take() == right
+    assert error in leader.wait_for("job.refused", job=wrong)["error"]
+    plant.database.until(
+        f"select exists (select from pgreact.dead where id = {wrong} and outcome = 'invalid')"
+    )
+    shown = pgreact("queue", "show", str(wrong), "--json", dsn=plant.database.dsn)
+    assert json.loads(shown.out)["job"]["outcome"] == "invalid"
+    assert leader.process.poll() is None
+
+
+def test_a_text_that_is_not_utf8_stops_neither_the_claim_nor_the_commands(
+    postgres: EmbeddedPostgres, inbox: Inbox, installed: Install, daemons: Start
+) -> None:
+    admin, name = Database(postgres.dsn()), f"t_{uuid4().hex[:12]}"
+    admin.run(f"create database {name} template template0 encoding sql_ascii locale 'C'")
+    daemons_dsn = postgres.dsn(dbname=name)
+    database = Database(psycopg.conninfo.make_conninfo(daemons_dsn, client_encoding="utf8"))
+    installed(database)
+    plant = Plant(database, inbox)
+    with pytest.raises(psycopg.Error, match="job t: a text of it cannot be written in UTF-8"):
+        plant.add(key="e'k\\xe4'")
+    options = f'{{"queue": "{inbox.queue}"}}'
+    wrong = database.value(
+        "insert into pgreact.queue (task, key, args, options)"
+        " values (e't\\xe4', e'k\\xe4', jsonb_build_array(e'\\xe4'), %s) returning id",
+        options,
+    )
+    delayed = database.value(
+        "insert into pgreact.queue (task, key, state, run_at) "
+        "values ('t', e'd\\xe4', 'delayed', 'infinity') returning id"
+    )
+    right = plant.add(kwargs='\'{"name": "ä"}\'')
+    leader = daemons(daemons_dsn, inbox.url).ready()
+    assert plant.take() == right
+    assert leader.wait_for("job.refused", job=wrong)["task"] == "t\\344"
+    database.until(f"select exists (select from pgreact.dead where id = {wrong})")
+    listed = pgreact("queue", "list", dsn=daemons_dsn).out
+    assert "t\\344" in listed
+    assert "d\\344" in listed
+    assert "d\\344" in pgreact("queue", "show", str(delayed), dsn=daemons_dsn).out
+    assert pgreact("queue", "show", str(wrong), dsn=daemons_dsn).code == 0
+    assert pgreact("status", dsn=daemons_dsn).code == 0
+    leader.kill()
+    admin.run(f"drop database {name} with (force)")
 
 
 def test_a_tasks_own_options_hold(plant: Plant, daemons: Start, tmp_path: Path) -> None:

@@ -4,100 +4,31 @@ import itertools
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
+from celery import Celery
+from celery.app.task import Context
 
 from pgreact.demo.postgres import EmbeddedPostgres
-from tests.harness import Database, eventually
-
-Install = Callable[..., None]
-
-
-class Queue(Database):
-    """A database with a queue, and a dispatcher and workers made of single steps."""
-
-    def add(self, task: str = "t", **arguments: object) -> int:
-        """Enqueue a job; durations and moments are SQL."""
-        given = ", ".join(f"{name} => {value}" for name, value in arguments.items())
-        found: int = self.value(f"select pgreact.enqueue('{task}'{', ' if given else ''}{given})")
-        return found
-
-    def claim(self, batch: int = 100) -> dict[str, Any]:
-        """Claim, and say that all was published."""
-        answer: dict[str, Any] = self.value(f"select pgreact.claim({batch})")
-        ids = ", ".join(f"'{job['task_id']}'" for job in answer["jobs"])
-        self.run(f"select pgreact.published(array[{ids}]::uuid[])")
-        return answer
-
-    def claimed(self, batch: int = 100) -> list[int]:
-        """Claim; return the ids in order."""
-        return [job["id"] for job in self.claim(batch)["jobs"]]
-
-    def lanes(self, batch: int = 100) -> list[str]:
-        """Claim; return the lanes of the jobs."""
-        return [job["lane"] for job in self.claim(batch)["jobs"]]
-
-    def start(self, job: int, retries: int = 0) -> bool:
-        """A worker's first act."""
-        found: bool = self.value(
-            "select pgreact.start(id, task_id, %s, 'w') is not null from pgreact.in_progress where id = %s",
-            retries,
-            job,
-        )
-        return found
-
-    def settle(self, job: int, outcome: str = "done", error: str | None = None) -> bool:
-        """A worker's last act."""
-        found: bool = self.value(
-            "select pgreact.settle(id, task_id, %s, %s) from pgreact.in_progress where id = %s",
-            outcome,
-            error,
-            job,
-        )
-        return found
-
-    def state(self, job: int) -> str | None:
-        """Where a job is."""
-        found: str | None = self.value(
-            "select state from pgreact.queue where id = %(id)s union all "
-            "select 'in progress' from pgreact.in_progress where id = %(id)s union all "
-            "select outcome from pgreact.dead where id = %(id)s".replace("%(id)s", str(job))
-        )
-        return found
+from pgreact.shipped import query
+from tests.harness import eventually
+from tests.queue_steps import Queue, queue_database
 
 
 @pytest.fixture(scope="module")
 def base(each_postgres: EmbeddedPostgres) -> Iterator[Queue]:
     """One database per PostgreSQL for all of these tests."""
-    from pgreact.database.plan import apply
-    from pgreact.settings import Settings
-
-    name = f"t_{uuid4().hex[:12]}"
-    with psycopg.connect(each_postgres.dsn(), autocommit=True) as admin:
-        admin.execute(f"create database {name}")
-    found = Queue(each_postgres.dsn(dbname=name))
-    with found.connect() as connection:
-        list(apply(connection, Settings.model_validate({}), 10.0, lambda _line: None))
-    yield found
-    with psycopg.connect(each_postgres.dsn(), autocommit=True) as admin:
-        admin.execute(f"drop database {name} with (force)")
+    with queue_database(each_postgres) as found:
+        yield found
 
 
 @pytest.fixture
 def queue(base: Queue) -> Queue:
     """An empty queue with its default lane."""
-    base.run(
-        "truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, pgreact.lane_state"
-        " restart identity",
-        "update pgreact.queue_state set turn = 0",
-        "delete from pgreact.lane where name <> 'default'",
-        "update pgreact.lane set max_in_progress = null, weight = 1, rate = null, burst = 1, paused = false",
-        "update pgreact.queue_setting set max_in_progress = 200, lease = '60 s', keep = null",
-    )
+    base.empty()
     return base
 
 
@@ -119,9 +50,9 @@ def test_what_was_enqueued_is_what_is_claimed(queue: Queue) -> None:
     assert [found[key] for key in ("id", "task", "args", "kwargs", "options", "attempt")] == [
         job,
         "proj.mail",
-        [1, "ä"],
-        {"a": {"b": None}},
-        {"queue": "q"},
+        '[1, "ä"]',
+        '{"a": {"b": null}}',
+        '{"queue": "q"}',
         1,
     ]
 
@@ -139,6 +70,20 @@ def test_what_was_enqueued_is_what_is_claimed(queue: Queue) -> None:
         ("pgreact.enqueue('t', max_attempts => 0)", "max_attempts is 0"),
         ("pgreact.enqueue('t', backoff => '-1 s')", "backoff is -00:00:01"),
         ("pgreact.enqueue('t', unique_while => 'ever')", 'unique_while is "ever"'),
+        ("pgreact.enqueue('t', run_at => 'infinity')", "run_at is infinity, beyond the calendar"),
+        ("pgreact.enqueue('t', run_at => '-infinity')", "run_at is -infinity, beyond the calendar"),
+        ("pgreact.enqueue('t', expires => '20000-01-01Z')", "expires is .*20000.*, beyond the calendar"),
+        ("pgreact.enqueue('t', backoff => '4000 days')", "nor beyond 3650 days"),
+        ("pgreact.enqueue('t', key => repeat('k', 1001))", "key takes 1001 bytes; 1000 is the limit"),
+        ("pgreact.enqueue('t', unique_key => repeat('ä', 501))", "unique_key takes 1002 bytes"),
+        ("pgreact.enqueue(e't\\x1b[31m')", "control character: .t.u001b.31m"),
+        ("pgreact.enqueue(e't\\u009b31m')", "control character"),
+        ("pgreact.enqueue('t', options => jsonb_build_object('shadow', repeat('x', 1048576)))", "1 MiB is"),
+        (
+            f"pgreact.enqueue('t', args => '[{', '.join(['1e131000'] * 9)}]')",
+            "1 MiB is the limit",
+        ),
+        ('pgreact.enqueue_many(\'[{"task": "t", "run_at": "infinity"}]\')', "beyond the calendar"),
         ("pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 10000000)))", "1 MiB is the limit"),
         ("pgreact.enqueue_many('{}')", "jobs is not a JSON array"),
         ("pgreact.enqueue_many('[1]')", "a job is a JSON number"),
@@ -152,6 +97,108 @@ def test_what_cannot_be_right_is_refused_where_it_is_enqueued(queue: Queue, call
     assert queue.value("select count(*) from pgreact.queue") == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ('{"time_limit": "abc"}', 'option "time_limit" is "abc", not a number of seconds'),
+        ('{"time_limit": [5]}', 'option "time_limit"'),
+        ('{"soft_time_limit": -1}', 'option "soft_time_limit"'),
+        ('{"time_limit": 1e300}', 'option "time_limit"'),
+        ('{"priority": "high"}', 'option "priority" is "high", not a whole number from 0 to 255'),
+        ('{"priority": 1.5}', 'option "priority"'),
+        ('{"priority": 256}', 'option "priority"'),
+        ('{"expires": "soon"}', 'option "expires" is "soon", not a number of seconds, or a time like'),
+        ('{"expires": "2026-02-31T00:00Z"}', "out of range"),
+        ('{"expires": true}', 'option "expires"'),
+        ('{"queue": [1]}', 'option "queue" is .1., not a text'),
+        ('{"queue": "q", "exchange": 5}', 'option "exchange" is 5, not a text'),
+        ('{"ignore_result": "no"}', 'option "ignore_result" is "no", not true or false'),
+        ('{"delivery_mode": 3}', 'option "delivery_mode"'),
+        ('{"headers": []}', 'option "headers" is .., not an object'),
+        ('{"headers": {"pgreact_job": 1}}', "headers name what is Celery's or pgreact's own"),
+        ('{"headers": {"_protected": 1}}', "headers name what is"),
+        ('{"link": "t"}', 'option "link" is "t", not a signature or a list of them'),
+        ('{"link_error": [{"task": "t"}, {}]}', 'option "link_error"'),
+        ('{"chain": {"task": "t"}}', 'option "chain"'),
+        ('{"chord": []}', 'option "chord"'),
+        ('{"stamped_headers": "a"}', 'option "stamped_headers"'),
+        ('{"stamped_headers": ["a"]}', 'option "stamped_headers"'),
+        ('{"stamped_headers": ["eta"], "eta": 1}', 'option "stamped_headers"'),
+    ],
+)
+def test_options_that_no_worker_could_bear_are_refused(queue: Queue, options: str, message: str) -> None:
+    with pytest.raises(psycopg.Error, match=message):
+        queue.value("select pgreact.enqueue('t', options => %s)", options)
+
+
+def test_options_that_celery_takes_are_taken(queue: Queue) -> None:
+    options = {
+        "queue": "q",
+        "priority": 9,
+        "headers": {"traceparent": "00-ab", "tenant": {"id": 1}},
+        "expires": "2026-03-29T09:00:00.5+02:00",
+        "time_limit": 1.5,
+        "soft_time_limit": None,
+        "ignore_result": True,
+        "delivery_mode": "transient",
+        "link": [{"task": "t"}],
+        "chain": [],
+        "stamped_headers": ["customer"],
+        "customer": 5,
+    }
+    assert queue.value("select pgreact.enqueue('t', options => %s)", json.dumps(options))
+
+
+def test_no_header_of_celerys_own_is_taken(queue: Queue) -> None:
+    message = Celery(set_as_current=False).amqp.as_task_v2("id", "t")
+    for name in {*message.headers, *vars(Context)}:
+        with pytest.raises(psycopg.Error, match="headers name what is"):
+            queue.value("select pgreact.enqueue('t', options => %s)", json.dumps({"headers": {name: 1}}))
+
+
+def test_options_of_a_route_are_checked_as_a_jobs_are(queue: Queue) -> None:
+    for options, message in (
+        ('{"time_limit": "abc"}', 'route wrong: option "time_limit" is "abc"'),
+        ('{"headers": {"task": "other"}}', "route wrong: headers name"),
+        (f'{{"args": [{"9" * 5000}]}}', "a number of 4,000 digits"),
+        (f'{{"args": {"[" * 300}{"]" * 300}}}', "more than 200 levels"),
+    ):
+        with pytest.raises(psycopg.Error, match=message):
+            queue.value("insert into pgreact.route (name, task, options) values ('wrong', 't', %s)", options)
+
+
+def test_a_lane_can_be_held_to_a_list_of_tasks(queue: Queue) -> None:
+    queue.run(
+        "insert into pgreact.lane (name, tasks) values ('mail', '{send}')",
+        "create table if not exists changed (id int primary key)",
+    )
+    assert queue.add("send", lane="'mail'")
+    assert queue.add("other")
+    for refused in (
+        "select pgreact.enqueue('other', lane => 'mail')",
+        "select pgreact.attach('changed', enqueue => 'other', lane => 'mail')",
+        "insert into pgreact.schedule (name, task, every, lane) values ('s', 'other', '1 h', 'mail')",
+    ):
+        with pytest.raises(
+            psycopg.errors.InsufficientPrivilege, match='lane "mail" does not take task other'
+        ):
+            queue.run(refused)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="call no others"):
+        queue.add("send", lane="'mail'", options='\'{"link": {"task": "other"}}\'')
+    queue.run("update pgreact.lane set tasks = '{send}' where name = 'default'")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match='lane "default" does not take task other'):
+        queue.run("insert into pgreact.schedule (name, task, every) values ('s', 'other', '1 h')")
+
+
+def test_a_rate_that_no_clock_could_count_is_refused(queue: Queue) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        queue.run("update pgreact.lane set rate = 1e-14")
+    queue.run("update pgreact.lane set rate = 1e-6")
+    queue.add(), queue.add()
+    assert len(queue.claim()["jobs"]) == 1
+    assert 0 < queue.claim()["next_s"] <= 86400
+
+
 def test_many_are_enqueued_in_order_by_one_statement(queue: Queue) -> None:
     jobs = json.dumps([{"task": "a"}, {"task": "b", "key": "k", "backoff": "3 s", "kwargs": {"x": 1}}])
     with queue.connect() as connection:
@@ -160,6 +207,41 @@ def test_many_are_enqueued_in_order_by_one_statement(queue: Queue) -> None:
             "select id, task, key, backoff::text from pgreact.queue order by id"
         ).fetchall()
     assert rows == [(ids[0], "a", None, "00:00:05"), (ids[1], "b", "k", "00:00:03")]
+
+
+def test_lists_that_name_unique_keys_in_opposite_orders_do_not_deadlock(queue: Queue) -> None:
+    def many(*keys: str) -> str:
+        return json.dumps([{"task": "t", "unique_key": key} for key in keys])
+
+    found: dict[str, list[int]] = {}
+
+    def enqueue(name: str, jobs: str) -> None:
+        with queue.connect() as connection:
+            found[name] = [row[0] for row in connection.execute("select pgreact.enqueue_many(%s)", (jobs,))]
+
+    waits = (
+        "select count(*) = {} from pg_stat_activity where datname = current_database()"
+        " and wait_event_type = 'Lock'"
+    )
+    with queue.connect(autocommit=False) as holder:
+        holder.execute("select pgreact.enqueue('t', unique_key => 'm')")
+        threads = []
+        for name, keys in (("one", "amz"), ("other", "zma")):
+            threads.append(threading.Thread(target=enqueue, args=(name, many(*keys))))
+            threads[-1].start()
+            queue.until(waits.format(len(threads)))
+        holder.rollback()
+    for thread in threads:
+        thread.join(20)
+    assert found["other"] == list(reversed(found["one"]))
+
+
+def test_ids_of_a_list_are_in_its_order_whatever_its_unique_keys(queue: Queue) -> None:
+    jobs = json.dumps([{"task": "t", "key": "k", "unique_key": key} for key in "zxya"])
+    with queue.connect() as connection:
+        ids = [row[0] for row in connection.execute("select pgreact.enqueue_many(%s)", (jobs,))]
+        rows = connection.execute("select id, unique_key from pgreact.queue order by id").fetchall()
+    assert rows == list(zip(ids, "zxya", strict=True))
 
 
 def test_there_is_one_queued_job_of_a_unique_key(queue: Queue) -> None:
@@ -476,6 +558,65 @@ def test_a_job_that_expired_is_dead_and_its_place_goes_to_another(queue: Queue) 
     assert queue.state(late) == "expired"
 
 
+def test_a_claim_takes_so_many_bytes_and_says_that_there_is_more(queue: Queue) -> None:
+    queue.run(
+        "select pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 1000000))) "
+        "from generate_series(1, 12)",
+        # past enqueue, so that none has measured it; and one that needs no room
+        "insert into pgreact.queue (task, args) "
+        "select 't', jsonb_build_array(repeat('x', 1000000)) from generate_series(1, 8)",
+        "select pgreact.enqueue('t')",
+    )
+    taken: list[int] = []
+    while True:
+        answer = queue.claim()
+        taken += [job["id"] for job in answer["jobs"]]
+        assert len(json.dumps(answer)) < 10_000_000
+        if not answer["more"]:
+            break
+        assert answer["jobs"]
+    assert taken == list(range(1, 22))
+
+
+def test_what_the_broker_did_not_take_bounds_what_is_claimed(queue: Queue) -> None:
+    queue.run(
+        "select pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 1000000))) "
+        "from generate_series(1, 30)"
+    )
+    first = queue.value("select pgreact.claim(100)")  # and none is published
+    second = queue.value("select pgreact.claim(100)")
+    assert first["jobs"] == second["jobs"]
+    assert (second["claimed"], second["more"]) == (0, True)
+    assert queue.value("select count(*) from pgreact.in_progress") == len(first["jobs"]) == 9
+
+
+def test_rows_at_the_ends_of_their_types_are_claimed_like_others(queue: Queue) -> None:
+    queue.run(
+        "insert into pgreact.queue "
+        "(id, task, run_at, expires, attempt, max_attempts, priority, enqueued_at) values "
+        "(9223372036854775807, 't', '-infinity', 'infinity', 2147483647, 2147483647, 2147483647, 'infinity'),"
+        " (7, 't', '-infinity', '30000-01-01Z', 0, 1, -2147483648, '-infinity')",
+        "insert into pgreact.queue (id, task, state, run_at) values (8, 't', 'delayed', 'infinity')",
+    )
+    assert queue.claimed() == [9223372036854775807, 7]
+    queue.run("update pgreact.in_progress set lease_until = 'infinity'")
+    assert 0 < queue.claim()["next_s"] <= 86400
+    queue.run(
+        "update pgreact.in_progress "
+        "set backoff = '178000000 years', attempt = 40, max_attempts = 50 where id = 7"
+    )
+    assert queue.settle(7, "failed")
+
+
+def test_a_lane_that_rested_over_night_goes_on(queue: Queue) -> None:
+    queue.add(), queue.claim()
+    for hours in (13, 40, 24 * 365):
+        queue.run(f"update pgreact.lane_state set recent_at = now() - interval '{hours} h'")
+        assert queue.value(query("queue_lanes").replace("n.lane as name", "n.lane")) is not None
+        job = queue.add()
+        assert queue.claimed() == [job]
+
+
 # ---- attempts and leases -----------------------------------------------------------------------------------
 
 
@@ -543,6 +684,55 @@ def test_a_message_nobody_started_for_is_published_again_ever_more_slowly(queue:
             )
         )
     assert leases == [pytest.approx(seconds, abs=1) for seconds in (120, 240, 480)]
+
+
+def test_a_job_that_expired_is_not_published_again(queue: Queue) -> None:
+    lost, untold = queue.add(), queue.add()
+    queue.claimed()
+    queue.run(
+        f"update pgreact.in_progress set expires = now(), lease_until = now() where id = {lost}",
+        f"update pgreact.in_progress set expires = now(), published_at = null where id = {untold}",
+    )
+    assert queue.claimed() == []
+    assert (queue.state(lost), queue.state(untold)) == ("expired", "expired")
+
+
+def test_a_job_that_runs_beyond_its_expiry_runs_on(queue: Queue) -> None:
+    job = queue.add()
+    queue.claimed()
+    queue.start(job)
+    queue.run("update pgreact.in_progress set expires = now()")
+    assert queue.claimed() == []
+    assert queue.state(job) == "in progress"
+
+
+def test_an_attempt_that_no_worker_ever_starts_is_dead_after_a_week(queue: Queue) -> None:
+    def end_of_lease(ago: str) -> str | None:
+        queue.run(
+            f"update pgreact.in_progress set lease_until = now(), claimed_at = now() - interval '{ago}'"
+        )
+        queue.claim()
+        return queue.state(job)
+
+    job = queue.add()
+    queue.claimed()
+    # whatever its age, the workers have the time of all the leases that grow
+    assert [end_of_lease("8 days") for _ in range(6)] == ["in progress"] * 6
+    assert end_of_lease("6 days") == "in progress"
+    assert end_of_lease("8 days") == "unstarted"
+    assert "its message was sent 8 times" in queue.value("select error from pgreact.dead")
+
+
+def test_a_message_that_the_broker_never_took_does_not_count(queue: Queue) -> None:
+    job = queue.add()
+    queue.value("select pgreact.claim(100)")
+    for _ in range(9):
+        queue.run(
+            "update pgreact.in_progress set lease_until = now(), claimed_at = now() - interval '8 days'"
+        )
+        queue.value("select pgreact.claim(100)")
+    assert queue.state(job) == "in progress"
+    assert queue.value("select publishes from pgreact.in_progress") == 0
 
 
 def test_the_next_lease_that_ends_is_a_timer(queue: Queue) -> None:

@@ -21,6 +21,8 @@ SAMPLES = {
     "text": "'x'",
     "text[]": "'{insert}'",
     "regclass": "'pg_class'",
+    "regclass[]": "'{}'",
+    "regproc": "'now'",
     "regrole": "current_user",
     "interval": "'1 ms'",
     "integer": "1",
@@ -182,7 +184,7 @@ def test_a_worker_takes_and_settles_attempts_and_no_more(roles: Callable[[str], 
 
 def test_an_enqueuer_enqueues_and_reads_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("enqueuer"), everything(roles("owner"))) == {
-        *(f"pgreact.{name}" for name in ("enqueue", "enqueue_many", "cancel", "retry")),
+        *(f"pgreact.{name}" for name in ("enqueue", "enqueue_many", "cancel", "retry", "readable")),
         *(f"select pgreact.{name}" for name in ("queue", "in_progress", "dead", "lane")),
     }
     assert roles("enqueuer").value("select pgreact.enqueue('t')")
@@ -255,6 +257,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
             f"pgreact.{name}"
             for name in (
                 "claim",
+                "readable",
                 "published",
                 "settle",
                 "tend_history",
@@ -264,6 +267,10 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "trigger_arguments",
                 "outbox_trigger",
                 "outbox_key",
+                "trigger_parts",
+                "trigger_definition",
+                "trigger_state",
+                "json_types",
             )
         ),
         *(
@@ -283,6 +290,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
         "pgreact.lock_class",
         "pgreact.look",
         "pgreact.set_gates",
+        "select pgreact.installation",
         "select pgreact.migration",
         "select pgreact.route",
         "select pgreact.watched",

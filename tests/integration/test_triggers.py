@@ -60,7 +60,7 @@ def health(base: Database) -> dict[tuple[str, str], str]:
     """Return what ``pgreact status`` says of each trigger."""
     with base.connect() as connection:
         rows = connection.execute(query("trigger_health").encode()).fetchall()
-    return {(row[2], row[3]): row[6] for row in rows if row[0] != BUILT_IN}
+    return {(row[2], row[3]): row[7] for row in rows if row[0] != BUILT_IN}
 
 
 def triggers(base: Database) -> list[tuple[Any, ...]]:

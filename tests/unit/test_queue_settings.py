@@ -98,7 +98,7 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
         ("[lanes.mail]\nweight = 1001", "lanes.mail.weight: "),
         ("[lanes.mail]\nburst = 0", "lanes.mail.burst: "),
         ("[lanes.mail]\npaused = 'maybe'", "lanes.mail.paused: "),
-        ("[lanes.mail]\nrate = 0", "lanes.mail.rate: 0 is no rate: it lies above 0"),
+        ("[lanes.mail]\nrate = 0", "lanes.mail.rate: 0 is no rate: it lies between one in"),
         ("[lanes.mail]\nrate = '5'", "lanes.mail.rate: '5' is no rate: write jobs a second, or \"10/s\""),
         ("[lanes.mail]\nrate = '5/y'", "lanes.mail.rate: '5/y' is no rate"),
         ("[lanes.mail]\nrate = '2000000/s'", "lanes.mail.rate: "),

@@ -36,6 +36,7 @@ def read(
     """
     try:
         with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+            cursor.execute("set local search_path to default")
             if schema is not None:
                 cursor.execute("select set_config('search_path', quote_ident(%s), true)", (schema,))
             tasks = cursor.execute(query("import_django").encode()).fetchall()

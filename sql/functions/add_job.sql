@@ -1,0 +1,85 @@
+-- What enqueue and enqueue_many have in common. The id is given: enqueue_many adds in another order than its list's.
+create or replace function pgreact.add_job(
+    id bigint,
+    task text,
+    args jsonb,
+    kwargs jsonb,
+    lane text,
+    priority integer,
+    run_at timestamptz,
+    key text,
+    unique_key text,
+    max_attempts integer,
+    backoff interval,
+    expires timestamptz,
+    options jsonb,
+    unique_while text
+) returns bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    moment timestamptz := clock_timestamp();
+    job pgreact.queue;
+    other bigint;
+begin
+    job.id := add_job.id;
+    job.task := add_job.task;
+    job.args := coalesce(add_job.args, '[]');
+    job.kwargs := coalesce(add_job.kwargs, '{}');
+    job.lane := coalesce(add_job.lane, 'default');
+    job.priority := coalesce(add_job.priority, 0);
+    job.run_at := coalesce(add_job.run_at, moment);
+    job.state := case when job.run_at > moment then 'delayed' else 'ready' end;
+    job.key := add_job.key;
+    job.unique_key := add_job.unique_key;
+    job.unique_while := coalesce(add_job.unique_while, 'queued');
+    job.max_attempts := coalesce(add_job.max_attempts, 5);
+    job.backoff := coalesce(add_job.backoff, '5 s');
+    job.expires := add_job.expires;
+    job.options := coalesce(add_job.options, '{}');
+    job.size := pgreact.check_job(job);
+    if job.unique_key is not null then
+        -- before the insert, too: a row that this transaction inserts and deletes would stand in the way of the other job's
+        -- next attempt until it ends
+        select p.id into other
+        from pgreact.in_progress p
+        where p.unique_key = job.unique_key and 'in_progress' in (p.unique_while, job.unique_while);
+        if found then
+            return other;
+        end if;
+    end if;
+    loop
+        insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_key, unique_while,
+            max_attempts, backoff, expires, options, enqueued_at, size)
+        values (job.id, job.state, job.lane, job.task, job.args, job.kwargs, job.priority, job.run_at, job.key,
+            job.unique_key, job.unique_while, job.max_attempts, job.backoff, job.expires, job.options, moment, job.size)
+        on conflict (unique_key) where unique_key is not null do nothing;
+        if found then
+            exit;
+        end if;
+        select q.id into other from pgreact.queue q where q.unique_key = job.unique_key;
+        if found then
+            return other;
+        end if;
+    end loop;
+    if job.unique_key is not null then
+        -- after the insert: a claim that was moving the other one has ended by now
+        select p.id into other
+        from pgreact.in_progress p
+        where p.unique_key = job.unique_key and 'in_progress' in (p.unique_while, job.unique_while);
+        if found then
+            delete from pgreact.queue q where q.id = job.id;
+            return other;
+        end if;
+    end if;
+    return job.id;
+end
+$$;
+comment on function pgreact.add_job(
+    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text
+) is 'inserts a job under this id; returns it, or the id of the one with the same unique_key';
+revoke all on function pgreact.add_job(
+    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text
+) from public;

@@ -1,0 +1,101 @@
+-- Refuses what the publisher would not notice and the worker would: an option of a wrong type ends the message or the whole
+-- worker, and a header under one of Celery's own names replaces what the message says of itself, its task included.
+-- null is for Celery the same as not given. One expression looks at all options but the rare ones: a query would take as
+-- long as the rest of enqueue.
+create or replace function pgreact.check_options(owner text, options jsonb, others boolean default false) returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known constant text[] := '{queue,exchange,exchange_type,routing_key,route_name,serializer,compression,shadow,argsrepr,kwargsrepr,
+        reply_to,root_id,parent_id,group_id,ignore_result,mandatory,immutable,headers,time_limit,
+        soft_time_limit,timeout,priority,group_index,replaced_task_nesting,delivery_mode,expires,link,
+        link_error,chain,chord,stamped_headers}';
+    fault text := case
+        when jsonb_typeof(options -> 'queue') not in ('string', 'null') then 'queue'
+        when jsonb_typeof(options -> 'exchange') not in ('string', 'null') then 'exchange'
+        when jsonb_typeof(options -> 'exchange_type') not in ('string', 'null') then 'exchange_type'
+        when jsonb_typeof(options -> 'routing_key') not in ('string', 'null') then 'routing_key'
+        when jsonb_typeof(options -> 'route_name') not in ('string', 'null') then 'route_name'
+        when jsonb_typeof(options -> 'serializer') not in ('string', 'null') then 'serializer'
+        when jsonb_typeof(options -> 'compression') not in ('string', 'null') then 'compression'
+        when jsonb_typeof(options -> 'shadow') not in ('string', 'null') then 'shadow'
+        when jsonb_typeof(options -> 'argsrepr') not in ('string', 'null') then 'argsrepr'
+        when jsonb_typeof(options -> 'kwargsrepr') not in ('string', 'null') then 'kwargsrepr'
+        when jsonb_typeof(options -> 'reply_to') not in ('string', 'null') then 'reply_to'
+        when jsonb_typeof(options -> 'root_id') not in ('string', 'null') then 'root_id'
+        when jsonb_typeof(options -> 'parent_id') not in ('string', 'null') then 'parent_id'
+        when jsonb_typeof(options -> 'group_id') not in ('string', 'null') then 'group_id'
+        when jsonb_typeof(options -> 'ignore_result') not in ('boolean', 'null') then 'ignore_result'
+        when jsonb_typeof(options -> 'mandatory') not in ('boolean', 'null') then 'mandatory'
+        when jsonb_typeof(options -> 'immutable') not in ('boolean', 'null') then 'immutable'
+        when jsonb_typeof(options -> 'headers') not in ('object', 'null') then 'headers'
+        when not options -> 'time_limit' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)' then 'time_limit'
+        when not options -> 'soft_time_limit' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)' then 'soft_time_limit'
+        when not options -> 'timeout' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)' then 'timeout'
+        when not options -> 'priority' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 255 && @ == @.floor())' then 'priority'
+        when not options -> 'group_index' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 2147483647 && @ == @.floor())' then 'group_index'
+        when not options -> 'replaced_task_nesting' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 2147483647 && @ == @.floor())' then 'replaced_task_nesting'
+        when options -> 'delivery_mode' not in ('1', '2', '"transient"', '"persistent"', 'null') then 'delivery_mode'
+        when case jsonb_typeof(options -> 'expires')
+            when 'string' then options ->> 'expires' !~ '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?$'
+                or (options ->> 'expires')::timestamptz is null  -- the cast refuses what only looks like a time
+            else not options -> 'expires' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)'
+        end then 'expires'
+        when options ? 'headers' and options -> 'headers' @? '$.keyvalue() ? (@.key starts with "_" || @.key starts with "pgreact_")'
+            -- of Celery's message protocol and of task.request; a test compares them with those of the installed Celery
+            or options -> 'headers' ?| '{lang,task,id,shadow,eta,expires,group,group_index,retries,timelimit,root_id,parent_id,
+                argsrepr,kwargsrepr,origin,ignore_result,replaced_task_nesting,stamped_headers,stamps,compression,args,kwargs,
+                callbacks,errbacks,chain,chord,children,called_directly,correlation_id,delivery_info,headers,hostname,is_eager,
+                logfile,loglevel,properties,reply_to,taskset,time_limit,soft_time_limit,utc,as_execution_options,clear,get,update}'
+            then 'header'
+        when options ?| '{link,link_error,chain,chord,stamped_headers}' then pgreact.check_calls(options, known)
+    end;
+    unknown jsonb := options - known;
+    name text;
+begin
+    if fault is null and unknown <> '{}' and not others then
+        if jsonb_typeof(options -> 'stamped_headers') = 'array' then
+            -- what they name is an option
+            unknown := unknown - array(select jsonb_array_elements_text(options -> 'stamped_headers'));
+        end if;
+        select k into name from jsonb_object_keys(unknown) k limit 1;
+        if found then
+            raise exception '%: no option "%"', owner, name
+                using errcode = 'invalid_parameter_value',
+                    hint = case
+                        when name in ('countdown', 'eta') then 'Set run_at.'
+                        when name = 'task_id' then 'Each attempt gets an id of its own; see pgreact.in_progress.'
+                        when name like 'retry%' then 'Set max_attempts and backoff.'
+                        else 'Options are ' || array_to_string(known, ', ') || '.'
+                    end;
+        end if;
+    end if;
+    if fault = 'header' then
+        raise exception '%: headers name what is Celery''s or pgreact''s own, in %', owner, left(options ->> 'headers', 200)
+            using errcode = 'invalid_parameter_value',
+                hint = 'Rename it; names that begin with "_" or "pgreact_" are taken, too. '
+                    'There are options instead of some, like time_limit.';
+    elsif fault is not null then
+        raise exception '%: option "%" is %, not %', owner, fault, left((options -> fault)::text, 60),
+            case
+                when fault in ('time_limit', 'soft_time_limit', 'timeout') then 'a number of seconds'
+                when fault = 'expires' then 'a number of seconds, or a time like "2026-03-29T09:00:00+02:00"'
+                when fault = 'priority' then 'a whole number from 0 to 255'
+                when fault in ('group_index', 'replaced_task_nesting') then 'a whole number from 0 on'
+                when fault in ('ignore_result', 'mandatory', 'immutable') then 'true or false'
+                when fault = 'delivery_mode' then '1, 2, "transient" or "persistent"'
+                when fault = 'headers' then 'an object'
+                when fault = 'stamped_headers' then 'a list of names of further options'
+                when fault = 'chord' then 'a signature'
+                when fault = 'chain' then 'a list of signatures'
+                when fault in ('link', 'link_error') then 'a signature or a list of them'
+                else 'a text'
+            end
+            using errcode = 'invalid_parameter_value';
+    end if;
+end
+$$;
+comment on function pgreact.check_options(text, jsonb, boolean)
+    is 'refuses options of apply_async that no worker could bear; others: let those pass that it does not know';
+revoke all on function pgreact.check_options(text, jsonb, boolean) from public;

@@ -1,0 +1,93 @@
+"""The queue in single steps: a dispatcher and workers made of calls of pgreact's functions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from pgreact.database.plan import apply
+from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.settings import Settings
+from tests.harness import Database
+
+
+class Queue(Database):
+    """A database with a queue, and a dispatcher and workers made of single steps."""
+
+    def add(self, task: str = "t", **arguments: object) -> int:
+        """Enqueue a job; durations and moments are SQL."""
+        given = ", ".join(f"{name} => {value}" for name, value in arguments.items())
+        found: int = self.value(f"select pgreact.enqueue('{task}'{', ' if given else ''}{given})")
+        return found
+
+    def claim(self, batch: int = 100) -> dict[str, Any]:
+        """Claim, and say that all was published."""
+        answer: dict[str, Any] = self.value(f"select pgreact.claim({batch})")
+        ids = ", ".join(f"'{job['task_id']}'" for job in answer["jobs"])
+        self.run(f"select pgreact.published(array[{ids}]::uuid[])")
+        return answer
+
+    def claimed(self, batch: int = 100) -> list[int]:
+        """Claim; return the ids in order."""
+        return [job["id"] for job in self.claim(batch)["jobs"]]
+
+    def lanes(self, batch: int = 100) -> list[str]:
+        """Claim; return the lanes of the jobs."""
+        return [job["lane"] for job in self.claim(batch)["jobs"]]
+
+    def start(self, job: int, retries: int = 0) -> bool:
+        """A worker's first act."""
+        found: bool = self.value(
+            "select pgreact.start(id, task_id, %s, 'w') is not null from pgreact.in_progress where id = %s",
+            retries,
+            job,
+        )
+        return found
+
+    def settle(self, job: int, outcome: str = "done", error: str | None = None) -> bool:
+        """A worker's last act."""
+        found: bool = self.value(
+            "select pgreact.settle(id, task_id, %s, %s) from pgreact.in_progress where id = %s",
+            outcome,
+            error,
+            job,
+        )
+        return found
+
+    def state(self, job: int) -> str | None:
+        """Where a job is."""
+        found: str | None = self.value(
+            "select state from pgreact.queue where id = %(id)s union all "
+            "select 'in progress' from pgreact.in_progress where id = %(id)s union all "
+            "select outcome from pgreact.dead where id = %(id)s".replace("%(id)s", str(job))
+        )
+        return found
+
+    def empty(self) -> None:
+        """Remove all jobs, all lanes but the default one, and every limit."""
+        self.run(
+            "truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, "
+            "pgreact.history_rest, pgreact.contested_key, pgreact.lane_state restart identity",
+            "update pgreact.queue_state set turn = 0",
+            "delete from pgreact.lane where name <> 'default'",
+            "update pgreact.lane "
+            "set max_in_progress = null, weight = 1, rate = null, burst = 1, paused = false, tasks = null",
+            "update pgreact.queue_setting set max_in_progress = 200, lease = '60 s', keep = null,"
+            " dead_retention = null",
+        )
+
+
+@contextmanager
+def queue_database(server: EmbeddedPostgres) -> Iterator[Queue]:
+    """A new database with a queue."""
+    name = f"t_{uuid4().hex[:12]}"
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(f"create database {name}")
+    found = Queue(server.dsn(dbname=name))
+    with found.connect() as connection:
+        list(apply(connection, Settings.model_validate({}), 10.0, lambda _line: None))
+    yield found
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(f"drop database {name} with (force)")
