@@ -16,7 +16,7 @@ declare
     field text;
     item text;
     part text;
-    found text[];
+    matched text[];
     place integer;
     wrong text;
 begin
@@ -46,16 +46,16 @@ begin
             if place = 4 and item ~ '^lw?(/0*[1-9][0-9]*)?$' or place = 6 and item ~ ('^(0*[0-7]|' || days || ')l$') then
                 continue;
             end if;
-            found := regexp_match(item, '^([*]|[0-9a-z]+)(?:-([0-9a-z]+))?(?:/([0-9]+))?$');
+            matched := regexp_match(item, '^([*]|[0-9a-z]+)(?:-([0-9a-z]+))?(?:/([0-9]+))?$');
             if place = 6 and item ~ '^[0-9a-z]+#[1-5]$' then
-                found := array[split_part(item, '#', 1), null, null];
+                matched := array[split_part(item, '#', 1), null, null];
             end if;
-            if found is null or found[1] = '*' and found[2] is not null then
+            if matched is null or matched[1] = '*' and matched[2] is not null then
                 wrong := format('"%s" is no %s', item, names[place]);
-            elsif found[3]::numeric = 0 then
+            elsif matched[3]::numeric = 0 then
                 wrong := format('"%s" has steps of 0', item);
             else
-                foreach part in array array_remove(found[1:2], null) loop
+                foreach part in array array_remove(matched[1:2], null) loop
                     if part <> '*' and not (place = 5 and part ~ months or place = 6 and part ~ ('^(' || days || ')$')) then
                         if part !~ '^[0-9]+$' then
                             wrong := format('"%s" is no %s', part, names[place]);
