@@ -1,10 +1,11 @@
 """The limit: asyncpg hears the commit, and kombu publishes from within the callback. No promise is kept.
 
-``python -m benchmarks.bare DSN BROKER QUEUE``. The message is what Celery would send, made beforehand:
-both sides give the broker, and the one who reads it, the same to do.
+``BENCH_DSN=DSN BENCH_BROKER=URL python -m benchmarks.bare QUEUE``. The message is what Celery would
+send, made beforehand: both sides give the broker, and the one who reads it, the same to do.
 """
 
 import asyncio
+import os
 import sys
 from uuid import uuid4
 
@@ -58,4 +59,4 @@ async def main(dsn: str, broker: str, queue: str) -> None:
     await asyncio.Event().wait()
 
 
-asyncio.run(main(*sys.argv[1:4]))
+asyncio.run(main(os.environ["BENCH_DSN"], os.environ["BENCH_BROKER"], sys.argv[1]))

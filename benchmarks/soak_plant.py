@@ -388,7 +388,7 @@ class Plant:
         roles = {names.DAEMON: ["daemon"], names.WORKER: ["worker"], names.BEAT: ["daemon", "scheduler"]}
         with self.connect() as owner:
             for role, kinds in {**roles, names.STRANGER: []}.items():
-                owner.execute(f"create role {role} login".encode())
+                owner.execute(f"create role {role} login password '{self.postgres.password}'".encode())
                 for kind in kinds:
                     owner.execute("select pgreact.grant_role(%s::regrole, %s)", (role, kind))
             for delivery, schedules in (

@@ -14,6 +14,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": _target["dbname"],
         "USER": _target["user"],
+        "PASSWORD": _target["password"],
         "HOST": _target["host"],
         "PORT": _target["port"],
         "CONN_MAX_AGE": None,

@@ -141,7 +141,9 @@ def _latencies(workshop: Workshop, dsns: Mapping[str, str], broker: str, size: S
         for writer in writers.values():
             writer.execute("truncate job_queue")  # nothing for the sweep at the election
         stack.enter_context(_daemon(workshop, dsns["pgreact"], broker))
-        stack.enter_context(workshop.running("-m", "benchmarks.bare", dsns["bare"], broker, "bare"))
+        stack.enter_context(
+            workshop.running("-m", "benchmarks.bare", "bare", BENCH_DSN=dsns["bare"], BENCH_BROKER=broker)
+        )
         stack.enter_context(
             workshop.running(
                 *("-m", "celery", "-A", "benchmarks.beat", "beat", "-s", str(workshop.directory / "beat")),

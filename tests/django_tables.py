@@ -1,8 +1,8 @@
-"""Writes django-celery-beat's tables by its migrations and models: ``python -m tests.django_tables DSN``."""
+"""Writes django-celery-beat's tables by its migrations and models, where ``PROJ_DSN`` leads."""
 
 import datetime
 import json
-import sys
+import os
 
 import django
 from django.conf import settings
@@ -65,8 +65,8 @@ def fill() -> None:
 
 
 if __name__ == "__main__":
-    where = conninfo_to_dict(sys.argv[1])
-    names = {"dbname": "NAME", "user": "USER", "host": "HOST", "port": "PORT"}
+    where = conninfo_to_dict(os.environ["PROJ_DSN"])
+    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     settings.configure(
         INSTALLED_APPS=["django_celery_beat"],
         DATABASES={

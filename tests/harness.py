@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 import psycopg
 from kombu import Connection, Queue
+from psycopg.conninfo import conninfo_to_dict
 
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests import hostile
@@ -32,6 +34,11 @@ class Database:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+
+    @property
+    def login(self) -> str:
+        """What makes a role one that logs in as this DSN does: ``create role x {login}``."""
+        return f"login password '{conninfo_to_dict(self.dsn)['password']}'"
 
     def connect(self, **options: Any) -> "psycopg.Connection[tuple[Any, ...]]":
         """Open a connection, in autocommit mode unless told otherwise."""
@@ -80,6 +87,11 @@ def eventually(condition: Callable[[], object], what: str, deadline: float = DEA
         if time.monotonic() > end:
             raise Late(f"not in {deadline:g} s: {what}")
         time.sleep(0.005)
+
+
+def by_way_of(url: str, port: int) -> str:
+    """Return a URL or DSN that leads to another port."""
+    return re.sub(r":\d+(/|$)", f":{port}\\1", url, count=1)
 
 
 class Daemon:

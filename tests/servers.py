@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ import pytest
 from pgreact.demo.guard import Guard
 from pgreact.demo.postgres import find_binaries, free_port
 from pgreact.errors import PgreactError
+from tests.harness import by_way_of
 
 DEADLINE = 60.0
 # Read once: tests run without this machine's settings.
@@ -222,12 +224,14 @@ def redis_server() -> Iterator[Server]:
     """
     redis = program("redis-server")
     port = free_port()
+    password = secrets.token_urlsafe(24)
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
-    with (
-        _place() as (directory, guard),
-        _running(Server(f"redis://127.0.0.1:{port}/0", port, directory, guard, [redis, *options])) as server,
-    ):
-        yield server
+    with _place() as (directory, guard):
+        # whoever may talk to Redis may let it write files
+        settings = private(directory / "redis.conf", f"requirepass {password}\n")
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        with _running(Server(url, port, directory, guard, [redis, str(settings), *options])) as server:
+            yield server
 
 
 @contextlib.contextmanager
@@ -243,7 +247,11 @@ def rabbitmq_server() -> Iterator[Server]:
     port, dist_port, names_port = free_port(), free_port(), free_port()
     with _place() as (directory, guard):
         (directory / "plugins").write_text("[].\n")
-        (directory / "rabbitmq.conf").write_text("log.console = true\nlog.file = false\n")
+        password = secrets.token_urlsafe(24)
+        private(
+            directory / "rabbitmq.conf",
+            f"log.console = true\nlog.file = false\ndefault_user = pgreact\ndefault_pass = {password}\n",
+        )
         (directory / "env.conf").touch()
         environment = {
             "PATH": _SBIN,
@@ -263,7 +271,7 @@ def rabbitmq_server() -> Iterator[Server]:
         }
         # Erlang's name server would be started by the first node and outlive it: so we bring our own.
         names = Server("", names_port, directory, guard, [program("epmd")], env=environment)
-        url = f"amqp://guest:guest@127.0.0.1:{port}//"
+        url = f"amqp://pgreact:{password}@127.0.0.1:{port}//"
         with (
             _running(names),
             _running(Server(url, port, directory, guard, [rabbitmq], env=environment)) as server,
@@ -273,7 +281,7 @@ def rabbitmq_server() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def pgbouncer(dsn: str, mode: str = "transaction", **settings: str) -> Iterator[Server]:
-    """Run PgBouncer before a PostgreSQL that trusts us; `url` is the way through it.
+    """Run PgBouncer before a PostgreSQL; `url` is the way through it.
 
     Args:
         dsn: the PostgreSQL behind it. Every database and the role named in it can be reached.
@@ -289,27 +297,40 @@ def pgbouncer(dsn: str, mode: str = "transaction", **settings: str) -> Iterator[
     # It refuses to be root.
     user: dict[str, Any] = {"user": pwd.getpwnam("nobody").pw_uid} if os.geteuid() == 0 else {}
     with _place() as (directory, guard):
-        ini = directory / "pgbouncer.ini"
-        users = directory / "users"
-        users.write_text(f'"{target["user"]}" ""\n')
+        users = private(directory / "users", f'"{target["user"]}" "{target["password"]}"\n', **user)
         lines = {
             "listen_addr": "127.0.0.1",
             "listen_port": str(port),
             "unix_socket_dir": "",
-            "auth_type": "trust",
+            "auth_type": "scram-sha-256",
             "auth_file": str(users),
             "pool_mode": mode,
             **settings,
         }
+        ini = directory / "pgbouncer.ini"
         ini.write_text(
             f"[databases]\n* = host={target['host']} port={target['port']}\n[pgbouncer]\n"
             + "".join(f"{name} = {value}\n" for name, value in lines.items())
         )
-        for file in (ini, users):
-            file.chmod(0o644)
-        url = f"postgresql://{target['user']}@127.0.0.1:{port}/{target['dbname']}"
+        ini.chmod(0o644)
+        url = by_way_of(dsn, port)
         with _running(Server(url, port, directory, guard, [bouncer, str(ini)], **user)) as server:
             yield server
+
+
+def private(file: Path, text: str, user: int | None = None) -> Path:
+    """Write a file that only its owner can read, before anybody could; return it.
+
+    Args:
+        file: it does not exist yet.
+        text: what it holds.
+        user: its owner, by default the one who runs the tests.
+    """
+    file.touch(mode=0o600)
+    file.write_text(text)
+    if user is not None:
+        os.chown(file, user, -1)
+    return file
 
 
 def _answers(port: int) -> bool:

@@ -6,6 +6,7 @@ import os
 import pwd
 import random
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -94,12 +95,15 @@ class EmbeddedPostgres:
     """A server of one's own on 127.0.0.1, gone with its data when the `with` block ends.
 
     Whatever ends this process, SIGKILL included, ends the server too. It runs in a session of its own, so
-    Ctrl-C at the terminal reaches us first and the server lives until we are done with it. Under root it
-    runs as `nobody`, since PostgreSQL refuses to be root. Everyone on this machine may log in (trust).
+    Ctrl-C at the terminal reaches us first and the server lives until we are done with it. A login needs the
+    password that is made with the data and is part of the DSN, since a superuser can run programs as the user
+    that the server runs as. Under root that is `nobody`, as PostgreSQL refuses to be root: then every other
+    process of `nobody` can reach the data.
 
     Attributes:
         port: where it listens; the same after a restart.
         major: the server's major version.
+        password: of the superuser `postgres`; empty until the server was started.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class EmbeddedPostgres:
             raise PgreactError(f"{self._found}: no working `initdb` and `postgres` there")
         self.major = found
         self.port = port or free_port()
+        self.password = ""
         self._settings = {**_SETTINGS, **settings}
         self._environ = environ
         self._temporary = directory is None
@@ -156,14 +161,15 @@ class EmbeddedPostgres:
 
         Args:
             dbname: the database.
-            user: the role.
+            user: the role; the password in the DSN is that of `postgres`.
             params: further connection parameters, as libpq names them.
 
         Returns:
             A `postgresql://` URL.
         """
         query = f"?{urlencode(params, quote_via=quote)}" if params else ""
-        return f"postgresql://{quote(user, safe='')}@127.0.0.1:{self.port}/{quote(dbname, safe='')}{query}"
+        who = f"{quote(user, safe='')}:{self.password}"
+        return f"postgresql://{who}@127.0.0.1:{self.port}/{quote(dbname, safe='')}{query}"
 
     def start(self) -> None:
         """Start the server and wait until it takes connections; a running one is left alone.
@@ -267,11 +273,18 @@ class EmbeddedPostgres:
             nobody = pwd.getpwnam("nobody")
             self._run_as |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             self._bindir = self._reachable_copy(nobody)
+        secret = self._directory / "password"
         if not (self._data / "PG_VERSION").exists():
             self._data.mkdir(mode=0o700, exist_ok=True)
+            secret.unlink(missing_ok=True)
+            secret.touch(mode=0o600)
+            secret.write_text(secrets.token_urlsafe(24))
             if as_root:
                 os.chown(self._data, nobody.pw_uid, nobody.pw_gid)
-            self._initdb(self._guard)
+                os.chown(secret, nobody.pw_uid, nobody.pw_gid)  # initdb reads it
+            self._initdb(self._guard, secret)
+            os.chown(secret, os.geteuid(), os.getegid())
+        self.password = secret.read_text()
 
     def _reachable_copy(self, owner: pwd.struct_passwd) -> Path:
         """Copy the binaries to where `nobody` can run them, unless it can already."""
@@ -291,9 +304,19 @@ class EmbeddedPostgres:
                 os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
         return target / "bin"
 
-    def _initdb(self, guard: Guard) -> None:
-        # No fsync (-N); trust, since the port is on the loopback and the data are nobody's treasure.
-        options = ["-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C"]
+    def _initdb(self, guard: Guard, secret: Path) -> None:
+        # No fsync (-N). The port is on the loopback, which every user of the machine can reach.
+        options = [
+            "-N",
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={secret}",
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
         with subprocess.Popen(
             [self._bindir / "initdb", *options, "-D", self._data],
             stdin=subprocess.DEVNULL,

@@ -546,7 +546,7 @@ def test_who_skipped_while_it_was_set_closed_is_drained_when_it_no_longer_is(
 
 def test_who_has_no_right_in_pgreact_writes_all_the_same(shut: Road) -> None:
     role = f"writer_{shut.name}"
-    shut.database.run(f"create role {role} login", f"grant insert on {shut.table} to {role}")
+    shut.database.run(f"create role {role} {shut.database.login}", f"grant insert on {shut.table} to {role}")
     try:
         with shut.writer(user=role) as writer:
             with shut.skipping():
@@ -571,7 +571,7 @@ def test_a_leader_killed_while_it_is_closed_loses_nothing(plant: Plant, shut: Ro
 
 def test_who_may_only_connect_sets_no_gate_and_makes_nobody_wait(shut: Road) -> None:
     role = f"stranger_{shut.name}"
-    shut.database.run(f"create role {role} login")
+    shut.database.run(f"create role {role} {shut.database.login}")
     number = shut.database.value("select %s::regclass::oid::int", f"pgreact.gate_{shut.id}")
     try:
         with shut.database.connect(user=role, autocommit=False) as stranger:

@@ -19,7 +19,7 @@ from pgreact.dispatch.route import Route
 from pgreact.wakeup.listener import Listener
 from tests import servers
 from tests.disruption.proxy import Proxy
-from tests.harness import Daemon, Database, Inbox, eventually, one_route
+from tests.harness import Daemon, Database, Inbox, by_way_of, eventually, one_route
 
 Start = Callable[..., Daemon]
 Install = Callable[..., None]
@@ -39,11 +39,13 @@ def way(redis_url: str) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def leader(database: Database, inbox: Inbox, installed: Install, daemons: Start, way: Proxy) -> Daemon:
+def leader(
+    database: Database, inbox: Inbox, installed: Install, daemons: Start, way: Proxy, redis_url: str
+) -> Daemon:
     """A daemon that leads and reaches its broker through the proxy."""
     database.run("create table job_queue (id int)")
     installed(database, one_route(inbox))
-    daemon = daemons(database.dsn, f"redis://127.0.0.1:{way.port}/0")
+    daemon = daemons(database.dsn, by_way_of(redis_url, way.port))
     daemon.wait_for("sweep.finished", dispatch=False)
     return daemon
 
@@ -126,7 +128,7 @@ async def test_the_event_loop_never_waits_for_the_broker(database: Database) -> 
 async def test_a_publish_that_hung_is_not_delivered_later(redis_url: str, inbox: Inbox, way: Proxy) -> None:
     """The severed thread must not send what nobody waits for any more."""
     publisher = CeleryPublisher(
-        Celery(broker=f"redis://127.0.0.1:{way.port}/0", set_as_current=False), deadline=1.0
+        Celery(broker=by_way_of(redis_url, way.port), set_as_current=False), deadline=1.0
     )
     route = dataclasses.replace(ROUTE, options=inbox.options)
     await publisher.publish(route, "first", "second")

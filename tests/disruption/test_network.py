@@ -64,7 +64,7 @@ def reachable(island: Island) -> Iterator[EmbeddedPostgres]:
     binaries = servers.postgres_binaries()
     with EmbeddedPostgres(bindir=binaries, settings={"listen_addresses": f"127.0.0.1,{HERE}"}) as server:
         with (server.directory / "data" / "pg_hba.conf").open("a") as rules:
-            rules.write(f"host all all {THERE}/32 trust\n")
+            rules.write(f"host all all {THERE}/32 scram-sha-256\n")
         with psycopg.connect(server.dsn(), autocommit=True) as admin:
             admin.execute("select pg_reload_conf()")
         yield server

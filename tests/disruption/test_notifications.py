@@ -21,7 +21,7 @@ FLOOD = "select pg_notify('pgreact', 'flood ' || n) from generate_series(1, 6000
 def test_flood_costs_neither_the_leadership_nor_the_jobs(
     database: Database, inbox: Inbox, installed: Install, daemons: Start
 ) -> None:
-    database.run("create table job_queue (id int)", "create role noisy login")
+    database.run("create table job_queue (id int)", f"create role noisy {database.login}")
     try:
         installed(database, one_route(inbox))
         daemon = daemons(database.dsn, inbox.url)

@@ -7,7 +7,7 @@ import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests.disruption.proxy import Proxy
-from tests.harness import Daemon, Database, Inbox
+from tests.harness import Daemon, Database, Inbox, by_way_of
 from tests.timetable import Timetable
 
 Start = Callable[..., Daemon]
@@ -222,9 +222,11 @@ def way(redis_url: str) -> Iterator[Proxy]:
 
 
 @pytest.mark.parametrize("policy", ["coalesce", "skip", "all"])
-def test_a_broker_away_for_several_periods(policy: str, table: Timetable, daemons: Start, way: Proxy) -> None:
+def test_a_broker_away_for_several_periods(
+    policy: str, table: Timetable, daemons: Start, way: Proxy, redis_url: str
+) -> None:
     table.direct("sent", every="'100 ms'", misfire=f"'{policy}'", grace="'50 ms'", catch_up="10000")
-    leader = daemons(table.database.dsn, f"redis://127.0.0.1:{way.port}/0")
+    leader = daemons(table.database.dsn, by_way_of(redis_url, way.port))
     leader.wait_for("schedule.fired", 2, schedule="sent")
     way.set("refuse")
     way.reset()

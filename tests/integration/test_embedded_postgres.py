@@ -1,9 +1,11 @@
 """The private server: it comes up anywhere, survives a crash, and leaves nothing behind."""
 
+import contextlib
 import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -79,6 +81,36 @@ def test_committed_rows_survive_an_immediate_restart_on_the_same_port() -> None:
         assert "was not properly shut down" in server.log.read_text()
 
 
+def test_nobody_logs_in_without_the_password(place: Path) -> None:
+    with EmbeddedPostgres(place / "server", bindir=postgres_binaries()) as server:
+        bare = server.dsn().replace(f":{server.password}@", "@")
+        assert len(server.password) > 20
+        for dsn in (
+            bare,
+            bare.replace("postgres@", "postgres:guessed@"),
+            bare.replace("127.0.0.1", "localhost"),
+        ):
+            with pytest.raises(psycopg.OperationalError, match=r"no password supplied|authentication failed"):
+                psycopg.connect(dsn)
+        with psycopg.connect(server.dsn()) as session:
+            methods = session.execute("select distinct auth_method from pg_hba_file_rules").fetchall()
+        assert methods == [("scram-sha-256",)]
+        # its own user, and who started it, can read it; nobody else
+        assert stat.S_IMODE((server.directory / "password").stat().st_mode) == 0o600
+        assert stat.S_IMODE((server.directory / "data").stat().st_mode) == 0o700
+        assert server.password not in server.log.read_text()
+
+
+def test_the_password_is_not_on_a_command_line() -> None:
+    with EmbeddedPostgres(bindir=postgres_binaries()) as server:
+        seen = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                seen += process.cmdline()
+        assert str(server.port) in seen
+        assert not any(server.password in word for word in seen)
+
+
 def test_nothing_is_left_after_the_block() -> None:
     with EmbeddedPostgres(bindir=postgres_binaries()) as server:
         directory = server.directory
@@ -132,7 +164,7 @@ def test_server_comes_up_under_closed_directories_a_narrow_umask_and_no_home(tmp
         timeout=DEADLINE,
     )
     assert (owner.returncode, owner.stderr) == (0, "")
-    assert owner.stdout.startswith("postgresql://postgres@127.0.0.1:")
+    assert owner.stdout.startswith("postgresql://postgres:")
 
 
 def test_directory_of_ones_own_is_kept_with_its_data(place: Path) -> None:

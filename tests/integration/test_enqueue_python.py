@@ -305,7 +305,7 @@ def django_database(dsn: str, alias: str, **options: Any) -> Any:
     where = psycopg.conninfo.conninfo_to_dict(dsn)
     settings = {
         "ENGINE": "django.db.backends.postgresql", "HOST": where["host"], "PORT": where["port"],
-        "USER": where["user"], "NAME": where["dbname"], "OPTIONS": options,
+        "USER": where["user"], "PASSWORD": where["password"], "NAME": where["dbname"], "OPTIONS": options,
     }  # fmt: skip
     known = django.db.connections.databases
     before = dict(known)
@@ -730,7 +730,7 @@ def test_the_oldest_server_takes_it_too(each_database: Database, installed: Any)
 def test_a_role_needs_no_more_than_the_function(queue: Database) -> None:
     queue.run(
         "drop role if exists enqueuer",
-        "create role enqueuer login",
+        f"create role enqueuer {queue.login}",
         "grant usage on schema pgreact to enqueuer",
         "grant execute on function pgreact.enqueue, pgreact.enqueue_many to enqueuer",
     )

@@ -279,7 +279,7 @@ def test_without_a_second_connection_nothing_runs(
     flights: Flights, database: Database, words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_one"
-    database.run(f"create role {user} login connection limit 1")
+    database.run(f"create role {user} {database.login} connection limit 1")
     narrow = Flights(psycopg.conninfo.make_conninfo(database.dsn, user=user))
     with pytest.raises(NotGuarded, match="too many connections"):
         narrow.run(ROUTE, "a", lambda: pytest.fail("it ran"))
@@ -344,7 +344,7 @@ def backends(flights):
     pair = flights._idle[-1]
     return [pair.run._connection.info.backend_pid, pair.next._connection.info.backend_pid]
 
-flights = Flights(sys.argv[1])
+flights = Flights(os.environ["PROJ_DSN"])
 flights.run(5, "parent", lambda: None)
 ours = backends(flights)
 
@@ -380,8 +380,8 @@ print("all is well")
 
 def test_a_fork_shares_no_connection(database: Database, words: Words) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", FORKING, database.dsn],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-W", "error", "-c", FORKING],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PROJ_DSN": database.dsn},
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,7 @@
 """``pgreact schedule import django``: from the tables that django-celery-beat itself made."""
 
 import datetime
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,8 +28,9 @@ def django_tables(postgres: EmbeddedPostgres) -> str:
     name = f"django_{uuid4().hex[:12]}"
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
         admin.execute(f"create database {name}".encode())
-    command = [sys.executable, "-m", "tests.django_tables", postgres.dsn(dbname=name)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "tests.django_tables"]
+    environ = {**os.environ, "PROJ_DSN": postgres.dsn(dbname=name)}
+    subprocess.run(command, cwd=ROOT, env=environ, check=True)
     return name
 
 

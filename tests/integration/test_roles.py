@@ -53,7 +53,7 @@ def roles(database: Database, installed: Install) -> Iterator[Callable[[str], Da
         return Database(psycopg.conninfo.make_conninfo(database.dsn, user=f"{name}_{role}"))
 
     for role in ROLES:
-        database.run(f"create role {name}_{role} login")
+        database.run(f"create role {name}_{role} {database.login}")
     database.run(
         f"grant create on database {name} to {name}_owner", f"create schema app authorization {name}_owner"
     )

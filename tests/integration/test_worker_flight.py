@@ -266,7 +266,7 @@ def test_a_pooler_in_transaction_mode_may_stand_between(cluster: Cluster) -> Non
 def a_role(database: Database) -> Iterator[Database]:
     """A role that may do nothing; the database as it sees it."""
     name = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_worker"
-    database.run(f"create role {name} login")
+    database.run(f"create role {name} {database.login}")
     yield Database(psycopg.conninfo.make_conninfo(database.dsn, user=name))
     database.run(f"drop owned by {name} cascade", f"drop role {name}")
 

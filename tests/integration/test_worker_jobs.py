@@ -604,8 +604,8 @@ FORKING = """
 import os, sys
 from pgreact.worker.jobs import Jobs, Run, settled
 
-jobs = Jobs(sys.argv[1])
-one, two = (Run(int(job), task_id, 0, "w") for job, task_id in (pair.split("/") for pair in sys.argv[2:]))
+jobs = Jobs(os.environ["PROJ_DSN"])
+one, two = (Run(int(job), task_id, 0, "w") for job, task_id in (pair.split("/") for pair in sys.argv[1:]))
 assert jobs.start(one)
 child = os.fork()
 if not child:
@@ -624,9 +624,9 @@ def test_a_fork_runs_jobs_of_its_own(claimed: Callable[..., Run], database: Data
     database.run("update pgreact.queue_setting set keep = '1 day'")
     runs = [claimed(), claimed()]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "default::DeprecationWarning", "-c", FORKING, database.dsn]
+        [sys.executable, "-W", "error", "-W", "default::DeprecationWarning", "-c", FORKING]
         + [f"{run.job}/{run.task_id}" for run in runs],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PROJ_DSN": database.dsn},
         capture_output=True,
         text=True,
         check=False,
@@ -659,7 +659,7 @@ def test_a_role_needs_the_functions_alone(
     database: Database, claimed: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_worker"
-    database.run(f"create role {name} login")
+    database.run(f"create role {name} {database.login}")
     jobs, run = Jobs(psycopg.conninfo.make_conninfo(database.dsn, user=name)), claimed()
     assert not jobs.start(run)
     assert re.search(r"job.untaken: .* it does not run; .* permission denied", caplog.text)

@@ -117,7 +117,7 @@ def test_run_whose_end_is_refused_keeps_its_lease_until_a_right_is_granted(
 ) -> None:
     name = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_worker"
     database.run(
-        f"create role {name} login",
+        f"create role {name} {database.login}",
         f"grant usage on schema pgreact to {name}",
         f"grant execute on function pgreact.start, pgreact.renew to {name}",
         "update pgreact.queue_setting set lease = '1 s'",
