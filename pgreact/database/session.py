@@ -9,9 +9,9 @@ from typing import Any, Never, Self, cast
 import asyncpg
 
 from pgreact.database import conninfo
-from pgreact.database.errors import Meaning, meaning, remedy, said
+from pgreact.database.errors import Meaning, meaning, said
 from pgreact.database.session_settings import SESSION_SETTINGS, pin
-from pgreact.errors import PgreactError, SessionLost
+from pgreact.errors import SessionLost
 
 # A vanished host frees its locks after idle + interval * count = 10 s; see "Leadership" in docs/protocols.md.
 # Set one by one after connecting: a pooler refuses them as start-up parameters with an obscure message.
@@ -169,23 +169,6 @@ class Session:
             self.abandon()
 
     @contextlib.asynccontextmanager
-    async def savepoint(self) -> AsyncIterator[None]:
-        """Let a transaction go on after the server refused what is run inside.
-
-        Raises:
-            SessionLost: The session is gone.
-        """
-        await self.fetch("savepoint here")
-        try:
-            yield
-        except SessionLost:
-            raise
-        except Exception:
-            await self.fetch("rollback to savepoint here")
-            raise
-        await self.fetch("release savepoint here")
-
-    @contextlib.asynccontextmanager
     async def _certain(self, timeout: float) -> AsyncIterator[None]:
         """Let nobody go on with a session whose state is in doubt."""
         try:
@@ -253,8 +236,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return said(error)
-
-
-def refusal(error: Exception, doing: str) -> PgreactError:
-    """Turn the server's refusal into an error that says what to do."""
-    return PgreactError(f"{doing}: {said(error)}{remedy(error)}")

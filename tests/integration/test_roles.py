@@ -334,7 +334,7 @@ def test_the_daemon_runs_with_the_daemons_role(
     roles("owner").run("update pgreact.route set \"window\" = '1 s'")
     assert daemon.wait_for("route.changed")["keys"] == ["window"]
     assert daemon.stop() == 0
-    assert not daemon.seen("status.failed")
+    assert not daemon.seen("statement.failed")
 
 
 def test_whoever_makes_a_route_the_daemon_keeps_its_gate(
