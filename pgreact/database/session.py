@@ -130,15 +130,16 @@ class Session:
             SessionLost: The session is gone.
             Exception: The server refused it, or its answer cannot be read.
         """
-        async with (
-            self._turn,
-            self._certain(timeout + REPLY_TIMEOUT),
-            self._connection.transaction(readonly=True),
-        ):
-            await self._connection.execute(
-                f"set local statement_timeout = {int(timeout * 1000)}; set local search_path to default"
-            )
-            return bool(await self._connection.fetchval(sql))
+        async with self._turn, self._certain(timeout + REPLY_TIMEOUT):
+            transaction = self._connection.transaction(readonly=True)
+            await transaction.start()
+            try:
+                await self._connection.execute(
+                    f"set local statement_timeout = {int(timeout * 1000)}; set local search_path to default"
+                )
+                return bool(await self._connection.fetchval(sql))
+            finally:
+                await transaction.rollback()  # what the question set in this session goes with it
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
