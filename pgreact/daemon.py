@@ -255,7 +255,8 @@ class Daemon:
             self._systemd.status(f"reconnecting: {loss}")
         self._systemd.alive()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), delay)
+            async with asyncio.timeout(delay):
+                await self._stop.wait()
 
     def _receive(self, pid: int, payload: str) -> None:
         # a standby needs to remember nothing: whoever is elected sweeps

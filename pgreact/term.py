@@ -151,7 +151,8 @@ class Term:
 
     async def _keep_up_when_due(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._until_next_sweep())
+            async with asyncio.timeout(self._until_next_sweep()):
+                await self._wake.wait()
         self._wake.clear()
         await self._follow_hearing()
         asked, self._to_sweep = self._to_sweep, {}

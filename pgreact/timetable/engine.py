@@ -135,7 +135,8 @@ class Timetable:
             self._any_direct.set()
         if wait > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(loop.poked.wait(), min(wait, NAP if self.hears else DEAF_NAP))
+                async with asyncio.timeout(min(wait, NAP if self.hears else DEAF_NAP)):
+                    await loop.poked.wait()
                 await asyncio.sleep(PAUSE)
             return
         outcome = await play_round(session, loop.delivery, loop.backlog, loop.firing)

@@ -142,7 +142,8 @@ class Gatekeeper:
 
     async def _look_when_due(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._until_next_look())
+            async with asyncio.timeout(self._until_next_look()):
+                await self._wake.wait()
         self._wake.clear()
         async with self._turn:
             await self._look()

@@ -50,7 +50,8 @@ class Lookout:
         wait = min(due.values()) - self._clock.monotonic() if due else None
         if wait is None or wait > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
             return
         await self._look([route_id for route_id, at in due.items() if at <= self._clock.monotonic()])
 

@@ -195,7 +195,7 @@ def test_a_database_without_our_schema_does_not_kill_it(
     database: Database, inbox: Inbox, installed: Install, beats: Start
 ) -> None:
     beat = beats(Timetable(database, inbox))
-    assert "pgreact apply" in beat.said("statement='beat_schedule'")
+    assert "pgreact apply" in beat.said("statement='owner'")
     installed(database)
     beat.said("timetable.taken")
 

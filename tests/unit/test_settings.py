@@ -189,7 +189,11 @@ def test_several_mistakes_are_told_at_once() -> None:
         ("PGREACT_ROUTES__DISPATCH__WINDOWS", "1s", '"windows" cannot be set here; did you mean "window"?'),
         ("PGREACT_ROUTES__DISPATCH__TABLES", "x", '"tables" cannot be set here; '),
         ("PGREACT_QUEUE__KEP", "7d", '"kep" cannot be set here; did you mean "keep"?'),
-        ("PGREACT_QUEUE__DEFAULT__KEEP", "7d", '"default__keep" cannot be set here; there are: keep'),
+        (
+            "PGREACT_QUEUE__DEFAULT__KEEP",
+            "7d",
+            '"default__keep" cannot be set here; there are: dead_retention, keep',
+        ),
         ("PGREACT_QUEUE__KEEP", "soon", "__KEEP: queue.keep: 'soon'"),
         ("PGREACT_LANES__MAIL__WEIGHT", "1", 'no lane "mail" in the file'),
         ("PGREACT_SCHEDULES__A", "1", 'no schedule "a" in the file'),
