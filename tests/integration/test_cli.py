@@ -188,6 +188,7 @@ def test_the_dsn_comes_from_option_then_variable_then_file_then_libpqs_variables
         "PGHOST": "host",
         "PGPORT": "port",
         "PGUSER": "user",
+        "PGPASSWORD": "password",
         "PGDATABASE": "dbname",
     }.items():
         monkeypatch.setenv(variable, str(parts[key]))
