@@ -93,7 +93,7 @@ def test_every_kind_of_change_reaches_the_queue(leader: Daemon, database: Databa
 def test_options_of_a_route_reach_the_message(
     database: Database, inbox: Inbox, installed: Install, daemons: Start
 ) -> None:
-    options = {**inbox.options, "args": [1, "two"], "kwargs": {"three": 3}, "headers": {"origin": "pgreact"}}
+    options = {**inbox.options, "args": [1, "two"], "kwargs": {"three": 3}, "headers": {"source": "pgreact"}}
     database.run("create table job_queue (id int)")
     installed(database, one_route(inbox, options=options, countdown="2s", expires=NEVER))
     daemons(database.dsn, inbox.url).wait_for("sweep.finished")
@@ -102,7 +102,7 @@ def test_options_of_a_route_reach_the_message(
     message = inbox.take()
     assert message["argsrepr"] == "[1, 'two']"
     assert message["kwargsrepr"] == "{'three': 3}"
-    assert message["origin"] == "pgreact"
+    assert message["source"] == "pgreact"
     assert message["eta"] is not None
     assert message["expires"] is None
 

@@ -145,9 +145,9 @@ def test_the_waiter_keeps_next_until_it_has_run_and_tells_before_it_begins(
         (following, "flight_begin", "true"),
         (run, "flight_wait", "false"),
         (run, "flight_wait", "true"),
-        (following, "flight_notify", "commit", ""),
+        (following, "flight_notify", "commit", "1"),
         ("body",),
-        (run, "flight_notify", "commit", ""),
+        (run, "flight_notify", "commit", "1"),
     ]
     assert first.end() == "ran"
 
