@@ -13,7 +13,7 @@ from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.database.lead import IDLE_LIMIT, PATIENCE, lead
 from pgreact.database.session import Session
-from pgreact.database.trouble import Trouble, Troubles, persist
+from pgreact.database.trouble import Trouble, Troubles, obey_cancellation, persist
 from pgreact.errors import first
 from pgreact.identity import application_name
 from pgreact.timetable.backlog import Backlog
@@ -84,6 +84,7 @@ class Timetable:
                     await use(session, trouble)
                     watch.cancel()
             except Exception as error:  # noqa: BLE001 - whatever it is, it costs no more than this session
+                obey_cancellation()
                 await asyncio.sleep(trouble.failed(first(error)))
 
     @contextlib.asynccontextmanager
@@ -166,6 +167,7 @@ class Timetable:
                 async with self._session("history") as session:
                     await _tidy(session)
             except Exception as error:  # noqa: BLE001 - firing goes on, whatever it is
+                obey_cancellation()
                 await asyncio.sleep(trouble.failed(first(error)))
             else:
                 trouble.over()
