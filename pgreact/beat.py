@@ -15,7 +15,7 @@ from pgreact.database import conninfo, installation
 from pgreact.database.connect import connect
 from pgreact.database.errors import said
 from pgreact.database.session import Session
-from pgreact.database.trouble import Troubles, obey_cancellation, persist, store
+from pgreact.database.trouble import Troubles, persist, store
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE
 from pgreact.errors import PgreactError, SessionLost, first
@@ -120,7 +120,6 @@ class _Host:
             try:
                 await self._play(_dsn(self._app))
             except Exception as error:  # noqa: BLE001 - what comes out of a tick would end Beat
-                obey_cancellation()
                 await asyncio.sleep(trouble.failed(first(error)))
 
     async def _play(self, dsn: str) -> None:
@@ -140,7 +139,6 @@ class _Host:
             try:
                 await self._hear(dsn, timetable)
             except Exception as error:
-                obey_cancellation()
                 if isinstance(first(error), PgreactError) and not isinstance(first(error), SessionLost):
                     raise  # the database belongs to another application now
                 timetable.hears = False

@@ -148,17 +148,6 @@ async def store(session: Session, source: str, troubles: Troubles) -> None:
     await session.fetch(query("write_trouble"), source, troubles.described())
 
 
-def obey_cancellation() -> None:
-    """Raise what a task group has swallowed: it hides a cancellation behind the errors of its own tasks.
-
-    Raises:
-        CancelledError: This task was told to end.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
 async def persist(
     trouble: Trouble, attempt: Callable[[], Awaitable[T]], *, give_up_if_refused: bool = False
 ) -> T:
@@ -180,7 +169,6 @@ async def persist(
         except PgreactError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this statement's alone
-            obey_cancellation()
             if give_up_if_refused and meaning(error) is Meaning.REFUSED:
                 raise PgreactError(f"{trouble.subject}: {said(error)}{remedy(error)}") from None
             await asyncio.sleep(trouble.failed(error))

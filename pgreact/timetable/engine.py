@@ -13,7 +13,7 @@ from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.database.lead import IDLE_LIMIT, PATIENCE, lead
 from pgreact.database.session import Session
-from pgreact.database.trouble import Trouble, Troubles, obey_cancellation, persist
+from pgreact.database.trouble import Trouble, Troubles, persist
 from pgreact.errors import first
 from pgreact.identity import application_name
 from pgreact.timetable.backlog import Backlog
@@ -49,6 +49,7 @@ class Timetable:
         """
         self.hears = hears
         self.leads = asyncio.Event()  # this process holds the timetable's lock, and fires
+        self._stopped = False
         self._dsn = dsn
         self._clock = clock
         self._troubles = troubles
@@ -67,6 +68,10 @@ class Timetable:
             group.create_task(self._keep("timetable", self._fire_jobs), name="queue")
             group.create_task(self._keep("messages", self._fire_messages), name="direct")
             group.create_task(self._tend(), name="history")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._stopped = True
 
     # ---- sessions --------------------------------------------------------------------------------------
 
@@ -84,7 +89,8 @@ class Timetable:
                     await use(session, trouble)
                     watch.cancel()
             except Exception as error:  # noqa: BLE001 - whatever it is, it costs no more than this session
-                obey_cancellation()
+                if self._stopped:  # a task group hides a cancellation behind the errors of its own tasks
+                    raise asyncio.CancelledError from error
                 await asyncio.sleep(trouble.failed(first(error)))
 
     @contextlib.asynccontextmanager
@@ -167,7 +173,8 @@ class Timetable:
                 async with self._session("history") as session:
                     await _tidy(session)
             except Exception as error:  # noqa: BLE001 - firing goes on, whatever it is
-                obey_cancellation()
+                if self._stopped:  # a task group hides a cancellation behind the errors of its own tasks
+                    raise asyncio.CancelledError from error
                 await asyncio.sleep(trouble.failed(first(error)))
             else:
                 trouble.over()
