@@ -88,7 +88,7 @@ class Timetable:
                     watch = group.create_task(session.watch(), name="watch")
                     await use(session, trouble)
                     watch.cancel()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it costs no more than this session
+            except Exception as error:
                 if self._stopped:  # a task group hides a cancellation behind the errors of its own tasks
                     raise asyncio.CancelledError from error
                 await asyncio.sleep(trouble.failed(first(error)))
@@ -172,7 +172,7 @@ class Timetable:
             try:
                 async with self._session("history") as session:
                     await _tidy(session)
-            except Exception as error:  # noqa: BLE001 - firing goes on, whatever it is
+            except Exception as error:
                 if self._stopped:  # a task group hides a cancellation behind the errors of its own tasks
                     raise asyncio.CancelledError from error
                 await asyncio.sleep(trouble.failed(first(error)))
