@@ -5,14 +5,15 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks import soak_names as names
 from benchmarks.soak_faults import Faults
 from benchmarks.soak_load import WAKE_PATIENCE, Load
 from benchmarks.soak_plant import Plant
+from pgreact.demo.queue_scene import most_at_once
 
 _ORDER = re.compile(r"public\.orders:\[(\d+)")
 # A claim reads the clock after it counted tokens, and both are rounded to microseconds.
@@ -398,12 +399,6 @@ class Judge:
         attempts = " ".join(f"{a.attempt}:{a.outcome}" for a in self._of_job.get(job, ())) or "none"
         runs = [f"{run.began:.3f} to {run.ended}" for run in self.facts.runs if run.job == job]
         return f"{attempts}; runs {', '.join(runs) or 'none'}"
-
-
-def most_at_once(spans: Iterable[tuple[Any, Any]]) -> int:
-    """Return how many spans have a moment in common, at most; an end comes before a beginning."""
-    moments = sorted(itertools.chain.from_iterable(((end, -1), (begin, 1)) for begin, end in spans))
-    return max(itertools.accumulate((change for _, change in moments), initial=0))
 
 
 def above_rate(moments: Sequence[float], rate: float, burst: int) -> int:

@@ -6,7 +6,7 @@ import gc
 import math
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from pgreact import __version__, logs
@@ -16,7 +16,7 @@ from pgreact.database.errors import said
 from pgreact.database.trouble import Troubles, persist
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE, CeleryPublisher, open_app, shown
-from pgreact.errors import PgreactError, SessionLost
+from pgreact.errors import PgreactError, SessionLost, leaves
 from pgreact.identity import HOST, application_name, parse
 from pgreact.operate.systemd import Systemd
 from pgreact.settings import Settings
@@ -301,7 +301,7 @@ class Daemon:
 
 def _first(group: BaseExceptionGroup[Exception]) -> PgreactError:
     """Return what ended a connection's work: a lost session, if one was."""
-    errors = list(_leaves(group))
+    errors = list(leaves(group))
     for kind in (SessionLost, PgreactError):
         for error in errors:
             if isinstance(error, kind):
@@ -309,11 +309,3 @@ def _first(group: BaseExceptionGroup[Exception]) -> PgreactError:
     mistake = PgreactError(f"{said(errors[0])} (this is a fault of pgreact: please report it)")
     mistake.__cause__ = errors[0]
     return mistake
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

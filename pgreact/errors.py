@@ -1,5 +1,7 @@
 """What can go wrong in a way a person can mend."""
 
+from collections.abc import Iterator
+
 
 class PgreactError(Exception):
     """Something failed; the message names it and what to do next. The command line exits with 1."""
@@ -19,8 +21,16 @@ def first(error: BaseException) -> Exception:
     Raises:
         BaseException: It is none that a program handles, such as a cancellation.
     """
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, Exception):
-        raise error
-    return error
+    found = next(leaves(error))
+    if not isinstance(found, Exception):
+        raise found
+    return found
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Return the errors of a group, and of groups in it; any other error alone."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

@@ -349,7 +349,7 @@ class StatementFailed(Event, name="statement.failed", level="error"):
     statement: Annotated[str, "what fails: claim, published, fire, housekeeping …, or the row it is about"]
     error: Annotated[str, "what PostgreSQL or Python said, and what to do about it"]
     kind: Annotated[
-        str, "passing, refused (a right or object is missing), data (of a row) or fault (a mistake)"
+        str, "lost (a session), passing, refused (a right or object is missing), data (of a row) or fault"
     ]
     retry_in_s: RetryIn
 

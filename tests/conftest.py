@@ -9,11 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from pgreact.database.plan import apply
 from pgreact.demo.postgres import EmbeddedPostgres
-from pgreact.settings import Settings
 from tests import hostile, servers
-from tests.harness import Daemon, Database, Inbox, fresh_database
+from tests.harness import Daemon, Database, Inbox, fresh_database, install
+from tests.queue_steps import Queue, queue_database
 
 MAJOR = int(os.environ.get("PGREACT_PG_MAJOR", "18"))
 
@@ -112,11 +111,21 @@ def each_database(each_postgres: EmbeddedPostgres) -> Iterator[Database]:
 def installed() -> Callable[..., None]:
     """Applies a configuration to a database: ``installed(database, {"routes": {...}})``."""
 
-    def install(database: Database, configuration: dict[str, Any] | None = None) -> None:
-        with database.connect(options=hostile.PINNED) as connection:
-            list(apply(connection, Settings.model_validate(configuration or {}), 10.0, lambda _line: None))
+    return lambda database, configuration=None: install(database, configuration or {})
 
-    return install
+
+@pytest.fixture(scope="module")
+def module_queue(each_postgres: EmbeddedPostgres, _defaults: None) -> Iterator[Queue]:
+    """A database with a queue, for all tests of a module."""
+    with queue_database(each_postgres) as found:
+        yield found
+
+
+@pytest.fixture
+def steps(module_queue: Queue) -> Queue:
+    """An empty queue with its default lane, that a test drives in single steps."""
+    module_queue.empty()
+    return module_queue
 
 
 @pytest.fixture(scope="session")

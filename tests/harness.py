@@ -18,7 +18,9 @@ import psycopg
 from kombu import Connection, Queue
 from psycopg.conninfo import conninfo_to_dict
 
+from pgreact.database.plan import apply
 from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.settings import Settings
 from tests import hostile
 
 DEADLINE = 20.0
@@ -78,6 +80,12 @@ def fresh_database(server: EmbeddedPostgres) -> Iterator[Database]:
     finally:
         with psycopg.connect(server.dsn(), autocommit=True) as admin:
             admin.execute(f"drop database {name} with (force)".encode())
+
+
+def install(database: Database, configuration: dict[str, Any]) -> None:
+    """Apply a configuration, given as a file has it, to a database."""
+    with database.connect(options=hostile.PINNED) as connection:
+        list(apply(connection, Settings.model_validate(configuration), 10.0, lambda _line: None))
 
 
 def eventually(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:

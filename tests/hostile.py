@@ -175,7 +175,7 @@ CORE = tuple(
     f"integration/test_{name}.py"
     for name in (
         "apply", "beat", "cli", "daemon", "flight_locks", "flights", "job_publisher", "outbox", "queue_apply",
-        "queue_cli", "queue_daemon", "queue_rules", "roles", "schedule_apply", "schedule_cli",
+        "queue_cli", "queue_daemon", "queue_rules", "queue_waits", "roles", "schedule_apply", "schedule_cli",
         "schedule_shadow", "schedule_table", "timetable", "triggers", "worker_flight", "worker_jobs",
     )
 )  # fmt: skip

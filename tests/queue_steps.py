@@ -3,14 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
-import psycopg
-
-from pgreact.database.plan import apply
 from pgreact.demo.postgres import EmbeddedPostgres
-from pgreact.settings import Settings
-from tests.harness import Database
+from tests.harness import Database, fresh_database, install
 
 
 class Queue(Database):
@@ -82,12 +77,7 @@ class Queue(Database):
 @contextmanager
 def queue_database(server: EmbeddedPostgres) -> Iterator[Queue]:
     """A new database with a queue."""
-    name = f"t_{uuid4().hex[:12]}"
-    with psycopg.connect(server.dsn(), autocommit=True) as admin:
-        admin.execute(f"create database {name}")
-    found = Queue(server.dsn(dbname=name))
-    with found.connect() as connection:
-        list(apply(connection, Settings.model_validate({}), 10.0, lambda _line: None))
-    yield found
-    with psycopg.connect(server.dsn(), autocommit=True) as admin:
-        admin.execute(f"drop database {name} with (force)")
+    with fresh_database(server) as database:
+        found = Queue(database.dsn)
+        install(found, {})
+        yield found

@@ -111,3 +111,8 @@ def remedy(error: BaseException) -> str:
     if state in {"3F000", "42P01", "42883", "42703"}:
         return '; run "pgreact apply" on this database'
     return ""
+
+
+def storable(text: str) -> str:
+    """Return a text that a database of any encoding can store in JSON: an error may quote anything."""
+    return text.replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()

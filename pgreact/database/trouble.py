@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.errors import Meaning, meaning, pause, remedy, said
+from pgreact.database.errors import Meaning, meaning, pause, remedy, said, storable
 from pgreact.database.session import Session
 from pgreact.errors import PgreactError
 from pgreact.shipped import query
@@ -126,11 +126,6 @@ class Troubles:
 
     def _note(self, _trouble: Trouble) -> None:
         self.changed.set()
-
-
-def storable(text: str) -> str:
-    """Return a text that a database of any encoding can store in JSON: an error may quote anything."""
-    return text.replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()
 
 
 async def store(session: Session, source: str, troubles: Troubles) -> None:

@@ -1,7 +1,9 @@
 """The scene of the built-in queue."""
 
+import itertools
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pgreact.demo.cluster import WORKER, WORKER_PROCESSES, Cluster
 from pgreact.demo.journal import Entry, Journal
@@ -110,7 +112,8 @@ class QueueScene:
         """Show a lane with a limit; return how many of its jobs were in progress at the same instant."""
         commit = self._producer.enqueue(LANE_JOBS, MIDDLE, LANE)
         attempts = self._follow(commit)
-        most, filled = most_at_once(attempts), refills(attempts, self._places)
+        most = most_at_once((each.claimed, each.settled) for each in attempts)
+        filled = refills(attempts, self._places)
         self._screen.heading(f"Lane {LANE}: max_in_progress = {self._places}, {LANE_JOBS} jobs in one commit")
         for row in chart(attempts, commit.at, COLUMNS):
             self._screen.detail(row)
@@ -175,16 +178,10 @@ class QueueScene:
         return found
 
 
-def most_at_once(attempts: Iterable[Attempt]) -> int:
-    """Return how many were in progress at the same instant, at most."""
-    now = most = 0
-    # who is settled at an instant has left his place by then
-    for _, change in sorted(
-        change for each in attempts for change in ((each.claimed, 1), (each.settled, -1))
-    ):
-        now += change
-        most = max(most, now)
-    return most
+def most_at_once(spans: Iterable[tuple[Any, Any]]) -> int:
+    """Return how many spans of time have an instant in common, at most; whoever ends at one has left."""
+    changes = sorted(change for begin, end in spans for change in ((begin, 1), (end, -1)))
+    return max(itertools.accumulate((change for _, change in changes), initial=0))
 
 
 def refills(attempts: Sequence[Attempt], places: int) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from pgreact.database.errors import storable
 from pgreact.dispatch.draft import Draft
 from pgreact.dispatch.payload import read
 from pgreact.dispatch.wire import Line, PublishFailed, Wire, told
@@ -193,7 +194,7 @@ def _send(wire: Wire, draft: Draft) -> str | None:
 
 def _reason(error: Exception) -> str:
     """Return why a message cannot be sent, in what a database of any encoding keeps."""
-    return told(error)[:1000].encode("ascii", "backslashreplace").decode()
+    return storable(told(error)[:1000])
 
 
 def _read(name: str, text: str, *, marked: bool = False) -> Any:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pgreact.clock import Clock
+from pgreact.database.errors import storable
 from pgreact.database.session import Session
-from pgreact.database.trouble import Report, Troubles, persist, storable, store
+from pgreact.database.trouble import Report, Troubles, persist, store
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.shipped import query
 from pgreact.wakeup.gate import Gate

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.errors import remedy, said
+from pgreact.database.errors import remedy, said, storable
 from pgreact.database.session import Session
-from pgreact.database.trouble import Troubles, storable
+from pgreact.database.trouble import Troubles
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.dispatch.publisher import Publisher, PublishFailed
 from pgreact.dispatch.route import Route

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.demo.queue_scene import most_at_once
 from tests import servers
 from tests.harness import Daemon, Database, Late
 from tests.jobs_cluster import Cluster, prepare
@@ -188,17 +189,15 @@ def test_each_job_is_done_once_and_no_limit_is_exceeded(
     assert {row[3] for row in rows} <= {"done", "lost", "failed"}
     assert jobs.value("select count(*) from pgreact.dead") == 0
     assert plant.cluster.where_runs.value("select count(*) - count(distinct task_id) from runs") == 0
-    assert most_at_once(rows) <= TOTAL
-    assert most_at_once([row for row in rows if row[1] == "narrow"]) <= NARROW
+    assert at_once(rows) <= TOTAL
+    assert at_once([row for row in rows if row[1] == "narrow"]) <= NARROW
     for key in ("a", "b"):
         ours = [row for row in rows if row[2] == key]
-        assert most_at_once(ours) == 1
+        assert at_once(ours) == 1
         assert all(before[5] <= after[4] for before, after in itertools.pairwise(ours))
     assert done > 8
 
 
-def most_at_once(rows: list[Any]) -> int:
+def at_once(rows: list[Any]) -> int:
     """Return how many attempts were in progress at the same moment, at most."""
-    # an end comes before a beginning at the same moment
-    moments = sorted([(row[5], -1) for row in rows] + [(row[4], 1) for row in rows])
-    return max(itertools.accumulate(change for _, change in moments))
+    return most_at_once((row[4], row[5]) for row in rows)

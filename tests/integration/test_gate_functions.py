@@ -12,7 +12,7 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.wakeup.gate import OPEN, SHUT
 from tests import servers
 from tests.ear import Ear
-from tests.harness import Database, eventually
+from tests.harness import Database, eventually, fresh_database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 WATCHED = {"table": "job_queue", "on": ["insert"]}
@@ -30,13 +30,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def base(server: EmbeddedPostgres, installed: Callable[..., None]) -> Iterator[Database]:
     """A database with one route of one table."""
-    with psycopg.connect(server.dsn(), autocommit=True) as admin:
-        admin.execute("create database base")
-        database = Database(server.dsn(dbname="base"))
+    with fresh_database(server) as database:
         database.run("create table job_queue (id int)")
         installed(database, {"routes": {"dispatch": {"task": "t", "tables": [WATCHED]}}})
         yield database
-        admin.execute("drop database base with (force)")
 
 
 @pytest.fixture

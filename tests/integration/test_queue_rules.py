@@ -4,7 +4,6 @@ import itertools
 import json
 import random
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -12,24 +11,15 @@ import pytest
 from celery import Celery
 from celery.app.task import Context
 
-from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.shipped import query
 from tests.harness import eventually
-from tests.queue_steps import Queue, queue_database
-
-
-@pytest.fixture(scope="module")
-def base(each_postgres: EmbeddedPostgres) -> Iterator[Queue]:
-    """One database per PostgreSQL for all of these tests."""
-    with queue_database(each_postgres) as found:
-        yield found
+from tests.queue_steps import Queue
 
 
 @pytest.fixture
-def queue(base: Queue) -> Queue:
-    """An empty queue with its default lane."""
-    base.empty()
-    return base
+def queue(steps: Queue) -> Queue:
+    """An empty queue."""
+    return steps
 
 
 # ---- enqueue -----------------------------------------------------------------------------------------------

@@ -11,25 +11,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgreact.demo.postgres import EmbeddedPostgres
-from tests.queue_steps import Queue, queue_database
+from tests.queue_steps import Queue
 
 _TWICE = "select key from pgreact.in_progress where key is not null group by key having count(*) > 1"
 ANSWER = 2.0  # seconds in which a function has answered, though 500 ms are what it may wait
 
 
-@pytest.fixture(scope="module")
-def base(each_postgres: EmbeddedPostgres) -> Iterator[Queue]:
-    """One database per PostgreSQL for all of these tests."""
-    with queue_database(each_postgres) as found:
-        yield found
-
-
 @pytest.fixture
-def queue(base: Queue) -> Queue:
-    """An empty queue with its default lane."""
-    base.empty()
-    return base
+def queue(steps: Queue) -> Queue:
+    """An empty queue."""
+    return steps
 
 
 @contextlib.contextmanager

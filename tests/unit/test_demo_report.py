@@ -75,8 +75,8 @@ def _lane(*spans: tuple[float, float]) -> list[Attempt]:
 
 def test_a_job_that_ends_when_another_is_claimed_is_not_in_progress_with_it() -> None:
     assert most_at_once([]) == 0
-    assert most_at_once(_lane((0, 2), (2, 3), (3, 4))) == 1
-    assert most_at_once(_lane((0, 2), (1, 3), (2, 4), (2.5, 2.75))) == 3
+    assert most_at_once([(0, 2), (2, 3), (3, 4)]) == 1
+    assert most_at_once([(0, 2), (1, 3), (2, 4), (2.5, 2.75)]) == 3
 
 
 def test_a_free_place_is_filled_by_the_next_claim() -> None:
