@@ -59,7 +59,7 @@ where id in (select min(id) from pgreact.queue where key is not null group by ke
 # Whoever was claimed first is settled, and another like him comes: so the backlog stays as it is.
 _NEXT = """
 with done as materialized (
-    select p.id, p.task_id, p.lane, p.priority, p.key, p.task, p.kwargs
+    select p.id, p.claim_id, p.lane, p.priority, p.key, p.task, p.kwargs
     from pgreact.in_progress p
     order by p.claimed_at, p.id
     limit %s
@@ -67,7 +67,7 @@ with done as materialized (
 insert into pgreact.queue (state, lane, task, kwargs, priority, key)
 select case when d.key is null then 'ready' else 'behind' end, d.lane, d.task, d.kwargs, d.priority, d.key
 from done d
-where pgreact.settle(d.id, d.task_id, 'done')
+where pgreact.settle(d.id, d.claim_id, 'done')
 """
 
 
@@ -153,7 +153,7 @@ class Backlog:
         row = self._dispatcher.execute("select pgreact.claim(%s)", (BATCH,)).fetchone()
         seconds = time.perf_counter() - began
         assert row is not None
-        tasks = [job["task_id"] for job in row[0]["jobs"]]
+        tasks = [job["claim_id"] for job in row[0]["jobs"]]
         self._worker.execute("select pgreact.published(%s::uuid[])", (tasks,))
         return int(row[0]["claimed"]), seconds
 

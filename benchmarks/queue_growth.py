@@ -24,8 +24,8 @@ READINGS = 10
 FULL = (400_000, 5)
 QUICK = (16_000, 1)
 
-_NOT_STARTED = "select id, task_id from pgreact.in_progress where started_at is null"
-_OLDEST = "select id, task_id from pgreact.in_progress order by claimed_at, id limit %s"
+_NOT_STARTED = "select id, claim_id from pgreact.in_progress where started_at is null"
+_OLDEST = "select id, claim_id from pgreact.in_progress order by claimed_at, id limit %s"
 _SIZES = """
 select
     pg_relation_size('pgreact.queue'), pg_indexes_size('pgreact.queue'),
@@ -91,13 +91,13 @@ class Mill:
         answer = self._time("claim", "select pgreact.claim(%s)", BATCH)
         self.claims.append(self.spent["claim"] - before)
         self._in_progress += answer["claimed"]
-        task_ids = [job["task_id"] for job in answer["jobs"]]
-        self._time("published", "select pgreact.published(%s::uuid[])", task_ids)
-        self._time("start", f"select count(pgreact.start(id, task_id, 0, 'bench')) from ({_NOT_STARTED}) p")
+        claims = [job["claim_id"] for job in answer["jobs"]]
+        self._time("published", "select pgreact.published(%s::uuid[])", claims)
+        self._time("start", f"select count(pgreact.start(id, claim_id, 0, 'bench')) from ({_NOT_STARTED}) p")
         if self._in_progress >= IN_PROGRESS:
             settled = self._time(
                 "settle",
-                f"select count(*) filter (where pgreact.settle(id, task_id, 'done')) from ({_OLDEST}) p",
+                f"select count(*) filter (where pgreact.settle(id, claim_id, 'done')) from ({_OLDEST}) p",
                 BATCH,
             )
             self._in_progress -= settled

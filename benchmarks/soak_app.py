@@ -50,7 +50,7 @@ def recorded(body: Callable[P, None]) -> Callable[P, None]:
                 args[0] if args else None,
                 _header("pgreact_job"),
                 _header("pgreact_attempt"),
-                task.request.id,
+                _header("pgreact_claim") or task.request.id,  # an attempt has many messages, and one claim
                 _header("pgreact_occurrence"),
                 os.getpid(),
             ),

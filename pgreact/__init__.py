@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from pgreact.queue.job import Job
+from pgreact.queue.job import Enqueued, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
     from typing import Literal
+    from uuid import UUID
 
     from celery import Celery
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     )
     from pgreact.queue.job import TaskLike
 
-__all__ = ["Job", "enqueue", "enqueue_many", "setup", "single_flight"]
+__all__ = ["Enqueued", "Job", "enqueue", "enqueue_many", "setup", "single_flight"]
 __version__ = "0.1.0"
 
 _P = ParamSpec("_P")
@@ -41,8 +42,8 @@ def setup(app: "Celery", dsn: str | None = None) -> None:
     after an attempt that failed, the job's own attempts and backoff count. A worker that dies loses its
     jobs to the others when the lease ends. This takes two statements a job and one connection per process
     (per running thread in the pool threads), and the role needs execute on ``pgreact.start``, ``renew``,
-    ``hold``, ``settle`` and ``give_up``. A body that keeps Python from switching threads for longer than
-    the lease is taken for lost.
+    ``hold``, ``settle``, ``give_up`` and ``database_id``. A body that keeps Python from switching threads
+    for longer than the lease is taken for lost.
 
     Of a route with ``single_flight = "run"``, at most one run and one waiter are there, on all machines
     together; what comes beyond that is dropped, as the waiter will do its work. Each run uses two
@@ -110,7 +111,8 @@ def enqueue(
     backoff: "timedelta | float" = ...,
     expires: "datetime | timedelta | float | None" = ...,
     options: "Mapping[str, Any] | None" = ...,
-) -> "Coroutine[Any, Any, int]": ...
+    task_id: "str | UUID | None" = ...,
+) -> "Coroutine[Any, Any, Enqueued]": ...
 @overload
 def enqueue(
     conn: "SyncConnection | SyncCursor",
@@ -128,7 +130,8 @@ def enqueue(
     backoff: "timedelta | float" = ...,
     expires: "datetime | timedelta | float | None" = ...,
     options: "Mapping[str, Any] | None" = ...,
-) -> int: ...
+    task_id: "str | UUID | None" = ...,
+) -> "Enqueued": ...
 def enqueue(
     conn: object,
     task: "str | TaskLike | Mapping[str, Any]",
@@ -145,7 +148,8 @@ def enqueue(
     backoff: "timedelta | float" = 5,
     expires: "datetime | timedelta | float | None" = None,
     options: "Mapping[str, Any] | None" = None,
-) -> "int | Coroutine[Any, Any, int]":
+    task_id: "str | UUID | None" = None,
+) -> "Enqueued | Coroutine[Any, Any, Enqueued]":
     """Enqueue a job in the transaction of a connection::
 
         with Session.begin() as session:
@@ -164,7 +168,7 @@ def enqueue(
         conn: Of psycopg (``Connection``, ``AsyncConnection``, or a cursor), psycopg2, asyncpg (from a pool,
             too), SQLAlchemy (``Connection``, ``Session``, ``AsyncConnection``, ``AsyncSession``) or Django
             (``django.db.connection``, ``connections["other"]``). The role needs usage on schema ``pgreact``
-            and execute on ``pgreact.enqueue``.
+            and execute on ``pgreact.enqueue``, ``enqueue_many`` and ``task_id``.
         task: The task's name; or the task itself, whose arguments are checked then; or a signature. A
             signature of one task is a job of that task with its arguments and options; ``countdown`` and
             ``eta`` become ``run_at``. A chain, group, chord, map, starmap or chunks is one job, of the task
@@ -185,15 +189,23 @@ def enqueue(
             ``link``, …; with a signature, in addition to its own. A canvas keeps its own to itself: these
             are for the message that starts it.
 
+        task_id: Celery's id of the task, a UUID, the same for every attempt; by default, that of the
+            signature if it has one, else a new one.
+
+    If the application runs its tasks at once (``task_always_eager``), a task or signature of it is run at
+    once and nothing is enqueued, as ``delay()`` does; with ``pgreact_eager = False`` in the application's
+    configuration it is refused. A task that is only named is enqueued.
+
     Returns:
-        The job's id, or that of the job with the same ``unique_key``. With an asynchronous connection, an
-        awaitable of it.
+        The job's id, or that of the job with the same ``unique_key``; its attribute ``task_id`` is Celery's
+        id, by which ``AsyncResult`` waits for the result once the transaction has committed. With an
+        asynchronous connection, an awaitable of it.
 
     Raises:
         TypeError: At once, for an asynchronous connection too: ``conn`` is no connection, ``task`` no task,
             an argument is not JSON (the message says which), or the arguments do not fit the task.
         ValueError: A time without time zone, a number that is none, a character PostgreSQL does not store,
-            a signature that has an id.
+            a ``task_id`` that is no UUID.
         Exception: What PostgreSQL refuses (an unknown lane or option, more than 1 MiB of arguments, a
             missing right) is the library's own error, and the transaction has failed, as always.
     """
@@ -213,6 +225,7 @@ def enqueue(
         backoff=backoff,
         expires=expires,
         options=options,
+        task_id=task_id,
     )
     return into(conn, job)
 
@@ -221,14 +234,14 @@ def enqueue(
 def enqueue_many(
     conn: "AsyncConnection | AsyncCursor | AsyncpgConnection",
     jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]",
-) -> "Coroutine[Any, Any, list[int]]": ...
+) -> "Coroutine[Any, Any, list[Enqueued]]": ...
 @overload
 def enqueue_many(
     conn: "SyncConnection | SyncCursor", jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]"
-) -> list[int]: ...
+) -> "list[Enqueued]": ...
 def enqueue_many(
     conn: object, jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]"
-) -> "list[int] | Coroutine[Any, Any, list[int]]":
+) -> "list[Enqueued] | Coroutine[Any, Any, list[Enqueued]]":
     """Enqueue many jobs by one statement, in the transaction of a connection::
 
         pgreact.enqueue_many(connection, [Job(send_email, kwargs={"user_id": id}, lane="mail") for id in ids])
@@ -238,7 +251,8 @@ def enqueue_many(
         jobs: Each is a :class:`Job`, or a dict with the same fields, or a signature, or a task or its name.
 
     Returns:
-        Their ids, in the same order. With an asynchronous connection, an awaitable of them.
+        Their ids, in the same order, each with its ``task_id``. With an asynchronous connection, an
+        awaitable of them.
 
     Raises:
         Exception: As :func:`enqueue`; the message begins like ``jobs[3]:``. None is enqueued then.

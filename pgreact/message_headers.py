@@ -3,13 +3,21 @@
 import datetime
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 JOB = "pgreact_job"  # the header of a job's messages
 ROUTE = "pgreact_route"  # and of a route's calls
+TASK = "pgreact_task"  # what a job's message calls, under the name JOB_TASK
+CLAIM = "pgreact_claim"  # which attempt a message is of
+DATABASE = "pgreact_database"  # which database it comes from: pgreact.database_id()
 ATTEMPT = "pgreact_attempt"
+RETURNED = "pgreact_returned"  # how often workers of other databases have handed it back
 # How many messages of the attempt there were before the first one of this task, which replaced another.
 BEFORE = "pgreact_before"
-OURS = frozenset({JOB, ROUTE, ATTEMPT, BEFORE})
+OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, RETURNED})
+
+# The task that messages of jobs name. Only pgreact.setup registers it: a worker without it takes none.
+JOB_TASK = "pgreact.job"
 
 _LONGEST = 1e9  # seconds of a time limit
 _YEARS = range(1970, 9000)  # in all of which any time zone can be reckoned with
@@ -26,6 +34,25 @@ def unfit(headers: Mapping[str, object]) -> str | None:
         if value is not None and not is_fit(value):
             return f"its header {name} is {repr(value)[:100]}, not {expected}"
     return None
+
+
+def as_job(message: Any, options: dict[str, Any], task: str) -> None:
+    """Let nobody take a job's message but a worker that knows what a job is.
+
+    Args:
+        message: As Celery has made it.
+        options: What Celery sends it with; its headers are added to the message's.
+        task: What the message calls; Celery's logs and monitors show it, as its ``shadow``.
+    """
+    headers = {**(options.get("headers") or {}), TASK: task}
+    headers.pop("task", None)  # a retry carries that of the message before it
+    options["headers"] = headers
+    said = message.headers
+    if "task" in said:
+        said["shadow"] = said.get("shadow") or task
+    else:
+        said = message.body  # of Celery's first protocol
+    said["task"] = JOB_TASK
 
 
 def whole(value: object) -> int:

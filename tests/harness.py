@@ -225,14 +225,13 @@ class Inbox:
         return {"queue": self.queue}
 
     def take(self, deadline: float = DEADLINE) -> Mapping[str, Any]:
-        """Wait for the next message; return its headers (task, id, expires …)."""
+        """Wait for the next message; return its headers (task, id, expires …). A job's names what it calls."""
         try:
             message = self._simple.get(timeout=deadline)
         except self._simple.Empty:
             raise Late(f"no message in {self.queue} in {deadline:g} s") from None
         message.ack()
-        headers: Mapping[str, Any] = message.headers
-        return headers
+        return _called(message.headers)
 
     def rest(self) -> list[Mapping[str, Any]]:
         """Take what is left, once nothing publishes any more."""
@@ -241,7 +240,7 @@ class Inbox:
             while True:
                 message = self._simple.get(timeout=0.3)
                 message.ack()
-                left.append(message.headers)
+                left.append(_called(message.headers))
         return left
 
     def close(self) -> None:
@@ -251,6 +250,10 @@ class Inbox:
             self._simple.queue.delete()
         with contextlib.suppress(Exception):
             self._connection.release()
+
+
+def _called(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**headers, "task": headers["pgreact_task"]} if "pgreact_task" in headers else headers
 
 
 def one_route(inbox: Inbox, **route: object) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def work(name: str, request: Any = None) -> None:
     # not on the server of the queue, if that is restarted meanwhile
     with psycopg.connect(DSN, autocommit=True, options=PINNED) as connection:
         number = connection.execute(
-            "insert into runs (name, task_id, pid) values (%s, %s, %s) returning id",
-            (name, task_id, os.getpid()),
+            "insert into runs (name, task_id, claim, pid) values (%s, %s, %s, %s) returning id",
+            (name, task_id, getattr(request, "pgreact_claim", None), os.getpid()),
         ).fetchone()
         connection.execute("select pg_advisory_lock_shared(%s)", (GATE,))
         connection.execute("update runs set ended = clock_timestamp() where id = %s", number)

@@ -16,6 +16,7 @@ from celery import Celery
 
 from pgreact.database.plan import apply
 from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.message_headers import JOB_TASK
 from pgreact.settings import Settings
 from tests import jobs_app
 from tests.harness import Database, eventually, fresh_database
@@ -84,7 +85,7 @@ class Cluster:
         self.pool = ""
         self._app = Celery("sender", broker=broker, set_as_current=False)
         self.where_runs.run(
-            "create table runs (id serial, name text, task_id text, pid int, "
+            "create table runs (id serial, name text, task_id text, claim text, pid int, "
             "began timestamptz default clock_timestamp(), ended timestamptz)"
         )
         self.database.run("update pgreact.queue_setting set keep = '1 day'", "select pgreact.tend_history()")
@@ -127,20 +128,26 @@ class Cluster:
             **more: Options of ``send_task``.
         """
         for job in jobs:
-            headers = {"pgreact_job": job["id"], "pgreact_attempt": job["attempt"]}
+            headers = {
+                "pgreact_job": job["id"],
+                "pgreact_claim": job["claim_id"],
+                "pgreact_task": job["task"],
+                "pgreact_attempt": job["attempt"],
+            }
             args, kwargs, own = (json.loads(job[part]) for part in ("args", "kwargs", "options"))
             options = {"headers": headers, "queue": self.queue, **own, **more}
             for _ in range(copies):
-                self._app.send_task(job["task"], args, kwargs, task_id=job["task_id"], **options)
+                self._app.send_task(
+                    JOB_TASK, args, kwargs, task_id=job["task_id"], shadow=job["task"], **options
+                )
 
     def dispatch(self, copies: int = 1, **more: Any) -> list[str]:
         """Claim what may run, and send it; return the tasks' ids."""
         jobs = self.claim()
         self.post(jobs, copies, **more)
-        task_ids = [job["task_id"] for job in jobs]
-        if task_ids:
-            self.database.value("select pgreact.published(%s::uuid[])", task_ids)
-        return task_ids
+        if jobs:
+            self.database.value("select pgreact.published(%s::uuid[])", [job["claim_id"] for job in jobs])
+        return [job["task_id"] for job in jobs]
 
     def run(self, task: str, *args: Any, sql: str = "max_attempts => 1", **kwargs: Any) -> tuple[int, str]:
         """Enqueue a job of one attempt and send it; return its id and its task's."""

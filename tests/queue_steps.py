@@ -20,7 +20,7 @@ class Queue(Database):
     def claim(self, batch: int = 100) -> dict[str, Any]:
         """Claim, and say that all was published."""
         answer: dict[str, Any] = self.value(f"select pgreact.claim({batch})")
-        ids = ", ".join(f"'{job['task_id']}'" for job in answer["jobs"])
+        ids = ", ".join(f"'{job['claim_id']}'" for job in answer["jobs"])
         self.run(f"select pgreact.published(array[{ids}]::uuid[])")
         return answer
 
@@ -35,7 +35,7 @@ class Queue(Database):
     def start(self, job: int, retries: int = 0) -> bool:
         """A worker's first act."""
         found: bool = self.value(
-            "select pgreact.start(id, task_id, %s, 'w') is not null from pgreact.in_progress where id = %s",
+            "select pgreact.start(id, claim_id, %s, 'w') is not null from pgreact.in_progress where id = %s",
             retries,
             job,
         )
@@ -44,7 +44,7 @@ class Queue(Database):
     def settle(self, job: int, outcome: str = "done", error: str | None = None) -> bool:
         """A worker's last act."""
         found: bool = self.value(
-            "select pgreact.settle(id, task_id, %s, %s) from pgreact.in_progress where id = %s",
+            "select pgreact.settle(id, claim_id, %s, %s) from pgreact.in_progress where id = %s",
             outcome,
             error,
             job,

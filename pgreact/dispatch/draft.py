@@ -11,7 +11,7 @@ from celery.app.task import Context
 from kombu import Producer
 
 from pgreact.dispatch.wire import Wire
-from pgreact.message_headers import BEFORE, OURS, unfit
+from pgreact.message_headers import BEFORE, JOB, OURS, as_job, unfit
 
 # What a worker keeps of a message under these names is Celery's, and a header of that name would replace it.
 # "headers" is where the first protocol, and libraries that trace, leave those of others.
@@ -98,6 +98,8 @@ class Draft:
         if isinstance(headers, dict) and "ignore_result" in headers:
             headers["ignore_result"] = bool(options.get("ignore_result"))
         check_message(self._says, self._options.get("headers") or {})
+        if JOB in self._ours:
+            as_job(self._message, self._options, task)
 
     def _made_by(self, own: Callable[..., object], call: dict[str, Any]) -> None:
         token = _making.set(self)

@@ -13,6 +13,7 @@ from pgreact.database.errors import storable
 from pgreact.dispatch.draft import Draft
 from pgreact.dispatch.payload import read
 from pgreact.dispatch.wire import Line, PublishFailed, Wire, told
+from pgreact.message_headers import ATTEMPT, CLAIM, DATABASE, JOB
 
 # What a task's own class says about its messages, and send_task does not look at.
 _TASK_OPTIONS = (
@@ -43,6 +44,8 @@ class JobMessage:
     options: str
     headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # besides those of the options
     expires: float | None = None  # seconds, instead of what the options say
+    claim: str = ""  # of a job: which attempt this is
+    database: str = ""  # and where it comes from
 
 
 @dataclasses.dataclass
@@ -84,21 +87,44 @@ class JobPublisher:
     def _post(self, wire: Wire, messages: Sequence[JobMessage]) -> Posted:
         self._import_tasks()
         posted = Posted()
+        doubtful: list[tuple[int, JobMessage, str]] = []
         until = time.monotonic() + wire.deadline / 2
         for group in _groups(messages):
             if time.monotonic() > until and (posted.sent or posted.refused):
                 posted.failure, posted.late = "no time was left", True
                 break
             try:
-                self._post_group(wire, group, until, posted)
+                self._post_group(wire, group, until, posted, doubtful)
             except Exception as error:  # noqa: BLE001 - kombu has no common base for what a broker does
                 wire.hang_up()
                 posted.failure = told(error)
             if posted.failure:
                 break
+        for sent_before, message, refusal in doubtful:
+            if len(posted.sent) > sent_before:
+                posted.refused.append((message, refusal))
+            else:
+                posted.failure = posted.failure or refusal
         return posted
 
-    def _post_group(self, wire: Wire, group: Sequence[JobMessage], until: float, posted: Posted) -> None:
+    def _post_group(
+        self,
+        wire: Wire,
+        group: Sequence[JobMessage],
+        until: float,
+        posted: Posted,
+        doubtful: list[tuple[int, JobMessage, str]],
+    ) -> None:
+        """Send a group.
+
+        Args:
+            wire: The way.
+            group: The messages.
+            until: When time is up.
+            posted: What became of them.
+            doubtful: What the broker refused, and how many were sent before: unless it takes another one
+                afterwards, it may take none at all (a full disk or memory, a replica that may not write).
+        """
         assert wire.producer  # raises when the broker is away, of which no draft is to blame
         drafts: list[tuple[JobMessage, Draft]] = []
         for message in group:
@@ -117,7 +143,7 @@ class JobPublisher:
             if refusal is None:
                 posted.sent.append(message)
             else:
-                posted.refused.append((message, refusal))
+                doubtful.append((len(posted.sent), message, refusal))
 
     def _options(self, message: JobMessage) -> dict[str, Any]:
         task = self._app.tasks.get(message.task)
@@ -128,7 +154,12 @@ class JobPublisher:
             options["expires"] = message.expires
         headers = {**(options.get("headers") or {}), **message.headers}
         if message.job is not None:
-            headers |= {"pgreact_job": message.job, "pgreact_attempt": message.attempt}
+            headers |= {
+                JOB: message.job,
+                CLAIM: message.claim,
+                DATABASE: message.database,
+                ATTEMPT: message.attempt,
+            }
         return {
             **options,
             "args": _read("args", message.args, marked=True),
@@ -174,7 +205,7 @@ def _send_together(wire: Wire, drafts: Sequence[Draft]) -> bool:
 
 
 def _send(wire: Wire, draft: Draft) -> str | None:
-    """Send one message; return why it can never be sent, if so."""
+    """Send one message; return why the broker, which is there, refuses it, if so."""
     producer = wire.producer
     for last in (False, True):
         try:

@@ -18,6 +18,7 @@ class Call:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    task_id: str | None = None
     run_at: datetime.datetime | float | None = None  # a number: seconds from now
 
 
@@ -31,7 +32,6 @@ def call_of(task: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Cal
 
     Raises:
         TypeError: It is nothing of the kind, or the arguments do not fit the task.
-        ValueError: A signature has an id already.
     """
     if isinstance(task, str):
         return Call(task, args, kwargs)
@@ -56,11 +56,6 @@ def _signature(signature: Mapping[str, Any], args: Sequence[Any], kwargs: Mappin
             f"task is a signature of {name}, which has its own arguments: leave args and kwargs away"
         )
     options = {key: value for key, value in (signature.get("options") or {}).items() if value is not None}
-    if "task_id" in options:
-        raise ValueError(
-            f"the signature of {name} has a task_id, but each attempt of a job gets an id of its own: "
-            "leave it away, and do not freeze the signature"
-        )
     run_at = _run_at(name, options)
     if signature.get("subtask_type") or name in _MAPS:
         canvas = {**signature, "options": options}
@@ -70,7 +65,8 @@ def _signature(signature: Mapping[str, Any], args: Sequence[Any], kwargs: Mappin
     if task is not None:
         _check_arguments(task, name, own_args, own_kwargs)
     options.pop("immutable", None)  # concerns the results of a parent, and a job has none
-    return Call(name, own_args, own_kwargs, options, run_at)
+    task_id = options.pop("task_id", None)  # of a signature that was frozen
+    return Call(name, own_args, own_kwargs, options, task_id, run_at)
 
 
 def _run_at(name: str, options: dict[str, Any]) -> datetime.datetime | float | None:

@@ -3,15 +3,17 @@
 No library is imported for that: if a connection is one of its own, it has been.
 """
 
+import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
 from typing import Any, Literal, Protocol
 
+from pgreact.queue.job import Enqueued
 from pgreact.shipped import query
 
 Name = Literal["enqueue", "enqueue_many"]
-Ids = list[int] | Coroutine[Any, Any, list[int]]
+Ids = list[Enqueued] | Coroutine[Any, Any, list[Enqueued]]
 
 # ---- for type checkers, which may know none of these libraries ---------------------------------------------
 
@@ -90,7 +92,7 @@ def run(connection: object, name: Name, jobs: str) -> Ids:
         jobs: Its parameter.
 
     Returns:
-        The jobs' ids, or a coroutine that returns them when the connection is asynchronous.
+        The jobs, or a coroutine that returns them when the connection is asynchronous.
 
     Raises:
         TypeError: It is no connection that we know.
@@ -107,7 +109,13 @@ def run(connection: object, name: Name, jobs: str) -> Ids:
     )
 
 
-def _psycopg(connection: Any, name: Name, jobs: str) -> list[int]:
+def is_asynchronous(connection: object) -> bool:
+    """Tell whether what is done on a connection is awaited."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in connection.__class__.__mro__}
+    return not kinds.isdisjoint(_ASYNCHRONOUS)
+
+
+def _psycopg(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
     from psycopg.rows import tuple_row
 
     with connection.cursor(row_factory=tuple_row) as cursor:
@@ -115,7 +123,7 @@ def _psycopg(connection: Any, name: Name, jobs: str) -> list[int]:
         return _ids(cursor.fetchall())
 
 
-async def _psycopg_async(connection: Any, name: Name, jobs: str) -> list[int]:
+async def _psycopg_async(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
     from psycopg.rows import tuple_row
 
     async with connection.cursor(row_factory=tuple_row) as cursor:
@@ -129,7 +137,7 @@ def _for_psycopg(cursor: Any, name: Name, jobs: str) -> tuple[str, object]:
     return _statement(name, "%(jobs)s"), {"jobs": jobs}
 
 
-def _psycopg2(connection: Any, name: Name, jobs: str) -> list[int]:
+def _psycopg2(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
     if connection.async_:
         raise TypeError("conn is an asynchronous connection of psycopg2, which knows no transactions")
     with connection.cursor(cursor_factory=sys.modules["psycopg2.extensions"].cursor) as cursor:
@@ -137,15 +145,15 @@ def _psycopg2(connection: Any, name: Name, jobs: str) -> list[int]:
         return _ids(cursor.fetchall())
 
 
-async def _asyncpg(connection: Any, name: Name, jobs: str) -> list[int]:
+async def _asyncpg(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
     return _ids(await connection.fetch(_statement(name, "$1"), jobs))
 
 
-def _sqlalchemy(connection: Any, name: Name, jobs: str) -> list[int]:
+def _sqlalchemy(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
     return _ids(connection.execute(_sqlalchemy_text(name), {"jobs": jobs}).all())
 
 
-async def _sqlalchemy_async(connection: Any, name: Name, jobs: str) -> list[int]:
+async def _sqlalchemy_async(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
     return _ids((await connection.execute(_sqlalchemy_text(name), {"jobs": jobs})).all())
 
 
@@ -154,7 +162,7 @@ def _sqlalchemy_text(name: Name) -> Any:
     return sys.modules["sqlalchemy"].text(_statement(name, ":jobs"))
 
 
-def _django(connection: Any, name: Name, jobs: str) -> list[int]:
+def _django(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
     if connection.vendor != "postgresql":
         raise TypeError(
             f'conn is Django\'s "{connection.alias}", which is {connection.vendor}, not PostgreSQL'
@@ -173,8 +181,8 @@ def _statement(name: Name, placeholder: str) -> str:
     return query(name).replace("%(jobs)s", placeholder)
 
 
-def _ids(rows: Any) -> list[int]:
-    return [int(row[0]) for row in rows]
+def _ids(rows: Any) -> list[Enqueued]:
+    return [Enqueued(int(job), str(task_id)) for job, task_id in rows]
 
 
 _RUNNERS: dict[str, Callable[[Any, Name, str], Ids]] = {
@@ -194,4 +202,7 @@ _RUNNERS: dict[str, Callable[[Any, Name, str], Ids]] = {
     "sqlalchemy.ext.asyncio.scoping.async_scoped_session": _sqlalchemy_async,
     "django.db.backends.base.base.BaseDatabaseWrapper": _django,
     "django.utils.connection.ConnectionProxy": _django,
+}
+_ASYNCHRONOUS = {"psycopg.AsyncCursor"} | {
+    kind for kind, runner in _RUNNERS.items() if inspect.iscoroutinefunction(runner)
 }

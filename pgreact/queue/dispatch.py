@@ -93,8 +93,8 @@ class QueueDispatch:
         answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", BATCH))
         claimed = self._clock.monotonic()
         # those whose rows are held by another transaction come again until that ends
-        jobs = [job for job in answer["jobs"] if job["task_id"] not in self._unmarked | self._refused.keys()]
-        failure = await self._publish(jobs, answer["claimed"], began, claimed) if jobs else None
+        jobs = [job for job in answer["jobs"] if job["claim_id"] not in self._unmarked | self._refused.keys()]
+        failure = await self._publish(jobs, answer, began, claimed) if jobs else None
         if failure:
             raise PublishFailed(failure)
         # what is held by other transactions is no reason to hurry
@@ -109,19 +109,19 @@ class QueueDispatch:
             await asyncio.sleep(rest(waiting, answer["claimed"], began - full_at, answer["next_s"]))
 
     async def _publish(
-        self, jobs: list[dict[str, Any]], claims: int, began: float, claimed: float
+        self, jobs: list[dict[str, Any]], answer: dict[str, Any], began: float, claimed: float
     ) -> str | None:
         """Hand jobs to Celery; return why some were not, if the broker is away."""
-        posted = await self._post.post([_message(job) for job in jobs])
-        self._unmarked |= {message.task_id for message in posted.sent}
+        posted = await self._post.post([_message(job, answer["database"]) for job in jobs])
+        self._unmarked |= {message.claim for message in posted.sent}
         for message, reason in posted.refused:
             logs.emit(logs.JobRefused(job=message.job or 0, task=message.task, error=reason))
-            self._refused[message.task_id] = message, reason
+            self._refused[message.claim] = message, reason
         await self._record()
         if posted.sent:
             logs.emit(
                 logs.QueueDispatched(
-                    claimed=claims,
+                    claimed=answer["claimed"],
                     published=len(posted.sent),
                     claim_ms=round((claimed - began) * 1000, 3),
                     publish_ms=round((self._clock.monotonic() - claimed) * 1000, 3),
@@ -147,13 +147,13 @@ class QueueDispatch:
                 "published", "select pgreact.published($1::text[]::uuid[])::text[]", list(self._unmarked)
             )
             self._unmarked = set(left)
-        for task_id, (message, reason) in list(self._refused.items()):
+        for claim, (message, reason) in list(self._refused.items()):
             trouble = self._troubles[f"job {message.job}"]
             try:
                 await self._session.fetch(
                     "select pgreact.settle($1, $2::text::uuid, 'invalid', $3)",
                     message.job,
-                    task_id,
+                    claim,
                     storable(reason),
                 )
             except SessionLost:
@@ -162,7 +162,7 @@ class QueueDispatch:
                 trouble.failed(error)
             else:
                 self._troubles.forget(trouble.subject)
-                del self._refused[task_id]
+                del self._refused[claim]
 
     async def _ask(self, statement: str, sql: str, *args: object) -> Any:
         """Run one statement of a dispatch.
@@ -179,10 +179,12 @@ class QueueDispatch:
             raise PublishFailed(f"{statement}: {said(error)}{remedy(error)}") from error
 
 
-def _message(job: dict[str, Any]) -> JobMessage:
+def _message(job: dict[str, Any], database: str) -> JobMessage:
     return JobMessage(
         job=job["id"],
         attempt=job["attempt"],
+        claim=job["claim_id"],
+        database=database,
         task_id=job["task_id"],
         task=job["task"],
         args=job["args"],

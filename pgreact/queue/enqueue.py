@@ -3,31 +3,49 @@
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
-from pgreact.queue.connections import run
-from pgreact.queue.job import Job, TaskLike
+from pgreact.queue import eager
+from pgreact.queue.connections import is_asynchronous, run
+from pgreact.queue.job import Enqueued, Job, TaskLike
 from pgreact.queue.written import written
 
 
-def enqueue(connection: object, job: Job) -> int | Coroutine[Any, Any, int]:
+def enqueue(connection: object, job: Job) -> Enqueued | Coroutine[Any, Any, Enqueued]:
     """Enqueue one job; see :func:`pgreact.enqueue`."""
-    answer = run(connection, "enqueue", written(job))
+    text = written(job)
+    if eager.wanted(job):
+        done = eager.run(job)
+        return _later(done) if is_asynchronous(connection) else done
+    answer = run(connection, "enqueue", text)
     return answer[0] if isinstance(answer, list) else _first(answer)
 
 
 def enqueue_many(
     connection: object, jobs: Iterable[Job | Mapping[str, Any] | TaskLike | str]
-) -> list[int] | Coroutine[Any, Any, list[int]]:
+) -> list[Enqueued] | Coroutine[Any, Any, list[Enqueued]]:
     """Enqueue many jobs by one statement; see :func:`pgreact.enqueue_many`."""
     if isinstance(jobs, str | Mapping):
         raise TypeError(f"jobs is of type {type(jobs).__name__}, not a list of jobs")
-    texts = []
-    for place, job in enumerate(jobs):
+    texts: list[str] = []
+    at_once: dict[int, Job] = {}
+    for place, given in enumerate(jobs):
         try:
-            texts.append(written(_job(job)))
+            job = _job(given)
+            text = written(job)
+            if eager.wanted(job):
+                at_once[place] = job
+            else:
+                texts.append(text)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"jobs[{place}]: {error}") from None
-    return run(connection, "enqueue_many", f"[{','.join(texts)}]")
+    done = {place: eager.run(job) for place, job in at_once.items()}
+    if done and not texts:
+        ran = list(done.values())
+        return _later(ran) if is_asynchronous(connection) else ran
+    answer = run(connection, "enqueue_many", f"[{','.join(texts)}]")
+    if not done:
+        return answer
+    return _merged(answer, done) if isinstance(answer, list) else _merged_later(answer, done)
 
 
 def _job(given: Job | Mapping[str, Any] | TaskLike | str) -> Job:
@@ -44,5 +62,23 @@ def _job(given: Job | Mapping[str, Any] | TaskLike | str) -> Job:
     return Job(**given)
 
 
-async def _first(ids: Coroutine[Any, Any, list[int]]) -> int:
-    return (await ids)[0]
+def _merged(enqueued: list[Enqueued], done: Mapping[int, Enqueued]) -> list[Enqueued]:
+    """Put what ran at once where it was in the list."""
+    found = list(enqueued)
+    for place, ran in sorted(done.items()):
+        found.insert(place, ran)
+    return found
+
+
+async def _merged_later(
+    enqueued: Coroutine[Any, Any, list[Enqueued]], done: Mapping[int, Enqueued]
+) -> list[Enqueued]:
+    return _merged(await enqueued, done)
+
+
+async def _later(done: Any) -> Any:
+    return done
+
+
+async def _first(jobs: Coroutine[Any, Any, list[Enqueued]]) -> Enqueued:
+    return (await jobs)[0]

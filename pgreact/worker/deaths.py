@@ -9,10 +9,10 @@ from celery.app.task import Context
 from celery.exceptions import InvalidTaskError, Terminated, TimeLimitExceeded, WorkerLostError
 
 from pgreact.database.errors import said
-from pgreact.message_headers import JOB, OURS, unfit
+from pgreact.message_headers import CLAIM, JOB, OURS, unfit
 from pgreact.worker.door import doors
 from pgreact.worker.jobs import close_all, described, given_up, worker_name
-from pgreact.worker.message import ENTERED, attempt_of, number, run_of
+from pgreact.worker.message import ENTERED, claim_of, header, number, run_of
 
 _log = logging.getLogger("pgreact.worker")
 _requests: dict[type[Any], type[Any]] = {}
@@ -33,8 +33,8 @@ def watching(base: type[Any]) -> type[Any]:
             # What is raised here but InvalidTaskError ends the worker, and so does what is read of it later.
             if ours and (reason := unfit(headers)):
                 raise InvalidTaskError(reason)
-            if JOB in ours and attempt_of(headers.get("id")) is None:
-                raise InvalidTaskError(f"its header id is {headers.get('id')!r}, not a UUID")
+            if JOB in ours and claim_of(context := Context(headers)) is None:
+                raise InvalidTaskError(f"its header {CLAIM} is {header(context, CLAIM)!r}, not a UUID")
             try:
                 super().__init__(message, *args, **kwargs)
             except InvalidTaskError:
@@ -89,13 +89,16 @@ def _on_unknown(sender: Any, message: Any, name: str, id: str, **_: object) -> N
 
 
 def _on_rejected(sender: Any, message: Any, exc: object, **_: object) -> None:
+    on_unreadable(sender, message, exc)
+
+
+def on_unreadable(consumer: Any, message: Any, error: object) -> None:
+    """End the attempt of a message that this worker cannot read."""
     request = Context(message.headers or {})
-    # Celery's own names may have been overwritten; the task's id is elsewhere, too
-    if attempt_of(request.id) is None:
-        request.id = (message.properties or {}).get("correlation_id")
+    # Celery's own names may have been overwritten
     if unfit({"retries": request.retries}):
         request.retries = 0
-    _tell(sender.app, request, "invalid", f"its message cannot be read: {exc}")
+    _tell(consumer.app, request, "invalid", f"its message cannot be read: {error}")
 
 
 def _on_failure(sender: Any, exception: BaseException, **_: object) -> None:

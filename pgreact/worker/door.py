@@ -1,6 +1,7 @@
 """The database a worker asks, and what it asks once."""
 
 import os
+import sys
 import weakref
 from typing import Any
 
@@ -8,11 +9,14 @@ import psycopg
 
 from pgreact import settings
 from pgreact.database import conninfo
-from pgreact.errors import ConfigError
+from pgreact.errors import ConfigError, PgreactError
 from pgreact.worker.flight import PATIENCE, Flights
 from pgreact.worker.jobs import Jobs
 from pgreact.worker.session import NotGuarded, Session
 from pgreact.worker.trouble import patiently
+
+# What libpq looks at that says where a database is.
+_PLACES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 
 
 class Door:
@@ -32,6 +36,31 @@ class Door:
         if self._found is None:
             self._found = os.environ.get("PGREACT_DSN") or settings.load(None).dsn
         return self._found
+
+    @property
+    def shown(self) -> str:
+        """Where the DSN leads, for a log."""
+        return conninfo.shown(self.dsn)
+
+    def refuse_none(self) -> None:
+        """End the worker if nothing tells which database it serves: it could take no job.
+
+        Raises:
+            SystemExit: Nothing does.
+        """
+        try:
+            known = self.dsn or any(os.environ.get(name) for name in _PLACES)
+        except PgreactError as error:
+            wrong: object = error
+        else:
+            if known:
+                return
+            wrong = (
+                "nothing says which database this worker serves: set PGREACT_DSN, or dsn in pgreact.toml, or "
+                "call pgreact.setup(app, dsn)"
+            )
+        print(f"pgreact: {wrong}", file=sys.stderr)  # noqa: T201 - Celery's log is not there yet
+        raise SystemExit(2)
 
     @property
     def flights(self) -> Flights:

@@ -1,6 +1,6 @@
 """The worker's half of a job: take its attempt, keep its lease while it runs, tell how it ended.
 
-Words name the attempt by its job and Celery's task id: one that comes twice, or too late, changes nothing. A
+Words name the attempt by its job and its claim: one that comes twice, or too late, changes nothing. A
 word that PostgreSQL does not hear is told in the background, until it does: see :mod:`pgreact.worker.keeper`.
 """
 
@@ -32,14 +32,16 @@ class Run:
     """One message of a job, to be run or not."""
 
     job: int
-    task_id: str
+    claim: str  # which attempt it is of
     retries: int  # messages of the attempt before this one: Celery's own retries, and replaced tasks
     worker: str
+    task_id: str = ""  # Celery's, for the log
+    database: str | None = None  # which published it, if the message says so
     pid: int = dataclasses.field(default_factory=os.getpid)
 
     def same_as(self, other: "Run") -> bool:
         """Whether both stand for the same message."""
-        return (self.task_id, self.retries) == (other.task_id, other.retries)
+        return (self.claim, self.retries) == (other.claim, other.retries)
 
     def __str__(self) -> str:
         return f"job {self.job}, task {self.task_id}"
@@ -75,7 +77,7 @@ class Word(NamedTuple):
         Raises:
             NotGuarded: It cannot be told.
         """
-        values = {"job": self.run.job, "task_id": self.run.task_id, **self.values}
+        values = {"job": self.run.job, "claim": self.run.claim, **self.values}
         try:
             told = session.alone(self.query, **values)
         except NotGuarded as error:
@@ -140,6 +142,15 @@ def stored(text: str, size: int = _ERROR) -> str:
     return encoded[:size].decode("utf-8", "ignore")
 
 
+class Foreign(Exception):
+    """A message of a job that another database published."""
+
+    def __init__(self, run: Run, ours: str) -> None:
+        """Take the run that is none of ours, and what our database is called."""
+        super().__init__(f"{run}: it comes from database {run.database}, and this worker serves {ours}")
+        self.database = run.database
+
+
 class Jobs:
     """Runs of jobs of one database; shared by all threads of a process."""
 
@@ -154,6 +165,7 @@ class Jobs:
         self._sessions = Sessions(dsn)
         self._keeper = Keeper(self._sessions)
         self._taking = Trouble("job.untaken", "job.taken")
+        self._database: str | None = None  # what it is called in messages; asked for when it matters
         _every.add(self)
 
     def start(self, run: Run) -> bool:
@@ -162,6 +174,9 @@ class Jobs:
         Returns:
             Whether the task is to be run. If not, another message runs it or ran it, or PostgreSQL cannot be
             asked: then the attempt's lease ends, and it is published again. Both are logged.
+
+        Raises:
+            Foreign: The message is of a job of another database.
         """
         try:
             lease = patiently(lambda: self._ask(run), self._patience)
@@ -174,6 +189,7 @@ class Jobs:
             return False
         self._taking.over()
         if lease is None:
+            self._refuse_foreign(run)
             _log.info(
                 "job.dropped: %s: another message runs it or ran it, or the job was cancelled",
                 run,
@@ -213,10 +229,23 @@ class Jobs:
         self._keeper.end(FAREWELL)
         self._sessions.close()
 
+    def _refuse_foreign(self, run: Run) -> None:
+        """Raise if a run that this database does not know is of another one; if in doubt, it is not."""
+        if run.database is None:
+            return
+        if self._database is None:
+            try:
+                with self._sessions.one() as session:
+                    self._database = str(session.alone("database_id"))
+            except NotGuarded:
+                return
+        if run.database != self._database:
+            raise Foreign(run, self._database)
+
     def _ask(self, run: Run) -> float | None:
         with self._sessions.one() as session:
             lease: float | None = session.alone(
-                "job_start", job=run.job, task_id=run.task_id, retries=run.retries, worker=run.worker
+                "job_start", job=run.job, claim=run.claim, retries=run.retries, worker=run.worker
             )
             return lease
 

@@ -195,7 +195,7 @@ class Keeper:
         try:
             with self._sessions.one() as session:
                 lease, skipped = session.alone(
-                    "job_renew", jobs=[run.job for run in runs], task_ids=[run.task_id for run in runs]
+                    "job_renew", jobs=[run.job for run in runs], claims=[run.claim for run in runs]
                 )
         except Exception as error:  # noqa: BLE001 - whatever it is, the leases run on
             soon = min(self._renewal.failed(error, about), SOON, self._interval)

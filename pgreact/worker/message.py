@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from pgreact.message_headers import BEFORE, JOB, ROUTE, whole
+from pgreact.message_headers import BEFORE, CLAIM, DATABASE, JOB, ROUTE, whole
 from pgreact.worker.jobs import Run, worker_name
 from pgreact.worker.session import NotGuarded
 
@@ -54,10 +54,11 @@ def task_id(request: Any) -> str:
     return getattr(request, "id", None) or str(uuid4())
 
 
-def attempt_of(task_id: object) -> str | None:
-    """Return the id of a job's attempt as PostgreSQL has it; ``None``: it is none."""
+def claim_of(request: Any) -> str | None:
+    """Return which attempt of a job a message is of, as PostgreSQL has it; ``None``: it does not say."""
+    value = header(request, CLAIM)
     try:
-        return str(UUID(task_id)) if isinstance(task_id, str) else None
+        return str(UUID(value)) if isinstance(value, str) else None
     except ValueError:
         return None
 
@@ -66,13 +67,21 @@ def run_of(request: Any, job: int) -> Run:
     """Return what is to be run in this process.
 
     Raises:
-        NotGuarded: The task's id cannot be one that a job was published with, or its number is none.
+        NotGuarded: The message does not say which attempt it is of, or its number is none.
     """
-    attempt = attempt_of(request.id)
-    if attempt is None:
-        raise NotGuarded(f"job {job}: its message has the task id {request.id!r}, which is no UUID")
+    claim = claim_of(request)
+    if claim is None:
+        raise NotGuarded(f"job {job}: its message's header {CLAIM} is {header(request, CLAIM)!r}, not a UUID")
     try:
         retries = whole(request.retries or 0) + whole(header(request, BEFORE) or 0)
     except ValueError as error:
         raise NotGuarded(f"job {job}: its message's number is none: {error}") from None
-    return Run(job, attempt, min(retries, 2**31 - 1), worker_name(request.hostname, os.getpid()))
+    database = header(request, DATABASE)
+    return Run(
+        job,
+        claim,
+        min(retries, 2**31 - 1),
+        worker_name(request.hostname, os.getpid()),
+        str(request.id),
+        database if isinstance(database, str) else None,
+    )

@@ -15,13 +15,15 @@ from celery.exceptions import Ignore, OperationalError, Reject, Retry, SoftTimeL
 from celery.utils.imports import symbol_by_name
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-from pgreact.message_headers import ATTEMPT, BEFORE, JOB, ROUTE
-from pgreact.worker.deaths import watching
+from pgreact.message_headers import ATTEMPT, BEFORE, CLAIM, DATABASE, JOB, JOB_TASK, ROUTE, as_job
+from pgreact.worker.deaths import on_unreadable, watching
 from pgreact.worker.door import Door, Named, doors
-from pgreact.worker.jobs import Run, Word, described, given_up, held, settled
+from pgreact.worker.hand_back import hand_back
+from pgreact.worker.jobs import Foreign, Run, Word, described, given_up, held, settled
 from pgreact.worker.message import ENTERED, header, number, run_of, task_id
 from pgreact.worker.runnable import returned, unrunnable
 from pgreact.worker.session import NotGuarded
+from pgreact.worker.strategy import register
 
 CANVAS = "pgreact.run_canvas"  # the task of a job that is a chain, a group or a chord
 # By these a task ends in order: a retry comes as a message of its own, guarded like this one.
@@ -44,10 +46,13 @@ def setup(app: Celery, dsn: str | None = None) -> None:
 
     def guard_tasks(**_: object) -> None:
         for task in list(app.tasks.values()):
-            _guard(task, door)
+            if task.name != JOB_TASK:
+                _guard(task, door)
 
     def worker_begins(**_: object) -> None:
         door.main_pid = os.getpid()
+        door.refuse_none()
+        _name_jobs(app)
         guard_tasks()
         for task in list(app.tasks.values()):
             task.Request = watching(symbol_by_name(task.Request))  # type: ignore[assignment]
@@ -57,12 +62,27 @@ def setup(app: Celery, dsn: str | None = None) -> None:
         """Send the tasks of a canvas."""
         app.signature(signature).apply_async()
 
+    register(app, on_unreadable)
     app.on_after_finalize.connect(guard_tasks, weak=False)
     # Modules imported after that bring more tasks. The worker has imported all of them by the time of this
     # signal, and has not yet built its tracers, which keep task.run as it is then; nor has it forked.
     signals.worker_init.connect(worker_begins, weak=False)
+    # by then its log is there
+    signals.celeryd_after_setup.connect(lambda **_: _log.info("runs jobs of %s", door.shown), weak=False)
     if app.finalized:  # type: ignore[attr-defined]
         guard_tasks()
+
+
+def _name_jobs(app: Celery) -> None:
+    """Let messages that go on with a job, by a retry or a replacing task, be taken as the daemon's are."""
+    sender = app.amqp.send_task_message
+
+    def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+        if JOB in (options.get("headers") or {}):
+            as_job(message, options, name)
+        return sender(producer, name, message, **options)
+
+    app.amqp.send_task_message = send_task_message  # type: ignore[misc]
 
 
 def _guard(task: "Task[Any, Any]", door: Door) -> None:
@@ -109,6 +129,9 @@ def _run_job(
     try:
         if not jobs.start(run):
             raise Ignore
+    except Foreign as error:
+        hand_back(task, error)
+        raise Ignore from error
     except SoftTimeLimitExceeded as error:
         # it may have been taken, or not
         jobs.tell(given_up(run, "failed", described(error)))
@@ -175,8 +198,9 @@ def _replacing(task: "Task[Any, Any]", inner: Callable[[Any], Any]) -> Callable[
             return inner(signature)
         run = run_of(request, job)
         ours: dict[str, object] = {JOB: job, BEFORE: run.retries + 1}
-        if (attempt := header(request, ATTEMPT)) is not None:
-            ours[ATTEMPT] = attempt
+        ours |= {
+            name: value for name in (CLAIM, DATABASE, ATTEMPT) if (value := header(request, name)) is not None
+        }
         options = signature.options
         signature.set(headers={**(options.get("headers") or {}), **ours})
         try:

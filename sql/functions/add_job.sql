@@ -13,7 +13,8 @@ create or replace function pgreact.add_job(
     backoff interval,
     expires timestamptz,
     options jsonb,
-    unique_while text
+    unique_while text,
+    task_id uuid
 ) returns bigint
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -39,6 +40,7 @@ begin
     job.backoff := coalesce(add_job.backoff, '5 s');
     job.expires := add_job.expires;
     job.options := coalesce(add_job.options, '{}');
+    job.task_id := coalesce(add_job.task_id, gen_random_uuid());
     job.size := pgreact.check_job(job);
     if job.unique_key is not null then
         -- before the insert, too: a row that this transaction inserts and deletes would stand in the way of the other job's
@@ -52,9 +54,9 @@ begin
     end if;
     loop
         insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_key, unique_while,
-            max_attempts, backoff, expires, options, enqueued_at, size)
+            max_attempts, backoff, expires, options, enqueued_at, task_id, size)
         values (job.id, job.state, job.lane, job.task, job.args, job.kwargs, job.priority, job.run_at, job.key,
-            job.unique_key, job.unique_while, job.max_attempts, job.backoff, job.expires, job.options, moment, job.size)
+            job.unique_key, job.unique_while, job.max_attempts, job.backoff, job.expires, job.options, moment, job.task_id, job.size)
         on conflict (unique_key) where unique_key is not null do nothing;
         if found then
             exit;
@@ -78,8 +80,8 @@ begin
 end
 $$;
 comment on function pgreact.add_job(
-    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text
+    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid
 ) is 'inserts a job under this id; returns it, or the id of the one with the same unique_key';
 revoke all on function pgreact.add_job(
-    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text
+    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid
 ) from public;

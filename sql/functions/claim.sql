@@ -166,10 +166,10 @@ begin
                 then
                     begin
                         if stale.expires <= moment then
-                            perform pgreact.settle(stale.id, stale.task_id, 'expired',
+                            perform pgreact.settle(stale.id, stale.claim_id, 'expired',
                                 format('it was to begin before %s', stale.expires));
                         else
-                            perform pgreact.settle(stale.id, stale.task_id, 'unstarted', format(
+                            perform pgreact.settle(stale.id, stale.claim_id, 'unstarted', format(
                                 'no worker started it, though its message was sent %s times since %s', stale.publishes + 1,
                                 stale.claimed_at));
                         end if;
@@ -192,7 +192,7 @@ begin
                     where p.id = stale.id;
                 else
                     begin
-                        perform pgreact.settle(stale.id, stale.task_id, 'lost', format(
+                        perform pgreact.settle(stale.id, stale.claim_id, 'lost', format(
                             'nothing heard from worker %s for longer than the lease of its job',
                             coalesce(stale.worker, '(unknown)')));
                     exception
@@ -448,11 +448,11 @@ begin
         ),
         here as (
             insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
-                unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, claimed_at, lease_until,
-                round, size)
+                unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, task_id, claimed_at,
+                lease_until, round, size)
             select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
-                g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at, began,
-                began + setting.lease, state.round + 1,
+                g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at,
+                g.task_id, began, began + setting.lease, state.round + 1,
                 coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
             from gone g
             returning lane
@@ -551,7 +551,7 @@ begin
     -- of concerns no other.
     select
         jsonb_agg(jsonb_build_object(
-            'id', j.id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
+            'id', j.id, 'claim_id', j.claim_id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
             'task', case when utf8 then j.task else pgreact.readable(j.task) end,
             'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
             'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
@@ -566,8 +566,8 @@ begin
             sum(u.size) over first_come - u.size as before,
             count(*) over () as all_of_them
         from (
-            select p.id, p.task_id, p.attempt, p.lane, p.task, p.args, p.kwargs, p.options, p.claimed_at, p.priority, p.run_at,
-                p.size
+            select p.id, p.claim_id, p.task_id, p.attempt, p.lane, p.task, p.args, p.kwargs, p.options, p.claimed_at, p.priority,
+                p.run_at, p.size
             from pgreact.in_progress p
             where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
                 and p.published_at is null
@@ -600,6 +600,7 @@ begin
     perform set_config('pgreact.muted', muted, true);
     return jsonb_build_object(
         'jobs', coalesce(jobs, '[]'),
+        'database', pgreact.database_id(),
         'claimed', claimed,
         'more', more,
         'waiting', unstarted,

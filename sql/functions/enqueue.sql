@@ -12,7 +12,8 @@ create or replace function pgreact.enqueue(
     backoff interval default '5 s',
     expires timestamptz default null,
     options jsonb default '{}',
-    unique_while text default 'queued'
+    unique_while text default 'queued',
+    task_id uuid default null
 ) returns bigint
     language plpgsql
     security definer
@@ -20,12 +21,12 @@ create or replace function pgreact.enqueue(
 as $$
 begin
     return pgreact.add_job(nextval('pgreact.queue_id_seq'), task, args, kwargs, lane, priority, run_at, key, unique_key,
-        max_attempts, backoff, expires, options, unique_while);
+        max_attempts, backoff, expires, options, unique_while, task_id);
 end
 $$;
 comment on function pgreact.enqueue(
-    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text
-) is 'adds a job when the transaction commits; returns its id, or the id of the one with the same unique_key';
+    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid
+) is 'adds a job when the transaction commits; returns its id, or the id of the one with the same unique_key; see also task_id';
 revoke all on function pgreact.enqueue(
-    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text
+    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid
 ) from public;

@@ -1,10 +1,11 @@
 -- Runs as its owner, as enqueue does. Two that add the same unique keys must not wait for each other, so each adds in the
 -- order of the unique keys; the ids are taken before, in the order of the list, which is the order of the jobs of a key.
-create or replace function pgreact.enqueue_many(jobs jsonb) returns setof bigint
+create or replace function pgreact.enqueue_many(jobs jsonb) returns table (id bigint, task_id uuid)
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 declare
     wrong text;
 begin
@@ -21,7 +22,7 @@ begin
     select k into wrong
     from jsonb_array_elements(jobs) j, jsonb_object_keys(j) k
     where k not in ('task', 'args', 'kwargs', 'lane', 'priority', 'run_at', 'key', 'unique_key', 'max_attempts',
-        'backoff', 'expires', 'options', 'unique_while')
+        'backoff', 'expires', 'options', 'unique_while', 'task_id')
     limit 1;
     if wrong is not null then
         raise exception 'a job has no "%"', wrong
@@ -29,23 +30,25 @@ begin
     end if;
     return query
     with listed as materialized (
-        select j.*, nextval('pgreact.queue_id_seq') as id
+        select j.*, nextval('pgreact.queue_id_seq') as new_id, coalesce(j.task_id, gen_random_uuid()) as new_task_id
         from rows from (jsonb_to_recordset(jobs) as (
             task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, key text, unique_key text,
-            max_attempts integer, backoff interval, expires timestamptz, options jsonb, unique_while text
+            max_attempts integer, backoff interval, expires timestamptz, options jsonb, unique_while text, task_id uuid
         )) with ordinality j
     ),
     added as materialized (
         select
             l.ordinality,
-            pgreact.add_job(l.id, l.task, l.args, l.kwargs, l.lane, l.priority, l.run_at, l.key, l.unique_key,
-                l.max_attempts, l.backoff, l.expires, l.options, l.unique_while) as id
+            l.unique_key,
+            l.new_task_id,
+            pgreact.add_job(l.new_id, l.task, l.args, l.kwargs, l.lane, l.priority, l.run_at, l.key, l.unique_key,
+                l.max_attempts, l.backoff, l.expires, l.options, l.unique_while, l.new_task_id) as job
         from listed l
         order by l.unique_key collate "C", l.ordinality
     )
-    select a.id from added a order by a.ordinality;
+    select a.job, case when a.unique_key is null then a.new_task_id else pgreact.task_id(a.job) end from added a order by a.ordinality;
 end
 $$;
 comment on function pgreact.enqueue_many(jsonb)
-    is 'adds many jobs, each an object with the arguments of enqueue; returns their ids in the same order';
+    is 'adds many jobs, each an object with the arguments of enqueue; returns their ids, and Celery''s, in the same order';
 revoke all on function pgreact.enqueue_many(jsonb) from public;

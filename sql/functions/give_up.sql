@@ -2,7 +2,7 @@
 -- attempt or handed it to a retry, and the message may be a duplicate of one that runs elsewhere. None of these is ended.
 -- As settle, it fails with lock_not_available where another transaction holds the row.
 create or replace function pgreact.give_up(
-    job bigint, task_id uuid, retries integer, worker text, outcome text, error text
+    job bigint, claim_id uuid, retries integer, worker text, outcome text, error text
 ) returns boolean
     language plpgsql
     security definer
@@ -13,13 +13,13 @@ begin
     perform
     from pgreact.in_progress p
     where p.id = job
-        and p.task_id = give_up.task_id
+        and p.claim_id = give_up.claim_id
         and (p.retries < give_up.retries or (p.retries = give_up.retries and p.worker = give_up.worker))
     for update;
     if not found then
         return false;
     end if;
-    return pgreact.settle(job, task_id, outcome, error);
+    return pgreact.settle(job, claim_id, outcome, error);
 end
 $$;
 comment on function pgreact.give_up(bigint, uuid, integer, text, text, text)

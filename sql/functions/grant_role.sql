@@ -30,7 +30,7 @@ begin
             execute format('grant execute on function pgreact.start(bigint, uuid, integer, text), '
                 'pgreact.renew(bigint[], uuid[]), pgreact.hold(bigint, uuid, interval, boolean), '
                 'pgreact.settle(bigint, uuid, text, text), '
-                'pgreact.give_up(bigint, uuid, integer, text, text, text) to %s', role);
+                'pgreact.give_up(bigint, uuid, integer, text, text, text), pgreact.database_id() to %s', role);
         when 'scheduler' then
             execute format('grant usage on schema pgreact to %s', role);
             -- what a user writes; the other columns are pgreact's
@@ -44,7 +44,7 @@ begin
         when 'enqueuer' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '
-                'text, integer, interval, timestamptz, jsonb, text), pgreact.enqueue_many(jsonb), '
+                'text, integer, interval, timestamptz, jsonb, text, uuid), pgreact.enqueue_many(jsonb), pgreact.task_id(bigint), '
                 'pgreact.cancel(bigint), pgreact.retry(bigint), pgreact.readable(text) to %s', role);
             execute format('grant select on pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, pgreact.lane '
                 'to %s', role);

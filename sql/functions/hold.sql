@@ -1,5 +1,5 @@
 -- As settle, it fails with lock_not_available where another transaction holds the row.
-create or replace function pgreact.hold(job bigint, task_id uuid, pause interval, redelivered boolean) returns void
+create or replace function pgreact.hold(job bigint, claim_id uuid, pause interval, redelivered boolean) returns void
     language sql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -8,7 +8,7 @@ as $$
 update pgreact.in_progress p
 set lease_until = clock_timestamp() + pause + (select s.lease from pgreact.queue_setting s),
     retries = case when redelivered then p.retries - 1 else p.retries end
-where p.id = job and p.task_id = hold.task_id
+where p.id = job and p.claim_id = hold.claim_id
 $$;
 comment on function pgreact.hold(bigint, uuid, interval, boolean)
     is 'the attempt goes on after a pause: by a retry of Celery''s, or by the same message redelivered';

@@ -1,5 +1,5 @@
 -- Waits for nobody: what another transaction holds is returned, and is to be marked by a later call.
-create or replace function pgreact.published(task_ids uuid[]) returns uuid[]
+create or replace function pgreact.published(claim_ids uuid[]) returns uuid[]
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -11,8 +11,8 @@ declare
 begin
     with free as materialized (
         select p.id
-        from unnest(task_ids) t (task_id)
-        join pgreact.in_progress p on p.task_id = t.task_id
+        from unnest(claim_ids) c (claim_id)
+        join pgreact.in_progress p on p.claim_id = c.claim_id
         where p.round >= oldest and p.published_at is null
         for no key update of p skip locked
     )
@@ -21,13 +21,13 @@ begin
     from free f
     where p.id = f.id;
     get diagnostics marked = row_count;
-    if marked = cardinality(task_ids) then
+    if marked = cardinality(claim_ids) then
         return '{}';
     end if;
     return array(
-        select p.task_id
-        from unnest(task_ids) t (task_id)
-        join pgreact.in_progress p on p.task_id = t.task_id
+        select p.claim_id
+        from unnest(claim_ids) c (claim_id)
+        join pgreact.in_progress p on p.claim_id = c.claim_id
         where p.round >= oldest and p.published_at is null
     );
 end

@@ -46,7 +46,7 @@ begin
         returning q.*
     ),
     kept as materialized (
-        select g.key, pgreact.remember(g.id, g.lane, g.task, g.key, g.attempt, 'cancelled', null, null, null, g.enqueued_at,
+        select g.key, pgreact.remember(g.id, g.lane, g.task, g.key, g.attempt, 'cancelled', null, g.task_id, null, g.enqueued_at,
             null, null)
         from gone g
     )

@@ -1,7 +1,7 @@
 -- Waits for nobody: one attempt that another transaction holds must not cost the others of its process their leases.
 create or replace function pgreact.renew(
     jobs bigint[],
-    task_ids uuid[],
+    claim_ids uuid[],
     out lease_s double precision,
     out skipped bigint[]
 )
@@ -16,8 +16,8 @@ declare
 begin
     with free as materialized (
         select p.id
-        from unnest(jobs, task_ids) j (id, task_id)
-        join pgreact.in_progress p on p.id = j.id and p.task_id = j.task_id
+        from unnest(jobs, claim_ids) j (id, claim_id)
+        join pgreact.in_progress p on p.id = j.id and p.claim_id = j.claim_id
         for no key update of p skip locked
     ),
     kept as (
@@ -32,8 +32,8 @@ begin
     skipped := '{}';
     if coalesce(cardinality(renewed), 0) < cardinality(jobs) then
         select coalesce(array_agg(p.id), '{}') into skipped
-        from unnest(jobs, task_ids) j (id, task_id)
-        join pgreact.in_progress p on p.id = j.id and p.task_id = j.task_id
+        from unnest(jobs, claim_ids) j (id, claim_id)
+        join pgreact.in_progress p on p.id = j.id and p.claim_id = j.claim_id
         where p.id <> all (coalesce(renewed, '{}'));
     end if;
 end

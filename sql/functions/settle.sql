@@ -1,6 +1,6 @@
--- Ends an attempt: only the one whose task_id is given, so that a late word about an earlier one changes nothing.
+-- Ends an attempt: only the one whose claim_id is given, so that a late word about an earlier one changes nothing.
 -- Where another transaction holds its row, this fails with lock_not_available (55P03) and is to be called again.
-create or replace function pgreact.settle(job bigint, task_id uuid, outcome text, error text default null) returns boolean
+create or replace function pgreact.settle(job bigint, claim_id uuid, outcome text, error text default null) returns boolean
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -15,7 +15,7 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'Outcomes are done, failed, lost, expired, revoked, rejected, invalid and unstarted.';
     end if;
-    delete from pgreact.in_progress p where p.id = job and p.task_id = settle.task_id returning * into ended;
+    delete from pgreact.in_progress p where p.id = job and p.claim_id = settle.claim_id returning * into ended;
     if not found then
         return false;
     end if;
@@ -25,10 +25,10 @@ begin
         ended.worker, ended.enqueued_at, ended.claimed_at, ended.started_at);
     if again then
         insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_while,
-            attempt, max_attempts, backoff, expires, options, enqueued_at, error)
+            attempt, max_attempts, backoff, expires, options, enqueued_at, task_id, error)
         select ended.id, case when w.run_at > clock_timestamp() then 'delayed' else 'ready' end, ended.lane, ended.task,
             ended.args, ended.kwargs, ended.priority, w.run_at, ended.key, ended.unique_while, ended.attempt, ended.max_attempts, ended.backoff, ended.expires, ended.options,
-            ended.enqueued_at, error
+            ended.enqueued_at, ended.task_id, error
         from (
             select case when outcome = 'lost' then ended.run_at
                 else clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
@@ -50,9 +50,9 @@ begin
     end if;
     if outcome <> 'done' then
         insert into pgreact.dead (id, lane, task, args, kwargs, priority, key, attempt, max_attempts, backoff, options,
-            enqueued_at, outcome, error)
+            enqueued_at, task_id, outcome, error)
         values (ended.id, ended.lane, ended.task, ended.args, ended.kwargs, ended.priority, ended.key, ended.attempt,
-            ended.max_attempts, ended.backoff, ended.options, ended.enqueued_at, outcome, error);
+            ended.max_attempts, ended.backoff, ended.options, ended.enqueued_at, ended.task_id, outcome, error);
     end if;
     if ended.key is not null then
         perform pgreact.let_next(ended.key, ended.round);

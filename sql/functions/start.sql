@@ -1,7 +1,7 @@
 -- The worker's first act. A message that comes twice finds the attempt taken; a retry that the task asked for by itself
 -- is the same attempt under a higher number. Where another transaction holds its row, which may be about to cancel it, this
 -- fails with lock_not_available (55P03): the message is to be put off.
-create or replace function pgreact.start(job bigint, task_id uuid, retries integer, worker text) returns double precision
+create or replace function pgreact.start(job bigint, claim_id uuid, retries integer, worker text) returns double precision
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -16,7 +16,7 @@ begin
         retries = start.retries,
         worker = start.worker,
         lease_until = clock_timestamp() + lease
-    where p.id = job and p.task_id = start.task_id and p.retries < start.retries;
+    where p.id = job and p.claim_id = start.claim_id and p.retries < start.retries;
     return case when found then extract(epoch from lease) end;
 end
 $$;

@@ -107,6 +107,7 @@ create table pgreact.queue (
     expires timestamptz,
     options jsonb not null default '{}',
     enqueued_at timestamptz not null default clock_timestamp(),
+    task_id uuid not null default gen_random_uuid(),
     error text,
     size integer
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
@@ -121,6 +122,7 @@ comment on column pgreact.queue.attempt is 'attempts so far';
 comment on column pgreact.queue.backoff is 'pause after the first failed attempt, doubled by each further one, 1 h at most';
 comment on column pgreact.queue.expires is 'a job that is not claimed by then is dead; so is one that would have to be published again';
 comment on column pgreact.queue.options is 'options of apply_async';
+comment on column pgreact.queue.task_id is 'Celery''s id of the task, the same for every attempt';
 comment on column pgreact.queue.error is 'of the last attempt';
 comment on column pgreact.queue.size
     is 'bytes of args, kwargs and options as text, of which a claim takes only so many; null: the claim is to measure';
@@ -159,7 +161,8 @@ create table pgreact.in_progress (
     expires timestamptz,
     options jsonb not null,
     enqueued_at timestamptz not null,
-    task_id uuid not null default gen_random_uuid(),
+    task_id uuid not null,
+    claim_id uuid not null default gen_random_uuid(),
     claimed_at timestamptz not null,
     published_at timestamptz,
     publishes integer not null default 0,
@@ -173,7 +176,7 @@ create table pgreact.in_progress (
         autovacuum_vacuum_cost_delay = 0);
 comment on table pgreact.in_progress is 'jobs that were claimed and are not settled yet, each under a lease';
 comment on column pgreact.in_progress.round is 'of the claim';
-comment on column pgreact.in_progress.task_id is 'Celery''s id of this attempt';
+comment on column pgreact.in_progress.claim_id is 'tells the messages of this attempt from those of others';
 comment on column pgreact.in_progress.publishes is 'messages sent in vain for this attempt';
 comment on column pgreact.in_progress.retries is 'the last of Celery''s own retries that was started; -1: none was';
 
@@ -194,6 +197,7 @@ create table pgreact.dead (
     backoff interval not null,
     options jsonb not null,
     enqueued_at timestamptz not null,
+    task_id uuid not null,
     died_at timestamptz not null default clock_timestamp(),
     outcome text not null,
     error text

@@ -1,1 +1,1 @@
-select pgreact.give_up(%(job)s, %(task_id)s, %(retries)s, %(worker)s, %(outcome)s, %(error)s)
+select pgreact.give_up(%(job)s, %(claim)s, %(retries)s, %(worker)s, %(outcome)s, %(error)s)

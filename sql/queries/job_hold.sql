@@ -1,1 +1,1 @@
-select pgreact.hold(%(job)s, %(task_id)s, make_interval(secs => %(pause)s), %(redelivered)s)
+select pgreact.hold(%(job)s, %(claim)s, make_interval(secs => %(pause)s), %(redelivered)s)

@@ -1,1 +1,1 @@
-select r.lease_s, r.skipped from pgreact.renew(%(jobs)s::bigint[], %(task_ids)s::uuid[]) r
+select r.lease_s, r.skipped from pgreact.renew(%(jobs)s::bigint[], %(claims)s::uuid[]) r

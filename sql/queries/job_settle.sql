@@ -1,1 +1,1 @@
-select pgreact.settle(%(job)s, %(task_id)s, %(outcome)s, %(error)s)
+select pgreact.settle(%(job)s, %(claim)s, %(outcome)s, %(error)s)

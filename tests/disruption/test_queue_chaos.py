@@ -188,7 +188,7 @@ def test_each_job_is_done_once_and_no_limit_is_exceeded(
     assert len(finished) == len(set(finished))
     assert {row[3] for row in rows} <= {"done", "lost", "failed"}
     assert jobs.value("select count(*) from pgreact.dead") == 0
-    assert plant.cluster.where_runs.value("select count(*) - count(distinct task_id) from runs") == 0
+    assert plant.cluster.where_runs.value("select count(*) - count(distinct claim) from runs") == 0
     assert at_once(rows) <= TOTAL
     assert at_once([row for row in rows if row[1] == "narrow"]) <= NARROW
     for key in ("a", "b"):

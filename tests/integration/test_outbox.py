@@ -120,7 +120,7 @@ def test_jobs_of_one_row_are_claimed_one_at_a_time_and_in_order(base: Database) 
         for job in base.value("select pgreact.claim(10)->'jobs'"):
             kwargs = json.loads(job["kwargs"])
             claimed.append((kwargs["key"]["id"], kwargs["operation"]))
-            base.value("select pgreact.settle(%s, %s, 'done')", job["id"], job["task_id"])
+            base.value("select pgreact.settle(%s, %s, 'done')", job["id"], job["claim_id"])
     assert sorted(claimed[:2]) == [(1, "insert"), (2, "insert")]
     assert [operation for row, operation in claimed if row == 1] == ["insert", "update", "update"]
     assert len(claimed) == 6

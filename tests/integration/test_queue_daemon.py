@@ -90,7 +90,7 @@ def test_a_freed_place_is_filled_at_once(plant: Plant, leader: Daemon) -> None:
     plant.database.run("update pgreact.lane set max_in_progress = 1")
     first, second = plant.add(), plant.add()
     assert plant.take() == first
-    plant.database.run("select pgreact.settle(id, task_id, 'done') from pgreact.in_progress")
+    plant.database.run("select pgreact.settle(id, claim_id, 'done') from pgreact.in_progress")
     assert plant.take() == second
 
 

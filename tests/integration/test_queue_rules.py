@@ -498,7 +498,7 @@ def test_a_claim_beside_an_uncommitted_settle_strands_nobody(queue: Queue) -> No
     assert queue.claimed() == [first]
     queue.run("update pgreact.queue set state = 'ready'")  # as if the claim had not looked at the second yet
     with queue.connect(autocommit=False) as worker:
-        worker.execute("select pgreact.settle(id, task_id, 'done') from pgreact.in_progress")
+        worker.execute("select pgreact.settle(id, claim_id, 'done') from pgreact.in_progress")
         assert queue.claimed() == []
         assert queue.state(second) == "ready", "the one before it is going: nobody would wake it later"
         worker.commit()
@@ -642,7 +642,7 @@ def test_an_attempt_is_started_once(queue: Queue) -> None:
 
 def test_a_late_word_about_an_earlier_attempt_changes_nothing(queue: Queue) -> None:
     job = queue.add()
-    old = queue.claim()["jobs"][0]["task_id"]
+    old = queue.claim()["jobs"][0]["claim_id"]
     queue.settle(job, "lost")
     assert queue.claimed() == [job]
     assert queue.value("select pgreact.settle(%s, %s::uuid, 'done')", job, old) is False
@@ -748,7 +748,7 @@ def test_a_renewed_lease_lasts(queue: Queue) -> None:
     queue.start(job)
     queue.run(
         "update pgreact.in_progress set lease_until = clock_timestamp()",
-        "select pgreact.renew(array_agg(id), array_agg(task_id)) from pgreact.in_progress",
+        "select pgreact.renew(array_agg(id), array_agg(claim_id)) from pgreact.in_progress",
     )
     assert queue.claimed() == []
     assert queue.state(job) == "in progress"
@@ -758,7 +758,7 @@ def test_a_retry_of_the_task_itself_keeps_the_job_in_progress_for_its_pause(queu
     job = queue.add()
     queue.claimed()
     queue.start(job)
-    queue.run("select pgreact.hold(id, task_id, '100 s', false) from pgreact.in_progress")
+    queue.run("select pgreact.hold(id, claim_id, '100 s', false) from pgreact.in_progress")
     left = queue.value(
         "select extract(epoch from lease_until - clock_timestamp())::float8 from pgreact.in_progress"
     )

@@ -37,10 +37,10 @@ def drain(queue: Queue) -> None:
     with queue.connect() as session:
         for _ in range(100):
             session.execute("select pgreact.claim(100)")
-            session.execute("select pgreact.published(array_agg(task_id)) from pgreact.in_progress")
+            session.execute("select pgreact.published(array_agg(claim_id)) from pgreact.in_progress")
             assert not session.execute(_TWICE).fetchall()
-            session.execute("select pgreact.start(id, task_id, retries + 1, 'w') from pgreact.in_progress")
-            session.execute("select pgreact.settle(id, task_id, 'done') from pgreact.in_progress")
+            session.execute("select pgreact.start(id, claim_id, retries + 1, 'w') from pgreact.in_progress")
+            session.execute("select pgreact.settle(id, claim_id, 'done') from pgreact.in_progress")
             session.execute(
                 "update pgreact.queue set run_at = now() where state = 'delayed'"
             )  # it paused long enough
@@ -60,18 +60,18 @@ insert into pgreact.lane (name, rate, burst) values ('rated', 1000, 50);
 update pgreact.queue_setting set keep = '1 day', dead_retention = '1 h';
 select pgreact.enqueue('warm', lane => l) from unnest('{default,other,rated}'::text[]) l;
 select pgreact.claim(100);
-select pgreact.settle(id, task_id, 'failed') from pgreact.in_progress;
+select pgreact.settle(id, claim_id, 'failed') from pgreact.in_progress;
 delete from pgreact.queue;
 select pgreact.enqueue('dead', max_attempts => 1);
 select pgreact.claim(100);
-select pgreact.settle(id, task_id, 'failed') from pgreact.in_progress;
+select pgreact.settle(id, claim_id, 'failed') from pgreact.in_progress;
 update pgreact.dead set died_at = now() - interval '2 h';
 select pgreact.enqueue(t, key => t, unique_key => t) from unnest('{running,silent}'::text[]) t;
 select pgreact.enqueue(t, key => t) from unnest('{running,silent}'::text[]) t;
 select pgreact.enqueue(t) from unnest('{waiting,lapsed}'::text[]) t;
 select pgreact.claim(100);
-select pgreact.published(array_agg(task_id)) from pgreact.in_progress;
-select pgreact.start(id, task_id, 0, 'w') from pgreact.in_progress where task in ('running', 'silent');
+select pgreact.published(array_agg(claim_id)) from pgreact.in_progress;
+select pgreact.start(id, claim_id, 0, 'w') from pgreact.in_progress where task in ('running', 'silent');
 select pgreact.enqueue('claimed', key => 'claimed') from generate_series(1, 2);
 select pgreact.claim(100);
 update pgreact.in_progress set lease_until = clock_timestamp() where task in ('silent', 'lapsed');
@@ -117,8 +117,8 @@ _LOCKS = {
     "a purge of the dead": "select pgreact.purge(dead => true)",
     "a reader of everything, like pg_dump": "lock table pgreact.queue, pgreact.in_progress, pgreact.dead, "
     "pgreact.history, pgreact.history_rest, pgreact.lane, pgreact.queue_setting in access share mode",
-    "a renewal": "select pgreact.renew(array_agg(id), array_agg(task_id)) from pgreact.in_progress",
-    "a settlement": "select pgreact.settle(id, task_id, 'done') from pgreact.in_progress "
+    "a renewal": "select pgreact.renew(array_agg(id), array_agg(claim_id)) from pgreact.in_progress",
+    "a settlement": "select pgreact.settle(id, claim_id, 'done') from pgreact.in_progress "
     "where task = 'running'",
     "housekeeping": "select pgreact.tend_history()",
 }
@@ -126,15 +126,15 @@ _LOCKS = {
 _OF = "from pgreact.in_progress where task = "
 _CALLS = {
     "claim": "select pgreact.claim(100)",
-    "published": "select pgreact.published(array_agg(task_id)) from pgreact.in_progress",
-    "renew": "select pgreact.renew(array_agg(id), array_agg(task_id)) from pgreact.in_progress",
-    "start": f"select pgreact.start(id, task_id, 0, 'w') {_OF} 'waiting'",
-    "start of what is not published": f"select pgreact.start(id, task_id, 0, 'w') {_OF} 'claimed'",
-    "settle": f"select pgreact.settle(id, task_id, 'done') {_OF} 'running'",
-    "settle to retry": f"select pgreact.settle(id, task_id, 'failed', 'no') {_OF} 'running'",
-    "settle to death": f"select pgreact.settle(id, task_id, 'invalid', 'no') {_OF} 'claimed'",
-    "hold": f"select pgreact.hold(id, task_id, '1 s', false) {_OF} 'running'",
-    "give_up": f"select pgreact.give_up(id, task_id, 0, 'w', 'failed', 'no') {_OF} 'running'",
+    "published": "select pgreact.published(array_agg(claim_id)) from pgreact.in_progress",
+    "renew": "select pgreact.renew(array_agg(id), array_agg(claim_id)) from pgreact.in_progress",
+    "start": f"select pgreact.start(id, claim_id, 0, 'w') {_OF} 'waiting'",
+    "start of what is not published": f"select pgreact.start(id, claim_id, 0, 'w') {_OF} 'claimed'",
+    "settle": f"select pgreact.settle(id, claim_id, 'done') {_OF} 'running'",
+    "settle to retry": f"select pgreact.settle(id, claim_id, 'failed', 'no') {_OF} 'running'",
+    "settle to death": f"select pgreact.settle(id, claim_id, 'invalid', 'no') {_OF} 'claimed'",
+    "hold": f"select pgreact.hold(id, claim_id, '1 s', false) {_OF} 'running'",
+    "give_up": f"select pgreact.give_up(id, claim_id, 0, 'w', 'failed', 'no') {_OF} 'running'",
     "tend_history": "select pgreact.tend_history()",
 }
 _PUT_OFF = {name for name in _CALLS if name.split()[0] in {"start", "settle", "hold", "give_up"}}
@@ -169,9 +169,9 @@ def test_every_function_answers_beside_a_lock_and_the_other_jobs_flow(
             assert free <= {job["id"] for job in answer["jobs"]}
             assert answer["more"] or answer["next_s"] > 0, "it does not spin"
             for call in (
-                "select pgreact.published(array_agg(task_id)) from pgreact.in_progress where task = 'free'",
-                "select pgreact.start(id, task_id, 0, 'w') from pgreact.in_progress where task = 'free'",
-                "select pgreact.settle(id, task_id, 'done') from pgreact.in_progress where task = 'free'",
+                "select pgreact.published(array_agg(claim_id)) from pgreact.in_progress where task = 'free'",
+                "select pgreact.start(id, claim_id, 0, 'w') from pgreact.in_progress where task = 'free'",
+                "select pgreact.settle(id, claim_id, 'done') from pgreact.in_progress where task = 'free'",
             ):
                 session.execute(call.encode())
             assert not free & {job for (job,) in session.execute("select id from pgreact.in_progress")}
@@ -393,7 +393,7 @@ def test_whatever_users_hold_no_job_is_stranded_and_keys_stay_in_order(queue: Qu
         with queue.connect() as session:
             while not over.is_set():
                 row = session.execute(
-                    "select id, task_id from pgreact.in_progress order by random() limit 1"
+                    "select id, claim_id from pgreact.in_progress order by random() limit 1"
                 ).fetchone()
                 if row is None:
                     continue
@@ -478,8 +478,8 @@ def test_a_locked_job_does_not_cost_its_neighbours_their_leases(queue: Queue) ->
         queue.start(job)
     queue.run("update pgreact.in_progress set lease_until = clock_timestamp()")
     renew = (
-        "select to_jsonb(r) from (select array_agg(id) as jobs, array_agg(task_id) as task_ids "
-        "from pgreact.in_progress) p cross join lateral pgreact.renew(jobs, task_ids) r"
+        "select to_jsonb(r) from (select array_agg(id) as jobs, array_agg(claim_id) as claims "
+        "from pgreact.in_progress) p cross join lateral pgreact.renew(jobs, claims) r"
     )
     with held(queue, f"select pgreact.cancel({jobs[1]})"):
         assert queue.value(renew) == {"lease_s": 60, "skipped": [jobs[1]]}
@@ -504,7 +504,7 @@ def test_a_lease_that_could_not_be_renewed_gets_time_when_the_lock_is_gone(queue
     )
     assert left == pytest.approx(10, abs=1)
     if alive:
-        queue.run("select pgreact.renew(array[id], array[task_id]) from pgreact.in_progress")
+        queue.run("select pgreact.renew(array[id], array[claim_id]) from pgreact.in_progress")
         assert queue.claimed() == []
     else:
         queue.run("update pgreact.in_progress set lease_until = clock_timestamp()")
@@ -514,13 +514,13 @@ def test_a_lease_that_could_not_be_renewed_gets_time_when_the_lock_is_gone(queue
 
 def test_marking_as_published_tells_what_it_could_not_mark(queue: Queue) -> None:
     jobs = [queue.add() for _ in range(3)]
-    tasks = {job["id"]: job["task_id"] for job in queue.value("select pgreact.claim(100)")["jobs"]}
+    claims = {job["id"]: job["claim_id"] for job in queue.value("select pgreact.claim(100)")["jobs"]}
     mark = "select pgreact.published(%s::uuid[])::text[]"
     with held(queue, f"select pgreact.cancel({jobs[0]})") as user:
-        assert queue.value(mark, list(tasks.values())) == [tasks[jobs[0]]]
+        assert queue.value(mark, list(claims.values())) == [claims[jobs[0]]]
         assert queue.value("select count(*) from pgreact.in_progress where published_at is null") == 1
         user.commit()
-    assert queue.value(mark, [tasks[jobs[0]]]) == [], "what is gone needs no mark"
+    assert queue.value(mark, [claims[jobs[0]]]) == [], "what is gone needs no mark"
     assert queue.value(mark, []) == []
 
 

@@ -122,8 +122,8 @@ class Faults:
         """Return a run of a job that was just claimed."""
         self.database.value("select pgreact.enqueue('x', max_attempts => 1)")
         job = self.database.value("select pgreact.claim(1) -> 'jobs' -> 0")
-        self.database.value("select pgreact.published(%s::uuid[])", [job["task_id"]])
-        return Run(job["id"], job["task_id"], values.get("retries", 0), "w")
+        self.database.value("select pgreact.published(%s::uuid[])", [job["claim_id"]])
+        return Run(job["id"], job["claim_id"], values.get("retries", 0), "w")
 
     def row(self, run: Run, column: str) -> Any:
         """Return a column of a run's attempt; ``None``: it is settled."""

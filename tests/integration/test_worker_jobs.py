@@ -493,8 +493,8 @@ def claimed(database: Database) -> Callable[..., Run]:
     def claim(**values: Any) -> Run:
         database.value("select pgreact.enqueue('x', max_attempts => 1)")
         job = database.value("select pgreact.claim(1) -> 'jobs' -> 0")
-        database.value("select pgreact.published(%s::uuid[])", [job["task_id"]])
-        return Run(job["id"], job["task_id"], values.get("retries", 0), "w")
+        database.value("select pgreact.published(%s::uuid[])", [job["claim_id"]])
+        return Run(job["id"], job["claim_id"], values.get("retries", 0), "w")
 
     return claim
 
@@ -508,7 +508,7 @@ def jobs(database: Database) -> Iterator[Jobs]:
 
 def test_an_attempt_is_taken_once_per_retry(claimed: Callable[..., Run], jobs: Jobs) -> None:
     first = claimed()
-    retry = Run(first.job, first.task_id, 1, "w")
+    retry = Run(first.job, first.claim, 1, "w")
     assert [jobs.start(run) for run in (first, first, retry, retry, first)] == [
         True,
         False,
@@ -519,7 +519,7 @@ def test_an_attempt_is_taken_once_per_retry(claimed: Callable[..., Run], jobs: J
     jobs.end(held(first, 0.0, redelivered=True))
     assert jobs.start(retry)
     jobs.end(settled(retry, "done"))
-    assert not jobs.start(Run(first.job, first.task_id, 2, "w"))
+    assert not jobs.start(Run(first.job, first.claim, 2, "w"))
 
 
 def test_a_word_that_comes_too_late_changes_nothing(
@@ -527,7 +527,7 @@ def test_a_word_that_comes_too_late_changes_nothing(
 ) -> None:
     run = claimed()
     assert jobs.start(run)
-    database.run("select pgreact.settle(id, task_id, 'lost') from pgreact.in_progress")
+    database.run("select pgreact.settle(id, claim_id, 'lost') from pgreact.in_progress")
     jobs.end(settled(run, "done"))
     assert f"job.late: job {run.job}, task {run.task_id}: done: given up meanwhile" in caplog.text
     assert database.value("select outcome from pgreact.dead") == "lost"
@@ -571,7 +571,7 @@ def test_a_database_that_cannot_store_a_character_gets_it_in_ascii(postgres: Emb
     prepare(database)
     database.value("select pgreact.enqueue('x', max_attempts => 1)")
     job = database.value("select pgreact.claim(1) -> 'jobs' -> 0")
-    run, jobs = Run(job["id"], job["task_id"], 0, "w"), Jobs(database.dsn)
+    run, jobs = Run(job["id"], job["claim_id"], 0, "w"), Jobs(database.dsn)
     assert jobs.start(run)
     jobs.end(settled(run, "failed", "ä € Ω"))
     jobs.close()
@@ -625,7 +625,7 @@ def test_a_fork_runs_jobs_of_its_own(claimed: Callable[..., Run], database: Data
     runs = [claimed(), claimed()]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "default::DeprecationWarning", "-c", FORKING]
-        + [f"{run.job}/{run.task_id}" for run in runs],
+        + [f"{run.job}/{run.claim}" for run in runs],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PROJ_DSN": database.dsn},
         capture_output=True,
         text=True,

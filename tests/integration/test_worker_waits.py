@@ -30,8 +30,8 @@ def claimed(database: Database) -> Callable[[], Run]:
     def claim() -> Run:
         database.value("select pgreact.enqueue('x', max_attempts => 1)")
         job = database.value("select pgreact.claim(1) -> 'jobs' -> 0")
-        database.value("select pgreact.published(%s::uuid[])", [job["task_id"]])
-        return Run(job["id"], job["task_id"], 0, "w")
+        database.value("select pgreact.published(%s::uuid[])", [job["claim_id"]])
+        return Run(job["id"], job["claim_id"], 0, "w")
 
     return claim
 
@@ -204,7 +204,7 @@ def test_jobs_run_once_each_whatever_the_databases_defaults(
 
     def work(jobs: Jobs) -> None:
         while (job := messages.get()) is not None:
-            run = Run(job["id"], job["task_id"], 0, "w")
+            run = Run(job["id"], job["claim_id"], 0, "w")
             if jobs.start(run):
                 ran.append(run.job)
                 jobs.end(settled(run, "done"))
@@ -218,7 +218,7 @@ def test_jobs_run_once_each_whatever_the_databases_defaults(
         with psycopg.connect(pinned, autocommit=True) as daemon:
             while len(ran) < count and time.monotonic() < until:
                 for job in daemon.execute("select pgreact.claim(100) -> 'jobs'").fetchone()[0]:  # type: ignore[index]
-                    daemon.execute("select pgreact.published(%s::uuid[])", ([job["task_id"]],))
+                    daemon.execute("select pgreact.published(%s::uuid[])", ([job["claim_id"]],))
                     messages.put(job)
             for _ in workers:
                 messages.put(None)

@@ -1,0 +1,59 @@
+"""How a worker takes messages of jobs: by the name of a task that only :func:`pgreact.setup` registers."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import InvalidTaskError
+
+from pgreact.message_headers import JOB_TASK, TASK
+
+
+def register(app: Celery, on_unreadable: Callable[[Any, Any, Exception], None]) -> None:
+    """Let an application's workers take messages of jobs.
+
+    Args:
+        app: The application.
+        on_unreadable: Called with the worker's consumer, a message that cannot be decoded, and why.
+    """
+
+    @app.task(name=JOB_TASK, shared=False, ignore_result=True)
+    def job() -> None:
+        raise RuntimeError(f"{JOB_TASK} is the name of messages; call the task itself")
+
+    def strategy(_task: object, _app: Celery, consumer: Any, **_: object) -> Callable[..., Any]:
+        _hear_of_unreadable(consumer, on_unreadable)
+
+        def take(message: Any, body: Any, *rest: Any, **more: Any) -> Any:
+            """Hand a message on to the strategy of the task it calls, as if it had been sent by that name."""
+            name = message.headers.get(TASK)
+            if not isinstance(name, str):
+                raise InvalidTaskError(f"a message of {JOB_TASK} without the header {TASK}")
+            # a copy: the message itself may go back to the broker
+            message = copy.copy(message)
+            if "task" in message.headers:
+                message.headers = {**message.headers, "task": name}
+            else:
+                body = {**body, "task": name}
+            inner = consumer.strategies.get(name)
+            if inner is None:
+                return consumer.on_unknown_task(body, message, KeyError(name))
+            return inner(message, body, *rest, **more)
+
+        return take
+
+    job.Strategy = strategy  # type: ignore[assignment]
+
+
+def _hear_of_unreadable(consumer: Any, on_unreadable: Callable[[Any, Any, Exception], None]) -> None:
+    inner = consumer.on_decode_error
+    if getattr(inner, "_pgreact", False):
+        return
+
+    def on_decode_error(message: Any, error: Exception) -> None:
+        on_unreadable(consumer, message, error)
+        inner(message, error)
+
+    on_decode_error._pgreact = True  # type: ignore[attr-defined]
+    consumer.on_decode_error = on_decode_error

@@ -1,0 +1,1 @@
+select pgreact.database_id()
