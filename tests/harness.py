@@ -225,13 +225,20 @@ class Inbox:
         return {"queue": self.queue}
 
     def take(self, deadline: float = DEADLINE) -> Mapping[str, Any]:
-        """Wait for the next message; return its headers (task, id, expires …). A job's names what it calls."""
+        """Wait for the next message; return its headers (id, expires …), and the task it calls."""
         try:
             message = self._simple.get(timeout=deadline)
         except self._simple.Empty:
             raise Late(f"no message in {self.queue} in {deadline:g} s") from None
         message.ack()
         return _called(message.headers)
+
+    def raw(self, deadline: float = DEADLINE) -> Mapping[str, Any]:
+        """Wait for the next message, and put it back; return its headers as they are."""
+        message = self._simple.get(timeout=deadline)
+        headers: Mapping[str, Any] = dict(message.headers)
+        message.requeue()
+        return headers
 
     def rest(self) -> list[Mapping[str, Any]]:
         """Take what is left, once nothing publishes any more."""

@@ -26,7 +26,8 @@ app.conf.update(
     worker_hijack_root_logger=True,
     worker_cancel_long_running_tasks_on_connection_loss=True,
 )
-pgreact.setup(app)
+if "TASK_BARE" not in os.environ:
+    pgreact.setup(app)
 
 
 def work(name: str, request: Any = None) -> None:
@@ -52,6 +53,14 @@ def plain(self: "Task[Any, Any]", name: str = "plain", *, note: str = "") -> str
     """A bound task."""
     work(name, self.request)
     return f"result of {name}{note}"
+
+
+@app.task(bind=True)
+def moving(self: "Task[Any, Any]", queue: str) -> None:
+    """A task that retries itself in another queue."""
+    work("moving", self.request)
+    if self.request.retries == 0:
+        raise self.retry(queue=queue, countdown=0)
 
 
 @app.task

@@ -127,19 +127,19 @@ class Cluster:
             copies: So many messages each.
             **more: Options of ``send_task``.
         """
+        own_headers = more.pop("headers", {})
         for job in jobs:
             headers = {
                 "pgreact_job": job["id"],
                 "pgreact_claim": job["claim_id"],
                 "pgreact_task": job["task"],
                 "pgreact_attempt": job["attempt"],
+                **own_headers,
             }
             args, kwargs, own = (json.loads(job[part]) for part in ("args", "kwargs", "options"))
-            options = {"headers": headers, "queue": self.queue, **own, **more}
+            options = {"headers": headers, "queue": self.queue, "shadow": job["task"], **own, **more}
             for _ in range(copies):
-                self._app.send_task(
-                    JOB_TASK, args, kwargs, task_id=job["task_id"], shadow=job["task"], **options
-                )
+                self._app.send_task(JOB_TASK, args, kwargs, task_id=job["task_id"], **options)
 
     def dispatch(self, copies: int = 1, **more: Any) -> list[str]:
         """Claim what may run, and send it; return the tasks' ids."""
@@ -221,6 +221,10 @@ class Cluster:
     def open_gate(self) -> None:
         """Let them go on."""
         self._gate.execute("select pg_advisory_unlock(%s)", (jobs_app.GATE,))
+
+    def consume(self, queue: str) -> None:
+        """Let the workers take messages of another queue, too."""
+        self._app.control.add_consumer(queue, destination=[worker.name for worker in self.workers])
 
     def revoke(self, task_id: str, **options: Any) -> None:
         """Revoke a task in all workers."""

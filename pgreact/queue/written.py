@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from reprlib import repr  # noqa: A004 - a value in an error is cut short
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pgreact.queue.call import call_of
 from pgreact.queue.job import Job
@@ -32,7 +32,6 @@ def written(job: Job) -> str:
     options = {**call.options, **_own_options(job)}
     moment = job.run_at if job.run_at is not None else call.run_at
     fields = {
-        "task_id": write(_task_id(job.task_id if job.task_id is not None else call.task_id), "task_id"),
         "task": _text("task", call.task),
         "args": write(_list("args", call.args), "args"),
         "kwargs": write(_dict("kwargs", call.kwargs), "kwargs"),
@@ -43,22 +42,21 @@ def written(job: Job) -> str:
         value = getattr(job, name)
         if value != _DEFAULTS[name]:
             fields[name] = writer(name, value)
+    task_id = job.task_id if job.task_id is not None else call.task_id
+    if task_id is not None:
+        fields["task_id"] = write(_uuid("task_id", task_id), "task_id")
     if options:
         fields["options"] = _object({name: _option(name, value) for name, value in options.items()})
     return _object(fields)
 
 
-def _task_id(given: object) -> str:
-    if given is None:
-        return str(uuid4())
-    if not isinstance(given, str | UUID):
-        raise TypeError(f"task_id is of type {type(given).__name__}, neither text nor a UUID")
+def _uuid(name: str, value: object) -> str:
+    if not isinstance(value, str | UUID):
+        raise TypeError(f"{name} is {repr(value)}, neither text nor a UUID")
     try:
-        return str(UUID(str(given)))
+        return str(UUID(str(value)))
     except ValueError:
-        raise ValueError(
-            f"task_id is {repr(given)}, and must be a UUID, like those that Celery makes"
-        ) from None
+        raise ValueError(f"{name} is {repr(value)}, not a UUID: Celery's own ids are such") from None
 
 
 def _own_options(job: Job) -> dict[str, Any]:

@@ -1,13 +1,18 @@
--- The oid, since a database may be a copy of another one, made by a dump.
+-- The oid is in it, since a database may be a copy of another one, made by a dump.
 create or replace function pgreact.database_id() returns text
-    language sql
+    language plpgsql
     stable
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-select pgreact.readable(d.datname) || '/' || left(md5(concat_ws(' ', d.oid, (select min(m.applied_at) from pgreact.migration m))), 8)
-from pg_database d
-where d.datname = current_database()
+begin
+    return (
+        select pgreact.readable(d.datname::text) || '/'
+            || left(md5(concat_ws(' ', d.oid, (select min(m.applied_at) from pgreact.migration m))), 8)
+        from pg_database d
+        where d.datname = current_database()
+    );
+end
 $$;
 comment on function pgreact.database_id() is 'what messages call this database: its name, and a mark that a copy of it does not have';
 revoke all on function pgreact.database_id() from public;

@@ -1,10 +1,12 @@
 -- One job, as JSON: so no driver has to know a type. Seconds from now are counted by the server, whose clock decides.
-select e.id, case when j.unique_key is null then j.task_id else pgreact.task_id(e.id) end
+select e.id, case when j.unique_key is null then t.id else pgreact.task_id(e.id) end
 from jsonb_to_record(cast(cast(%(jobs)s as text) as jsonb)) as j (
     task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, run_in interval, key text,
     unique_key text, max_attempts integer, backoff interval, expires timestamptz, expires_in interval, options jsonb,
     unique_while text, task_id uuid
 )
+-- each called once, not wherever its result is used
+cross join lateral (select coalesce(j.task_id, gen_random_uuid()) as id offset 0) t
 cross join lateral (
     select pgreact.enqueue(
         task => j.task,
@@ -20,8 +22,7 @@ cross join lateral (
         expires => coalesce(j.expires, clock_timestamp() + j.expires_in),
         options => j.options,
         unique_while => j.unique_while,
-        task_id => j.task_id
+        task_id => t.id
     ) as id
-    -- called once, not wherever the id is used
     offset 0
 ) e

@@ -386,7 +386,7 @@ def jobs(database: Database, columns: str = "id") -> list[Any]:
 async def test_a_job_is_there_with_the_callers_commit(caller: Caller, queue: Database) -> None:
     first = await caller.enqueue("proj.x", (1, "ä"), {"a": None})
     second = await caller.enqueue(add, [1], lane="default", key="k")
-    assert type(first) is type(second) is int
+    assert isinstance(first, int)
     assert jobs(queue) == []
     await settled(caller.commit())
     assert jobs(queue, "id, task, args, kwargs, key") == [
@@ -411,7 +411,7 @@ async def test_many_are_one_statement_and_have_their_ids_in_order(caller: Caller
     )
     await settled(caller.commit())
     assert ids == jobs(queue)
-    assert all(type(job) is int for job in ids)
+    assert all(isinstance(job, int) for job in ids)
     assert jobs(queue, "task")[50:] == ["proj.y", "proj.add", "proj.add", "proj.z"]
     assert jobs(queue, "args")[:52] == [[n] for n in range(50)] + [[], [1]]
     (pause,) = {

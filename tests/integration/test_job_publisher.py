@@ -1,6 +1,7 @@
 """The door to Celery for jobs: many messages at a time, and none that the broker does not have."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from celery import Celery, Task
 from redis import Redis
 
 from pgreact.dispatch.jobs import GROUP, JobMessage, JobPublisher, Posted
+from tests import servers
 
 
 class Office:
@@ -86,6 +88,67 @@ def test_one_that_cannot_be_sent_is_refused_and_the_others_are_there(office: Off
     assert jobs(posted.sent) == [1, 3, 4, 5]
     assert office.got() == [1, 3, 4, 5]
     assert posted.failure is None
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_messages_name_a_task_that_only_a_worker_with_setup_knows(office: Office, protocol: int) -> None:
+    office.app.conf.task_protocol = protocol
+    routed = f"r_{uuid4().hex[:12]}"
+    office.app.conf.task_routes = {"t": {"queue": routed}}
+    asyncio.run(
+        office._publisher.post([JobMessage(1, 1, "i", "t", "[]", "{}", "{}", claim="c", database="d/1")])
+    )
+    message = json.loads(office.redis.lrange(routed, 0, -1)[0])  # type: ignore[index,arg-type]
+    headers = message["headers"]
+    said = headers if protocol == 2 else json.loads(base64.b64decode(message["body"]))
+    assert (said["task"], said["id"]) == ("pgreact.job", "i")
+    assert {name: headers[f"pgreact_{name}"] for name in ("job", "task", "claim", "attempt", "database")} == {
+        "job": 1,
+        "task": "t",
+        "claim": "c",
+        "attempt": 1,
+        "database": "d/1",
+    }
+    if protocol == 2:
+        assert headers["shadow"] == "t"
+
+
+@pytest.mark.parametrize(
+    ("shut", "open_"),
+    [
+        ({"maxmemory": "1", "maxmemory-policy": "noeviction"}, {"maxmemory": "0"}),
+        ({"min-replicas-to-write": "1"}, {"min-replicas-to-write": "0"}),
+    ],
+    ids=["full", "no replica"],
+)
+def test_broker_that_refuses_all_is_away_and_no_job_is_to_blame(shut: Any, open_: Any) -> None:
+    with servers.redis_server() as server:
+        office = Office(server.url)
+        office.post(1)
+        for name, value in shut.items():
+            office.redis.config_set(name, value)
+        posted = office.post(3)
+        assert (posted.sent, posted.refused) == ([], [])
+        assert posted.failure
+        for name, value in open_.items():
+            office.redis.config_set(name, value)
+        posted = office.post(3)
+        assert (jobs(posted.sent), posted.refused, posted.failure) == ([1, 2, 3], [], None)
+        office.close()
+
+
+def test_job_that_the_broker_refuses_while_it_takes_others_is_refused(office: Office) -> None:
+    # a user of Redis with rights on some keys alone
+    office.redis.acl_setuser("narrow", enabled=True, nopass=True, keys=["q_*", "_kombu*"], commands=["+@all"])
+    url = office.redis.connection_pool.connection_kwargs
+    narrow = Office(f"redis://narrow:x@{url['host']}:{url['port']}/0")
+    posted = narrow.post(3, queue="forbidden")
+    assert jobs([message for message, _ in posted.refused]) == [2]
+    assert (jobs(posted.sent), posted.failure) == ([1, 3], None)
+    posted = narrow.post(2, queue="forbidden")
+    assert jobs(posted.sent) == [1]
+    assert "forbidden" in (posted.failure or "") or "permission" in (posted.failure or "").lower()
+    narrow.close()
 
 
 @pytest.mark.parametrize("wrong", [{"time_limit": "abc"}, {"headers": {"retries": "many"}}], ids=repr)

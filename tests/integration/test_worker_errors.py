@@ -20,7 +20,7 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.shipped import folder
 from pgreact.worker.door import Door, Named
 from pgreact.worker.flight import RUN, Flights
-from pgreact.worker.jobs import Jobs, Run, given_up, held, settled
+from pgreact.worker.jobs import Foreign, Jobs, Run, given_up, held, settled
 from pgreact.worker.session import NotGuarded
 from tests.harness import Database, eventually
 from tests.jobs_cluster import prepare
@@ -33,7 +33,10 @@ TIMES = 2
 ROUTE = 11
 PATIENCE = 2.0
 
-_OURS = ("start", "settle", "hold", "give_up", "renew")
+_OURS = {  # by their statements
+    **{f"job_{name}": name for name in ("start", "settle", "hold", "give_up", "renew")},
+    "database_id": "database_id",
+}
 # Of PostgreSQL: the statements of a flight call these by their bare names.
 _SHADOWS = {
     "flight_begin": ("pg_try_advisory_xact_lock", "(a integer, b integer) returns boolean", "a, b"),
@@ -41,7 +44,7 @@ _SHADOWS = {
     "flight_wait": ("pg_advisory_xact_lock", "(a integer, b integer) returns void", "a, b"),
     "worker_pins": ("concat_ws", "(a text, b text, c text) returns text", "a, b, c"),
 }
-COVERED = {*(f"job_{name}" for name in _OURS), *_SHADOWS, "route_ids"}
+COVERED = {*_OURS, *_SHADOWS, "route_ids"}
 
 
 def test_every_statement_of_a_worker_is_covered() -> None:
@@ -75,8 +78,8 @@ class Faults:
             "create view pgreact.route as select r.* from pgreact.route_real r, faults.meet('route_ids')",
             f"alter database {name} set search_path = faults, pg_catalog",
         )
-        for function in _OURS:
-            meet = f"faults.meet('job_{function}');"
+        for statement, function in _OURS.items():
+            meet = f"faults.meet('{statement}');"
             text = str(database.value(f"select pg_get_functiondef('pgreact.{function}'::regproc)"))
             if "LANGUAGE plpgsql" in text:
                 database.run(re.sub(r"(?m)^begin$", f"begin perform {meet}", text, count=1))
@@ -186,6 +189,18 @@ def test_start_waits_for_an_error_that_passes_and_loses_no_message(
         jobs.start(run)
     assert jobs.start(faults.claimed())
     assert said(caplog, "job.taken") == (error not in PASSING)
+
+
+@pytest.mark.parametrize("error", EVERY)
+def test_message_of_another_database_is_dropped_when_ours_cannot_be_asked_for_its_name(
+    error: str, faults: Faults, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = Run(2**40, str(uuid4()), 0, "w", "t", "elsewhere/0")
+    with faults.of("database_id", error, monkeypatch), contextlib.suppress(Foreign):
+        # an error that passes with its session may have passed by then
+        assert not jobs.start(stranger)
+    with pytest.raises(Foreign, match="it comes from database elsewhere/0, and this worker serves t_"):
+        jobs.start(stranger)
 
 
 @pytest.mark.parametrize("error", [*EVERY])

@@ -340,7 +340,6 @@ WRONG: list[dict[str, Any]] = [
             {"timelimit": [1, 2, 3]},
             {"timelimit": ["x", "y"]},
             {"id": ["x"]},
-            {"id": "mine"},
             {"retries": "many"},
             {"retries": {}},
             {"stamped_headers": 5},
@@ -363,8 +362,7 @@ def test_message_that_no_worker_can_start_costs_its_job_alone(
 ) -> None:
     job = cluster.enqueue("plain")
     (claimed,) = cluster.claim()
-    headers = {"pgreact_job": claimed["id"], "pgreact_attempt": 1, **wrong.get("headers", {})}
-    cluster.post([claimed], **{**wrong, "headers": headers})
+    cluster.post([claimed], **wrong)
     cluster.until_settled(job, "invalid")
     assert "its message cannot be read: its header " in cluster.error(job)
     after, _ = cluster.run("plain", "after")
@@ -375,8 +373,10 @@ def test_message_that_no_worker_can_start_costs_its_job_alone(
 @pytest.mark.parametrize(
     "wrong", ["x", "9" * 5000, -1, True, 1.5, [1], {"a": 1}], ids=lambda value: repr(value)[:9]
 )
-def test_header_that_is_no_job_ends_no_worker(cluster: Cluster, wrong: object) -> None:
-    cluster.send("plain", headers={"pgreact_job": wrong})
+@pytest.mark.parametrize("header", ["pgreact_job", "pgreact_claim", "pgreact_task"])
+def test_header_that_is_no_job_ends_no_worker(cluster: Cluster, header: str, wrong: object) -> None:
+    cluster.enqueue("plain")
+    cluster.post(cluster.claim(), headers={header: wrong})
     after, _ = cluster.run("plain", "after")
     cluster.until_settled(after, "done")
     assert cluster.runs() == ["after"]
@@ -651,8 +651,8 @@ def test_a_header_that_is_no_job_runs_nothing() -> None:
         ended = task.apply(headers={"pgreact_job": wrong})
         assert isinstance(ended.result, NotGuarded)
         assert "not the id of a job" in str(ended.result)
-    ended = task.apply(headers={"pgreact_job": 5}, task_id="mine")
-    assert "'mine', which is no UUID" in str(ended.result)
+    ended = task.apply(headers={"pgreact_job": 5, "pgreact_claim": "mine"})
+    assert "pgreact_claim is 'mine', not a UUID" in str(ended.result)
 
 
 def test_a_role_needs_the_functions_alone(

@@ -127,7 +127,7 @@ def test_message_without_an_own_apply_async_is_as_ever() -> None:
 
 def test_what_an_own_apply_async_sends_beside_the_message_is_sent() -> None:
     audit, message = Post(Auditing)()
-    assert (audit.headers["task"], message.headers["task"]) == ("audit", "t")
+    assert (audit.headers["task"], message.headers["pgreact_task"]) == ("audit", "t")
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_backoff_is_seconds_or_a_timedelta() -> None:
         ({"kwargs": {1: 2}}, TypeError, "kwargs: 1 is no name; names are text"),
         ({"options": {"countdown": 3}}, ValueError, 'options: no "countdown"; give run_at'),
         ({"options": {"eta": NOON}}, ValueError, 'options: no "eta"; give run_at'),
-        ({"options": {"task_id": "x"}}, ValueError, 'options: no "task_id"; each attempt gets an id of'),
+        ({"options": {"task_id": "x"}}, ValueError, 'options: no "task_id"; it is an argument'),
         ({"options": {"queue": User()}}, TypeError, 'options["queue"]: type User is not JSON'),
         ({"options": {"headers": {"at": NOON}}}, TypeError, '["headers"]["at"]: type datetime is not JSON'),
     ],
@@ -381,11 +381,21 @@ def test_what_celery_delays_by_becomes_run_at() -> None:
     assert 'eta "soon" is no time' in refused(ValueError, add.s(1).set(eta="soon"))
 
 
-def test_a_signature_has_neither_an_id_nor_arguments_from_elsewhere() -> None:
-    assert "the signature of proj.add has a task_id" in refused(ValueError, add.s(1).set(task_id="x"))
+def test_the_id_of_a_frozen_signature_is_kept_and_another_one_wins() -> None:
     frozen = add.s(1)
-    frozen.freeze()
-    assert "has a task_id" in refused(ValueError, frozen)
+    given = frozen.freeze().id
+    other = uuid.uuid4()
+    assert job(frozen)["task_id"] == given
+    assert job(frozen, task_id=other)["task_id"] == job(task_id=str(other))["task_id"] == str(other)
+
+
+@pytest.mark.parametrize("wrong", ["x", "", 5])
+def test_a_task_id_is_a_uuid(wrong: Any) -> None:
+    kind = ValueError if isinstance(wrong, str) else TypeError
+    assert f"task_id is {wrong!r}" in refused(kind, task_id=wrong)
+
+
+def test_a_signature_has_no_arguments_from_elsewhere() -> None:
     assert "leave args and kwargs away" in refused(TypeError, add.s(1), [2])
     assert "leave args and kwargs away" in refused(TypeError, add.s(1), kwargs={"y": 2})
 
