@@ -36,8 +36,9 @@ def app() -> Celery:
 def test_a_task_runs_at_once_without_a_word_to_the_database(app: Celery) -> None:
     add = app.tasks["eager.add"]
     given = str(uuid4())
+    connection = Mock(spec=psycopg.Connection)
     done = pgreact.enqueue(
-        Mock(spec=psycopg.Connection), add, [1], {"y": 2}, run_at=3600, lane="x", task_id=given
+        connection, add, [1], {"y": 2}, run_at=3600, lane="x", task_id=given
     )
     assert (type(done), int(done), done.task_id) == (Enqueued, 0, given)
     pgreact.enqueue(connection, add.s(3, y=4))
