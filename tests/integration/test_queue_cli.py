@@ -236,9 +236,9 @@ def test_retry_queues_the_dead_and_hastens_the_delayed(filled: Database) -> None
 def die(database: Database, count: int, lane: str = "default", task: str = "proj.d") -> None:
     database.run(
         "insert into pgreact.dead (id, lane, task, args, kwargs, priority, attempt, max_attempts, backoff, "
-        "options, enqueued_at, outcome) "
+        "options, enqueued_at, task_id, outcome) "
         f"select nextval('pgreact.queue_id_seq'), '{lane}', '{task}', '[]', '{{}}', 0, 5, 5, '5 s', "
-        f"'{{}}', now(), 'failed' from generate_series(1, {count})"
+        f"'{{}}', now(), gen_random_uuid(), 'failed' from generate_series(1, {count})"
     )
 
 

@@ -605,9 +605,9 @@ def test_attempts_of_a_day_without_a_partition_are_moved_there(bare: Queue) -> N
 def test_dead_jobs_are_forgotten_after_their_retention_a_batch_at_a_time(queue: Queue) -> None:
     queue.run(
         "insert into pgreact.dead (id, lane, task, args, kwargs, priority, attempt, max_attempts, backoff, "
-        "options, enqueued_at, died_at, outcome) "
+        "options, enqueued_at, task_id, died_at, outcome) "
         "select n, 'default', 't', '[]', '{}', 0, 1, 1, '0', '{}', now(), "
-        "now() - n * interval '1 min', 'failed' from generate_series(1, 15000) n"
+        "gen_random_uuid(), now() - n * interval '1 min', 'failed' from generate_series(1, 15000) n"
     )
     assert queue.value("select pgreact.tend_history()") is True
     assert queue.value("select count(*) from pgreact.dead") == 15000

@@ -177,14 +177,14 @@ def test_a_signaller_signals_and_mutes_and_no_more(roles: Callable[[str], Databa
 
 def test_a_worker_takes_and_settles_attempts_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("worker"), everything(roles("owner"))) == {
-        f"pgreact.{name}" for name in ("start", "renew", "hold", "settle", "give_up")
+        f"pgreact.{name}" for name in ("start", "renew", "hold", "settle", "give_up", "database_id")
     }
     assert roles("worker").value("select count(id) from pgreact.route")
 
 
 def test_an_enqueuer_enqueues_and_reads_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("enqueuer"), everything(roles("owner"))) == {
-        *(f"pgreact.{name}" for name in ("enqueue", "enqueue_many", "cancel", "retry", "readable")),
+        *(f"pgreact.{name}" for name in ("enqueue", "enqueue_many", "task_id", "cancel", "retry", "readable")),
         *(f"select pgreact.{name}" for name in ("queue", "in_progress", "dead", "lane")),
     }
     assert roles("enqueuer").value("select pgreact.enqueue('t')")
