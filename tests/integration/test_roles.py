@@ -184,7 +184,10 @@ def test_a_worker_takes_and_settles_attempts_and_no_more(roles: Callable[[str], 
 
 def test_an_enqueuer_enqueues_and_reads_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("enqueuer"), everything(roles("owner"))) == {
-        *(f"pgreact.{name}" for name in ("enqueue", "enqueue_many", "task_id", "cancel", "retry", "readable")),
+        *(
+            f"pgreact.{name}"
+            for name in ("enqueue", "enqueue_many", "task_id", "cancel", "retry", "readable")
+        ),
         *(f"select pgreact.{name}" for name in ("queue", "in_progress", "dead", "lane")),
     }
     assert roles("enqueuer").value("select pgreact.enqueue('t')")

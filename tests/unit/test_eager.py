@@ -37,9 +37,7 @@ def test_a_task_runs_at_once_without_a_word_to_the_database(app: Celery) -> None
     add = app.tasks["eager.add"]
     given = str(uuid4())
     connection = Mock(spec=psycopg.Connection)
-    done = pgreact.enqueue(
-        connection, add, [1], {"y": 2}, run_at=3600, lane="x", task_id=given
-    )
+    done = pgreact.enqueue(connection, add, [1], {"y": 2}, run_at=3600, lane="x", task_id=given)
     assert (type(done), int(done), done.task_id) == (Enqueued, 0, given)
     pgreact.enqueue(connection, add.s(3, y=4))
     assert ran == [(1, 2), (3, 4)]
