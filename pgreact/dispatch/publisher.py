@@ -12,7 +12,7 @@ from kombu.utils.url import maybe_sanitize_url
 
 from pgreact.dispatch.draft import Draft
 from pgreact.dispatch.route import Route
-from pgreact.dispatch.wire import Line, PublishFailed, Wire
+from pgreact.dispatch.wire import NO_CLIENT, Line, PublishFailed, Wire, broker_url, what_is_missing
 from pgreact.errors import ConfigError
 
 __all__ = ["DEADLINE", "CeleryPublisher", "PublishFailed", "Publisher", "open_app", "shown"]
@@ -78,6 +78,8 @@ def _checked(app: Celery) -> Celery:
     """Make sure that there is code for the broker's kind, before anything waits for it."""
     try:
         assert app.connection_for_write().transport is not None
+    except NO_CLIENT as error:
+        raise ConfigError(f"broker {shown(app)}: {what_is_missing(app, error)}") from error
     except Exception as error:
         raise ConfigError(f"broker {shown(app)}: {type(error).__name__}: {error}") from error
     return app
@@ -85,9 +87,7 @@ def _checked(app: Celery) -> Celery:
 
 def shown(app: Celery) -> str:
     """Return application and broker for a log, without password."""
-    url = app.conf.broker_write_url or app.conf.broker_url or "amqp://"
-    first = url if isinstance(url, str) else url[0]
-    return f"{app.main or 'app'} via {maybe_sanitize_url(first.split(';')[0])}"
+    return f"{app.main or 'app'} via {maybe_sanitize_url(broker_url(app))}"
 
 
 class CeleryPublisher:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def shadow(
     from pgreact.dispatch.publisher import open_app
     from pgreact.timetable.shadow.watch import Watch
 
+    # a shell's background job, and nohup, start it with Ctrl-C ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = load()
     seconds = None if span is None else _seconds("--for", span)
     tolerated = datetime.timedelta(seconds=_seconds("--tolerance", tolerance))

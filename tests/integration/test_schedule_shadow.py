@@ -96,6 +96,17 @@ def test_what_beat_sends_and_what_the_timetable_would_agree(run: Start) -> None:
     assert summary["missed"] == summary["late"] == summary["extra"] == 0
 
 
+def test_ctrl_c_ends_it_where_it_was_started_with_that_signal_ignored(run: Start) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts jobs in the background
+    try:
+        shadow = run(*SHADOW, "--disabled")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    shadow.said("watching 1 schedules")
+    code, (*_, summary) = shadow.interrupted()
+    assert code == (1 if summary["missed"] else 0)
+
+
 def test_differences_are_told_and_exit_with_1(ours: Database, run: Start) -> None:
     ours.run(
         "insert into pgreact.schedule (name, task, args, every) values ('other', 'proj.tick', '[2]', '1 s')",
