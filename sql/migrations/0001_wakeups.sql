@@ -145,7 +145,7 @@ begin
         raise exception 'route %: options have a number of 4,000 digits, or more than 200 levels', new.name
             using errcode = 'program_limit_exceeded';
     end if;
-    perform pgreact.check_options('route ' || new.name, new.options - '{args,kwargs}'::text[], others => true);
+    perform pgreact.check_options('route ' || new.name, new.options - '{args,kwargs}'::text[]);
     return new;
 end
 $$;

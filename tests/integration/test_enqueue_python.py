@@ -593,7 +593,7 @@ def test_a_canvas_is_kept_as_it_is(queue: Database, connection: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"options": {"quue": "mail"}}, 'no option "quue"'),
+        ({"options": {"router": "mail"}}, 'no option "router"'),
         ({"max_attempts": 0}, "max_attempts is 0; it must be 1 at least"),
         ({"max_attempts": 2**31}, "out of range"),
         ({"backoff": -1}, "backoff is -00:00:01; it must not be negative"),

@@ -92,7 +92,7 @@ def test_what_postgresql_refuses_stays_behind_alone_and_says_why(ours: Database)
     bad = [
         {**EVERY, "name": "too often", "every": 0.01},
         {**CRON, "name": "zone", "timezone": "Mars/Olympus"},
-        {**EVERY, "name": "option", "options": '{"colour": 1}'},
+        {**EVERY, "name": "option", "options": '{"declare": 1}'},
         {**EVERY, "name": "late", "start_at": "2030-01-02T00:00:00Z", "end_at": "2030-01-01T00:00:00Z"},
         {**EVERY, "name": "none", "max_runs": 0},
     ]
@@ -102,7 +102,7 @@ def test_what_postgresql_refuses_stays_behind_alone_and_says_why(ours: Database)
     assert list(reasons) == ["too often", "zone", "option", "late", "none"]
     assert "every is 00:00:00.01; It is 100 ms at least" in reasons["too often"]
     assert 'no time zone "Mars/Olympus"' in reasons["zone"]
-    assert 'no option "colour"' in reasons["option"]
+    assert 'no option "declare"' in reasons["option"]
     assert "ends before it starts" in reasons["late"]
     assert "schedule_max_runs_check" in reasons["none"]
 

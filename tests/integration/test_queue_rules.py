@@ -1,15 +1,19 @@
 """The rules of the queue, at the claim itself: limits, turns, rates, order, uniqueness, attempts, leases."""
 
+import inspect
 import itertools
 import json
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
-from celery import Celery
+from celery import Celery, Task
+from celery.app.amqp import AMQP
 from celery.app.task import Context
+from kombu import Producer
 
 from pgreact.shipped import query
 from tests.harness import eventually
@@ -54,7 +58,7 @@ def test_what_was_enqueued_is_what_is_claimed(queue: Queue) -> None:
         ("pgreact.enqueue('t', args => '{}')", "args is a JSON object, not an array"),
         ("pgreact.enqueue('t', kwargs => '[]')", "kwargs is a JSON array, not an object"),
         ("pgreact.enqueue('t', options => '3')", "options is a JSON number, not an object"),
-        ("pgreact.enqueue('t', options => '{\"que\": 1}')", 'no option "que"'),
+        ("pgreact.enqueue('t', options => '{\"retries\": 1}')", 'no option "retries"'),
         ("pgreact.enqueue('t', options => '{\"countdown\": 1}')", 'no option "countdown"'),
         ("pgreact.enqueue('t', lane => 'mial')", 'no lane "mial"'),
         ("pgreact.enqueue('t', max_attempts => 0)", "max_attempts is 0"),
@@ -114,6 +118,13 @@ def test_what_cannot_be_right_is_refused_where_it_is_enqueued(queue: Queue, call
         ('{"stamped_headers": "a"}', 'option "stamped_headers"'),
         ('{"stamped_headers": ["a"]}', 'option "stamped_headers"'),
         ('{"stamped_headers": ["eta"], "eta": 1}', 'option "stamped_headers"'),
+        ('{"stamped_headers": ["task_type"], "task_type": 1}', 'option "stamped_headers"'),
+        ('{"task_id": null}', 'no option "task_id"'),
+        ('{"correlation_id": 5}', 'option "correlation_id" is 5, not a text'),
+        ('{"expiration": "1"}', 'option "expiration" is "1", not a number of seconds'),
+        ('{"timestamp": 1.5}', 'option "timestamp" is 1.5, not a whole number from 0 on'),
+        ('{"": 1}', "the name of an option has 0 characters, not 1 to 128"),
+        (json.dumps({"x" * 129: 1}), "the name of an option has 129 characters, not 1 to 128"),
     ],
 )
 def test_options_that_no_worker_could_bear_are_refused(queue: Queue, options: str, message: str) -> None:
@@ -135,8 +146,37 @@ def test_options_that_celery_takes_are_taken(queue: Queue) -> None:
         "chain": [],
         "stamped_headers": ["customer"],
         "customer": 5,
+        # of brokers
+        "MessageGroupId": "orders",
+        "MessageAttributes": {"a": {"DataType": "Number", "StringValue": "1"}},
+        "DelaySeconds": 3,
+        "correlation_id": "c",
+        "timestamp": 1770000000,
     }
     assert queue.value("select pgreact.enqueue('t', options => %s)", json.dumps(options))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Celery.send_task,
+        Task.apply_async,
+        AMQP.as_task_v1,
+        AMQP.as_task_v2,
+        Celery(set_as_current=False).amqp.send_task_message,
+        Producer.publish,
+    ],
+    ids=lambda call: call.__qualname__,
+)
+def test_no_option_that_celery_or_kombu_name_goes_unchecked(queue: Queue, call: Callable[..., Any]) -> None:
+    kinds = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    names = [name for name, found in inspect.signature(call).parameters.items() if found.kind not in kinds]
+    assert names
+    for name in names:
+        # an object is nothing that any of them takes, but for one
+        wrong = [] if name == "headers" else {"an": "object"}
+        with pytest.raises(psycopg.Error, match=f'(no )?option "{name}"'):
+            queue.value("select pgreact.enqueue('t', options => %s)", json.dumps({name: wrong}))
 
 
 def test_no_header_of_celerys_own_is_taken(queue: Queue) -> None:
@@ -150,6 +190,7 @@ def test_options_of_a_route_are_checked_as_a_jobs_are(queue: Queue) -> None:
     for options, message in (
         ('{"time_limit": "abc"}', 'route wrong: option "time_limit" is "abc"'),
         ('{"headers": {"task": "other"}}', "route wrong: headers name"),
+        ('{"eta": 1}', 'route wrong: no option "eta"'),
         (f'{{"args": [{"9" * 5000}]}}', "a number of 4,000 digits"),
         (f'{{"args": {"[" * 300}{"]" * 300}}}', "more than 200 levels"),
     ):

@@ -156,7 +156,7 @@ def row(session: Session) -> dict[str, Any]:
         ({"args": "{}"}, "job t: args is a JSON object, not an array"),
         ({"kwargs": "[]"}, "job t: kwargs is a JSON array, not an object"),
         ({"options": '"q"'}, "job t: options is a JSON string, not an object"),
-        ({"options": '{"que": "q"}'}, 'job t: no option "que"'),
+        ({"options": '{"producer": "p"}'}, 'job t: no option "producer"'),
         ({"options": '{"eta": 1}'}, 'job t: no option "eta"'),
         ({"args": "{1"}, "invalid input syntax for type json"),
         ({"lane": "mial"}, 'no lane "mial" in pgreact.lane'),
