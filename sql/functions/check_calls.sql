@@ -1,4 +1,4 @@
-create or replace function pgreact.check_calls(options jsonb, taken text[]) returns text
+create or replace function pgreact.check_calls(options jsonb, known text[]) returns text
     language sql
     immutable
     set search_path = pg_catalog, pg_temp
@@ -19,7 +19,7 @@ where o.key in ('link', 'link_error', 'chain', 'chord', 'stamped_headers')
                 when o.key <> 'stamped_headers' then jsonb_typeof(i -> 'task') is distinct from 'string'
                 else jsonb_typeof(i) <> 'string'
                     or not options ? (i #>> '{}')
-                    or i #>> '{}' = any (taken)
+                    or i #>> '{}' = any (known || '{countdown,eta,task_id}')
             end
         )
     )

@@ -12,13 +12,6 @@ declare
         reply_to,root_id,parent_id,group_id,ignore_result,mandatory,immutable,headers,time_limit,
         soft_time_limit,timeout,priority,group_index,replaced_task_nesting,delivery_mode,expires,link,
         link_error,chain,chord,stamped_headers}';
-    -- what the publisher, Celery or kombu give themselves; a test compares them with the installed ones
-    reserved constant text[] := '{countdown,eta,task_id,retry,retry_policy,name,args,kwargs,producer,publisher,connection,router,
-        result_cls,add_to_parent,retries,task_type,declare,confirm_timeout,event_dispatcher,immediate,content_type,
-        content_encoding,body,message,callbacks,errbacks,create_sent_event,origin,now,timezone,delivery_info,delivery_tag,
-        body_encoding,self}';
-    -- properties of AMQP
-    texts constant text[] := '{correlation_id,message_id,type,app_id,user_id,cluster_id}';
     fault text := case
         when jsonb_typeof(options -> 'queue') not in ('string', 'null') then 'queue'
         when jsonb_typeof(options -> 'exchange') not in ('string', 'null') then 'exchange'
@@ -57,32 +50,39 @@ declare
                 callbacks,errbacks,chain,chord,children,called_directly,correlation_id,delivery_info,headers,hostname,is_eager,
                 logfile,loglevel,properties,reply_to,taskset,time_limit,soft_time_limit,utc,as_execution_options,clear,get,update}'
             then 'header'
-        when options ?| '{link,link_error,chain,chord,stamped_headers}' then pgreact.check_calls(options, known || reserved)
+        when options ?| '{link,link_error,chain,chord,stamped_headers}' then pgreact.check_calls(options, known)
     end;
     others jsonb := options - known;
 begin
     if fault is null and others <> '{}' then
         select o.key into fault
         from jsonb_each(others) o
-        where o.key = any (reserved)
-            or length(o.key) not between 1 and 128
-            or o.key = any (texts) and jsonb_typeof(o.value) not in ('string', 'null')
+        where length(o.key) not between 1 and 128
+            -- properties of AMQP
+            or o.key in ('correlation_id', 'message_id', 'type', 'app_id', 'user_id', 'cluster_id')
+                and jsonb_typeof(o.value) not in ('string', 'null')
             or o.key = 'expiration' and not o.value @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)'
             or o.key = 'timestamp' and not o.value @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1e18 && @ == @.floor())'
+            -- what the publisher, Celery or kombu say themselves; a test compares them with the installed ones
+            or o.key = any ('{countdown,eta,task_id,retry,retry_policy,name,args,kwargs,producer,publisher,connection,router,
+                result_cls,add_to_parent,retries,task_type,declare,confirm_timeout,event_dispatcher,immediate,content_type,
+                content_encoding,body,message,callbacks,errbacks,create_sent_event,origin,now,timezone,delivery_info,
+                delivery_tag,body_encoding,self}'::text[])
         limit 1;
-    end if;
-    if fault = any (reserved) then
-        raise exception '%: no option "%"', owner, fault
-            using errcode = 'invalid_parameter_value',
-                hint = case
-                    when fault in ('countdown', 'eta') then case when owner like 'route %' then 'Set countdown of the route.' else 'Set run_at.' end
-                    when fault = 'task_id' then 'Each attempt gets an id of its own; see pgreact.in_progress.'
-                    when fault like 'retry%' then 'Set max_attempts and backoff.'
-                    else 'Whoever publishes the message says it.'
-                end;
-    elsif fault is not null and length(fault) not between 1 and 128 then
-        raise exception '%: the name of an option has % characters, not 1 to 128', owner, length(fault)
-            using errcode = 'invalid_parameter_value', hint = 'It begins with "' || left(fault, 40) || '".';
+        if length(fault) not between 1 and 128 then
+            raise exception '%: the name of an option has % characters, not 1 to 128', owner, length(fault)
+                using errcode = 'invalid_parameter_value', hint = 'It begins with "' || left(fault, 40) || '".';
+        elsif fault not in ('correlation_id', 'message_id', 'type', 'app_id', 'user_id', 'cluster_id', 'expiration', 'timestamp') then
+            raise exception '%: no option "%"', owner, fault
+                using errcode = 'invalid_parameter_value',
+                    hint = case
+                        when fault in ('countdown', 'eta') then
+                            case when owner like 'route %' then 'Set countdown of the route.' else 'Set run_at.' end
+                        when fault = 'task_id' then 'Each attempt gets an id of its own; see pgreact.in_progress.'
+                        when fault like 'retry%' then 'Set max_attempts and backoff.'
+                        else 'Whoever publishes the message says it.'
+                    end;
+        end if;
     end if;
     if fault = 'header' then
         raise exception '%: headers name what is Celery''s or pgreact''s own, in %', owner, left(options ->> 'headers', 200)

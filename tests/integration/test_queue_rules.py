@@ -118,7 +118,7 @@ def test_what_cannot_be_right_is_refused_where_it_is_enqueued(queue: Queue, call
         ('{"stamped_headers": "a"}', 'option "stamped_headers"'),
         ('{"stamped_headers": ["a"]}', 'option "stamped_headers"'),
         ('{"stamped_headers": ["eta"], "eta": 1}', 'option "stamped_headers"'),
-        ('{"stamped_headers": ["task_type"], "task_type": 1}', 'option "stamped_headers"'),
+        ('{"stamped_headers": ["task_type"], "task_type": 1}', 'no option "task_type"'),
         ('{"task_id": null}', 'no option "task_id"'),
         ('{"correlation_id": 5}', 'option "correlation_id" is 5, not a text'),
         ('{"expiration": "1"}', 'option "expiration" is "1", not a number of seconds'),
