@@ -162,12 +162,18 @@ def _carry(connection: "Connection", rows: "Rows", choices: _Choices) -> None:
     from pgreact.timetable.carry import write
     from pgreact.timetable.uncarried import Uncarried
 
-    more: dict[str, Any] = {"delivery": choices.delivery} if choices.delivery != "queue" else {}
-    if choices.disabled:
-        more["enabled"] = False
+    def chosen(row: dict[str, Any]) -> dict[str, Any]:
+        more: dict[str, Any] = {"delivery": choices.delivery} if choices.delivery != "queue" else {}
+        if choices.disabled and row.get("enabled", True):
+            more |= {
+                "enabled": False,
+                "held": True,
+            }  # by us: "shadow" watches it, unlike what is disabled there
+        return {**row, **more}
+
     with connection.transaction(force_rollback=choices.dry_run):
         report = write(
-            connection, [row if isinstance(row, Uncarried) else {**row, **more} for row in rows], "sql"
+            connection, [row if isinstance(row, Uncarried) else chosen(row) for row in rows], "sql"
         )
     _print(report, choices)
     if choices.strict and report.uncarried:

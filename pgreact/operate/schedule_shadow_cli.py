@@ -80,7 +80,7 @@ def _of_app(settings: "Settings") -> list[dict[str, Any]]:
     for row in beat.read(open_app(settings.app, settings.broker)):
         if isinstance(row, Uncarried):
             echo(f"{row.name} is left out: {row.reason}", err=True)
-        else:
+        elif row.get("enabled", True):
             rows.append(row)
     return rows
 

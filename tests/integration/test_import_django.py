@@ -185,6 +185,14 @@ def test_a_careful_move(ours: Database, redis_url: str, daemons: Callable[..., D
     assert row(ours, "all of it", "anchor", "run_count", "next_run_at - anchor") == (last, 9, 2 * HOUR)
 
 
+def test_shadow_does_not_wait_for_what_is_disabled_there_too(ours: Database) -> None:
+    bring(ours, "--disabled")
+    shadow = ("-b", "memory://", "schedule", "shadow", "--for", "10ms")
+    assert "watching 7 schedules" in pgreact(*shadow, "--disabled", dsn=ours.dsn).err
+    assert "disabled" not in report(ours)["changed"]
+    assert "watching 7 schedules" in pgreact(*shadow, dsn=ours.dsn).err
+
+
 def test_nothing_is_written_by_a_dry_run(ours: Database) -> None:
     said = bring(ours, "--dry-run")
     assert said.code == 0

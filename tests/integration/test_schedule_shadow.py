@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from pgreact.timetable.shadow.call import told
+from pgreact.timetable.shadow.call import Call
 from pgreact.timetable.shadow.events import Events
 from tests.command import pgreact
 from tests.harness import Database, Inbox, eventually
@@ -164,7 +164,7 @@ def test_what_is_sent_once_it_listens_is_heard(inbox: Inbox) -> None:
         message = app.send_task("proj.add", (1,), {"a": 2})
         (sent,) = events.hear(connection, 20)
     assert sent.task_id == message.id
-    assert sent.call == told("proj.add", "(1,)", "{'a': 2}")
+    assert sent.call == Call("proj.add", "(1,)", "{'a': 2}")
     assert began <= sent.at <= datetime.datetime.now(datetime.UTC)
 
 
@@ -173,6 +173,18 @@ def test_where_nothing_is_heard_it_says_what_beat_needs(ours: Database) -> None:
     assert said.code == 0
     assert "0 in time, 0 late, 0 missed, 0 sent without being due" in said.out
     assert "task_send_sent_event = True" in said.err
+
+
+def test_entries_of_the_application_that_are_disabled_are_not_waited_for(
+    ours: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proj_off.py").write_text(
+        "from celery import Celery\napp = Celery('x', broker='memory://', set_as_current=False)\n"
+        "app.conf.beat_schedule = {'off': {'task': 't', 'schedule': 1, 'enabled': False}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    said = pgreact("-A", "proj_off", "schedule", "shadow", "--app-schedule", "--for", "10ms", dsn=ours.dsn)
+    assert "watching 1 schedules" in said.err  # Celery's own, which cleans up results
 
 
 def test_what_cannot_be_compared_is_said(ours: Database) -> None:
