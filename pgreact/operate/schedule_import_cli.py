@@ -119,29 +119,62 @@ def django(load: Load, /, source: str | None, schema: str | None, **choices: Any
 
 
 @importing.command()
-@click.option("--redis", "url", metavar="URL", required=True, help="Like redis://localhost:6379/0.")
+@click.option("--redis", "url", metavar="URL", help="Like redis://localhost:6379/0; else redbeat_redis_url.")
 @click.option(
-    "--prefix", metavar="TEXT", default="redbeat:", show_default=True, help="As redbeat_key_prefix has it."
+    "--redis-options",
+    "options",
+    metavar="JSON",
+    help="As redbeat_redis_options has them: sentinels, cluster …; else those of the application.",
 )
+@click.option("--prefix", metavar="TEXT", help="As redbeat_key_prefix has it; else that, or redbeat:.")
 @click.option(
     "--timezone", metavar="ZONE", help="In which crontabs are; else that of the application, or UTC."
 )
 @_common
 @click.pass_obj
-def redbeat(load: Load, /, url: str, prefix: str, timezone: str | None, **choices: Any) -> None:
-    """Import RedBeat's entries from Redis. RedBeat is not needed.
+def redbeat(
+    load: Load,
+    /,
+    url: str | None,
+    options: str | None,
+    prefix: str | None,
+    timezone: str | None,
+    **choices: Any,
+) -> None:
+    """Import RedBeat's entries from Redis, Sentinel's and a cluster's too. RedBeat is not needed.
 
     \b
     Example:
-      pgreact -A proj schedule import redbeat --redis redis://localhost:6379/0
+      pgreact -A proj schedule import redbeat
+      pgreact schedule import redbeat --redis redis://localhost:6379/0
+      pgreact schedule import redbeat --redis redis-sentinel:// \\
+        --redis-options '{"sentinels": [["sentinel-1", 26379]], "service_name": "main"}'
     """
     from pgreact.database.connect import connect
     from pgreact.timetable.importers import redbeat as importer
+    from pgreact.timetable.importers.redbeat_redis import place_of
 
     settings = load()
-    rows = importer.read(url, _in_zone(settings.app, timezone), prefix)
+    if settings.app is None and url is None:
+        raise ConfigError(
+            "where are RedBeat's entries? Give --redis, or -A proj, whose redbeat_redis_url says it"
+        )
+    app = _in_zone(settings.app, timezone)
+    rows = importer.read(place_of(app, url, _object("--redis-options", options), prefix), app)
     with connect(settings.dsn) as connection:
         _carry(connection, rows, _Choices(**choices))
+
+
+def _object(option: str, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text} is no JSON: {error}", param_hint=option) from None
+    if not isinstance(value, dict):
+        raise click.BadParameter(f"{text} is no JSON object", param_hint=option)
+    return value
 
 
 def _in_zone(name: str | None, timezone: str | None) -> Any:
