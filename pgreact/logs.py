@@ -316,8 +316,20 @@ class ScheduleFailed(Event, name="schedule.failed", level="error"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SchedulesApplied(Event, name="schedules.applied"):
+    """``celery beat -S pgreact`` has made its own rows as ``beat_schedule`` says, at its start."""
+
+    added: Annotated[list[str], "names of entries that are new; at most 20, as of the others"]
+    changed: Annotated[list[str], "whose entry says something else than before"]
+    removed: Annotated[list[str], "whose entry is gone"]
+    unchanged: Annotated[int, "how many are as before, edits made meanwhile included"]
+    left: Annotated[list[str], "entries that have no row; `schedule.refused` says why"]
+    others: Annotated[int, "how many rows have another origin: they are fired, too, and left as they are"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleRefused(Event, name="schedule.refused", level="error"):
-    """An entry of ``beat_schedule`` cannot be laid into the timetable; the others are."""
+    """An entry of ``beat_schedule`` is not laid into the timetable; the others are."""
 
     schedule: Schedule
     error: Annotated[str, "why"]

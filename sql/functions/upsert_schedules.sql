@@ -52,8 +52,9 @@ begin
             g.last_nominal_at is not null and g.last_nominal_at >= coalesce(s.last_nominal_at, '-infinity') as newer,
             case
                 when s.id is null then 'carried'
-                when s.entry is null or s.origin <> wanted_origin and (s.origin, wanted_origin) <> ('sql', 'app') then s.origin
-                when s.entry = g.entry and s.origin = wanted_origin then 'unchanged'
+                when s.origin <> wanted_origin then case when s.origin = 'sql' and s.entry is not null then 'imported' else s.origin end
+                when s.origin = 'sql' and s.entry is null then s.origin
+                when s.entry = g.entry then 'unchanged'
                 else 'changed'
             end as verdict
         from given g
@@ -75,8 +76,7 @@ begin
         set task = j.task, args = j.args, kwargs = j.kwargs, every = j.every, cron = j.cron, cron_and = j.cron_and, at = j.at,
             solar = j.solar, rrule = j.rrule, timezone = j.timezone, enabled = j.enabled, start_at = j.start_at,
             end_at = j.end_at, max_runs = j.max_runs, misfire = coalesce(j.misfire, s.misfire), grace = coalesce(j.grace, s.grace),
-            delivery = j.delivery, options = j.options, expires = j.expires, description = j.description, origin = wanted_origin,
-            entry = j.entry,
+            delivery = j.delivery, options = j.options, expires = j.expires, description = j.description, entry = j.entry,
             anchor = case
                 when j.newer then coalesce(j.grid, j.anchor)
                 when j.entry -> 'anchor' is distinct from j.known -> 'anchor' then j.anchor

@@ -127,12 +127,25 @@ def test_schedules_of_others_are_left_alone(ours: Database, origin: str) -> None
     assert row(ours, "a poll", "task", "origin") == ("t", origin)
 
 
-def test_the_application_takes_over_what_was_imported_but_not_the_other_way(ours: Database) -> None:
+def test_the_application_leaves_what_was_imported_until_it_is_handed_over(ours: Database) -> None:
     put(ours, EVERY)
-    assert put(ours, EVERY, origin="app").changed == ("a poll",)
-    assert row(ours, "a poll", "origin") == ("app",)
-    assert put(ours, EVERY, origin="app").unchanged == ("a poll",)
+    before = row(ours, "a poll", "origin", "delivery", "entry", "turn")
+    assert (
+        "was imported"
+        in put(ours, {**EVERY, "delivery": "direct"}, origin="app", prune=True).uncarried[0].reason
+    )
+    assert row(ours, "a poll", "origin", "delivery", "entry", "turn") == before
+    ours.run("update pgreact.schedule set origin = 'app'")
+    assert put(ours, {**EVERY, "delivery": "direct"}, origin="app").changed == ("a poll",)
+    assert row(ours, "a poll", "origin", "delivery") == ("app", "direct")
+    assert put(ours, {**EVERY, "delivery": "direct"}, origin="app").unchanged == ("a poll",)
     assert "celery beat -S pgreact" in put(ours, EVERY).uncarried[0].reason
+
+
+def test_a_row_that_was_given_to_the_application_by_hand_is_its_own(ours: Database) -> None:
+    ours.run("insert into pgreact.schedule (name, task, every, origin) values ('a poll', 't', '1 s', 'app')")
+    assert put(ours, EVERY, origin="app").changed == ("a poll",)
+    assert row(ours, "a poll", "task", "entry") == ("proj.poll", EVERY)
 
 
 def test_what_its_source_no_longer_has_is_removed_where_that_is_asked_for(ours: Database) -> None:
