@@ -12,7 +12,10 @@ import click
 from pgreact.errors import ConfigError
 from pgreact.operate.group import Load, NearestGroup, echo
 
-if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    # what a command needs it imports when it runs, so that help is quick
     from pgreact.timetable.carry import Connection, Report
     from pgreact.timetable.uncarried import Uncarried
 
@@ -99,21 +102,47 @@ def beat(load: Load, /, state: Path | None, **choices: Any) -> None:
     "--from", "source", metavar="DSN", help="The database with django-celery-beat's tables; else --dsn."
 )
 @click.option("--schema", metavar="SCHEMA", help="Where the tables are; else where search_path finds them.")
+@click.option(
+    "--dump",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Instead: what manage.py dumpdata django_celery_beat wrote, for MySQL, SQLite, old versions.",
+)
+@click.option("--timezone", metavar="ZONE", help="For what has none there: Django's TIME_ZONE.")
 @_common
 @click.pass_obj
-def django(load: Load, /, source: str | None, schema: str | None, **choices: Any) -> None:
+def django(
+    load: Load,
+    /,
+    source: str | None,
+    schema: str | None,
+    dump: Path | None,
+    timezone: str | None,
+    **choices: Any,
+) -> None:
     """Import django-celery-beat's tables. Neither Django nor the application is needed.
 
     \b
     Example:
       pgreact schedule import django --from postgresql:///shop --disabled
+      python manage.py dumpdata django_celery_beat > beat.json
+      pgreact schedule import django --dump beat.json
     """
     from pgreact.database.connect import connect
     from pgreact.timetable.importers import django as importer
+    from pgreact.timetable.importers import django_dump
 
     settings = load()
-    with connect(settings.dsn if source is None else source) as connection:
-        rows = importer.read(connection, schema)
+    zone = None if timezone is None else _zone(timezone)
+    if dump is not None:
+        if source is not None or schema is not None:
+            raise click.UsageError("--dump is instead of --from and --schema")
+        rows = django_dump.read(dump, zone)
+    else:
+        if source is not None:
+            importer.refuse_other_databases(source)
+        with connect(settings.dsn if source is None else source) as connection:
+            rows = importer.read(connection, schema, zone)
     with connect(settings.dsn) as connection:
         _carry(connection, rows, _Choices(**choices))
 
@@ -178,17 +207,21 @@ def _object(option: str, text: str | None) -> dict[str, Any] | None:
 
 
 def _in_zone(name: str | None, timezone: str | None) -> Any:
-    import zoneinfo
-
     from pgreact.dispatch.publisher import open_app
 
     app = open_app(name, None if name else "memory://")
     if timezone is not None:
-        try:
-            app.conf.update(timezone=zoneinfo.ZoneInfo(timezone))
-        except (ValueError, zoneinfo.ZoneInfoNotFoundError) as error:
-            raise ConfigError(f'no time zone "{timezone}": write an IANA name like Europe/Paris') from error
+        app.conf.update(timezone=_zone(timezone))
     return app
+
+
+def _zone(name: str) -> "ZoneInfo":
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:  # no such zone is a KeyError, and a directory an OSError
+        raise ConfigError(f'no time zone "{name}": write an IANA name like Europe/Paris') from error
 
 
 def _carry(connection: "Connection", rows: "Rows", choices: _Choices) -> None:

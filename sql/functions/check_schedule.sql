@@ -17,12 +17,12 @@ begin
             using errcode = 'check_violation', hint = 'Set exactly one of every, cron, at, solar and rrule.';
     end if;
     if schedule.every is not null and (
-        schedule.every not between interval '100 ms' and interval '3650 days'
+        schedule.every not between interval '100 ms' and interval '36500 days'
         or extract(year from schedule.every) <> 0 or extract(month from schedule.every) <> 0)
     then
         raise exception 'schedule "%": every is %', schedule.name, schedule.every
             using errcode = 'check_violation',
-                hint = 'It is 100 ms at least and 3650 days at most, without months or years, which differ in length: '
+                hint = 'It is 100 ms at least and 36500 days at most, without months or years, which differ in length: '
                     'write those as cron or rrule.';
     end if;
     if not schedule.overlap and schedule.delivery = 'direct' then

@@ -59,7 +59,7 @@ create table pgreact.schedule (
     constraint schedule_recurs_one_way check (num_nonnulls(every, cron, at, solar, rrule) = 1),
     -- months have no fixed length; cron and rrule know them
     constraint schedule_every_is_fixed check (
-        every between interval '100 ms' and interval '3650 days'
+        every between interval '100 ms' and interval '36500 days'
         and extract(year from every) = 0 and extract(month from every) = 0),
     constraint schedule_overlap_needs_the_queue check (overlap or delivery = 'queue'),
     check (end_at > start_at),
