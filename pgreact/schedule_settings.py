@@ -15,7 +15,6 @@ STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 WAYS = ("every", "cron", "at", "solar", "rrule")  # to say when it recurs
 
 _TEN_YEARS = 3650 * 86400
-_HUNDRED_YEARS = 36_500 * 86400
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -37,7 +36,7 @@ class ScheduleSettings(BaseModel):
     kwargs: Annotated[dict[str, Any], AfterValidator(_json)] = {}
     # stands before the times, which are read in it
     timezone: str = Field(default="UTC", min_length=1)
-    every: Annotated[Duration, Field(ge=0.1, le=_HUNDRED_YEARS)] | None = None
+    every: Annotated[Duration, Field(ge=0.1)] | None = None
     cron: str | None = Field(default=None, min_length=1)
     cron_and: bool = False
     at: Moment | None = None

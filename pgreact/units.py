@@ -29,8 +29,8 @@ def duration(value: object) -> float:
         seconds = float(found[1]) * _UNITS[found[2] or "s"]
     else:
         raise ValueError(f'{value!r} is not a duration: write "100ms", "15s", "2m", "1h" or "1d"')
-    if not 0 <= seconds < 1e9:
-        raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 30 years")
+    if not 0 <= seconds <= 36_500 * 86_400:
+        raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 36500 days")
     return round(seconds, 6)  # PostgreSQL keeps microseconds, and what it keeps is compared with this
 
 

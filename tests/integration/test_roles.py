@@ -246,7 +246,8 @@ def test_a_schedulers_commands_all_work(roles: Callable[[str], Database]) -> Non
     with roles("scheduler").connect() as connection:
         row = {"name": "old", "task": "proj.old", "every": 60.0, "last_run_at": "2026-01-01T00:00:00+00:00"}
         assert carry.write(connection, [row], "sql").carried == ("old",)
-        assert carry.write(connection, [row], "app", prune=True).changed == ("old",)
+        assert carry.write(connection, [{**row, "name": "app"}], "app", prune=True).carried == ("app",)
+        assert carry.write(connection, [], "app", prune=True).removed == ("app",)
         with pytest.raises(psycopg.errors.InvalidParameterValue, match='of origin "config"'):
             connection.execute("select pgreact.upsert_schedules('[]', 'config')")
     done("remove", "poll", "old", "--yes")
