@@ -9,7 +9,7 @@ from celery import Celery
 from celery.beat import ScheduleEntry
 
 from pgreact.queue.values import write
-from pgreact.timetable.recurring import recurring
+from pgreact.timetable.recurring import recurring, rounded
 from pgreact.timetable.uncarried import Uncarried
 
 _KNOWN = {"name", "task", "schedule", "args", "kwargs", "options", "relative", "enabled"}
@@ -33,8 +33,9 @@ def row(name: object, entry: object, app: Celery) -> dict[str, Any] | Uncarried:
 
     Returns:
         Columns of ``pgreact.schedule`` by name, ready for JSON: moments in ISO 8601, spans in seconds,
-        ``args``, ``kwargs`` and ``options`` as JSON text. What is as by default is left out. Or why it
-        cannot be carried; an option that tells how to repeat publishing is no reason.
+        ``args``, ``kwargs`` and ``options`` as JSON text. What is as by default is left out. ``grid`` is the
+        anchor of a relative interval that begins now. Or why it cannot be carried; an option that tells how
+        to repeat publishing is no reason.
     """
     try:
         return _row(str(name), entry, app)
@@ -81,6 +82,8 @@ def _row(name: str, entry: object, app: Celery) -> dict[str, Any]:
     if fields.get("schedule") is None:
         raise ValueError("it does not say when")
     when = recurring(fields["schedule"], app, relative=bool(fields.get("relative")))
+    if "relative" in when:  # as if it had run now, as Beat has it without a run
+        when["grid"] = rounded(when, app.now())[0].isoformat()
     return {**columns, **when, **({} if fields.get("enabled", True) else {"enabled": False})}
 
 

@@ -51,7 +51,8 @@ class Rule(dict[str, Any]):
             return {"rrule": ";".join(self._parts(frequency, interval)), **where}
         if any(self.get(name) is not None for name in (*_LISTS, "until", "count")):
             raise ValueError(f"its rrule with FREQ={frequency} says more than a period: write it as cron")
-        return {"every": interval * _SHORT[frequency], **where}
+        # its start is its first occurrence, which an anchor alone is not
+        return {"every": interval * _SHORT[frequency], **where, "start_at": where["anchor"]}
 
     def _parts(self, frequency: str, interval: int) -> Iterator[str]:
         yield f"FREQ={frequency}"

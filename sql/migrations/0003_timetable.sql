@@ -143,9 +143,14 @@ begin
         if not planned_anew then
             new.next_run_at := null;
         end if;
-        -- What recurs as before goes on from where it is, so that an occurrence that is just due is not lost.
-        if recurs_otherwise or not old.enabled then
+        -- What recurs as before goes on from where it is, so that an occurrence that is just due is not lost. An import says
+        -- itself what is due.
+        if (recurs_otherwise or not old.enabled) and new.next_nominal_at is not distinct from old.next_nominal_at then
             new.next_nominal_at := null;
+        end if;
+        -- what fell due while it was disabled is not made up for, what is to happen once neither
+        if not old.enabled and not planned_anew and new.at is not distinct from old.at and new.at <= pgreact.moment() then
+            new.last_nominal_at := greatest(new.last_nominal_at, new.at);
         end if;
         new.last_error := null;
         planned_anew := true;

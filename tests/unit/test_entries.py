@@ -202,27 +202,26 @@ def test_a_deadline_for_late_crontabs_is_grace() -> None:
 @pytest.mark.parametrize(
     ("seconds", "columns"),
     [
-        (86400, {"cron": "0 0 * * *", "timezone": "Europe/Paris"}),
-        (100000, {"cron": "0 0 * * *", "timezone": "Europe/Paris"}),
-        (
-            2 * 86400,
-            {
-                "rrule": "FREQ=DAILY;INTERVAL=2;BYHOUR=0;BYMINUTE=0;BYSECOND=0",
-                "timezone": "Europe/Paris",
-                "anchor": "2000-01-01T00:00:00+01:00",
-            },
-        ),
-        (2 * 3600, {"every": 7200, "anchor": "2000-01-01T00:00:00+01:00"}),
-        (5400, {"every": 3600, "anchor": "2000-01-01T00:00:00+01:00"}),
-        (150, {"every": 120, "anchor": "2000-01-01T00:00:00+01:00"}),
-        (30, {"every": 30, "anchor": "2000-01-01T00:00:00+01:00"}),
+        (86400, {"cron": "0 0 * * *"}),
+        (100000, {"cron": "0 0 * * *"}),
+        (2 * 86400, {"rrule": "FREQ=DAILY;INTERVAL=2;BYHOUR=0;BYMINUTE=0;BYSECOND=0"}),
+        (2 * 3600, {"every": 7200}),
+        (5400, {"every": 3600}),
+        (150, {"every": 120}),
+        (30, {"every": 30}),
+        (1.5, {"every": 1}),
+        (0.5, {"every": 0.5}),
     ],
 )
 def test_a_relative_interval_falls_on_whole_days_hours_and_minutes(
-    seconds: int, columns: dict[str, Any]
+    seconds: float, columns: dict[str, Any]
 ) -> None:
-    assert when(seconds, relative=True) == columns
-    assert when(schedule(seconds, relative=True)) == columns
+    expected = {**columns, "timezone": "Europe/Paris", "relative": seconds}
+    for found in (when(seconds, relative=True), when(schedule(seconds, relative=True))):
+        grid = datetime.datetime.fromisoformat(found.pop("grid"))
+        assert found == expected
+        if seconds >= 60:
+            assert grid.second == grid.microsecond == 0
 
 
 def test_solar_events_keep_their_place() -> None:

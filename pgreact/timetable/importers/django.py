@@ -60,13 +60,16 @@ def _carried(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[st
         found["start_at"] = task.start_time.isoformat()
     if task.description:
         found["description"] = task.description
-    if "at" not in found:
+    if task.clocked_id is not None:
+        at = max(task.clocked_time, task.start_time or task.clocked_time)
+        found["at"] = at.isoformat()
+        # its time is all that counts, unless it has run
+        since = max(at, task.last_run_at or at) if task.total_run_count else at - _JUST
+    else:
+        since = _since(task)
         if task.one_off:
             found["max_runs"] = 1
-        return went_on(found, _since(task), last_run_at=task.last_run_at, run_count=task.total_run_count)
-    if not task.total_run_count:
-        return found
-    return went_on(found, task.last_run_at, last_run_at=task.last_run_at, run_count=task.total_run_count)
+    return went_on(found, since, last_run_at=task.last_run_at, run_count=task.total_run_count)
 
 
 def _call(task: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dateutil.rrule import weekday
 
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.timetable.entries import row
-from pgreact.timetable.last_run import went_on
+from pgreact.timetable.last_run import never_ran, went_on
 from pgreact.timetable.rrules import Rule
 from pgreact.timetable.uncarried import Uncarried
 
@@ -77,8 +77,10 @@ def _carried(key: str, definition: str, meta: str | None, app: Celery) -> dict[s
         )
     found = row(entry.get("name") or key, entry, app)
     since = runs.get("last_run_at")
-    if isinstance(found, Uncarried) or not isinstance(since, datetime.datetime):
+    if isinstance(found, Uncarried):
         return found
+    if not isinstance(since, datetime.datetime):
+        return never_ran(found, app.now())
     return went_on(found, since, last_run_at=since, run_count=runs.get("total_run_count") or 0)
 
 
