@@ -299,12 +299,28 @@ class ScheduleFired(Event, name="schedule.fired"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleMisfired(Event, name="schedule.misfired", level="warning"):
-    """Occurrences were found later than the schedule's grace, or met the job of the one before."""
+    """Occurrences were found later than the schedule's grace, or are not fired.
+
+    They are not, by its policy, since one after them was due, too: within the grace as well, as after a pause of
+    some seconds, or where jitter is longer than the interval. Or they met the job of the one before.
+    """
 
     schedule: Schedule
     policy: Annotated[str, "coalesce, skip or all; overlap: the job of the one before is not done yet"]
     missed: Annotated[int, "occurrences that are not fired"]
     fired: Annotated[int, "occurrences that are fired now"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleReplanned(Event, name="schedule.replanned", level="warning"):
+    """A schedule's next run lay further away than its rule explains: the clock had been far ahead.
+
+    It is planned anew from now on; what was fired early is fired again when its time comes.
+    """
+
+    schedule: Schedule
+    next_run_at: Annotated[str, "when it runs next, in UTC"]
+    instead_of: Annotated[str | None, "when it would have run; null: never"] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

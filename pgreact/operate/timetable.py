@@ -17,12 +17,15 @@ def overview(connection: Connection) -> dict[str, Any]:
 
     Returns:
         How many are ``enabled`` and ``disabled``; ``next``: name and ``run_at`` of the one that is due next;
-        how many of the enabled have ``failed``; ``failures``: name and ``error`` of the first of them; and
-        ``healthy``: none has.
+        how many of the enabled have ``failed``; ``failures``: name and ``error`` of the first of them;
+        ``replanned``: how many were planned anew in the last seven days since the clock had been far ahead
+        (``count``, ``last_at``, ``names`` of the last ones), if any; and ``healthy``: none has failed.
     """
     [found] = rows(connection, query("timetable_overview"))
     if found["next"]:
         found["next"]["run_at"] = datetime.datetime.fromisoformat(found["next"]["run_at"])
+    if found["replanned"]:
+        found["replanned"]["last_at"] = datetime.datetime.fromisoformat(found["replanned"]["last_at"])
     return {"healthy": not found["failed"], **found}
 
 
@@ -42,3 +45,10 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
         yield f"  FAILED: {failure['name']}: {failure['error']}"
     if found["failed"] > len(found["failures"]):
         yield f"  and {found['failed'] - len(found['failures'])} more: pgreact schedule list --failed"
+    if again := found["replanned"]:
+        names = ", ".join(again["names"])
+        more = again["count"] - len(again["names"])
+        yield (
+            f"  planned anew {span(max((now - again['last_at']).total_seconds(), 0))} ago, since the clock had been "
+            f"far ahead: {names}{f' and {more} more' if more else ''}"
+        )

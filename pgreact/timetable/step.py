@@ -52,6 +52,8 @@ class Step:
             "missed": plan.missed,
             "error": plan.error,
         }
+        if plan.replanned_at is not None:
+            fields["replanned_at"] = plan.replanned_at.isoformat()
         return cls(schedule, plan, messages, json.dumps(fields))
 
     def failing(self, error: str) -> "Step":

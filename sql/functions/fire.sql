@@ -23,6 +23,7 @@ begin
             p.next_run_at as p_next_run_at,
             p.last_nominal_at as p_last_nominal_at,
             coalesce(p.missed, 0) as missed,
+            p.replanned_at,
             cardinality(p.occurrences) > 0 and not s.overlap and (
                 exists (select from pgreact.queue q where q.id = s.last_job)
                 or exists (select from pgreact.in_progress i where i.id = s.last_job)
@@ -34,7 +35,7 @@ begin
             end) as problem
         from jsonb_to_recordset(plans) as p (
             id bigint, turn bigint, state text, occurrences timestamptz[], task_ids uuid[], next_nominal_at timestamptz,
-            next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text
+            next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text, replanned_at timestamptz
         )
         join pgreact.schedule s on s.id = p.id
         where s.turn = p.turn and s.enabled
@@ -95,6 +96,9 @@ begin
         last_run_at = case when d.runs > 0 then moment else s.last_run_at end,
         last_job = coalesce(d.jobs[d.runs], s.last_job),
         last_error = d.problem,
+        replanned_at = coalesce(d.replanned_at, s.replanned_at),
+        -- one that a clock far ahead gave birth to begins now
+        created_at = least(s.created_at, d.replanned_at),
         run_count = least(s.run_count, 9223372036854775807 - d.runs) + d.runs,
         misfire_count = least(s.misfire_count::numeric + d.missed + cardinality(d.occurrences) - d.runs, 9223372036854775807),
         -- after the highest comes the lowest

@@ -55,6 +55,7 @@ create table pgreact.schedule (
     last_error text,
     run_count bigint not null default 0,
     misfire_count bigint not null default 0,
+    replanned_at timestamptz,
     turn bigint not null default 0,
     constraint schedule_recurs_one_way check (num_nonnulls(every, cron, at, solar, rrule) = 1),
     -- months have no fixed length; cron and rrule know them
@@ -100,6 +101,8 @@ comment on column pgreact.schedule.state
 comment on column pgreact.schedule.next_nominal_at is 'the next occurrence';
 comment on column pgreact.schedule.next_run_at is 'when it is fired: with jitter, or as you set it';
 comment on column pgreact.schedule.last_nominal_at is 'the last occurrence that was dealt with';
+comment on column pgreact.schedule.replanned_at
+    is 'when the leader found the next run further away than the rule explains, since the clock had been ahead, and planned anew';
 comment on column pgreact.schedule.turn is 'moves on with each edit and each firing: a leader that has read an older one is too late';
 
 create index schedule_due on pgreact.schedule (delivery, next_run_at, id) where state = 'planned' and enabled;

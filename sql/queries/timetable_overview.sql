@@ -25,4 +25,11 @@ select
             order by s.name
             limit 5
         ) f
-    ) as failures
+    ) as failures,
+    (
+        select jsonb_build_object('count', count(*), 'last_at', max(r.replanned_at),
+            'names', (array_agg(r.name order by r.replanned_at desc, r.name))[:5])
+        from pgreact.schedule r
+        where r.replanned_at > pgreact.moment() - interval '7 days'
+        having count(*) > 0
+    ) as replanned

@@ -51,6 +51,7 @@ STATEMENTS = {
     "due schedules": "due as materialized",
     "fire": "pgreact.fire(",
     "schedule history": "pgreact.tend_schedule_history",
+    "plans of a wrong clock": "-- What may have been planned, or ended, by a clock",
     "ids of due schedules": "-- The ids of what timetable_due finds",
     "unreadable schedule": "-- What a leader cannot read of a schedule",
     "owner": "from pgreact.installation",

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import pytest
 
+from pgreact.database.session import Session
 from pgreact.timetable.carry import Report, write
+from pgreact.timetable.delivery import QueueDelivery
 from pgreact.timetable.last_run import went_on
 from pgreact.timetable.uncarried import Uncarried
 from tests.harness import Database
-from tests.timetable import row
+from tests.timetable import Rounds, row
 
 CRON = {"name": "a report", "task": "proj.report", "cron": "0 7 * * mon-fri", "timezone": "Europe/Paris"}
 EVERY = {
@@ -226,11 +228,97 @@ def test_an_anchor_that_the_source_moves_is_moved(ours: Database) -> None:
     assert row(ours, "a poll", "anchor") == (datetime.datetime(2031, 1, 1, tzinfo=datetime.UTC),)
 
 
-def test_what_is_too_late_to_be_run_is_not_when_it_is_enabled(ours: Database) -> None:
+async def played(database: Database) -> None:
+    """Let the timetable look once."""
+    session = await Session.open(database.dsn, "test")
+    await Rounds(session, QueueDelivery()).play()
+    await session.close()
+
+
+async def test_what_is_too_late_to_be_run_is_not_when_it_is_enabled(ours: Database) -> None:
     # NOW is of when this module was read, which may be half an hour ago
-    skipping = {"misfire": "skip", "grace": 86_400}
-    rows = [ran(EVERY, ago, name=name, **skipping) for name, ago in (("late", 48 * HOUR), ("just", HOUR))]
+    skipping = {"misfire": "skip", "grace": 86_400, "every": 240 * 3600.0}
+    rows = [
+        ran(EVERY, ago, name=name, **skipping) for name, ago in (("late", 288 * HOUR), ("just", 241 * HOUR))
+    ]
     put(ours, *({**each, "enabled": False} for each in rows))
     assert put(ours, *rows).changed == ("late", "just")
-    assert row(ours, "late", "state", "next_run_at") == ("new", None)
-    assert row(ours, "just", "state", "next_run_at <= now()") == ("planned", True)
+    await played(ours)
+    assert row(ours, "late", "state", "run_count", "misfire_count") == ("planned", 3, 1)
+    assert row(ours, "just", "state", "run_count") == ("planned", 4)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"args": "[7]"},
+        {"description": "x"},
+        {"every": 7200.0},
+        {"enabled": False},
+        {"misfire": "skip", "grace": 86_400},
+    ],
+)
+async def test_what_ran_once_and_ended_stays_so_when_its_source_changes(
+    ours: Database, edit: dict[str, Any]
+) -> None:
+    """The source never ran it, since it was stopped; so it tells of the moment of the edit as its beginning."""
+    once = {**EVERY, "every": 3600.0, "max_runs": 1}
+    begun = went_on(once, NOW - 2 * HOUR, last_run_at=None)
+    put(ours, begun)
+    await played(ours)
+    assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
+    for again in ({**once, **edit}, {**once, **edit, "kwargs": '{"a": 1}', "enabled": True}):
+        since = datetime.datetime.now(datetime.UTC) + HOUR  # edited after it ran here
+        edited = went_on(again, since, last_run_at=None)
+        assert put(ours, edited).changed == ("a poll",)
+        ours.run(
+            "create or replace function pgreact.moment() returns timestamptz language sql "
+            "as $$ select clock_timestamp() + interval '1 day' $$"
+        )
+        await played(ours)
+        assert row(ours, "a poll", "run_count", "next_run_at") == (1, None)
+    assert row(ours, "a poll", "state") == ("ended",)
+    assert ours.value("select count(*) from pgreact.queue") == 1
+
+
+@pytest.mark.parametrize("edit", [{"args": "[7]"}, {"enabled": False}, {"at": (NOW - 2 * HOUR).isoformat()}])
+async def test_what_happened_at_its_moment_does_not_happen_again_when_its_source_changes(
+    ours: Database, edit: dict[str, Any]
+) -> None:
+    once = {"name": "a poll", "task": "proj.poll", "at": (NOW - HOUR).isoformat()}
+    put(ours, went_on(once, NOW - HOUR - datetime.timedelta(microseconds=1), last_run_at=None))
+    await played(ours)
+    assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
+    for again in ({**once, **edit}, {**once, "kwargs": '{"a": 1}'}):
+        at = datetime.datetime.fromisoformat(again["at"])
+        edited = went_on(again, at - datetime.timedelta(microseconds=1), last_run_at=None)
+        assert put(ours, edited).changed == ("a poll",)
+        await played(ours)
+    assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
+
+
+async def test_what_is_given_a_later_moment_happens_then(ours: Database) -> None:
+    once = {"name": "a poll", "task": "proj.poll", "at": (NOW - HOUR).isoformat()}
+    put(ours, once)
+    await played(ours)
+    put(ours, {**once, "at": (NOW + 24 * HOUR).isoformat()})
+    await played(ours)
+    assert row(ours, "a poll", "state", "next_run_at") == ("planned", NOW + 24 * HOUR)
+
+
+async def test_what_its_source_runs_no_more_since_its_end_is_not_owed(ours: Database) -> None:
+    put(ours, ran({**EVERY, "end_at": (NOW - HOUR / 2).isoformat()}, HOUR))
+    await played(ours)
+    assert row(ours, "a poll", "state", "run_count") == ("ended", 3)
+
+
+def test_a_source_that_begins_to_round_moves_the_grid(ours: Database) -> None:
+    put(ours, {**EVERY, "every": 3600.0})
+    grid = NOW.replace(minute=0, second=0, microsecond=0)
+    rounding = {**EVERY, "every": 3600.0, "relative": 3600.0, "grid": grid.isoformat()}
+    put(ours, rounding)
+    assert row(ours, "a poll", "anchor") == (grid,)
+    later = {**rounding, "grid": (grid + HOUR).isoformat()}
+    assert put(ours, later).unchanged == ("a poll",)
+    put(ours, {**later, "args": "[2]"})
+    assert row(ours, "a poll", "anchor") == (grid,)

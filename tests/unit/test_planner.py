@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgreact.timetable import planner
-from pgreact.timetable.planner import Plan, Schedule, actual, following, plan
+from pgreact.timetable.planner import Plan, Schedule, actual, following, plan, replan
 from pgreact.timetable.recurrence import Recurrence
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -43,7 +43,7 @@ def hourly(**changes: Any) -> Schedule:
 
 def new(recurrence: Recurrence, **changes: Any) -> Schedule:
     """A schedule that was just written."""
-    return Schedule(id=1, name="new", turn=0, state="new", recurrence=recurrence, **changes)
+    return Schedule(**{"id": 1, "name": "new", "turn": 0, "state": "new", "recurrence": recurrence, **changes})
 
 
 def once(moment: datetime, **changes: Any) -> Schedule:
@@ -550,6 +550,72 @@ def test_nothing_is_fired_twice_and_with_all_nothing_is_lost(
     assert fired == sorted(set(fired))
     if misfire == "all" and not edited:
         assert fired == [NOON + number * 10 * MINUTE for number in range(1, len(fired) + 1)]
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["0 0 1 * *", "0 12 * * mon", "*/10 * * * *", "0 0 29 2 *"]),
+    st.integers(0, 3 * 86_400),
+    st.lists(st.integers(0, 10_000), min_size=1, max_size=10),
+    st.integers(0, 24 * 60),
+)
+def test_a_rule_explains_what_was_planned_by_a_clock_that_was_hours_ahead_at_most(
+    cron: str, jitter: int, steps: list[int], back: int
+) -> None:
+    schedule = new(Recurrence(cron=cron, anchor=NOON), jitter=jitter * SECOND)
+    now = NOON
+    for minutes in (0, *steps):
+        now += minutes * MINUTE
+        schedule = planned(schedule, plan(schedule, now))
+        assert replan(schedule, now) is None
+    if schedule.last_nominal_at is not None and schedule.last_nominal_at > now - MINUTE:  # it was just fired
+        assert replan(schedule, now - back * MINUTE) is None
+
+
+@pytest.mark.parametrize("state", ["planned", "ended"])
+def test_what_a_clock_far_ahead_planned_or_ended_is_planned_from_now(state: planner.State) -> None:
+    far = at("12:00") + 3650 * DAY
+    end = {"end_at": far - 365 * DAY} if state == "ended" else {}
+    schedule = planned(hourly(**end), plan(hourly(**end), far))
+    assert schedule.state == state
+    found = replan(schedule, at("12:30"))
+    assert found is not None
+    assert (found.occurrences, found.state, found.next_run_at) == ((), "planned", at("13:00"))
+    assert found.replanned_at == at("12:30")
+    # it is not forgotten, in case that it is the present clock that is wrong
+    assert found.last_nominal_at == schedule.last_nominal_at
+    again = plan(planned(schedule, found), at("13:00"))
+    assert (again.occurrences, again.last_nominal_at) == ((at("13:00"),), at("13:00"))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        hourly(next_run_at=NOON + 3650 * DAY),  # somebody put it off
+        hourly(next_nominal_at=None, next_run_at=NOON + 3650 * DAY),
+        once(NOON + 3650 * DAY, state="planned", next_nominal_at=NOON + 3650 * DAY, next_run_at=NOON + 3650 * DAY),
+        hourly(state="ended", next_nominal_at=None, next_run_at=None, max_runs=1, run_count=1),
+        once(NOON + DAY, state="ended", last_nominal_at=NOON + DAY),
+        hourly(
+            recurrence=Recurrence(cron="0 * * * *", timezone="Mars", anchor=NOON),
+            next_nominal_at=NOON + 3650 * DAY,
+            next_run_at=NOON + 3650 * DAY,
+        ),
+    ],
+)
+def test_what_else_lies_far_away_is_left_as_it_is(schedule: Schedule) -> None:
+    assert replan(schedule, NOON) is None
+
+
+def test_what_a_clock_that_was_behind_planned_fires_nothing_that_was_fired() -> None:
+    behind = NOON - 9000 * DAY
+    edited = hourly(state="new", next_nominal_at=None, next_run_at=None, last_nominal_at=NOON)
+    schedule = planned(edited, plan(edited, behind))
+    assert schedule.next_run_at is not None
+    assert schedule.next_run_at < NOON
+    found = plan(schedule, at("12:30"))
+    assert (found.occurrences, found.missed, found.next_run_at) == ((), 0, at("13:00"))
+    assert plan(schedule, at("13:30")).occurrences == (at("13:00"),)
 
 
 # ---- following ---------------------------------------------------------------------------------------------
