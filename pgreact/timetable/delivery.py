@@ -141,7 +141,7 @@ async def fire(session: Session, steps: Sequence[Step], meanwhile: Work) -> dict
     rows = await _working(session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT), meanwhile)
     done = {step.schedule.id: step for step in steps}
     return {
-        row["id"]: Moved(done[row["id"]], row["fired_at"], row["overlapped"], row["error"], row["jobs"])
+        row["id"]: Moved(done[row["id"]], row["fired_at"], row["error"], row["jobs"])
         for row in rows
     }
 

@@ -84,14 +84,13 @@ class Moved:
     Attributes:
         step: What was done.
         fired_at: When, by the database's clock.
-        overlapped: Its occurrence was dropped, since the job of the one before is not done.
         error: Why it stopped.
-        jobs: One for each occurrence; ``None``: a message was sent.
+        jobs: One for each occurrence that was fired; ``None``: a message was sent. Without overlap, occurrences are
+            dropped while the job of the one before is not done.
     """
 
     step: Step
     fired_at: datetime.datetime
-    overlapped: bool
     error: str | None
     jobs: Sequence[int | None]
 

@@ -1,7 +1,7 @@
 -- Moves schedules on and enqueues what is due, in one statement: either both happen or neither. Whoever has seen an older
 -- turn of a schedule is too late; one that somebody is editing is left for later.
 create or replace function pgreact.fire(plans jsonb)
-    returns table (id bigint, fired_at timestamptz, jobs bigint[], overlapped boolean, state text, error text)
+    returns table (id bigint, fired_at timestamptz, jobs bigint[], error text)
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -105,7 +105,7 @@ begin
         turn = case when s.turn < 9223372036854775807 then s.turn + 1 else -9223372036854775808 end
     from due d
     where s.id = d.id
-    returning s.id, moment, d.jobs, d.overlapped, s.state, d.problem;
+    returning s.id, moment, d.jobs, d.problem;
 end
 $$;
 comment on function pgreact.fire(jsonb) is 'fires occurrences and moves their schedules on, as the leader computed';

@@ -136,6 +136,12 @@ def row(session: Session) -> dict[str, Any]:
         ),
         ({"rrule": "FREQ=DAILY;DTSTART=20260101"}, "DTSTART is the column anchor"),
         ({"rrule": "FREQ=HOURLY;BYSETPOS=1"}, "BYSETPOS is not for FREQ=HOURLY"),
+        ({"cron": "0 0 31 2 *"}, 'cron "0 0 31 2 *" never occurs'),
+        ({"cron": "0 0 30 feb */2"}, 'cron "0 0 30 feb */2" never occurs'),
+        ({"cron": "0 0 1-7 * fri#2", "cron_and": True}, 'cron "0 0 1-7 * fri#2" never occurs'),
+        ({"timezone": "europe/paris"}, 'no time zone "europe/paris"'),
+        ({"timezone": "Europe/paris"}, 'no time zone "Europe/paris"'),
+        ({"timezone": "utc"}, 'no time zone "utc"'),
         ({"timezone": "Mars"}, 'no time zone "Mars"'),
         ({"timezone": "CEST"}, 'no time zone "CEST"'),
         ({"timezone": "+02"}, 'no time zone "+02"'),
@@ -201,6 +207,9 @@ def test_a_refusal_says_what_to_write(base: Session) -> None:
         ({"rrule": "x"}, "FREQ=MONTHLY;BYDAY=-1FR"),
         ({"solar": "x"}, "sunset 48.86 2.35"),
         ({"timezone": "x"}, "Europe/Paris"),
+        ({"timezone": "europe/PARIS"}, "Did you mean Europe/Paris?"),
+        ({"timezone": "america/port-au-prince"}, "Did you mean America/Port-au-Prince?"),
+        ({"cron": "0 0 31 2 *"}, 'No day is "31" as day of month, "2" as month and "*" as day of week.'),
         ({"every": "1 mon"}, "cron or rrule"),
         ({"lane": "x"}, "Lanes are default, mail"),
         ({"end_at": "infinity"}, "null is no limit"),
@@ -400,20 +409,21 @@ def test_the_leader_is_told_once_per_transaction(
 # ---- the same language on both sides -----------------------------------------------------------------------
 
 
-def database_takes(judge: Session, kind: str, text: str) -> str | None:
+def database_takes(judge: Session, kind: str, *given: object) -> str | None:
     """Return why the database refuses it; ``None``: it does not."""
+    places = ", ".join(["%s"] * len(given))
     try:
-        judge.execute(f"select pgreact.check_{kind}(%s)".encode(), (text,))
+        judge.execute(f"select pgreact.check_{kind}({places})".encode(), given)
     except psycopg.errors.InvalidParameterValue as error:
         return str(error)
     return None
 
 
-def timetable_takes(kind: str, text: str) -> str | None:
+def timetable_takes(kind: str, text: str, **more: Any) -> str | None:
     """Return why the timetable refuses it; ``None``: it does not."""
-    recurrence: Any = {kind: text}
+    recurrence: Any = {"anchor": NOW, kind: text, **more}
     try:
-        next_after(Recurrence(anchor=NOW, **recurrence), NOW)
+        next_after(Recurrence(**recurrence), NOW)
     except RecurrenceError as error:
         return str(error)
     return None
@@ -470,9 +480,28 @@ _CRON = st.one_of(
 
 
 @settings(max_examples=800, deadline=None)
-@given(text=_CRON)
-def test_the_database_takes_the_cron_that_the_timetable_takes(judge: Session, text: str) -> None:
-    assert (database_takes(judge, "cron", text) is None) == (timetable_takes("cron", text) is None)
+@given(text=_CRON, both=st.booleans())
+def test_the_database_takes_the_cron_that_the_timetable_takes(judge: Session, text: str, both: bool) -> None:
+    found = database_takes(judge, "cron", text, both)
+    assert (found is None) == (timetable_takes("cron", text, cron_and=both) is None)
+
+
+_DAYS_OF_MONTH = st.sampled_from(
+    ["*", "*/2", "*/31", "*/40", "29", "30", "31", "30-1", "31,L", "L", "LW", "1-7", "29-31/2", "22-24", "5/24", "8-14,31"]
+)
+_MONTHS = st.sampled_from(["*", "*/5", "2", "feb", "4,6,9,11", "nov-feb/3", "apr", "february-april/2", "11/3", "2,jul"])
+_DAYS_OF_WEEK = st.sampled_from(
+    ["*", "*/2", "*/7", "mon", "sat,sun", "6-7", "5/2", "fri#5", "fri#1", "0#2,tue#2", "monL", "7L", "sat#5,sunL", "friday"]
+)
+
+
+@settings(max_examples=800, deadline=None)
+@given(fields=st.tuples(_DAYS_OF_MONTH, _MONTHS, _DAYS_OF_WEEK), both=st.booleans())
+def test_the_database_knows_which_cron_never_occurs(judge: Session, fields: tuple[str, ...], both: bool) -> None:
+    text = f"0 0 {' '.join(fields)}"
+    found = database_takes(judge, "cron", text, both)
+    assert (found is None) == (timetable_takes("cron", text, cron_and=both) is None)
+    assert found is None or f'cron "{text}" never occurs' in found
 
 
 @pytest.mark.parametrize("short", [False, True])
@@ -482,7 +511,7 @@ def test_days_and_months_have_names(judge: Session, short: bool) -> None:
     texts = [*(f"0 0 1 {month} *" for month in months[1:]), *(f"0 0 * * {day}" for day in days)]
     texts += [f"0 0 * * {day}L" for day in days]
     for text in texts:
-        assert database_takes(judge, "cron", text) is None
+        assert database_takes(judge, "cron", text, True) is None
         assert timetable_takes("cron", text) is None
 
 
@@ -575,5 +604,7 @@ def test_the_database_takes_time_zones_that_the_timetable_takes(
     assert len(taken) > 400
     for name in taken:
         wall.zone(name)
+        assert database_takes(judge, "timezone", name.lower()) is not None
+        assert database_takes(judge, "timezone", name.swapcase()) is not None
     # some there are on one side only, as their data are of another year
     assert len(zoneinfo.available_timezones() - taken) < 20
