@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pgreact.database.plan import apply
@@ -139,6 +139,15 @@ def row(session: Session) -> dict[str, Any]:
         ({"cron": "0 0 31 2 *"}, 'cron "0 0 31 2 *" never occurs'),
         ({"cron": "0 0 30 feb */2"}, 'cron "0 0 30 feb */2" never occurs'),
         ({"cron": "0 0 1-7 * fri#2", "cron_and": True}, 'cron "0 0 1-7 * fri#2" never occurs'),
+        ({"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"}, 'rrule "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30" never occurs'),
+        (
+            {"rrule": "FREQ=DAILY;UNTIL=20250101", "anchor": "2026-01-01Z"},
+            'rrule "FREQ=DAILY;UNTIL=20250101" never occurs',
+        ),
+        (
+            {"rrule": "FREQ=DAILY;INTERVAL=7;BYDAY=MO", "anchor": "2026-01-01Z"},
+            'rrule "FREQ=DAILY;INTERVAL=7;BYDAY=MO" never occurs',
+        ),
         ({"timezone": "europe/paris"}, 'no time zone "europe/paris"'),
         ({"timezone": "Europe/paris"}, 'no time zone "Europe/paris"'),
         ({"timezone": "utc"}, 'no time zone "utc"'),
@@ -565,7 +574,47 @@ def test_the_database_takes_the_rule_that_the_timetable_takes(
     judge: Session, freq: str, parts: list[str], shape: str
 ) -> None:
     text = shape.format(freq, ";".join(parts))
-    assert (database_takes(judge, "rrule", text) is None) == (timetable_takes("rrule", text) is None)
+    found = database_takes(judge, "rrule", text, NOW, "UTC")
+    assert (found is None) == (timetable_takes("rrule", text) is None)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    freq=st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY"]),
+    parts=st.fixed_dictionaries(
+        {},
+        optional={
+            "INTERVAL": st.sampled_from(["2", "4", "7", "12", "24", "52"]),
+            "BYMONTH": st.sampled_from(["1", "2", "4,6", "12"]),
+            "BYMONTHDAY": st.sampled_from(["1", "29", "30", "31", "-30", "-31", "13,-1"]),
+            "BYYEARDAY": st.sampled_from(["1", "60", "366", "-366", "-1"]),
+            "BYWEEKNO": st.sampled_from(["1", "20", "53", "-1"]),
+            "BYDAY": st.sampled_from(["MO", "SA,SU", "TH"]),
+            "BYSETPOS": st.sampled_from(["1", "2", "-1", "-5", "40"]),
+            "BYHOUR": st.sampled_from(["0", "5", "9,17"]),
+            "WKST": st.sampled_from(["SU", "WE"]),
+            "UNTIL": st.sampled_from(["20251231", "20260215", "20260101T083000", "20280301T120000Z"]),
+        },
+    ),
+    zone=st.sampled_from(["UTC", "Europe/Paris"]),
+)
+@example(freq="MONTHLY", parts={"BYDAY": "5FR", "BYMONTH": "2"}, zone="UTC")
+@example(freq="MONTHLY", parts={"BYDAY": "1FR,MO"}, zone="UTC")
+@example(freq="YEARLY", parts={"BYDAY": "53TH"}, zone="UTC")
+@example(freq="YEARLY", parts={"BYDAY": "-53MO", "BYYEARDAY": "1"}, zone="UTC")
+@example(freq="YEARLY", parts={"BYDAY": "2MO", "BYMONTHDAY": "15"}, zone="UTC")
+@example(freq="DAILY", parts={"INTERVAL": "7", "BYDAY": "MO"}, zone="UTC")
+@example(freq="HOURLY", parts={"INTERVAL": "24", "BYHOUR": "5"}, zone="Europe/Paris")
+def test_the_database_knows_which_rule_never_occurs(
+    judge: Session, freq: str, parts: dict[str, str], zone: str
+) -> None:
+    if freq == "HOURLY":
+        parts.pop("BYSETPOS", None)
+    text = ";".join(f"{name}={value}" for name, value in {"FREQ": freq, **parts}.items())
+    anchor = NOW.replace(hour=8, minute=30)
+    found = database_takes(judge, "rrule", text, anchor, zone)
+    assert (found is None) == (timetable_takes("rrule", text, anchor=anchor, timezone=zone) is None), text
+    assert found is None or f'rrule "{text}" never occurs' in found
 
 
 @pytest.mark.parametrize(
