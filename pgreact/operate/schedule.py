@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -66,8 +67,8 @@ def schedule(connection: Connection, name: str) -> dict[str, Any]:
         name: Its name.
 
     Returns:
-        ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why they
-        cannot be told; ``history``: the last ones, the newest first, if they are kept.
+        ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why there are
+        none, since it has failed or they cannot be told; ``history``: the last ones, the newest first, if they are kept.
 
     Raises:
         ConfigError: There is none of this name.
@@ -75,6 +76,8 @@ def schedule(connection: Connection, name: str) -> dict[str, Any]:
     row = named(connection, [name])[name]
     [[now]] = connection.execute("select pgreact.moment()").fetchall()
     found: dict[str, Any] = {"schedule": row, "occurrences": [], "error": None}
+    if row["state"] == "failed":
+        found["error"] = row["last_error"] or "nobody knows why"
     try:
         found["occurrences"] = coming(row, now, COMING)
     except RecurrenceError as error:
@@ -104,7 +107,10 @@ def details(found: dict[str, Any]) -> Iterator[str]:
     row = found["schedule"]
     yield from aligned([(key, _text(value)) for key, value in row.items() if value not in (None, "")])
     yield ""
-    if found["error"]:
+    if row["state"] == "failed":
+        yield f"FAILED: {found['error']}"
+        yield f'  it runs no more until it is edited, or until "pgreact schedule enable {_quoted(row["name"])}"'
+    elif found["error"]:
         yield f"when it runs next cannot be told: {found['error']}"
     elif not found["occurrences"]:
         yield "no further occurrence"
@@ -138,6 +144,10 @@ def _state(row: dict[str, Any]) -> str:
     if not row["enabled"]:
         return "disabled"
     return f"FAILED: {row['last_error']}" if row["state"] == "failed" else str(row["state"])
+
+
+def _quoted(name: str) -> str:
+    return shlex.quote(name) if name.isprintable() else json.dumps(name)
 
 
 def _clock(moment: datetime.datetime) -> str:

@@ -578,7 +578,7 @@ def test_the_database_takes_the_rule_that_the_timetable_takes(
     assert (found is None) == (timetable_takes("rrule", text) is None)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     freq=st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY"]),
     parts=st.fixed_dictionaries(

@@ -108,9 +108,10 @@ def test_the_end_counts_if_it_is_an_occurrence(clock: str, expected: datetime | 
     assert found.state == ("ended" if expected is None else "planned")
 
 
-def test_what_never_comes_ends_at_once() -> None:
+def test_what_never_occurs_fails_and_says_so() -> None:
     found = plan(new(Recurrence(cron="0 0 30 2 *", anchor=NOON)), NOON)
-    assert found == Plan(state="ended", last_nominal_at=None)
+    assert found.state == "failed"
+    assert (found.error or "").startswith('cron "0 0 30 2 *" never occurs')
 
 
 def test_an_edited_schedule_repeats_nothing_though_the_clock_was_put_back() -> None:
