@@ -301,8 +301,8 @@ class ScheduleFired(Event, name="schedule.fired"):
 class ScheduleMisfired(Event, name="schedule.misfired", level="warning"):
     """Occurrences were found later than the schedule's grace, or are not fired.
 
-    They are not, by its policy, since one after them was due, too: within the grace as well, as after a pause of
-    some seconds, or where jitter is longer than the interval. Or they met the job of the one before.
+    By its policy they are not since one after them was due, too: within the grace as well, as after a pause
+    of some seconds, or where jitter is longer than the interval. Or they met the job of the one before.
     """
 
     schedule: Schedule

@@ -1,4 +1,4 @@
-"""Asks django-celery-beat itself what is due: prints random tasks, a line each, and what its Beat would do."""
+"""Asks django-celery-beat what is due: prints random tasks, a line each, and what its Beat would do."""
 
 import datetime
 import json
@@ -12,7 +12,11 @@ from celery import Celery
 from django.conf import settings
 
 NOW = datetime.datetime(2026, 7, 15, 12, 34, 56, tzinfo=datetime.UTC)
-ZONES = ("UTC", "Asia/Kolkata", "America/Phoenix")  # no clock changes: there its Beat reads crontabs otherwise
+ZONES = (
+    "UTC",
+    "Asia/Kolkata",
+    "America/Phoenix",
+)  # no clock changes: there its Beat reads crontabs otherwise
 
 
 class Clock(datetime.datetime):
@@ -33,7 +37,7 @@ def tasks(seed: int, count: int) -> Any:
     """Make tasks of all kinds, with bounds or without, that ran or did not."""
     from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask
 
-    draw = random.Random(seed)  # noqa: S311 - it is no secret
+    draw = random.Random(seed)
     for number in range(count):
         fields: dict[str, Any] = {}
         kind = draw.choice(["interval", "interval", "crontab", "clocked"])

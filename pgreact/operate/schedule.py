@@ -68,7 +68,8 @@ def schedule(connection: Connection, name: str) -> dict[str, Any]:
 
     Returns:
         ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why there are
-        none, since it has failed or they cannot be told; ``history``: the last ones, the newest first, if they are kept.
+        none, since it has failed or they cannot be told; ``history``: the last ones, the newest first, if
+        they are kept.
 
     Raises:
         ConfigError: There is none of this name.
@@ -109,7 +110,7 @@ def details(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     if row["state"] == "failed":
         yield f"FAILED: {found['error']}"
-        yield f'  it runs no more until it is edited, or until "pgreact schedule enable {_quoted(row["name"])}"'
+        yield f'  it runs no more until an edit, or "pgreact schedule enable {_quoted(row["name"])}"'
     elif found["error"]:
         yield f"when it runs next cannot be told: {found['error']}"
     elif not found["occurrences"]:

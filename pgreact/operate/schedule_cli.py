@@ -228,8 +228,8 @@ def _enable(load: Load, names: tuple[str, ...], all_of_them: bool, *, enabled: b
     for name, row in found.items():
         if enabled and not row["enabled"] and row["at"] is not None and row["at"] <= now:
             echo(
-                f"note: {name} was due at {row['at']:%Y-%m-%d %H:%M:%S %Z}, while it was disabled, and will not "
-                f'run for that: "pgreact schedule run" runs it now',
+                f"note: {name} was due at {row['at']:%Y-%m-%d %H:%M:%S %Z}, while it was disabled, and will "
+                'not run for that: "pgreact schedule run" runs it now',
                 err=True,
             )
 

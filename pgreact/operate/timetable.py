@@ -48,7 +48,8 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
     if again := found["replanned"]:
         names = ", ".join(again["names"])
         more = again["count"] - len(again["names"])
+        ago = span(max((now - again["last_at"]).total_seconds(), 0))
         yield (
-            f"  planned anew {span(max((now - again['last_at']).total_seconds(), 0))} ago, since the clock had been "
-            f"far ahead: {names}{f' and {more} more' if more else ''}"
+            f"  planned anew {ago} ago, since the clock had been far ahead: {names}"
+            f"{f' and {more} more' if more else ''}"
         )

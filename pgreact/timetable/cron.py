@@ -158,8 +158,8 @@ def _is_day(value: str) -> bool:
 def _never(text: str, fields: list[str]) -> ValueError:
     day, month, weekday = fields[3:]
     return ValueError(
-        f'cron "{text}" never occurs: no day is "{day}" as day of month, "{month}" as month and "{weekday}" as '
-        "day of week"
+        f'cron "{text}" never occurs: no day is "{day}" as day of month, "{month}" as month and '
+        f'"{weekday}" as day of week'
     )
 
 

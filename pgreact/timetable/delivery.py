@@ -140,10 +140,7 @@ async def fire(session: Session, steps: Sequence[Step], meanwhile: Work) -> dict
     plans = f"[{','.join(step.text for step in steps)}]"
     rows = await _working(session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT), meanwhile)
     done = {step.schedule.id: step for step in steps}
-    return {
-        row["id"]: Moved(done[row["id"]], row["fired_at"], row["error"], row["jobs"])
-        for row in rows
-    }
+    return {row["id"]: Moved(done[row["id"]], row["fired_at"], row["error"], row["jobs"]) for row in rows}
 
 
 async def _working(statement: Coroutine[Any, Any, T], meanwhile: Work) -> T:

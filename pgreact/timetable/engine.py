@@ -26,7 +26,9 @@ from pgreact.timetable.step import Delivery
 NAP = 15.0  # seconds it sleeps at most: below the idle limit, and as long a step of the clock goes unnoticed
 DEAF_NAP = 1.0  # where no notification tells of an edit
 PAUSE = 0.005  # seconds between two looks: anybody may claim that there is something new, at any rate
-TEND_PAUSE = 3600.0  # seconds between two looks for history that nobody wants any more, and for plans gone wrong
+TEND_PAUSE = (
+    3600.0  # seconds between two looks for history that nobody wants any more, and for plans gone wrong
+)
 TEND_BATCH_PAUSE = 0.05  # between two of the small transactions that remove it
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 10.0

@@ -46,7 +46,11 @@ def went_on(
     more: dict[str, Any] = {"last_nominal_at": dealt_with.isoformat(), "run_count": run_count}
     if last_run_at is not None:
         more["last_run_at"] = last_run_at.isoformat()
-    if due is not None and row.get("enabled", True) and ("max_runs" not in row or run_count < row["max_runs"]):
+    if (
+        due is not None
+        and row.get("enabled", True)
+        and ("max_runs" not in row or run_count < row["max_runs"])
+    ):
         more["due"] = due.isoformat()
     return {**known, **more}
 

@@ -26,8 +26,8 @@ _MICROSECOND = timedelta(microseconds=1)
 # Occurrences that were missed are counted one by one up to this number, except those of a grid.
 _COUNTED = 10_000
 _CAUGHT_UP = 10_000  # occurrences at most, whatever a row says that nothing checked
-# What was dealt with later than this ahead of the clock was so by a clock that was wrong. Less than this is put
-# back now and then, and no occurrence is fired again for it.
+# What was dealt with further ahead of the clock than this was so by a clock that was wrong. By less a clock is
+# put back now and then, and no occurrence is fired again for it.
 AHEAD = timedelta(days=1)
 
 
@@ -106,8 +106,8 @@ def plan(schedule: Schedule, now: datetime) -> Plan:
 def replan(schedule: Schedule, now: datetime) -> Plan | None:
     """Plan anew from now on what waits for a time that its rule does not explain by the present clock.
 
-    So it is after a clock was far ahead: what was planned then lies years away, and what was bounded has ended.
-    What is further than ``AHEAD`` from now counts as dealt with no more.
+    So it is after a clock was far ahead: what was planned then lies years away, and what was bounded has
+    ended. What is further than ``AHEAD`` from now counts as dealt with no more.
 
     Returns:
         ``None``: there is no need, or somebody set ``next_run_at``, or nobody can tell.

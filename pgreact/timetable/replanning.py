@@ -1,7 +1,7 @@
 """Plans anew what a clock that was far ahead put off for years.
 
-A clock that stood in another year for some seconds leaves schedules planned from there. Nothing of them is due,
-so no other look at the timetable reads them.
+A clock that stood in another year for some seconds leaves schedules planned from there. Nothing of them is
+due, so no other look at the timetable reads them.
 """
 
 import time
@@ -14,8 +14,8 @@ from pgreact.database.session import Session
 from pgreact.shipped import query
 from pgreact.timetable.delivery import TIMEOUT, fire
 from pgreact.timetable.planner import AHEAD, replan
-from pgreact.timetable.row import schedule
 from pgreact.timetable.round import SLICE
+from pgreact.timetable.row import schedule
 from pgreact.timetable.step import Step, work_on
 
 PAGE = 500  # schedules read at a time

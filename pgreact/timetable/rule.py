@@ -82,7 +82,8 @@ def _walls(text: str, where: ZoneInfo, anchor: datetime) -> wall.Walls:
         raise ValueError(f'rrule "{text}": {error}') from None
     if rule.after(begin, inc=True) is None:
         raise ValueError(
-            f'rrule "{text}" never occurs: it begins at {anchor} in {where.key}, and nothing from there on matches'
+            f'rrule "{text}" never occurs: it begins at {anchor} in {where.key}, and nothing from there on '
+            "matches"
         )
     freq, interval = parts["FREQ"], int(parts.get("INTERVAL", 1))
 

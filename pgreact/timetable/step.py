@@ -85,8 +85,8 @@ class Moved:
         step: What was done.
         fired_at: When, by the database's clock.
         error: Why it stopped.
-        jobs: One for each occurrence that was fired; ``None``: a message was sent. Without overlap, occurrences are
-            dropped while the job of the one before is not done.
+        jobs: One for each occurrence that was fired; ``None``: a message was sent. Without overlap, none are
+            fired while the job of the one before is not done.
     """
 
     step: Step

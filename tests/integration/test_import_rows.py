@@ -261,7 +261,7 @@ async def test_what_is_too_late_to_be_run_is_not_when_it_is_enabled(ours: Databa
 async def test_what_ran_once_and_ended_stays_so_when_its_source_changes(
     ours: Database, edit: dict[str, Any]
 ) -> None:
-    """The source never ran it, since it was stopped; so it tells of the moment of the edit as its beginning."""
+    """The source never ran it, since it was stopped; so it tells the moment of the edit as its beginning."""
     once = {**EVERY, "every": 3600.0, "max_runs": 1}
     begun = went_on(once, NOW - 2 * HOUR, last_run_at=None)
     put(ours, begun)

@@ -139,7 +139,10 @@ def row(session: Session) -> dict[str, Any]:
         ({"cron": "0 0 31 2 *"}, 'cron "0 0 31 2 *" never occurs'),
         ({"cron": "0 0 30 feb */2"}, 'cron "0 0 30 feb */2" never occurs'),
         ({"cron": "0 0 1-7 * fri#2", "cron_and": True}, 'cron "0 0 1-7 * fri#2" never occurs'),
-        ({"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"}, 'rrule "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30" never occurs'),
+        (
+            {"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"},
+            'rrule "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30" never occurs',
+        ),
         (
             {"rrule": "FREQ=DAILY;UNTIL=20250101", "anchor": "2026-01-01Z"},
             'rrule "FREQ=DAILY;UNTIL=20250101" never occurs',
@@ -496,17 +499,53 @@ def test_the_database_takes_the_cron_that_the_timetable_takes(judge: Session, te
 
 
 _DAYS_OF_MONTH = st.sampled_from(
-    ["*", "*/2", "*/31", "*/40", "29", "30", "31", "30-1", "31,L", "L", "LW", "1-7", "29-31/2", "22-24", "5/24", "8-14,31"]
+    [
+        "*",
+        "*/2",
+        "*/31",
+        "*/40",
+        "29",
+        "30",
+        "31",
+        "30-1",
+        "31,L",
+        "L",
+        "LW",
+        "1-7",
+        "29-31/2",
+        "22-24",
+        "5/24",
+        "8-14,31",
+    ]
 )
-_MONTHS = st.sampled_from(["*", "*/5", "2", "feb", "4,6,9,11", "nov-feb/3", "apr", "february-april/2", "11/3", "2,jul"])
+_MONTHS = st.sampled_from(
+    ["*", "*/5", "2", "feb", "4,6,9,11", "nov-feb/3", "apr", "february-april/2", "11/3", "2,jul"]
+)
 _DAYS_OF_WEEK = st.sampled_from(
-    ["*", "*/2", "*/7", "mon", "sat,sun", "6-7", "5/2", "fri#5", "fri#1", "0#2,tue#2", "monL", "7L", "sat#5,sunL", "friday"]
+    [
+        "*",
+        "*/2",
+        "*/7",
+        "mon",
+        "sat,sun",
+        "6-7",
+        "5/2",
+        "fri#5",
+        "fri#1",
+        "0#2,tue#2",
+        "monL",
+        "7L",
+        "sat#5,sunL",
+        "friday",
+    ]
 )
 
 
 @settings(max_examples=800, deadline=None)
 @given(fields=st.tuples(_DAYS_OF_MONTH, _MONTHS, _DAYS_OF_WEEK), both=st.booleans())
-def test_the_database_knows_which_cron_never_occurs(judge: Session, fields: tuple[str, ...], both: bool) -> None:
+def test_the_database_knows_which_cron_never_occurs(
+    judge: Session, fields: tuple[str, ...], both: bool
+) -> None:
     text = f"0 0 {' '.join(fields)}"
     found = database_takes(judge, "cron", text, both)
     assert (found is None) == (timetable_takes("cron", text, cron_and=both) is None)

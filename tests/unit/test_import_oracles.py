@@ -1,4 +1,4 @@
-"""Imported rows beside the schedulers that they come from: what those would run now is due here, and nothing else."""
+"""Imported rows beside the schedulers they come from: what those would run now is due, and nothing else."""
 
 import json
 import subprocess
@@ -130,13 +130,20 @@ def test_a_crontab_of_beat_goes_on_from_its_last_run(
     app = application(zone, now, beat_cron_starting_deadline=deadline)
     entry = {"task": "proj.run", "schedule": crontab(**fields, app=app)}
     kept = ScheduleEntry(
-        name="a", app=app, last_run_at=ran_at(app, ago), total_run_count=0, task="proj.run", schedule=entry["schedule"]
+        name="a",
+        app=app,
+        last_run_at=ran_at(app, ago),
+        total_run_count=0,
+        task="proj.run",
+        schedule=entry["schedule"],
     )
     same(beat._carried("a", entry, app, kept), now, *kept.is_due())
 
 
 @given(NOWS, ZONES, PERIODS)
-def test_a_relative_interval_that_beat_has_not_seen_begins_now(now: datetime, zone: str, seconds: int) -> None:
+def test_a_relative_interval_that_beat_has_not_seen_begins_now(
+    now: datetime, zone: str, seconds: int
+) -> None:
     app = application(zone, now)
     entry = {"task": "proj.run", "schedule": schedule(seconds, relative=True, app=app)}
     row = beat._carried("a", entry, app, None)

@@ -43,7 +43,9 @@ def hourly(**changes: Any) -> Schedule:
 
 def new(recurrence: Recurrence, **changes: Any) -> Schedule:
     """A schedule that was just written."""
-    return Schedule(**{"id": 1, "name": "new", "turn": 0, "state": "new", "recurrence": recurrence, **changes})
+    return Schedule(
+        **{"id": 1, "name": "new", "turn": 0, "state": "new", "recurrence": recurrence, **changes}
+    )
 
 
 def once(moment: datetime, **changes: Any) -> Schedule:
@@ -594,7 +596,12 @@ def test_what_a_clock_far_ahead_planned_or_ended_is_planned_from_now(state: plan
     [
         hourly(next_run_at=NOON + 3650 * DAY),  # somebody put it off
         hourly(next_nominal_at=None, next_run_at=NOON + 3650 * DAY),
-        once(NOON + 3650 * DAY, state="planned", next_nominal_at=NOON + 3650 * DAY, next_run_at=NOON + 3650 * DAY),
+        once(
+            NOON + 3650 * DAY,
+            state="planned",
+            next_nominal_at=NOON + 3650 * DAY,
+            next_run_at=NOON + 3650 * DAY,
+        ),
         hourly(state="ended", next_nominal_at=None, next_run_at=None, max_runs=1, run_count=1),
         once(NOON + DAY, state="ended", last_nominal_at=NOON + DAY),
         hourly(
