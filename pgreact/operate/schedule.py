@@ -67,8 +67,8 @@ def schedule(connection: Connection, name: str) -> dict[str, Any]:
         name: Its name.
 
     Returns:
-        ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why there are
-        none, since it has failed or they cannot be told; ``history``: the last ones, the newest first, if
+        ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why there
+        are none, since it has failed or they cannot be told; ``history``: the last ones, the newest first, if
         they are kept.
 
     Raises:

@@ -26,8 +26,8 @@ _MICROSECOND = timedelta(microseconds=1)
 # Occurrences that were missed are counted one by one up to this number, except those of a grid.
 _COUNTED = 10_000
 _CAUGHT_UP = 10_000  # occurrences at most, whatever a row says that nothing checked
-# What was dealt with further ahead of the clock than this was so by a clock that was wrong. By less a clock is
-# put back now and then, and no occurrence is fired again for it.
+# What was dealt with further ahead of the clock than this was so by a clock that was wrong. By less a clock
+# is put back now and then, and no occurrence is fired again for it.
 AHEAD = timedelta(days=1)
 
 
