@@ -184,7 +184,7 @@ class Timetable:
                 async with self._session("history") as session:
                     self._put_back.clear()
                     await _tidy(session)
-                    await replan_all(session)
+                    await replan_all(session, self._troubles)
             except Exception as error:
                 if self._stopped:  # a task group hides a cancellation behind the errors of its own tasks
                     raise asyncio.CancelledError from error

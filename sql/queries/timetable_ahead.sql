@@ -19,5 +19,13 @@ where s.id > $1
         s.state = 'planned' and s.next_run_at > m.now + $3::interval
         or s.state = 'ended' and s.at is null and s.last_nominal_at > m.now + $3::interval
     )
+    -- what holds what no row should is found when it is due
+    and s.jitter between interval '0' and interval '31 days'
+    and s.grace between interval '0' and interval '3650 days'
+    and coalesce(s.every between interval '0' and interval '3650 days', true)
+    and coalesce(least(s.at, s.anchor, s.start_at, s.end_at, s.created_at, s.next_nominal_at, s.next_run_at, s.last_nominal_at)
+            >= '0001-01-02 00:00Z'
+        and greatest(s.at, s.anchor, s.start_at, s.end_at, s.created_at, s.next_nominal_at, s.next_run_at, s.last_nominal_at)
+            < '9999-12-31 00:00Z', true)
 order by s.id
 limit $2

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from pgreact import logs
+from pgreact.clock import Clock
 from pgreact.database.session import Session
+from pgreact.database.trouble import Troubles
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.timetable.delivery import DirectDelivery, QueueDelivery
 from pgreact.timetable.planner import Plan, plan
@@ -357,7 +359,7 @@ async def test_after_a_clock_was_years_ahead_all_is_planned_from_the_present(tab
     for rounds in both:
         await rounds.play()
     before = {name: table.column(name, "next_run_at") for name in kinds}
-    await replan_all(session)  # nothing is wrong yet
+    await replan_all(session, Troubles(Clock()))  # nothing is wrong yet
     assert {name: table.column(name, "replanned_at") for name in kinds} == dict.fromkeys(kinds)
     table.turn_clock("3650 days")
     for rounds in both:
@@ -366,7 +368,7 @@ async def test_after_a_clock_was_years_ahead_all_is_planned_from_the_present(tab
     await both[0].play()
     table.turn_clock("0")
     assert table.column("hourly", "next_run_at > now() + interval '3649 days'")
-    await replan_all(session)
+    await replan_all(session, Troubles(Clock()))
     for name in ("hourly", "daily", "monthly", "friday", "bounded", "direct"):
         assert table.column(name, "next_run_at") == before[name], name
         assert table.column(name, "replanned_at is not null and state = 'planned'"), name
@@ -383,6 +385,33 @@ async def test_after_a_clock_was_years_ahead_all_is_planned_from_the_present(tab
     assert table.column("born ahead", "run_count") == 1
     assert table.column("direct", "run_count") == 2
     assert table.column("twice", "run_count = 2 and state = 'ended'")
+
+
+async def test_a_row_that_cannot_be_planned_anew_stops_no_other(table: Timetable) -> None:
+    table.database.run(
+        "insert into pgreact.schedule (name, task, cron) "
+        "select 's' || n, 't', '0 * * * *' from generate_series(1, 5) n"
+    )
+    session = await Session.open(table.database.dsn, "test")
+    table.turn_clock("3650 days")
+    await Rounds(session, QueueDelivery()).play()
+    table.turn_clock("0")
+    table.database.run(
+        "alter table pgreact.schedule add constraint no_bad check (name <> 's3' or replanned_at is null)",
+        "alter table pgreact.schedule drop constraint schedule_times_lie_in_the_calendar",
+        "update pgreact.schedule set turn = turn + 1, next_nominal_at = 'infinity', next_run_at = 'infinity' "
+        "where name = 's4'",
+    )
+    troubles = Troubles(Clock())
+    await replan_all(session, troubles)
+    assert [report.subject for report in troubles.reports()] == ["new plan of schedule s3"]
+    table.database.run("alter table pgreact.schedule drop constraint no_bad")
+    await replan_all(session, troubles)
+    await session.close()
+    assert not troubles.reports()
+    assert table.database.value(
+        "select array_agg(name order by name) from pgreact.schedule where replanned_at is not null"
+    ) == ["s1", "s2", "s3", "s5"]
 
 
 @pytest.mark.parametrize("edit", ["cron = '0 * * * *'", "jitter = '1 s'", "enabled = false"])
@@ -413,7 +442,7 @@ async def test_a_clock_that_was_behind_for_seconds_fires_nothing(table: Timetabl
     await rounds.play()
     before = [table.column(name, "next_run_at") for name in ("hourly", "monthly")]
     table.turn_clock("-9000 days")
-    await replan_all(session)
+    await replan_all(session, Troubles(Clock()))
     table.database.run("update pgreact.schedule set jitter = '0.001 ms' where name = 'edited'")
     await rounds.play()
     assert [table.column(name, "next_run_at") for name in ("hourly", "monthly")] == before
