@@ -180,7 +180,8 @@ def _begin(schedule: Schedule, now: datetime) -> Plan:
     elif once is None:
         nominal = _from_now(schedule, now)
     else:
-        dealt_with = _dealt_with(schedule, now)
+        # by whatever clock it happened, that moment was it
+        dealt_with = last if last == once else _dealt_with(schedule, now)
         nominal = following(schedule, once - _MICROSECOND if dealt_with is None else dealt_with)
         if nominal is not None:
             moment = actual(schedule.name, nominal, schedule.jitter)

@@ -104,7 +104,7 @@ begin
         raise exception 'rrule "%" never occurs', rrule
             using errcode = 'invalid_parameter_value',
                 hint = format('It begins at %s in %s, and nothing from there on matches; the column anchor puts it elsewhere.',
-                    date_trunc('second', anchor at time zone zone), zone);
+                    to_char(anchor at time zone zone, 'YYYY-MM-DD HH24:MI:SS'), zone);
     end if;
 end
 $$;

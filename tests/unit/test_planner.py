@@ -171,6 +171,13 @@ def test_what_happened_once_does_not_happen_again_unless_it_is_put_off() -> None
     assert plan(once(at("12:30"), last_nominal_at=NOON), at("13:00")).occurrences == (at("12:30"),)
 
 
+def test_what_happened_once_by_a_clock_far_ahead_does_not_happen_again_unless_it_is_put_elsewhere() -> None:
+    far = NOON + 300 * DAY
+    assert plan(once(far, last_nominal_at=far), NOON) == Plan(state="ended", last_nominal_at=far)
+    assert plan(once(far - DAY, last_nominal_at=far), NOON).next_run_at == far - DAY
+    assert plan(once(NOON, last_nominal_at=far), NOON).occurrences == (NOON,)
+
+
 def test_once_outside_its_bounds_is_never() -> None:
     assert plan(once(NOON, start_at=at("12:01")), at("11:00")).state == "ended"
     assert plan(once(NOON, end_at=at("11:59")), at("13:00")) == Plan(state="ended", last_nominal_at=None)
