@@ -85,12 +85,20 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'It is RFC 5545''s, like FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0;BYSECOND=0.';
     end if;
-    -- most rules are like this: whatever their beginning is, they occur
-    if not seen ?| '{BYMONTH,BYMONTHDAY,BYYEARDAY,BYWEEKNO,BYSETPOS,UNTIL}'
-        and (seen ->> 'FREQ' not in ('DAILY', 'HOURLY') or not seen ?| '{BYDAY,BYHOUR}' or not seen ? 'INTERVAL'
-            or seen ->> 'FREQ' = 'DAILY' and not seen ? 'BYDAY')
-        and (not seen ? 'BYDAY' or seen ->> 'BYDAY' ~ '^[A-Z]+(,[A-Z]+)*$' or seen ->> 'BYDAY' ~ '^[+-]?0?[1-4][A-Z]+$')
-    then
+    -- most rules are like one of these: whatever their beginning is, they occur
+    if not seen ?| '{BYYEARDAY,BYWEEKNO,BYSETPOS,UNTIL}' and (case
+        when seen ?| '{BYMONTH,BYMONTHDAY}' then
+            -- days that each month has
+            not seen ? 'BYDAY'
+            and seen ->> 'BYMONTHDAY' ~ '^[+-]?0?([1-9]|1[0-9]|2[0-8])(,[+-]?0?([1-9]|1[0-9]|2[0-8]))*$'
+            and (seen ->> 'FREQ' = 'YEARLY'
+                or seen ->> 'FREQ' = 'MONTHLY' and not (seen ? 'BYMONTH' and seen ? 'INTERVAL'))
+        when seen ? 'BYDAY' then
+            (seen ->> 'BYDAY' ~ '^[A-Z]+(,[A-Z]+)*$' or seen ->> 'BYDAY' ~ '^[+-]?0?[1-4][A-Z]+$')
+            and (seen ->> 'FREQ' not in ('DAILY', 'HOURLY') or not seen ? 'INTERVAL')
+        else
+            seen ->> 'FREQ' <> 'HOURLY' or not seen ? 'BYHOUR' or not seen ? 'INTERVAL'
+    end) then
         return;
     end if;
     if seen ? 'UNTIL' then
