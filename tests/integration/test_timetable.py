@@ -199,7 +199,8 @@ def test_a_row_that_the_engine_cannot_write_stops_alone(table: Timetable, leader
 def test_a_rule_that_its_library_breaks_on_stops_alone(table: Timetable, leader: Daemon) -> None:
     # as a library of another version would
     table.database.run(
-        "create or replace function pgreact.check_rrule(rrule text) returns void language sql as 'select'"
+        "create or replace function pgreact.check_rrule(rrule text, anchor timestamptz, zone text) "
+        "returns void language sql as 'select'"
     )
     table.add("bad", rrule="'FREQ=MONTHLY;BYDAY=53MO'")
     table.add("good", every="'100 ms'")
