@@ -662,7 +662,8 @@ def test_the_database_knows_which_rule_never_occurs(
         *(
             "sunset 48.86 2.35",
             " Sunset  +48 -2. ",
-            "dawn_civil -90 180",
+            "dawn_civil -89.5 180",
+            "solar_noon 90 0",
             "solar_noon .5 -.5",
             "sunset 0 -180",
         ),
@@ -671,6 +672,8 @@ def test_the_database_knows_which_rule_never_occurs(
             "sunset 1 2 3",
             "sunset,1,2",
             "sunset 91 0",
+            "sunset 89.6 0",
+            "dawn_civil -90 180",
             "sunset 0 -181",
             "noon 1 2",
             "sunset x 2",
