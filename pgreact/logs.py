@@ -154,7 +154,7 @@ class DispatchRecovered(Event, name="dispatch.recovered"):
 class QueueDispatched(Event, name="queue.dispatched"):
     """The broker has the messages of jobs that were claimed."""
 
-    claimed: Annotated[int, "jobs claimed just now; the others were claimed before, and are published again"]
+    claimed: Annotated[int, "jobs claimed since the last of these events; the others are published again"]
     published: Annotated[int, "messages the broker has"]
     claim_ms: Annotated[float, "how long the claim took"]
     publish_ms: Annotated[float, "how long the messages took"]
@@ -400,7 +400,9 @@ def configure(form: Format, level: Level) -> None:
         if plain
         else structlog.processors.JSONRenderer(default=str)
     )
-    tail = [_for_a_terminal, renderer] if plain else [structlog.processors.format_exc_info, renderer]
+    tail = (
+        [_for_a_terminal, renderer] if plain else [structlog.processors.format_exc_info, _in_order, renderer]
+    )
     structlog.configure(
         processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
@@ -434,6 +436,12 @@ def _for_a_terminal(_logger: object, _method: str, event: dict[str, Any]) -> dic
     return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
+def _in_order(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Put what every line has in front of an event's own keys."""
+    head = {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event")}
+    return head | event
+
+
 def join(logger: str) -> None:
     """Send pgreact's events to a logger of ``logging``, in a process whose log is somebody else's.
 
@@ -459,8 +467,8 @@ def _catalogue() -> Iterator[str]:
     yield ""
     yield "Made from `pgreact/logs.py` by `python -m pgreact.logs`; do not edit."
     yield ""
-    yield "Every line carries `timestamp` (UTC), `level` and `event`. A key, once released, is never renamed"
-    yield "silently."
+    yield "Every line begins with `timestamp` (UTC), `level` and `event`. A key, once released, is never"
+    yield "renamed silently."
     for event in Event.__subclasses__():
         yield ""
         yield f"## `{event.name}` ({event.level})"

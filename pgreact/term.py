@@ -281,7 +281,9 @@ async def term(
         door = QueueDispatch(publisher, jobs, claims, clock, troubles)
         stack.callback(door.close)
         routes = await ask("routes", lambda: load_routes(work, {}, troubles))
-        async with Dispatcher(door, candidate, clock, routes) as dispatcher:
+        failing = await ask("route errors", lambda: work.fetch(query("route_errors")))
+        errors = {row["route_id"]: row["error"] for row in failing}
+        async with Dispatcher(door, candidate, clock, routes, errors) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
             timetable = Timetable(dsn, jobs, clock, troubles, hears=hearing.muted is None)
             housekeeping = Housekeeping(dsn, clock, troubles)

@@ -16,6 +16,7 @@ from pgreact.database.queue_plan import queue_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import RouteSettings, Settings
 from pgreact.shipped import query
+from pgreact.units import short
 
 # A DDL statement that waits for a table makes every later writer wait behind it: so it gives up soon, lets
 # them pass, and tries again.
@@ -261,4 +262,4 @@ def _quoted(name: str) -> str:
 
 
 def _shown(value: object) -> str:
-    return f"{value:g}s" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return short(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

@@ -11,6 +11,7 @@ from pgreact.database.schedule_plan import schedule_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import BUILT_IN, LaneSettings, QueueSettings, Settings, nearest
 from pgreact.shipped import query
+from pgreact.units import short, short_rate
 
 DEFAULT = "default"  # the lane that is built in
 _LANE = LaneSettings().model_dump()
@@ -176,22 +177,7 @@ def _shown(key: str, value: Any) -> str:
     if value is None:
         return "none"
     if key == "rate":
-        return shown_rate(value)
+        return short_rate(value)
     if isinstance(value, float):
-        for unit, size in (("d", 86400), ("h", 3600)):
-            if value >= size and value % size == 0:
-                return f"{value / size:g}{unit}"
-        return f"{value:g}s"
+        return short(value)
     return json.dumps(value, ensure_ascii=False)
-
-
-def shown_rate(jobs: float) -> str:
-    """Return a rate as one would write it.
-
-    Args:
-        jobs: A second.
-    """
-    for unit, size in (("s", 1), ("m", 60), ("h", 3600), ("d", 86400)):
-        if abs(jobs * size - round(jobs * size)) < 1e-9 * jobs * size:
-            return f"{round(jobs * size)}/{unit}"
-    return f"{jobs:g}/s"

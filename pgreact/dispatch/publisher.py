@@ -14,6 +14,7 @@ from pgreact.dispatch.draft import Draft
 from pgreact.dispatch.route import Route
 from pgreact.dispatch.wire import Line, PublishFailed, Wire
 from pgreact.errors import ConfigError
+from pgreact.settings import nearest
 
 __all__ = ["DEADLINE", "CeleryPublisher", "PublishFailed", "Publisher", "open_app", "shown"]
 
@@ -62,9 +63,8 @@ def open_app(app: str | None, broker: str | None) -> Celery:
     try:
         found = find_app(app)
     except Exception as error:
-        raise ConfigError(
-            f'Celery application "{app}" cannot be imported: {type(error).__name__}: {error}'
-        ) from error
+        reason = _missing(app) or f"{type(error).__name__}: {error}"
+        raise ConfigError(f'Celery application "{app}" cannot be imported: {reason}') from error
     if not isinstance(found, Celery):
         raise ConfigError(
             f'"{app}" is a {type(found).__name__}, not a Celery application: name it like proj.celery:app'
@@ -72,6 +72,16 @@ def open_app(app: str | None, broker: str | None) -> Celery:
     if broker is not None:
         found.conf["broker_url"] = broker
     return _checked(found)
+
+
+def _missing(app: str) -> str | None:
+    """Return which attribute an importable module lacks: Celery then takes the whole name for a module's."""
+    name, _, attribute = app.rpartition(":") if ":" in app else app.rpartition(".")
+    module = sys.modules.get(name)  # finding the application has imported it, if that can be done
+    if module is None or not attribute or hasattr(module, attribute):
+        return None
+    known = [found for found, value in vars(module).items() if isinstance(value, Celery)]
+    return f'module "{name}" has no attribute "{attribute}"{nearest(attribute, known)}'
 
 
 def _checked(app: Celery) -> Celery:

@@ -13,6 +13,7 @@ from pgreact.database.change import conditions
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import BUILT_IN, nearest
 from pgreact.shipped import query
+from pgreact.units import short
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -57,7 +58,7 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"queue    {depth}; {_of(found)} in progress; {found['dead']} dead"
     table = [("lane", "ready", "delayed", "behind", "oldest", "in progress", "jobs/s", "")]
     for lane in found["lanes"]:
-        oldest = "-" if lane["oldest_s"] is None else span(lane["oldest_s"])
+        oldest = "-" if lane["oldest_s"] is None else short(lane["oldest_s"], roughly=True)
         state = "PAUSED" if lane["paused"] else ""
         if not lane["known"]:
             state = "no such lane any more: no limits"
@@ -103,7 +104,7 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
                 job["lane"],
                 _cut(job["task"], 255),
                 f"{job['attempt']}/{job['max_attempts']}",
-                f"in {span(-seconds)}" if job["state"] == "delayed" and seconds < 0 else span(seconds),
+                f"in {short(-seconds, roughly=True)}" if job["state"] == "delayed" and seconds < 0 else short(seconds, roughly=True),
                 _cut(job["key"]),
                 _cut(job["error"] or (job["worker"] and f"on {job['worker']}")),
             )
@@ -134,6 +135,7 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
     if found["job"]:
         for name in ("args", "kwargs", "options"):
             found["job"][name] = _parsed(found["job"][name])
+        found["job"]["backoff"] = short(found["job"]["backoff"])
     return found
 
 
@@ -168,15 +170,6 @@ def remedy(trigger: dict[str, Any]) -> str:
     """Return what to do about a trigger that does not stand."""
     # apply leaves alone what was attached in SQL
     return 'run "pgreact apply"' if trigger["origin"] == "config" else "call pgreact.attach again"
-
-
-def span(seconds: float) -> str:
-    """Return a length of time, roughly."""
-    seconds = max(0.0, seconds)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def aligned(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pgreact.database.change import Connection, rows
 from pgreact.database.schedule_plan import recurs
 from pgreact.errors import ConfigError
 from pgreact.operate.occurrences import coming, zone_of
-from pgreact.operate.queue import aligned, span
+from pgreact.operate.queue import aligned
 from pgreact.settings import nearest
 from pgreact.shipped import query
 from pgreact.timetable.recurrence import RecurrenceError
@@ -50,7 +50,7 @@ def lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterator[s
                 recurs(row),
                 _clock(due.astimezone()) if due else "-",
                 f"{due.astimezone(zone_of(row)):%Y-%m-%d %H:%M:%S} {row['timezone']}" if due else "-",
-                f"{span((now - last).total_seconds())} ago" if last else "-",
+                f"{short((now - last).total_seconds(), roughly=True)} ago" if last else "-",
                 str(row["run_count"]),
                 _state(row),
             )
@@ -120,7 +120,7 @@ def details(found: dict[str, Any]) -> Iterator[str]:
         yield "history:"
         kept = [("OCCURRENCE", "OUTCOME", "LATE", "JOB OR TASK", "")]
         for past in found["history"]:
-            late = f"{(past['fired_at'] - past['nominal_at']).total_seconds():.3f} s"
+            late = short(round((past["fired_at"] - past["nominal_at"]).total_seconds(), 3))
             what = str(past["job"] or past["task_id"] or "")
             nominal = _clock(past["nominal_at"].astimezone())
             kept.append((nominal, past["outcome"], late, what, past["error"] or ""))

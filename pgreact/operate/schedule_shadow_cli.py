@@ -10,8 +10,7 @@ import click
 
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.operate.group import Load, echo, jsonable
-from pgreact.operate.queue import span as shown_span
-from pgreact.units import duration
+from pgreact.units import duration, short
 
 if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
     from pgreact.settings import Settings
@@ -114,7 +113,7 @@ def _line(difference: "Difference") -> str:
         whose = f"not due for {difference.schedule}" if difference.schedule else "no schedule has it"
         return f"{what}  {difference.call}: sent, but {whose}"
     if difference.late is not None:
-        return f"{what}  {difference.schedule}: sent {difference.late.total_seconds():.1f} s later"
+        return f"{what}  {difference.schedule}: sent {short(round(difference.late.total_seconds(), 1))} later"
     return f"{what}  {difference.schedule}: not sent"
 
 
@@ -127,7 +126,7 @@ def _sum_up(watch: "Watch", count: dict[str, int], seconds: float, as_json: bool
         )
     else:
         echo(
-            f"in {shown_span(seconds)}: {watch.judge.in_time} in time, {count['late']} late, "
+            f"in {short(seconds, roughly=True)}: {watch.judge.in_time} in time, {count['late']} late, "
             f"{count['missed']} missed, {count['extra']} sent without being due"
         )
         if watch.judge.strange:

@@ -14,6 +14,7 @@ from pgreact.database.left_behind import described, left_behind
 from pgreact.operate import queue, timetable
 from pgreact.settings import BUILT_IN
 from pgreact.shipped import query
+from pgreact.units import short
 
 
 def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
@@ -101,7 +102,7 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
         yield f"standby  {standby['host']} pid {standby['pid']}, for {_ago(standby['since'], now)}"
     for route in status["routes"]:
         yield ""
-        yield f"route {route['name']} → {route['task']} (window {route['window_s'] * 1000:g} ms)"
+        yield f"route {route['name']} → {route['task']} (window {short(route['window_s'])})"
         yield from _dispatches(route, now)
         for table in route["tables"]:
             when = conditions(table["condition"], table["always"])
@@ -162,4 +163,4 @@ def _without_role(daemon: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
-    return "an unknown time" if then is None else queue.span((now - then).total_seconds())
+    return "an unknown time" if then is None else short((now - then).total_seconds(), roughly=True)

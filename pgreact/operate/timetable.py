@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pgreact.database.change import Connection, rows
-from pgreact.operate.queue import span
 from pgreact.shipped import query
+from pgreact.units import short
 
 
 def overview(connection: Connection) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
     line = f"timetable  {found['enabled']} schedules{disabled}"
     if found["next"]:
         seconds = (found["next"]["run_at"] - now).total_seconds()
-        when = f"in {span(seconds)}" if seconds > 0 else f"due for {span(-seconds)}"
+        when = f"in {short(seconds, roughly=True)}" if seconds > 0 else f"due for {short(-seconds, roughly=True)}"
         line += f"; next: {found['next']['name']}, {when}"
     yield line
     for failure in found["failures"]:

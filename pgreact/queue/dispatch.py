@@ -66,6 +66,7 @@ class QueueDispatch:
         self._timer: asyncio.TimerHandle | None = None
         self._unmarked: set[str] = set()  # attempts that the broker has, whose rows do not say so yet
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
+        self._claimed = 0  # jobs, since the log last told of claims: the broker had none of their messages
         self._full_at: float | None = None  # when the claim before this one took the last places
 
     async def publish(self, route: Route, task_id: str, following: str) -> bool:
@@ -112,6 +113,7 @@ class QueueDispatch:
         self, jobs: list[dict[str, Any]], claims: int, began: float, claimed: float
     ) -> str | None:
         """Hand jobs to Celery; return why some were not, if the broker is away."""
+        self._claimed += claims
         posted = await self._post.post([_message(job) for job in jobs])
         self._unmarked |= {message.task_id for message in posted.sent}
         for message, reason in posted.refused:
@@ -121,12 +123,13 @@ class QueueDispatch:
         if posted.sent:
             logs.emit(
                 logs.QueueDispatched(
-                    claimed=claims,
+                    claimed=self._claimed,
                     published=len(posted.sent),
                     claim_ms=round((claimed - began) * 1000, 3),
                     publish_ms=round((self._clock.monotonic() - claimed) * 1000, 3),
                 )
             )
+            self._claimed = 0
         if posted.late:
             self.signal()
             return None

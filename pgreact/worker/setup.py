@@ -38,7 +38,8 @@ R = TypeVar("R")
 def setup(app: Celery, dsn: str | None = None) -> None:
     """Guard the messages of routes with ``single_flight = "run"``, and of jobs; see :func:`pgreact.setup`."""
     if app in doors:
-        doors[app].given = dsn
+        if dsn is not None:  # who calls again without one has nothing to say of it
+            doors[app].given = dsn
         return
     door = doors[app] = Door(dsn)
 

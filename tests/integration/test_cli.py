@@ -138,6 +138,7 @@ BROKEN = {
     "broken.py": "raise RuntimeError('no luck')",
     "plain.py": "app = 3",
     "syntax.py": "def",
+    "shop.py": "import celery\napp = celery.Celery('shop', broker='memory://')",
 }
 
 
@@ -148,12 +149,18 @@ BROKEN = {
         (["-A", "missing_module"], 2, 'Celery application "missing_module" cannot be imported: '),
         (["-A", "broken"], 2, 'Celery application "broken" cannot be imported: RuntimeError: no luck'),
         (["-A", "syntax"], 2, 'Celery application "syntax" cannot be imported: SyntaxError'),
+        (["-A", "shop:nope"], 2,
+         'Celery application "shop:nope" cannot be imported: module "shop" has no attribute "nope"; '
+         "there are: app"),
+        (["-A", "shop.ap"], 2,
+         'Celery application "shop.ap" cannot be imported: module "shop" has no attribute "ap"; '
+         'did you mean "app"?'),
         (["-A", "plain:app"], 2, '"plain:app" is a int, not a Celery application'),
         (["-b", "memory://", "--dsn", "nonsense"], 2, 'dsn "nonsense": missing "="'),
         (["-b", "memory://", "--dsn", "host=127.0.0.1 port=1"], 1, "cannot connect to host=127.0.0.1 port=1"),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_listen_says_what_keeps_it_from_running(arguments: list[str], code: int, message: str) -> None:
     for name, text in BROKEN.items():
         Path(name).write_text(text)
@@ -275,15 +282,15 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
     assert first.startswith("standby  host-0 pid 7, for ")
     assert second.startswith("standby  host-1 pid 8, for ")
     assert rest[0] == ""
-    assert rest[1] == "route dispatch → proj.dispatch (window 100 ms)"
-    assert rest[2].startswith("  last dispatch 0 s ago: task task-1, 3 signals, waited 4.5 ms; 12 in all")
+    assert rest[1] == "route dispatch → proj.dispatch (window 100ms)"
+    assert rest[2].startswith("  last dispatch 0s ago: task task-1, 3 signals, waited 4.5 ms; 12 in all")
     assert rest[3:] == [
-        "  dirty for 3 h",
+        "  dirty for 3h",
         "  insert on public.job_queue: trigger ok",
         "  update on public.job_queue when new.id = 1: trigger ok",
         "  truncate on public.job_queue: trigger ok",
         "",
-        "route idle → proj.idle (window 2000 ms)",
+        "route idle → proj.idle (window 2s)",
         "  no dispatch yet",
         "  watches no table",
         "",

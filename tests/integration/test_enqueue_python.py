@@ -10,9 +10,11 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import asgiref.sync
 import asyncpg
 import django.apps
 import django.conf
+import django.core.exceptions
 import django.db
 import django.db.transaction
 import psycopg
@@ -342,6 +344,24 @@ async def open_django(dsn: str, name: str) -> AsyncIterator[Caller]:
             connection.rollback,
             (django.db.ProgrammingError,),
         )
+
+
+async def test_in_async_code_django_names_the_way(database: Database, installed: Install) -> None:
+    installed(database)
+    with django_database(database.dsn, "default") as connection:
+        for name in ("enqueue", "enqueue_many"):
+            with pytest.raises(django.core.exceptions.SynchronousOnlyOperation) as caught:
+                getattr(pgreact, name)(connection, "t" if name == "enqueue" else ["t"])
+            assert f"pgreact.{name} was called with Django's connection in async code" in str(caught.value)
+            assert "await sync_to_async(function)(" in str(caught.value)
+
+        def order() -> None:
+            with django.db.transaction.atomic():
+                pgreact.enqueue(django.db.connection, "t")
+            django.db.connection.close()
+
+        await asgiref.sync.sync_to_async(order)()
+    assert database.value("select count(*) from pgreact.queue") == 1
 
 
 # ---- the tests ---------------------------------------------------------------------------------------------

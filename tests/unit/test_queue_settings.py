@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pgreact.database.queue_plan import shown_rate
+from pgreact.units import short_rate
 from pgreact.errors import ConfigError
 from pgreact.settings import Settings, load
 from pgreact.units import keep, limit, rate
@@ -43,7 +43,7 @@ def test_a_rate_is_read(text: object, jobs: float | None) -> None:
     [(5.0, "5/s"), (100 / 60, "100/m"), (1 / 3600, "1/h"), (0.5, "30/m"), (0.1234, "0.1234/s")],
 )
 def test_a_rate_is_shown_as_one_would_write_it(jobs: float, text: str) -> None:
-    shown = shown_rate(jobs)
+    shown = short_rate(jobs)
     assert rate(shown) == pytest.approx(jobs)
     assert shown == text
 
