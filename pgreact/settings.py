@@ -146,6 +146,16 @@ class Settings(_Model):
         return re.split(r"[.:]", self.app)[0] or None
 
     @property
+    def tasks(self) -> dict[str, str]:
+        """The tasks that it names, by the key that does."""
+        found = {f"routes.{name}.task": route.task for name, route in self.routes.items()}
+        found |= {f"outbox[{index}].enqueue": entry.enqueue for index, entry in enumerate(self.outbox)}
+        found |= {f"schedules.{quoted(name)}.task": entry.task for name, entry in self.schedules.items()}
+        for name, lane in self.lanes.items():
+            found |= {f"lanes.{name}.tasks[{index}]": task for index, task in enumerate(lane.tasks or ())}
+        return found
+
+    @property
     def daemon_dsn(self) -> str:
         """Where the daemon's sessions connect: they need a session of their own, no pooler."""
         return self.dsn if self.listen_dsn is None else self.listen_dsn

@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from pgreact.errors import ConfigError
@@ -16,11 +17,16 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One step: ``+`` adds, ``~`` changes, ``-`` removes. Those that share a statement are taken together."""
+    """One step: ``+`` adds, ``~`` changes, ``-`` removes.
+
+    Those that share a statement or a group are taken together, or not at all.
+    """
 
     sign: str
     what: str
     statement: str
+    group: str | None = None
+    tables: tuple[str, ...] = ()  # of users, which it locks
 
     def __str__(self) -> str:
         """Return the step as a line of a diff."""
@@ -77,6 +83,16 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
         hint = nearest(namesakes[0] if namesakes else f"{schema or 'public'}.{bare}", known)
         raise ConfigError(f'{place}.table: no table "{table}" in the database{hint}')
     return int(found[0][0]), str(found[0][1])
+
+
+def relation_of(row: Mapping[str, Any]) -> sql.Composable:
+    """Return the table of a row of ``trigger_health`` or ``queue_outbox`` as an SQL expression.
+
+    By name, since its oid is another one in another database; of a table that is gone only that is left.
+    """
+    if row["trigger"] == "table dropped":
+        return sql.SQL("{}::oid").format(row["relation"])
+    return sql.SQL("{}::regclass").format(row["table"])
 
 
 def conditions(when: str | None, always: bool) -> str:

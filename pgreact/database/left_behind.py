@@ -79,4 +79,5 @@ def _repair(row: Mapping[str, Any]) -> Change:
             statement = sql.SQL("drop sequence {}").format(sql.Identifier("pgreact", row["name"]))
         case _:
             statement = sql.SQL("select pgreact.make_gate({})").format(row["route"])
-    return Change("+" if row["kind"] == "gate" else "-", described(row), statement.as_string())
+    sign, tables = "+" if row["kind"] == "gate" else "-", (row["table"],) if row["table"] else ()
+    return Change(sign, described(row), statement.as_string(), tables=tables)

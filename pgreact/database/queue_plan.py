@@ -6,7 +6,7 @@ from typing import Any
 from psycopg import sql
 
 from pgreact.database import queue_blueprint
-from pgreact.database.change import Change, Connection, conditions, resolve, rows
+from pgreact.database.change import Change, Connection, conditions, relation_of, resolve, rows
 from pgreact.database.schedule_plan import schedule_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import BUILT_IN, LaneSettings, QueueSettings, Settings, nearest
@@ -160,14 +160,15 @@ def _outbox_changes(
             lane = "" if entry.lane == DEFAULT else f" in lane {entry.lane}"
             when = conditions(entry.when, entry.always)
             what = f"outbox: {', '.join(events)} on {table}{when} enqueues {entry.enqueue}{lane}"
-            changes.append(Change(sign, what, queue_blueprint.outbox_statement(table, entry, events)))
+            statement = queue_blueprint.outbox_statement(table, entry, events)
+            changes.append(Change(sign, what, statement, tables=(table,)))
     for (relation, event, task), row in now.items():
         if row["origin"] == "config" and (relation, event, task) not in wanted:
             removal = sql.SQL(
-                "delete from pgreact.outbox where relation::oid = {}::oid and event = {} and task = {}"
-            ).format(relation, event, task)
+                "delete from pgreact.outbox where relation::oid = {} and event = {} and task = {}"
+            ).format(relation_of(row), event, task)
             what = f"outbox: {event} on {row['table']} enqueues {task}"
-            changes.append(Change("-", what, removal.as_string()))
+            changes.append(Change("-", what, removal.as_string(), tables=(row["table"],)))
     return changes
 
 

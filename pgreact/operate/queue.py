@@ -97,6 +97,7 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
     table = [("ID", "STATE", "LANE", "TASK", "ATTEMPT", "SINCE", "KEY", "")]
     for job in found:
         seconds = (now - job["since"]).total_seconds()
+        age = short(abs(seconds), roughly=True)
         table.append(
             (
                 str(job["id"]),
@@ -104,7 +105,7 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
                 job["lane"],
                 _cut(job["task"], 255),
                 f"{job['attempt']}/{job['max_attempts']}",
-                f"in {short(-seconds, roughly=True)}" if job["state"] == "delayed" and seconds < 0 else short(seconds, roughly=True),
+                f"in {age}" if job["state"] == "delayed" and seconds < 0 else age,
                 _cut(job["key"]),
                 _cut(job["error"] or (job["worker"] and f"on {job['worker']}")),
             )

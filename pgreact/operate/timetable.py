@@ -35,7 +35,7 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
     line = f"timetable  {found['enabled']} schedules{disabled}"
     if found["next"]:
         seconds = (found["next"]["run_at"] - now).total_seconds()
-        when = f"in {short(seconds, roughly=True)}" if seconds > 0 else f"due for {short(-seconds, roughly=True)}"
+        when = f"{'in' if seconds > 0 else 'due for'} {short(abs(seconds), roughly=True)}"
         line += f"; next: {found['next']['name']}, {when}"
     yield line
     for failure in found["failures"]:

@@ -161,9 +161,9 @@ def _django(connection: Any, name: Name, jobs: str) -> list[int]:
         )
     try:
         opened = connection.cursor()
-    except sys.modules["django.core.exceptions"].SynchronousOnlyOperation as error:  # type: ignore[misc]
+    except sys.modules["django.core.exceptions"].SynchronousOnlyOperation as error:
         raise type(error)(
-            f"pgreact.{name} was called with Django's connection in async code, which has no transaction of it. "
+            f"pgreact.{name} was called with Django's connection in async code, where it cannot be used. "
             "Put the whole transaction into one synchronous function, with transaction.atomic() and "
             f"pgreact.{name}(connection, …) in it, and call it by await sync_to_async(function)(…)"
         ) from error

@@ -346,7 +346,7 @@ async def open_django(dsn: str, name: str) -> AsyncIterator[Caller]:
         )
 
 
-async def test_in_async_code_django_names_the_way(database: Database, installed: Install) -> None:
+async def test_in_async_code_django_names_the_way(database: Database, installed: Callable[..., None]) -> None:
     installed(database)
     with django_database(database.dsn, "default") as connection:
         for name in ("enqueue", "enqueue_many"):

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pgreact.units import short_rate
 from pgreact.errors import ConfigError
 from pgreact.settings import Settings, load
-from pgreact.units import keep, limit, rate
+from pgreact.units import keep, limit, rate, short_rate
 
 
 def loaded(text: str) -> Settings:

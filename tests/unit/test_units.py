@@ -18,7 +18,15 @@ def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) ->
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-3.0, "0s"), (0.4, "0s"), (119.4, "119s"), (120.0, "2m"), (3600.0, "60m"), (7300.0, "2h"), (172800.0, "2d")],
+    [
+        (-3.0, "0s"),
+        (0.4, "0s"),
+        (119.4, "119s"),
+        (120.0, "2m"),
+        (3600.0, "60m"),
+        (7300.0, "2h"),
+        (172800.0, "2d"),
+    ],
 )
 def test_an_age_is_shown_roughly(seconds: float, text: str) -> None:
     assert short(seconds, roughly=True) == text
