@@ -373,7 +373,7 @@ UPDATE = "route dispatch: insert, update on public.jobs when new."
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("new.status =", "new.state =", "new.state does not exist; Write it as the columns are named now: new."),
+        ("new.status =", "new.state =", "state does not exist; Write it as the columns are named now: new."),
         ("new.status =", "new.state =", f"{UPDATE}state = 'ready': "),
         ('"insert", "update"]', '"delete"]', "cannot reference NEW values"),
         ("new.status = 'ready'", "new.status = ", f"{UPDATE}status = : "),
@@ -478,8 +478,9 @@ def test_a_dry_run_lets_writers_pass(applied: Database) -> None:
         steps = plan.trial(connection, load(None), tell)
         long.execute("rollback")
     assert len(told) == 1
-    assert [str(step)[:18] for step in steps] == ["+ route first: cal", "+ route first: ins", "~ route dispatch: ",
-                                                  "+ route scale: del", "- route scale: ins"]  # fmt: skip
+    assert [str(step).split(":")[0] for step in steps] == [
+        *("+ route first", "+ route first"), "~ route dispatch", "+ route scale", "- route scale"
+    ]  # fmt: skip
 
 
 # ---- for CI, and for other tools ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """pgreact.enqueue on connections of every library that it takes, with a real PostgreSQL behind them."""
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
@@ -346,21 +347,24 @@ async def open_django(dsn: str, name: str) -> AsyncIterator[Caller]:
         )
 
 
-async def test_in_async_code_django_names_the_way(database: Database, installed: Callable[..., None]) -> None:
+def test_in_async_code_django_names_the_way(database: Database, installed: Callable[..., None]) -> None:
     installed(database)
-    with django_database(database.dsn, "default") as connection:
+
+    def order() -> None:
+        with django.db.transaction.atomic():
+            pgreact.enqueue(django.db.connection, "t")
+        django.db.connection.close()
+
+    async def view(connection: Any) -> None:
         for name in ("enqueue", "enqueue_many"):
             with pytest.raises(django.core.exceptions.SynchronousOnlyOperation) as caught:
                 getattr(pgreact, name)(connection, "t" if name == "enqueue" else ["t"])
             assert f"pgreact.{name} was called with Django's connection in async code" in str(caught.value)
             assert "await sync_to_async(function)(" in str(caught.value)
-
-        def order() -> None:
-            with django.db.transaction.atomic():
-                pgreact.enqueue(django.db.connection, "t")
-            django.db.connection.close()
-
         await asgiref.sync.sync_to_async(order)()
+
+    with django_database(database.dsn, "default") as connection:
+        asyncio.run(view(connection))
     assert database.value("select count(*) from pgreact.queue") == 1
 
 
