@@ -252,6 +252,28 @@ class RouteChanged(Event, name="route.changed"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RouteUnanswered(Event, name="route.unanswered", level="warning"):
+    """Workers were asked for the tasks that they know, twice, and none that answered knows the route's.
+
+    Its calls are published all the same, and discarded by the workers. Reported once, until one knows it. A
+    worker of the pool solo answers between two tasks only; one without remote control never does.
+    """
+
+    route: Route
+    task: Annotated[str, "its task"]
+    workers: Annotated[int, "how many workers answered"]
+    hint: Annotated[str, "what to look at"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RouteAnswered(Event, name="route.answered"):
+    """A worker knows the task of the route again."""
+
+    route: Route
+    task: Annotated[str, "its task"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TimetableTaken(Event, name="timetable.taken"):
     """This process fires the schedules from now on."""
 

@@ -4,10 +4,9 @@ The daemon runs in this process, so that an error can be raised where the driver
 """
 
 import asyncio
-import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -15,15 +14,14 @@ import psycopg
 import pytest
 
 from pgreact import logs
-from pgreact.clock import Clock
-from pgreact.daemon import Daemon
 from pgreact.database import errors
 from pgreact.database.plan import apply
 from pgreact.operate import scribe
 from pgreact.queue import housekeeping
 from pgreact.settings import Settings
 from pgreact.wakeup import lookout
-from tests.harness import DEADLINE, Database, Inbox
+from tests.harness import Database, Inbox
+from tests.inside import running
 
 Install = Callable[..., None]
 
@@ -133,57 +131,6 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     monkeypatch.setattr("pgreact.daemon.BEAT", 0.1)
     monkeypatch.setattr("pgreact.timetable.engine.TEND_PAUSE", 0.1)
     return faults
-
-
-class Running:
-    """The daemon in this process, and what it logged."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self.daemon = daemon
-        self.events: list[logs.Event] = []
-        self.news = asyncio.Event()
-
-    def note(self, event: logs.Event) -> None:
-        """Keep an event."""
-        self.events.append(event)
-        self.news.set()
-
-    def count(self, kind: type[logs.Event], **keys: object) -> int:
-        """Return how many such events there were."""
-        return sum(
-            isinstance(event, kind) and all(getattr(event, key) == value for key, value in keys.items())
-            for event in self.events
-        )
-
-    async def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait for something that an event or a statement makes true."""
-        try:
-            async with asyncio.timeout(DEADLINE):
-                while not condition():
-                    self.news.clear()
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self.news.wait(), 0.01)
-        except TimeoutError:
-            raise AssertionError(f"not in {DEADLINE:g} s: {what}; {self.events[-20:]}") from None
-
-
-@contextlib.asynccontextmanager
-async def running(database: Database, broker: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    """Run a daemon until the block ends, and then see it stop in order."""
-    daemon = Daemon(
-        Settings.model_validate({"dsn": database.dsn, "broker": broker, "application": "proj"}), Clock()
-    )
-    run = Running(daemon)
-    monkeypatch.setattr(logs, "emit", run.note)
-    task = asyncio.create_task(daemon.run())
-    try:
-        yield run
-        assert not task.done(), task
-    finally:
-        daemon._stop.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait_for(task, DEADLINE)
-        await daemon.close()
 
 
 @pytest.fixture
