@@ -244,7 +244,9 @@ def signal(load: Load, route: str) -> None:
 def status(load: Load, as_json: bool) -> None:
     """Show leader and standbys, each route with its tables, triggers and last dispatch, queue and timetable.
 
-    Exits 1 when nobody leads, a trigger is missing, or a route or a schedule fails.
+    Exits 1 when something is wrong, and says what: nobody leads, a trigger is missing or stands on a table
+    that another has replaced, a route or a schedule fails or is overdue, no worker knows a route's task, jobs
+    keep dying, or the database is not as the file says.
 
     \b
     Example:
@@ -253,8 +255,9 @@ def status(load: Load, as_json: bool) -> None:
     from pgreact.database.connect import connect
     from pgreact.operate import status as reader
 
-    with connect(load().dsn) as connection:
-        found = reader.read(connection)
+    loaded = load()
+    with connect(loaded.dsn) as connection:
+        found = reader.read(connection, loaded)
     if as_json:
         echo(json.dumps(found, indent=2, default=jsonable))
     else:

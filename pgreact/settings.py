@@ -46,6 +46,7 @@ class Watch(_Model):
     table: str = Field(min_length=1)
     on: tuple[_EVENTS, ...] = Field(min_length=1)
     when: str | None = Field(default=None, min_length=1)
+    changed: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(default=None, min_length=1)
     always: bool = False
 
     @model_validator(mode="after")
@@ -54,7 +55,13 @@ class Watch(_Model):
             raise ValueError(f"on names an event twice: {', '.join(self.on)}")
         if self.when is not None and "truncate" in self.on:
             raise ValueError("a truncate has no rows, so it takes no when: give it an entry of its own")
+        if self.changed is not None and "update" not in self.on:
+            raise ValueError('changed names columns that an update must change: it needs "update" in on')
         return self
+
+    def changed_by(self, *events: str) -> list[str] | None:
+        """Return the columns of which an update must change one; ``None``: none, or no event is an update."""
+        return [*self.changed] if self.changed is not None and "update" in events else None
 
 
 class QueueSettings(_Model):
@@ -154,6 +161,11 @@ class Settings(_Model):
         for name, lane in self.lanes.items():
             found |= {f"lanes.{name}.tasks[{index}]": task for index, task in enumerate(lane.tasks or ())}
         return found
+
+    @property
+    def names_objects(self) -> bool:
+        """It says what ought to be in the database, and not only where that is."""
+        return bool(self.routes or self.lanes or self.outbox or self.schedules or self.queue.model_fields_set)
 
     @property
     def daemon_dsn(self) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -59,6 +59,8 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
             [(oid,)] = connection.execute(
                 "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid", (table,)
             ).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        raise  # of the schema that it is in
     except psycopg.Error as error:
         raise ConfigError(
             f'{place}.table: "{table}" is no table name: {error.diag.message_primary}'
@@ -95,14 +97,19 @@ def relation_of(row: Mapping[str, Any]) -> sql.Composable:
     return sql.SQL("{}::regclass").format(row["table"])
 
 
-def conditions(when: str | None, always: bool) -> str:
+def conditions(when: str | None, always: bool, changed: Sequence[str] | None) -> str:
     """Return what follows a table's name in a line: under which conditions its changes count.
 
     Args:
         when: The condition of its trigger.
         always: Rows that logical replication applies count, too.
+        changed: Columns of which an update must change one.
     """
-    return (f" when {when}" if when else "") + (", always" if always else "")
+    return (
+        (f" when {when}" if when else "")
+        + (f", changed {', '.join(changed)}" if changed else "")
+        + (", always" if always else "")
+    )
 
 
 @contextlib.contextmanager

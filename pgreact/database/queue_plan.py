@@ -147,8 +147,16 @@ def _outbox_changes(
             row = now.get(key)
             if row is None:
                 sign = "+"
-            elif (row["condition"], row["always"], row["lane"], row["trigger"], row["origin"]) == (
+            elif (
+                row["condition"],
+                row["changed"],
+                row["always"],
+                row["lane"],
+                row["trigger"],
+                row["origin"],
+            ) == (
                 entry.when,
+                entry.changed_by(event),
                 entry.always,
                 entry.lane,
                 "ok",
@@ -158,7 +166,7 @@ def _outbox_changes(
             events.append(event)
         if events:
             lane = "" if entry.lane == DEFAULT else f" in lane {entry.lane}"
-            when = conditions(entry.when, entry.always)
+            when = conditions(entry.when, entry.always, entry.changed_by(*events))
             what = f"outbox: {', '.join(events)} on {table}{when} enqueues {entry.enqueue}{lane}"
             statement = queue_blueprint.outbox_statement(table, entry, events)
             changes.append(Change(sign, what, statement, tables=(table,)))

@@ -78,15 +78,23 @@ def _watch_changes(
             row = now.get((relation, event))
             if row is None:
                 sign = "+"
-            if row is None or (row["condition"], row["always"], row["trigger"], row["origin"]) != (
+            if row is None or (
+                row["condition"],
+                row["changed"],
+                row["always"],
+                row["trigger"],
+                row["origin"],
+            ) != (
                 watch.when,
+                watch.changed_by(event),
                 watch.always,
                 "ok",
                 "config",
             ):
                 events.append(event)
         if events:
-            what = f"route {name}: {', '.join(events)} on {table}{conditions(watch.when, watch.always)}"
+            when = conditions(watch.when, watch.always, watch.changed_by(*events))
+            what = f"route {name}: {', '.join(events)} on {table}{when}"
             statement = blueprint.attach_statement(table, name, events, watch)
             changes.append(Change(sign, what, statement, f"route {name}", (table,)))
     for key, row in now.items():

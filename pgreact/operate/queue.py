@@ -17,7 +17,15 @@ from pgreact.units import short
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-TRIGGER = ("table", "event", "condition", "always", "origin", "trigger")  # what is shown of a watched change
+TRIGGER = (
+    "table",
+    "event",
+    "condition",
+    "changed",
+    "always",
+    "origin",
+    "trigger",
+)  # what is shown of a watched change
 STATES = ("ready", "delayed", "behind", "in_progress", "dead")
 
 
@@ -30,24 +38,48 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
 
     Returns:
         ``lanes`` (depth by state, ``oldest_s`` of the longest ready one, in progress, ``rate`` of claims a
-        second over about the last minute), ``in_progress``, ``max_in_progress``, ``dead``, ``triggers`` that
-        wake the dispatch, ``outbox``, and ``healthy``: all triggers stand.
+        second over about the last minute), ``in_progress``, ``max_in_progress``, ``dead``, of them
+        ``died_lately`` (within 15 minutes), ``triggers`` that wake the dispatch, ``outbox``, and ``reasons``:
+        what is wrong.
     """
     lanes = _rows(connection, "queue_lanes")
-    totals = (_rows(connection, "queue_totals") or [{"max_in_progress": None, "dead": 0}])[0]
+    nothing = {"max_in_progress": None, "dead": 0, "died_lately": 0, "keeps_dying": False}
+    totals = (_rows(connection, "queue_totals") or [nothing])[0]
     own = [{key: row[key] for key in TRIGGER} for row in triggers if row["route"] == BUILT_IN]
     outbox = [
         {key: row[key] for key in (*TRIGGER, "task", "lane")} for row in _rows(connection, "queue_outbox")
     ]
     return {
-        "healthy": bool(own) and all(row["trigger"] == "ok" for row in (*own, *outbox)),
+        "reasons": [*_reasons(totals, own, outbox)],
         "lanes": lanes,
         "in_progress": sum(lane["in_progress"] for lane in lanes),
         "max_in_progress": totals["max_in_progress"],
         "dead": totals["dead"],
+        "died_lately": totals["died_lately"],
         "triggers": own,
         "outbox": outbox,
     }
+
+
+def _reasons(
+    totals: dict[str, Any], own: Sequence[dict[str, Any]], outbox: Sequence[dict[str, Any]]
+) -> Iterator[str]:
+    if not own:
+        yield "queue: the triggers that wake its dispatch are missing"
+    yield from trigger_reasons("queue", own)
+    yield from trigger_reasons("outbox", outbox)
+    if totals["keeps_dying"]:
+        yield (
+            f"queue: jobs keep dying, {totals['died_lately']} in the last 15 minutes: "
+            "pgreact queue list --state dead"
+        )
+
+
+def trigger_reasons(subject: str, triggers: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Return what is wrong with triggers, as one line each."""
+    for row in triggers:
+        if row["trigger"] != "ok":
+            yield f"{subject}: {row['event']} on {row['table']}: trigger {row['trigger']}: {remedy(row)}"
 
 
 def overview_lines(found: dict[str, Any]) -> Iterator[str]:
@@ -69,7 +101,7 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
         if row["trigger"] != "ok":
             yield f'  {row["event"]} on {row["table"]}: trigger {row["trigger"].upper()}: run "pgreact apply"'
     for row in found["outbox"]:
-        when = conditions(row["condition"], row["always"])
+        when = conditions(row["condition"], row["always"], row["changed"])
         state = "ok" if row["trigger"] == "ok" else f"{row['trigger'].upper()}: {remedy(row)}"
         lane = f" in lane {row['lane']}" if row["lane"] != "default" else ""
         yield f"  {row['event']} on {row['table']}{when} enqueues {row['task']}{lane}: trigger {state}"
@@ -169,8 +201,12 @@ def check_lane(connection: Connection, lane: str | None) -> None:
 
 def remedy(trigger: dict[str, Any]) -> str:
     """Return what to do about a trigger that does not stand."""
-    # apply leaves alone what was attached in SQL
-    return 'run "pgreact apply"' if trigger["origin"] == "config" else "call pgreact.attach again"
+    # apply leaves alone what was attached in SQL, but for what is built in
+    if trigger["origin"] == "config" or trigger["table"].startswith("pgreact."):
+        return 'run "pgreact apply"'
+    if trigger["trigger"] == "another table has its name":
+        return "call pgreact.attach with that one, and pgreact.detach with this"
+    return "call pgreact.attach again"
 
 
 def aligned(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:

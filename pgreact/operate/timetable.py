@@ -17,13 +17,21 @@ def overview(connection: Connection) -> dict[str, Any]:
 
     Returns:
         How many are ``enabled`` and ``disabled``; ``next``: name and ``run_at`` of the one that is due next;
-        how many of the enabled have ``failed``; ``failures``: name and ``error`` of the first of them; and
-        ``healthy``: none has.
+        how many are ``overdue``, by more than a minute; how many of the enabled have ``failed``;
+        ``failures``: name and ``error`` of the first of them; and ``reasons``: what is wrong.
     """
     [found] = rows(connection, query("timetable_overview"))
     if found["next"]:
         found["next"]["run_at"] = datetime.datetime.fromisoformat(found["next"]["run_at"])
-    return {"healthy": not found["failed"], **found}
+    return {"reasons": [*_reasons(found)], **found}
+
+
+def _reasons(found: dict[str, Any]) -> Iterator[str]:
+    if found["failed"]:
+        yield f"timetable: schedules failed: {found['failed']}"
+    if found["overdue"]:
+        late = found["next"]["name"]
+        yield f"timetable: schedules are overdue by more than a minute: {found['overdue']}, first {late}"
 
 
 def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[str]:

@@ -17,9 +17,26 @@ begin
                 'pgreact.published(uuid[]), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
                 'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
-                'pgreact.trigger_state(regclass, text, text, boolean, text), '
+                'pgreact.trigger_state(regclass, text, text, boolean, text), pgreact.replaced(regclass, text), '
                 'pgreact.json_types(), pgreact.readable(text), pgreact.moment(), pgreact.fire(jsonb), '
                 'pgreact.tend_schedule_history(text, text) to %s', role);
+        when 'monitor' then
+            execute format('grant usage on schema pgreact to %s', role);
+            -- of jobs all but what they are called with
+            execute format('grant select (%s) on pgreact.queue to %s', 'id, state, lane, task, priority, run_at, key, unique_key, '
+                'unique_while, attempt, max_attempts, backoff, expires, enqueued_at, error, size', role);
+            execute format('grant select (%s) on pgreact.in_progress to %s', 'id, lane, task, priority, run_at, key, unique_key, '
+                'unique_while, attempt, max_attempts, backoff, expires, enqueued_at, task_id, claimed_at, published_at, '
+                'publishes, started_at, retries, worker, lease_until, round, size', role);
+            execute format('grant select (%s) on pgreact.dead to %s', 'id, lane, task, priority, key, attempt, max_attempts, '
+                'backoff, enqueued_at, died_at, outcome, error', role);
+            execute format('grant select on pgreact.migration, pgreact.installation, pgreact.route, pgreact.watched, '
+                'pgreact.flight, pgreact.trouble, pgreact.lane, pgreact.lane_state, pgreact.queue_setting, pgreact.queue_state, '
+                'pgreact.outbox, pgreact.history, pgreact.schedule, pgreact.schedule_history to %s', role);
+            execute format('grant execute on function pgreact.lock_class(text), pgreact.trigger_arguments(text[]), '
+                'pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), pgreact.trigger_parts(regclass, text), '
+                'pgreact.trigger_definition(regclass, text), pgreact.trigger_state(regclass, text, text, boolean, text), '
+                'pgreact.replaced(regclass, text), pgreact.json_types(), pgreact.readable(text), pgreact.moment() to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);
@@ -52,11 +69,12 @@ begin
             raise exception 'no kind of role "%"', kind
                 using errcode = 'invalid_parameter_value',
                     hint = 'Kinds are daemon (runs "pgreact listen"), worker (runs jobs, or uses @pgreact.single_flight), '
-                        'enqueuer (calls pgreact.enqueue, reads jobs), scheduler (edits pgreact.schedule) '
+                        'enqueuer (calls pgreact.enqueue, reads jobs), scheduler (edits pgreact.schedule), '
+                        'monitor (runs "pgreact status", reads all but the arguments of jobs) '
                         'and signaller (calls pgreact.signal and pgreact.mute). '
                         'Who only writes the watched tables needs nothing.';
     end case;
 end
 $$;
-comment on function pgreact.grant_role(regrole, text) is 'gives a role what a daemon, worker, enqueuer, scheduler or signaller needs, and no more';
+comment on function pgreact.grant_role(regrole, text) is 'gives a role what a daemon, worker, enqueuer, scheduler, monitor or signaller needs, and no more';
 revoke all on function pgreact.grant_role(regrole, text) from public;

@@ -232,12 +232,17 @@ create table pgreact.outbox (
     task text not null check (task <> ''),
     lane text not null,
     condition text check (condition <> ''),
+    changed text[] check (changed is null or cardinality(changed) > 0 and event = 'update'),
     always boolean not null default false,
     origin text not null default 'sql' check (origin in ('sql', 'config')),
     definition text,
+    attached_as text,
     primary key (relation, event, task)
 );
 comment on table pgreact.outbox is 'which change of which table enqueues a job; kept by attach and detach';
+comment on column pgreact.outbox.changed is 'an update enqueues if it changes one of these columns; null: any update does';
+comment on column pgreact.outbox.attached_as
+    is 'the name that the table had when it was attached: another table of that name is to be told of';
 comment on column pgreact.outbox.always
     is 'its trigger is enabled ALWAYS: rows that logical replication applies count, too';
 comment on column pgreact.outbox.definition

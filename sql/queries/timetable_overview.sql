@@ -15,6 +15,11 @@ select
         order by n.next_run_at
         limit 1
     ) as next,
+    (
+        select count(*)
+        from pgreact.schedule s
+        where s.state = 'planned' and s.enabled and s.next_run_at < pgreact.moment() - interval '1 min'
+    ) as overdue,
     (select count(*) from pgreact.schedule s where s.state = 'failed' and s.enabled) as failed,
     (
         select coalesce(jsonb_agg(jsonb_build_object('name', f.name, 'error', f.last_error) order by f.name), '[]')

@@ -119,6 +119,23 @@ def test_every_value_converges(database: Database, key: str, value: object) -> N
     assert apply(database) == "Nothing to change.\n"
 
 
+def test_columns_that_must_change_are_shown_and_converge(applied: Database) -> None:
+    entry = '{ table = "jobs", on = ["insert", "update"], when = "new.status = \'ready\'"'
+    write(FILE.replace(entry, f'{entry}, changed = ["status"]'))
+    assert apply(applied) == (
+        "~ route dispatch: update on public.jobs when new.status = 'ready', changed status\n"
+    )
+    assert apply(applied) == "Nothing to change.\n"
+    write(FILE.replace(entry, f'{entry}, changed = ["id", "status"]'))
+    assert "changed id, status\n" in apply(applied)
+    write(FILE.replace(entry, f'{entry}, changed = ["idd"]'))
+    said = pgreact("apply", "--dry-run", dsn=applied.dsn)
+    assert (said.code, said.out) == (2, "")
+    assert 'has no column idd, which "changed" names; It has id, status; nothing of' in said.err
+    write(FILE)
+    assert apply(applied) == "~ route dispatch: update on public.jobs when new.status = 'ready'\n"
+
+
 def test_a_changed_condition_and_changed_events_are_mended(applied: Database) -> None:
     write(
         FILE.replace("new.status = 'ready'", "new.id > 5").replace(

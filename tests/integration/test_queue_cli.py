@@ -428,7 +428,7 @@ def test_purges_beside_claims_strand_nobody(base: Database) -> None:
 
 def queue_lines(database: Database) -> list[str]:
     out = pgreact("status", dsn=database.dsn).out
-    return out[out.index("queue    ") :].splitlines()
+    return out[out.index("queue    ") :].partition("\n\n")[0].splitlines()
 
 
 def test_no_terminal_obeys_what_stands_in_a_job(filled: Database) -> None:

@@ -625,11 +625,15 @@ def timetable(database: Database) -> dict[str, Any]:
 
 
 def told(database: Database) -> list[str]:
-    return pgreact("status", dsn=database.dsn).out.partition("timetable  ")[2].splitlines()
+    return (
+        pgreact("status", dsn=database.dsn).out.partition("timetable  ")[2].partition("\n\n")[0].splitlines()
+    )
 
 
 def test_status_shows_how_many_there_are_and_which_is_next(filled: Database) -> None:
-    assert timetable(filled) == {"enabled": 2, "disabled": 0, "next": None, "failed": 0, "failures": []}
+    assert timetable(filled) == {
+        "enabled": 2, "disabled": 0, "next": None, "overdue": 0, "failed": 0, "failures": []
+    }  # fmt: skip
     assert told(filled) == ["2 schedules"]
     engine(filled, "state = 'planned', next_run_at = now() + interval '3 h 1 min'")
     engine(
