@@ -163,8 +163,9 @@ def enqueue(
     Args:
         conn: Of psycopg (``Connection``, ``AsyncConnection``, or a cursor), psycopg2, asyncpg (from a pool,
             too), SQLAlchemy (``Connection``, ``Session``, ``AsyncConnection``, ``AsyncSession``) or Django
-            (``django.db.connection``, ``connections["other"]``). The role needs usage on schema ``pgreact``
-            and execute on ``pgreact.enqueue``.
+            (``django.db.connection``, ``connections["other"]``; in async code within ``sync_to_async``, as
+            the whole transaction). The role needs usage on schema ``pgreact`` and execute on
+            ``pgreact.enqueue``.
         task: The task's name; or the task itself, whose arguments are checked then; or a signature. A
             signature of one task is a job of that task with its arguments and options; ``countdown`` and
             ``eta`` become ``run_at``. A chain, group, chord, map, starmap or chunks is one job, of the task

@@ -26,7 +26,7 @@ class Change:
     what: str
     statement: str
     group: str | None = None
-    tables: tuple[str, ...] = ()  # of users, which it locks
+    tables: tuple[str, ...] = ()  # that are written all the time, which it locks
 
     def __str__(self) -> str:
         """Return the step as a line of a diff."""

@@ -53,11 +53,13 @@ def schedule_changes(
         if mistakes := _mistakes(connection, list(wanted.items()), str(settings.file or "configuration")):
             raise ConfigError("\n".join(mistakes))
     statement = schedule_blueprint.statement(wanted, gone)
-    changes = {name: Change("-", f"schedule {_title(name)}", statement) for name in gone}
+    locked = ("pgreact.schedule",)
+    changes = {name: Change("-", f"schedule {_title(name)}", statement, tables=locked) for name in gone}
     for name, entry in wanted.items():
         now = found.get(name)
         what = f"{recurs(entry.model_dump())} runs {entry.task}" if now is None else _difference(now, entry)
-        changes[name] = Change("~" if now else "+", f"schedule {_title(name)}: {what}", statement)
+        sign = "~" if now else "+"
+        changes[name] = Change(sign, f"schedule {_title(name)}: {what}", statement, tables=locked)
     return changes
 
 

@@ -80,8 +80,8 @@ def take(
 def rehearse(connection: Connection, plan: Plan, told: Callable[[str], None]) -> list[Change]:
     """Take the steps of a plan in a transaction that is rolled back: what would fail does so here.
 
-    What locks tables of users is undone at once, group by group, so that writers wait for it no longer than
-    when it is taken for good.
+    What locks tables that are written all the time is undone at once, group by group, so that writers wait
+    for it no longer than when it is taken for good.
 
     Args:
         connection: A session in autocommit mode, with the rights that taking them needs.
