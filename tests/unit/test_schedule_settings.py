@@ -9,7 +9,7 @@ import pytest
 from pgreact.errors import ConfigError
 from pgreact.schedule_settings import ScheduleSettings
 from pgreact.settings import Settings, load, quoted
-from pgreact.units import duration, moment, short
+from pgreact.units import moment
 
 UTC = datetime.UTC
 EVERY = 'task = "t"\nevery = "30s"\n'
@@ -130,24 +130,6 @@ def test_a_time_that_clocks_show_twice_or_never_needs_an_offset(text: str) -> No
 def test_what_is_no_time_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is no time: write it like"):
         moment(value)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0s"),
-        (0.1, "0.1s"),
-        (30, "30s"),
-        (60, "1m"),
-        (90, "90s"),
-        (5400, "90m"),
-        (86400, "1d"),
-        (1e-06, "0.000001s"),
-    ],
-)
-def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) -> None:
-    assert short(seconds) == text
-    assert duration(text) == seconds
 
 
 # ---- what is compared with the last time -------------------------------------------------------------------
