@@ -3,6 +3,9 @@ create or replace function pgreact.grant_role(role regrole, kind text) returns v
     strict
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    relation regclass;
+    columns text;
 begin
     case kind
         when 'daemon' then
@@ -23,13 +26,17 @@ begin
         when 'monitor' then
             execute format('grant usage on schema pgreact to %s', role);
             -- of jobs all but what they are called with
-            execute format('grant select (%s) on pgreact.queue to %s', 'id, state, lane, task, priority, run_at, key, unique_key, '
-                'unique_while, attempt, max_attempts, backoff, expires, enqueued_at, error, size', role);
-            execute format('grant select (%s) on pgreact.in_progress to %s', 'id, lane, task, priority, run_at, key, unique_key, '
-                'unique_while, attempt, max_attempts, backoff, expires, enqueued_at, task_id, claimed_at, published_at, '
-                'publishes, started_at, retries, worker, lease_until, round, size', role);
-            execute format('grant select (%s) on pgreact.dead to %s', 'id, lane, task, priority, key, attempt, max_attempts, '
-                'backoff, enqueued_at, died_at, outcome, error', role);
+            for relation, columns in
+                select a.attrelid::regclass, string_agg(quote_ident(a.attname), ', ')
+                from pg_attribute a
+                where a.attrelid in ('pgreact.queue'::regclass, 'pgreact.in_progress'::regclass, 'pgreact.dead'::regclass)
+                    and a.attnum > 0
+                    and not a.attisdropped
+                    and a.attname not in ('args', 'kwargs', 'options')
+                group by a.attrelid
+            loop
+                execute format('grant select (%s) on %s to %s', columns, relation, role);
+            end loop;
             execute format('grant select on pgreact.migration, pgreact.installation, pgreact.route, pgreact.watched, '
                 'pgreact.flight, pgreact.trouble, pgreact.lane, pgreact.lane_state, pgreact.queue_setting, pgreact.queue_state, '
                 'pgreact.outbox, pgreact.history, pgreact.schedule, pgreact.schedule_history to %s', role);
