@@ -100,7 +100,7 @@ def enqueue(
     args: "Sequence[Any]" = ...,
     kwargs: "Mapping[str, Any] | None" = ...,
     *,
-    lane: str = ...,
+    lane: str | None = ...,
     priority: int = ...,
     run_at: "datetime | timedelta | float | None" = ...,
     key: str | None = ...,
@@ -110,6 +110,7 @@ def enqueue(
     backoff: "timedelta | float" = ...,
     expires: "datetime | timedelta | float | None" = ...,
     options: "Mapping[str, Any] | None" = ...,
+    max_lost: int | None = ...,
 ) -> "Coroutine[Any, Any, int]": ...
 @overload
 def enqueue(
@@ -118,7 +119,7 @@ def enqueue(
     args: "Sequence[Any]" = ...,
     kwargs: "Mapping[str, Any] | None" = ...,
     *,
-    lane: str = ...,
+    lane: str | None = ...,
     priority: int = ...,
     run_at: "datetime | timedelta | float | None" = ...,
     key: str | None = ...,
@@ -128,6 +129,7 @@ def enqueue(
     backoff: "timedelta | float" = ...,
     expires: "datetime | timedelta | float | None" = ...,
     options: "Mapping[str, Any] | None" = ...,
+    max_lost: int | None = ...,
 ) -> int: ...
 def enqueue(
     conn: object,
@@ -135,16 +137,17 @@ def enqueue(
     args: "Sequence[Any]" = (),
     kwargs: "Mapping[str, Any] | None" = None,
     *,
-    lane: str = "default",
+    lane: str | None = None,
     priority: int = 0,
     run_at: "datetime | timedelta | float | None" = None,
     key: str | None = None,
     unique_key: str | None = None,
     unique_while: "Literal['queued', 'in_progress']" = "queued",
-    max_attempts: int = 5,
+    max_attempts: int = 1,
     backoff: "timedelta | float" = 5,
     expires: "datetime | timedelta | float | None" = None,
     options: "Mapping[str, Any] | None" = None,
+    max_lost: int | None = None,
 ) -> "int | Coroutine[Any, Any, int]":
     """Enqueue a job in the transaction of a connection::
 
@@ -171,19 +174,24 @@ def enqueue(
             ``pgreact.run_canvas``, that starts it: done when it is started.
         args: The task's arguments.
         kwargs: Those with names.
-        lane: The lane, whose limits hold for the job.
+        lane: The lane, whose limits hold for the job; ``None``: that of the Celery queue the task is routed
+            to.
         priority: Higher comes first within the lane.
         run_at: Not before then: a ``datetime`` with time zone, or a ``timedelta`` or seconds from now,
             counted by the database's clock.
         key: Jobs of one key run one at a time, in the order they were enqueued in.
         unique_key: If a job of that key is queued, there will be no other.
         unique_while: ``in_progress``: nor if one is in progress.
-        max_attempts: So many attempts, when they fail.
+        max_attempts: So many attempts, when they fail. Celery's own retries belong to one attempt, so a task
+            that has them needs none of these.
         backoff: Pause after the first failed attempt, ``timedelta`` or seconds; it doubles, up to an hour.
-        expires: A job not claimed by then is dead; in the forms of ``run_at``.
+        expires: A job that no worker has started by then does not run, and is dead; in the forms of
+            ``run_at``.
         options: Of ``apply_async``, for the message: ``queue``, ``priority``, ``headers``, ``time_limit``,
             ``link``, …; with a signature, in addition to its own. A canvas keeps its own to itself: these
             are for the message that starts it.
+        max_lost: So often the job is repeated when its worker died; ``None``: as its lane says, ``0``: it
+            runs at most once.
 
     Returns:
         The job's id, or that of the job with the same ``unique_key``. With an asynchronous connection, an
@@ -213,6 +221,7 @@ def enqueue(
         backoff=backoff,
         expires=expires,
         options=options,
+        max_lost=max_lost,
     )
     return into(conn, job)
 

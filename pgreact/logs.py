@@ -161,6 +161,48 @@ class QueueDispatched(Event, name="queue.dispatched"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class QueueUnanswered(Event, name="queue.unanswered", level="warning"):
+    """Messages of jobs were sent again and again, and no worker starts them.
+
+    If others of the queue are started, a worker takes these and cannot run them: it does not call
+    ``pgreact.setup``, or does not know the task. If not, no worker consumes the queue. They are sent again,
+    each time twice as late.
+    """
+
+    lane: Annotated[str, "their lane"]
+    queue: Annotated[str | None, "the Celery queue they were sent to, if it is known"]
+    jobs: Annotated[int, "how many"]
+    sent: Annotated[int, "how often one of them was sent"]
+    consumed: Annotated[bool, "whether jobs of the lane that were sent later have been started"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QueueAnswered(Event, name="queue.answered"):
+    """No job of this lane and queue waits any more that was sent again and again."""
+
+    lane: Annotated[str, "the lane"]
+    queue: Annotated[str | None, "the Celery queue"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneFilled(Event, name="lane.filled", level="warning"):
+    """A lane has jobs that are ready and no place for them, and none has begun for a minute."""
+
+    lane: Annotated[str, "the lane"]
+    running: Annotated[int, "its jobs that workers have started"]
+    unstarted: Annotated[int, "its jobs whose messages no worker has started"]
+    full_s: Annotated[float, "seconds since a job of it was last claimed, or since it was first seen full"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneFreed(Event, name="lane.freed"):
+    """A lane of which ``lane.filled`` was said gets on again, or has nothing to do."""
+
+    lane: Annotated[str, "the lane"]
+    full_s: Annotated[float, "seconds that it stood"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JobRefused(Event, name="job.refused", level="warning"):
     """No message can be made of a job, or the broker will not have it. The job is dead."""
 

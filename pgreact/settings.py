@@ -19,6 +19,7 @@ from pgreact.units import Duration, Keep, Limit, Rate, StartWithin, Tasks
 
 _SHOWN = 12  # names in a message
 _NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
+_LANE = r"^[^\x00-\x1f\x7f-\x9f]{1,255}$"  # a Celery queue's name
 _TITLE = r"^[^\x00]{1,200}$"
 _EVENTS = Literal["insert", "update", "delete", "truncate"]
 BUILT_IN = "pgreact.queue"  # the route that wakes the queue's own dispatch
@@ -60,7 +61,7 @@ class Watch(_Model):
 class QueueSettings(_Model):
     """What holds for all lanes together; a key that the file does not name is left as the database has it."""
 
-    max_in_progress: Limit = 200
+    max_in_progress: Limit = None
     lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
     keep: Keep = None
     dead_retention: Keep = None
@@ -71,6 +72,8 @@ class LaneSettings(_Model):
     """One lane; a key that the file does not name is left as the database has it."""
 
     max_in_progress: Limit = None
+    max_unstarted: int = Field(default=200, ge=1, lt=2**31)
+    max_lost: int = Field(default=3, ge=0, lt=2**31)
     weight: int = Field(default=1, ge=1, le=1000)
     rate: Rate = None
     burst: int = Field(default=1, ge=1, lt=2**31)
@@ -83,7 +86,7 @@ class Outbox(Watch):
 
     on: tuple[_EVENTS, ...] = Field(default=("insert", "update", "delete"), min_length=1)
     enqueue: str = Field(min_length=1, max_length=255)
-    lane: str = Field(default="default", pattern=_NAME)
+    lane: str | None = Field(default=None, pattern=_LANE)
 
 
 class RouteSettings(_Model):
@@ -127,7 +130,7 @@ class Settings(_Model):
     log_level: Level = "info"
     routes: dict[Annotated[str, Field(pattern=_NAME)], RouteSettings] = {}
     queue: QueueSettings = QueueSettings()
-    lanes: dict[Annotated[str, Field(pattern=_NAME)], LaneSettings] = {}
+    lanes: dict[Annotated[str, Field(pattern=_LANE)], LaneSettings] = {}
     outbox: tuple[Outbox, ...] = ()
     schedules: dict[Annotated[str, Field(pattern=_TITLE)], ScheduleSettings] = {}
 
@@ -288,10 +291,11 @@ def _explain(
             message = f"{wrong!r} is not known{nearest(str(wrong), known_words)}"
         case "string_pattern_mismatch" if place[0] == "schedules":
             message = "a schedule's name has 1 to 200 characters, none of them NUL"
+        case "string_pattern_mismatch" if place[0] != "routes":
+            message = "a lane's name has 1 to 255 characters, none of them a control character"
         case "string_pattern_mismatch":
-            owner = "route" if place[0] == "routes" else "lane"
             message = (
-                f'a {owner}\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." '
+                'a route\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." '
                 'and "-", 63 in all'
             )
         case _:

@@ -35,7 +35,7 @@ def queue_changes(
         PgreactError: A lane that the file no longer names is in use.
     """
     changes: list[Change] = []
-    lanes: dict[str, dict[str, Any]] = {DEFAULT: {**_LANE, "origin": "sql"}}
+    lanes: dict[str, dict[str, Any]] = {DEFAULT: {**_LANE, "origin": "sql", "routed": False}}
     if not empty:
         built_in = [row for row in health if row["route"] == BUILT_IN]
         complete = rows(connection, query("queue_built_in"))[0]["complete"]
@@ -45,7 +45,7 @@ def queue_changes(
     changes += _limits(connection, settings, empty=empty)
     changes += _lane_changes(settings, lanes)
     gone = [name for name, lane in lanes.items() if lane["origin"] == "config" and name not in settings.lanes]
-    known = {*lanes, *settings.lanes} - {*gone} | {DEFAULT}
+    known = {*lanes, *settings.lanes} - {name for name in gone if not _stays(name, lanes[name])}
     changes += _outbox_changes(connection, settings, known, empty=empty)
     schedules = schedule_changes(connection, settings, known, empty=empty)
     changes += schedules.values()
@@ -86,9 +86,14 @@ def _lane_changes(settings: Settings, lanes: dict[str, dict[str, Any]]) -> list[
     return changes
 
 
+def _stays(name: str, lane: dict[str, Any]) -> bool:
+    """Whether a lane is there though nobody names it: it is built in, or a Celery queue's."""
+    return name == DEFAULT or bool(lane["routed"])
+
+
 def _removal(connection: Connection, name: str, now: dict[str, Any], replanned: list[str]) -> Change:
-    if name == DEFAULT:
-        back = {**_LANE, "origin": "sql"}
+    if _stays(name, now):
+        back = {**_LANE, "origin": "sql" if name == DEFAULT else "queue"}
         what = [
             f"{key} {_shown(key, now[key])} → {_shown(key, value)}"
             for key, value in back.items()
@@ -133,7 +138,7 @@ def _outbox_changes(
     changes: list[Change] = []
     for index, entry in enumerate(settings.outbox):
         place = f"{settings.file or 'configuration'}: outbox[{index}]"
-        if entry.lane not in lanes:
+        if entry.lane is not None and entry.lane not in lanes:
             raise ConfigError(f'{place}.lane: no lane "{entry.lane}"{nearest(entry.lane, sorted(lanes))}')
         relation, table = resolve(connection, entry.table, place)
         events = []
@@ -156,7 +161,7 @@ def _outbox_changes(
                 continue
             events.append(event)
         if events:
-            lane = "" if entry.lane == DEFAULT else f" in lane {entry.lane}"
+            lane = "" if entry.lane is None else f" in lane {entry.lane}"
             when = conditions(entry.when, entry.always)
             what = f"outbox: {', '.join(events)} on {table}{when} enqueues {entry.enqueue}{lane}"
             changes.append(Change(sign, what, queue_blueprint.outbox_statement(table, entry, events)))

@@ -76,7 +76,7 @@ def _refuse_lanes(settings: Settings, lanes: Collection[str]) -> None:
         f'{settings.file or "configuration"}: schedules.{quoted(name)}.lane: no lane "{entry.lane}"'
         + nearest(entry.lane, sorted(lanes))
         for name, entry in settings.schedules.items()
-        if entry.delivery == "queue" and entry.lane not in lanes
+        if entry.delivery == "queue" and entry.lane is not None and entry.lane not in lanes
     ]
     if lines:
         raise ConfigError("\n".join(lines))
@@ -85,9 +85,7 @@ def _refuse_lanes(settings: Settings, lanes: Collection[str]) -> None:
 def _mistakes(connection: Connection, entries: list[tuple[str, ScheduleSettings]], file: str) -> list[str]:
     """Let the database judge many at once; what it refuses is looked for by halves."""
     # the lanes may not be there yet
-    judged = json.dumps(
-        [{**schedule_blueprint.row(name, entry), "lane": "default"} for name, entry in entries]
-    )
+    judged = json.dumps([{**schedule_blueprint.row(name, entry), "lane": None} for name, entry in entries])
     try:
         with savepoint(connection):
             connection.execute(

@@ -11,8 +11,9 @@ from kombu.exceptions import OperationalError
 
 from pgreact.database.errors import storable
 from pgreact.dispatch.draft import Draft
-from pgreact.dispatch.payload import read
+from pgreact.dispatch.routing import routed
 from pgreact.dispatch.wire import Line, PublishFailed, Wire, told
+from pgreact.payload import read
 
 # What a task's own class says about its messages, and send_task does not look at.
 _TASK_OPTIONS = (
@@ -43,6 +44,8 @@ class JobMessage:
     options: str
     headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # besides those of the options
     expires: float | None = None  # seconds, instead of what the options say
+    retries: int = 0  # of Celery's own
+    before: int = 0  # messages of the attempt before the first one of this task
 
 
 @dataclasses.dataclass
@@ -77,6 +80,19 @@ class JobPublisher:
         """
         return await self._line.call(lambda wire: self._post(wire, messages))
 
+    async def routes(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what ``pgreact.route_tasks`` is to know of these tasks.
+
+        Raises:
+            PublishFailed: No answer in time.
+        """
+
+        def work(_wire: Wire) -> list[dict[str, Any]]:
+            self._import_tasks()
+            return [routed(self._app, task) for task in tasks]
+
+        return await self._line.call(work)
+
     async def close(self) -> None:
         """Hang up."""
         self._line.close()
@@ -103,7 +119,9 @@ class JobPublisher:
         drafts: list[tuple[JobMessage, Draft]] = []
         for message in group:
             try:
-                drafts.append((message, Draft(wire, message.task, message.task_id, self._options(message))))
+                options = self._options(message)
+                draft = Draft(wire, message.task, message.task_id, options, message.before)
+                drafts.append((message, draft))
             except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
                 posted.refused.append((message, _reason(error)))
         if time.monotonic() < until and _send_together(wire, [draft for _, draft in drafts]):
@@ -129,6 +147,9 @@ class JobPublisher:
         headers = {**(options.get("headers") or {}), **message.headers}
         if message.job is not None:
             headers |= {"pgreact_job": message.job, "pgreact_attempt": message.attempt}
+            options["retries"] = message.retries
+            # the clock of PostgreSQL decides, at the claim and at the start, and not what the class says
+            options["expires"] = None
         return {
             **options,
             "args": _read("args", message.args, marked=True),

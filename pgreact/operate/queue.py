@@ -17,6 +17,7 @@ from pgreact.shipped import query
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 TRIGGER = ("table", "event", "condition", "always", "origin", "trigger")  # what is shown of a watched change
+SENT = 3  # messages for one attempt, after which somebody is to be told
 STATES = ("ready", "delayed", "behind", "in_progress", "dead")
 
 
@@ -28,9 +29,12 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
         triggers: The rows of ``trigger_health``.
 
     Returns:
-        ``lanes`` (depth by state, ``oldest_s`` of the longest ready one, in progress, ``rate`` of claims a
-        second over about the last minute), ``in_progress``, ``max_in_progress``, ``dead``, ``triggers`` that
-        wake the dispatch, ``outbox``, and ``healthy``: all triggers stand.
+        ``lanes`` (depth by state, ``oldest_s`` of the longest ready one, in progress, ``unstarted`` of these,
+        ``retrying``: those that wait for a retry their task asked for, ``full``: more is ready than has a
+        place, ``rate`` of claims a second over about the last minute), ``unanswered`` (what was published and
+        not started for longer than a lease, by lane and Celery queue), ``in_progress``,
+        ``max_in_progress``, ``dead``, ``triggers`` that wake the dispatch, ``outbox``, ``reasons`` why it is
+        not healthy, and ``healthy``: all triggers stand, and nothing was sent three times that nobody starts.
     """
     lanes = _rows(connection, "queue_lanes")
     totals = (_rows(connection, "queue_totals") or [{"max_in_progress": None, "dead": 0}])[0]
@@ -38,9 +42,13 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
     outbox = [
         {key: row[key] for key in (*TRIGGER, "task", "lane")} for row in _rows(connection, "queue_outbox")
     ]
+    unanswered = _rows(connection, "queue_unanswered")
+    reasons = [_unanswered(row) for row in unanswered if row["sent"] >= SENT and row["verdict"] != "busy"]
     return {
-        "healthy": bool(own) and all(row["trigger"] == "ok" for row in (*own, *outbox)),
+        "healthy": bool(own) and all(row["trigger"] == "ok" for row in (*own, *outbox)) and not reasons,
+        "reasons": reasons,
         "lanes": lanes,
+        "unanswered": unanswered,
         "in_progress": sum(lane["in_progress"] for lane in lanes),
         "max_in_progress": totals["max_in_progress"],
         "dead": totals["dead"],
@@ -58,19 +66,31 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
     table = [("lane", "ready", "delayed", "behind", "oldest", "in progress", "jobs/s", "")]
     for lane in found["lanes"]:
         oldest = "-" if lane["oldest_s"] is None else span(lane["oldest_s"])
-        state = "PAUSED" if lane["paused"] else ""
         if not lane["known"]:
-            state = "no such lane any more: no limits"
-        depths = (str(lane[key]) for key in ("ready", "delayed", "behind"))
-        table.append((lane["name"], *depths, oldest, _of(lane), f"{lane['rate']:.2f}", state))
+            state = "no such lane any more: no limits" if lane["name"] else "of tasks yet to be routed"
+        elif lane["paused"]:
+            state = "PAUSED"
+        elif lane["full"]:
+            state = f"FULL: {_taken(lane)}"
+        elif lane["retrying"]:
+            state = f"{lane['retrying']} wait for their own retries"
+        else:
+            state = ""
+        ready, delayed, behind = (str(lane[key]) for key in ("ready", "delayed", "behind"))
+        name = str(lane["name"] or "(none yet)")
+        table.append((name, ready, delayed, behind, oldest, _of(lane), f"{lane['rate']:.2f}", state))
     yield from (f"  {line}" for line in aligned(table, right=range(1, 7)))
+    for row in found["unanswered"]:
+        if row["sent"] < SENT or row["verdict"] == "busy":
+            yield f"  {row['jobs']} jobs {_sent_to(row)}, not started for longer than a lease"
+    yield from (f"  UNANSWERED: {reason}" for reason in found["reasons"])
     for row in found["triggers"] or [{"table": "pgreact.queue", "event": "insert", "trigger": "missing"}]:
         if row["trigger"] != "ok":
             yield f'  {row["event"]} on {row["table"]}: trigger {row["trigger"].upper()}: run "pgreact apply"'
     for row in found["outbox"]:
         when = conditions(row["condition"], row["always"])
         state = "ok" if row["trigger"] == "ok" else f"{row['trigger'].upper()}: {remedy(row)}"
-        lane = f" in lane {row['lane']}" if row["lane"] != "default" else ""
+        lane = f" in lane {row['lane']}" if row["lane"] is not None else ""
         yield f"  {row['event']} on {row['table']}{when} enqueues {row['task']}{lane}: trigger {state}"
 
 
@@ -100,7 +120,7 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
             (
                 str(job["id"]),
                 job["state"],
-                job["lane"],
+                job["lane"] or "-",
                 _cut(job["task"], 255),
                 f"{job['attempt']}/{job['max_attempts']}",
                 f"in {span(-seconds)}" if job["state"] == "delayed" and seconds < 0 else span(seconds),
@@ -198,6 +218,34 @@ def _parsed(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return value
+
+
+def _sent_to(row: dict[str, Any]) -> str:
+    queue = f"Celery queue {row['queue']}" if row["queue"] else "a Celery queue"
+    return f"sent to {queue}" + (f" by lane {row['lane']}" if row["lane"] != row["queue"] else "")
+
+
+def _unanswered(row: dict[str, Any]) -> str:
+    """Return what to do about messages that nobody starts."""
+    if row["verdict"] == "passed over":
+        why = (
+            "others that were sent later were started: a worker of the queue takes them and cannot run them; "
+            "does it call pgreact.setup, and know their tasks?"
+        )
+    else:
+        why = "no worker is seen to consume the queue: start one, or cancel them"
+    return f"{row['jobs']} jobs {_sent_to(row)} were sent up to {row['sent']} times and not started; {why}"
+
+
+def _taken(lane: dict[str, Any]) -> str:
+    """Return what takes the places of a lane that is full."""
+    unstarted = str(lane["unstarted"])
+    if lane["unstarted"] >= lane["max_unstarted"]:
+        unstarted += f" of {lane['max_unstarted']}"
+    parts = [f"{lane['in_progress'] - lane['unstarted']} running", f"{unstarted} published and not started"]
+    if lane["retrying"]:
+        parts.append(f"{lane['retrying']} wait for their own retries")
+    return ", ".join(parts)
 
 
 def _of(found: dict[str, Any]) -> str:

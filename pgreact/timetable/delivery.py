@@ -162,7 +162,6 @@ async def _working(statement: Coroutine[Any, Any, T], meanwhile: Work) -> T:
 
 def _message(row: asyncpg.Record, schedule: Schedule, occurrence: datetime.datetime) -> JobMessage:
     named = occurrence.isoformat()
-    lasts = None if row["expires"] is None else occurrence + row["expires"] - row["now"]
     return JobMessage(
         job=None,
         attempt=1,
@@ -172,5 +171,5 @@ def _message(row: asyncpg.Record, schedule: Schedule, occurrence: datetime.datet
         kwargs=row["kwargs"],
         options=row["options"],
         headers={"periodic_task_name": schedule.name, "pgreact_occurrence": named},
-        expires=None if lasts is None else lasts.total_seconds(),
+        expires=None if row["expires"] is None else row["expires"].total_seconds(),
     )

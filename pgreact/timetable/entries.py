@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 from celery.beat import ScheduleEntry
 
-from pgreact.queue.values import write
+from pgreact.json_values import write
 from pgreact.timetable.recurring import recurring
 from pgreact.timetable.uncarried import Uncarried
 

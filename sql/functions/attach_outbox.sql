@@ -2,7 +2,7 @@
 -- meaning this one.
 create or replace function pgreact.attach(
     watched regclass,
-    lane pgreact.lane_name default 'default',
+    lane pgreact.lane_name default null,
     events text[] default '{insert,update,delete}',
     condition text default null,
     enqueue text default null,
@@ -27,7 +27,8 @@ begin
         raise exception 'the name of a task has 255 characters at most; this one has %', length(enqueue)
             using errcode = 'invalid_parameter_value', hint = 'It begins with ' || left(enqueue, 40) || '.';
     end if;
-    perform pgreact.check_lane(lane, enqueue);
+    perform pgreact.check_lane(
+        coalesce(lane, (select t.queue from pgreact.task t where t.name = attach.enqueue)), enqueue, named => lane is not null);
     perform pgreact.check_watched(watched);
     if events <> '{truncate}' then
         select part into keyless
@@ -50,7 +51,7 @@ begin
             where o.relation <> watched
                 and o.event = change
                 and o.task = attach.enqueue
-                and (o.lane <> attach.lane or o.condition is distinct from attach.condition or o.always <> attach.always)
+                and (o.lane is distinct from attach.lane or o.condition is distinct from attach.condition or o.always <> attach.always)
                 and (o.relation in (select a.relid from pg_partition_ancestors(watched) a)
                     or watched in (select part from pgreact.trigger_parts(o.relation, change) part))
         ) then
@@ -72,7 +73,7 @@ begin
             part, called, change,
             '(' || condition || E'\n)',  -- the line break ends a comment in the condition
             'pgreact.outbox_v1',
-            array[enqueue, lane] || case when change <> 'truncate' then pgreact.outbox_key(part) end,
+            array[enqueue, coalesce(lane, '')] || case when change <> 'truncate' then pgreact.outbox_key(part) end,
             always, condition, same
         )
         from pgreact.trigger_parts(watched, change) part;

@@ -49,9 +49,14 @@ begin
     job.max_attempts := schedule.max_attempts;
     job.backoff := interval '0';
     job.unique_while := 'queued';
-    -- default is built in; and if it is gone, firing says so
-    job.lane := case when schedule.delivery = 'queue' and (schedule.lane <> 'default'
-        or exists (select from pgreact.lane l where l.name = 'default' and l.tasks is not null)) then schedule.lane end;
+    if schedule.delivery = 'queue'
+        and (schedule.lane is not null or exists (select from pgreact.lane l where l.tasks is not null))
+    then
+        perform pgreact.check_lane(
+            coalesce(schedule.lane, schedule.options ->> 'queue',
+                (select t.queue from pgreact.task t where t.name = schedule.task)),
+            schedule.task, schedule.options, schedule.lane is not null);
+    end if;
     -- one query for all, and no call that can be spared: schedules come by the thousand
     perform pgreact.check_cron(schedule.cron), pgreact.check_solar(schedule.solar), pgreact.check_rrule(schedule.rrule),
         pgreact.check_timezone(nullif(schedule.timezone, 'UTC')), pgreact.check_job(job);

@@ -3,16 +3,17 @@ create or replace function pgreact.enqueue(
     task text,
     args jsonb default '[]',
     kwargs jsonb default '{}',
-    lane text default 'default',
+    lane text default null,
     priority integer default 0,
     run_at timestamptz default null,
     key text default null,
     unique_key text default null,
-    max_attempts integer default 5,
+    max_attempts integer default 1,
     backoff interval default '5 s',
     expires timestamptz default null,
     options jsonb default '{}',
-    unique_while text default 'queued'
+    unique_while text default 'queued',
+    max_lost integer default null
 ) returns bigint
     language plpgsql
     security definer
@@ -20,12 +21,12 @@ create or replace function pgreact.enqueue(
 as $$
 begin
     return pgreact.add_job(nextval('pgreact.queue_id_seq'), task, args, kwargs, lane, priority, run_at, key, unique_key,
-        max_attempts, backoff, expires, options, unique_while);
+        max_attempts, backoff, expires, options, unique_while, max_lost);
 end
 $$;
 comment on function pgreact.enqueue(
-    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text
+    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, integer
 ) is 'adds a job when the transaction commits; returns its id, or the id of the one with the same unique_key';
 revoke all on function pgreact.enqueue(
-    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text
+    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, integer
 ) from public;

@@ -21,7 +21,7 @@ begin
     select k into wrong
     from jsonb_array_elements(jobs) j, jsonb_object_keys(j) k
     where k not in ('task', 'args', 'kwargs', 'lane', 'priority', 'run_at', 'key', 'unique_key', 'max_attempts',
-        'backoff', 'expires', 'options', 'unique_while')
+        'backoff', 'expires', 'options', 'unique_while', 'max_lost')
     limit 1;
     if wrong is not null then
         raise exception 'a job has no "%"', wrong
@@ -32,14 +32,15 @@ begin
         select j.*, nextval('pgreact.queue_id_seq') as id
         from rows from (jsonb_to_recordset(jobs) as (
             task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, key text, unique_key text,
-            max_attempts integer, backoff interval, expires timestamptz, options jsonb, unique_while text
+            max_attempts integer, backoff interval, expires timestamptz, options jsonb, unique_while text,
+            max_lost integer
         )) with ordinality j
     ),
     added as materialized (
         select
             l.ordinality,
             pgreact.add_job(l.id, l.task, l.args, l.kwargs, l.lane, l.priority, l.run_at, l.key, l.unique_key,
-                l.max_attempts, l.backoff, l.expires, l.options, l.unique_while) as id
+                l.max_attempts, l.backoff, l.expires, l.options, l.unique_while, l.max_lost) as id
         from listed l
         order by l.unique_key collate "C", l.ordinality
     )

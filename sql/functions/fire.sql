@@ -14,7 +14,8 @@ begin
     -- No row is looked up twice: PostgreSQL takes the rows of a WITH for few, and would compare all of them with all.
     with judged as materialized (
         select
-            s.id, s.name, s.task, s.args, s.kwargs, s.lane, s.priority, s.max_attempts, s.options, s.expires, s.delivery,
+            s.id, s.name, s.task, s.args, s.kwargs, coalesce(s.lane, s.options ->> 'queue', t.queue) as lane, s.priority, s.max_attempts,
+            s.options, s.expires, t.expires as task_expires, s.delivery,
             s.overlap, s.history, s.next_run_at,
             p.state as p_state,
             coalesce(p.occurrences, '{}') as occurrences,
@@ -29,7 +30,7 @@ begin
             ) as overlapped,
             coalesce(p.error, case
                 -- it was there when the schedule was written
-                when s.delivery = 'queue' and not exists (select from pgreact.lane l where l.name = s.lane)
+                when s.delivery = 'queue' and s.lane is not null and not exists (select from pgreact.lane l where l.name = s.lane)
                     then format('no lane "%s" in pgreact.lane', s.lane)
             end) as problem
         from jsonb_to_recordset(plans) as p (
@@ -37,6 +38,7 @@ begin
             next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text
         )
         join pgreact.schedule s on s.id = p.id
+        left join pgreact.task t on t.name = s.task
         where s.turn = p.turn and s.enabled
         for update of s skip locked
     ),
@@ -61,9 +63,12 @@ begin
     enqueued as (
         insert into pgreact.queue (id, lane, task, args, kwargs, priority, run_at, max_attempts, expires, options, enqueued_at)
         select o.job, d.lane, d.task, d.args, d.kwargs, d.priority, least(o.nominal_at, moment), d.max_attempts,
-            o.nominal_at + d.expires,
+            case
+                when d.expires is null and d.options ? 'expires' then pgreact.expiry(d.options, moment)
+                else moment + coalesce(d.expires, d.task_expires)
+            end,
             -- the headers that Celery Beat sets, and which occurrence it is; written out: a function costs as much again
-            d.options || jsonb_build_object('headers',
+            d.options - 'expires' || jsonb_build_object('headers',
                 case when jsonb_typeof(d.options -> 'headers') = 'object' then d.options -> 'headers' else '{}' end
                 || jsonb_build_object('periodic_task_name', d.name, 'pgreact_occurrence',
                     to_char(o.nominal_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))),

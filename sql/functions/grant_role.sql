@@ -8,13 +8,13 @@ begin
         when 'daemon' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant select on pgreact.migration, pgreact.installation, pgreact.route, pgreact.watched, pgreact.lane, '
-                'pgreact.lane_state, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox, '
+                'pgreact.lane_state, pgreact.task, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox, '
                 'pgreact.schedule to %s', role);
             execute format('grant select, insert, update on pgreact.flight to %s', role);
             execute format('grant select, insert, update, delete on pgreact.trouble to %s', role);
             execute format('grant execute on function pgreact.lead(text, interval), pgreact.lock_class(text), '
                 'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), '
-                'pgreact.published(uuid[]), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
+                'pgreact.published(uuid[]), pgreact.route_tasks(jsonb), pgreact.unanswered(), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
                 'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
                 'pgreact.trigger_state(regclass, text, text, boolean, text), '
@@ -30,6 +30,7 @@ begin
             execute format('grant execute on function pgreact.start(bigint, uuid, integer, text), '
                 'pgreact.renew(bigint[], uuid[]), pgreact.hold(bigint, uuid, interval, boolean), '
                 'pgreact.settle(bigint, uuid, text, text), '
+                'pgreact.postpone(bigint, uuid, integer, interval, text, text), '
                 'pgreact.give_up(bigint, uuid, integer, text, text, text) to %s', role);
         when 'scheduler' then
             execute format('grant usage on schema pgreact to %s', role);
@@ -44,7 +45,7 @@ begin
         when 'enqueuer' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '
-                'text, integer, interval, timestamptz, jsonb, text), pgreact.enqueue_many(jsonb), '
+                'text, integer, interval, timestamptz, jsonb, text, integer), pgreact.enqueue_many(jsonb), '
                 'pgreact.cancel(bigint), pgreact.retry(bigint), pgreact.readable(text) to %s', role);
             execute format('grant select on pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, pgreact.lane '
                 'to %s', role);

@@ -8,8 +8,8 @@ declare
 begin
     delete from pgreact.dead d where d.id = job returning * into again;
     if found then
-        insert into pgreact.queue (id, lane, task, args, kwargs, priority, key, max_attempts, backoff, options, enqueued_at, error)
-        values (again.id, again.lane, again.task, again.args, again.kwargs, again.priority, again.key, again.max_attempts,
+        insert into pgreact.queue (id, lane, task, args, kwargs, priority, key, max_attempts, max_lost, backoff, options, enqueued_at, error)
+        values (again.id, again.lane, again.task, again.args, again.kwargs, again.priority, again.key, again.max_attempts, again.max_lost,
             again.backoff, again.options, again.enqueued_at, again.error);
         return true;
     end if;

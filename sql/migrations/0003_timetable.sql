@@ -31,9 +31,9 @@ create table pgreact.schedule (
     overlap boolean not null default true,
     delivery text not null default 'queue'
         check (delivery in ('queue', 'direct')),
-    lane text not null default 'default',
+    lane text,
     priority integer not null default 0,
-    max_attempts integer not null default 5
+    max_attempts integer not null default 1
         check (max_attempts >= 1),
     options jsonb not null default '{}',
     expires interval
@@ -88,9 +88,10 @@ comment on column pgreact.schedule.catch_up is 'so many occurrences are caught u
 comment on column pgreact.schedule.overlap
     is 'false: an occurrence is dropped while the job of the one before is queued or in progress';
 comment on column pgreact.schedule.delivery is 'queue: enqueues a job; direct: sends the message itself';
-comment on column pgreact.schedule.lane is 'of the job, as priority and max_attempts';
+comment on column pgreact.schedule.lane
+    is 'of the job, as priority and max_attempts; null: that of the Celery queue its task is routed to';
 comment on column pgreact.schedule.options is 'options of apply_async';
-comment on column pgreact.schedule.expires is 'job or message is not begun later than this after its occurrence';
+comment on column pgreact.schedule.expires is 'a job or message that is not started within this time of its firing does not run';
 comment on column pgreact.schedule.history is 'how long pgreact.schedule_history remembers; null: it does not';
 comment on column pgreact.schedule.origin
     is 'config: kept by "pgreact apply"; app: kept by "celery beat" from beat_schedule; sql: left alone by both';

@@ -12,10 +12,11 @@ select pgreact.enqueue(
     backoff => j.backoff,
     expires => coalesce(j.expires, clock_timestamp() + j.expires_in),
     options => j.options,
-    unique_while => j.unique_while
+    unique_while => j.unique_while,
+    max_lost => j.max_lost
 )
 from jsonb_to_record(cast(cast(%(jobs)s as text) as jsonb)) as j (
     task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, run_in interval, key text,
     unique_key text, max_attempts integer, backoff interval, expires timestamptz, expires_in interval, options jsonb,
-    unique_while text
+    unique_while text, max_lost integer
 )

@@ -18,7 +18,7 @@ select
             from pgreact.trigger_parts(o.relation, o.event) part
             join pg_trigger p on p.tgrelid = part and p.tgname = t.tgname
             where p.tgargs is distinct from pgreact.trigger_arguments(
-                array[o.task, o.lane] || case when o.event <> 'truncate' then pgreact.outbox_key(part) end
+                array[o.task, coalesce(o.lane, '')] || case when o.event <> 'truncate' then pgreact.outbox_key(part) end
             )
         ) then 'wrong key or lane'
         else pgreact.trigger_state(o.relation, t.tgname, o.event, o.always, o.definition)

@@ -43,6 +43,8 @@ STATEMENTS = {
     "claim": "pgreact.claim",
     "published": "pgreact.published",
     "settle": "pgreact.settle",
+    "tasks": "from pgreact.task t",
+    "routing of tasks": "pgreact.route_tasks",
     "housekeeping": "pgreact.tend_history",
     "status": "insert into pgreact.flight",
     "troubles": "from pgreact.trouble",
@@ -65,6 +67,7 @@ AT_START = {
     "take over",
     "plans",
     "ready queue",
+    "tasks",
 }
 # The timetable looks for a row that it cannot read, where it may be a row's fault.
 SEARCH = {"ids of due schedules", "unreadable schedule"}
@@ -210,7 +213,7 @@ def busy(database: Database, inbox: Inbox) -> Database:
                 "history": "1h",
             }
         },
-        "queue": {"max_in_progress": None},
+        "lanes": {inbox.queue: {"max_unstarted": 1_000_000}},
     }
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         list(apply(connection, Settings.model_validate(settings), 10.0, lambda _line: None))
@@ -223,7 +226,8 @@ async def keep_busy(database: Database, inbox: Inbox) -> None:
     statements = [
         "insert into job_queue values (1)",
         f"select pgreact.enqueue('proj.job', options => '{{\"queue\": \"{inbox.queue}\"}}')",
-        "select pgreact.enqueue('proj.job', options => '{\"serializer\": \"no-such\"}')",
+        # each of a new task, whose routing is asked for
+        "select pgreact.enqueue('proj.' || clock_timestamp(), options => '{\"serializer\": \"no-such\"}')",
         "update pgreact.route set countdown = countdown where id > 0",
     ]
     try:

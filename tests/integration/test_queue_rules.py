@@ -350,7 +350,7 @@ def test_lanes_take_turns_by_weight(queue: Queue) -> None:
 def test_a_lane_that_was_idle_gets_its_share_and_no_more(queue: Queue) -> None:
     queue.run(
         "insert into pgreact.lane (name) values ('late')",
-        "update pgreact.queue_setting set max_in_progress = 9999",
+        "update pgreact.lane set max_unstarted = 9999",
     )
     for _ in range(300):
         queue.add()
@@ -449,7 +449,7 @@ def test_of_one_key_one_is_in_progress_and_they_go_in_order(queue: Queue) -> Non
 
 
 def test_a_failed_attempt_keeps_its_place_before_the_others_of_its_key(queue: Queue) -> None:
-    first, second = queue.add(key="'k'"), queue.add(key="'k'")
+    first, second = queue.add(key="'k'", max_attempts="2"), queue.add(key="'k'")
     assert queue.claimed() == [first]
     queue.settle(first, "failed")
     assert queue.claimed() == []  # the pause of the first holds up the second
@@ -553,8 +553,8 @@ def test_a_claim_takes_so_many_bytes_and_says_that_there_is_more(queue: Queue) -
         "select pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 1000000))) "
         "from generate_series(1, 12)",
         # past enqueue, so that none has measured it; and one that needs no room
-        "insert into pgreact.queue (task, args) "
-        "select 't', jsonb_build_array(repeat('x', 1000000)) from generate_series(1, 8)",
+        "insert into pgreact.queue (lane, task, args) "
+        "select 'default', 't', jsonb_build_array(repeat('x', 1000000)) from generate_series(1, 8)",
         "select pgreact.enqueue('t')",
     )
     taken: list[int] = []
@@ -583,9 +583,10 @@ def test_what_the_broker_did_not_take_bounds_what_is_claimed(queue: Queue) -> No
 def test_rows_at_the_ends_of_their_types_are_claimed_like_others(queue: Queue) -> None:
     queue.run(
         "insert into pgreact.queue "
-        "(id, task, run_at, expires, attempt, max_attempts, priority, enqueued_at) values "
-        "(9223372036854775807, 't', '-infinity', 'infinity', 2147483647, 2147483647, 2147483647, 'infinity'),"
-        " (7, 't', '-infinity', '30000-01-01Z', 0, 1, -2147483648, '-infinity')",
+        "(id, lane, task, run_at, expires, attempt, max_attempts, priority, enqueued_at) values "
+        "(9223372036854775807, 'default', 't', '-infinity', 'infinity', 2147483647, 2147483647, 2147483647, "
+        "'infinity'),"
+        " (7, 'default', 't', '-infinity', '30000-01-01Z', 0, 1, -2147483648, '-infinity')",
         "insert into pgreact.queue (id, task, state, run_at) values (8, 't', 'delayed', 'infinity')",
     )
     assert queue.claimed() == [9223372036854775807, 7]

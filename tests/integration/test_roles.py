@@ -34,6 +34,7 @@ SAMPLES = {
     "uuid": "gen_random_uuid()",
     "uuid[]": "'{}'",
     "pgreact.queue": "null",
+    "pgreact.in_progress": "null",
     "pgreact.schedule": "null",
     "pgreact.lane_name": "'x'",
     "name": "'x'",
@@ -177,7 +178,7 @@ def test_a_signaller_signals_and_mutes_and_no_more(roles: Callable[[str], Databa
 
 def test_a_worker_takes_and_settles_attempts_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("worker"), everything(roles("owner"))) == {
-        f"pgreact.{name}" for name in ("start", "renew", "hold", "settle", "give_up")
+        f"pgreact.{name}" for name in ("start", "renew", "hold", "postpone", "settle", "give_up")
     }
     assert roles("worker").value("select count(id) from pgreact.route")
 
@@ -260,6 +261,8 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "claim",
                 "readable",
                 "published",
+                "route_tasks",
+                "unanswered",
                 "settle",
                 "tend_history",
                 "fire",
@@ -279,6 +282,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
             for name in (
                 "lane",
                 "lane_state",
+                "task",
                 "queue_setting",
                 "queue",
                 "in_progress",

@@ -1,6 +1,7 @@
 """The timetable in a running daemon: rows are planned, fired and moved on."""
 
 import asyncio
+import datetime
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -119,7 +120,7 @@ def test_a_job_has_all_that_the_schedule_says(table: Timetable, leader: Daemon) 
     assert (job["lane"], job["priority"], job["max_attempts"]) == ("held", 7, 2)
     assert job["options"]["queue"] == "q"
     assert job["options"]["headers"].items() >= {"mine": 1, "periodic_task_name": "full"}.items()
-    assert table.database.value("select expires - run_at = interval '1 h' from pgreact.queue")
+    assert table.database.value("select expires - enqueued_at = interval '1 h' from pgreact.queue")
 
 
 def test_run_now_runs_once_and_keeps_the_plan(table: Timetable, leader: Daemon) -> None:
@@ -275,6 +276,17 @@ def test_a_clock_that_steps_neither_doubles_nor_loses(table: Timetable, leader: 
 
 
 # ---- direct delivery ---------------------------------------------------------------------------------------
+
+
+def test_a_message_of_an_occurrence_found_late_expires_from_its_firing(
+    table: Timetable, leader: Daemon
+) -> None:
+    table.direct("late", every="'1 day'", anchor="now() - interval '3 days 1 h'", expires="'5 min'")
+    leader.wait_for("schedule.planned", schedule="late")
+    table.database.run("update pgreact.schedule set next_run_at = now() - interval '1 h' where name = 'late'")
+    expires = datetime.datetime.fromisoformat(table.inbox.take()["expires"])
+    left = expires - datetime.datetime.now(datetime.UTC)
+    assert datetime.timedelta(minutes=4) < left < datetime.timedelta(minutes=6)
 
 
 def test_direct_delivery_sends_the_message_itself(table: Timetable, leader: Daemon) -> None:

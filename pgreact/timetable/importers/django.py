@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import namedtuple_row
 
 from pgreact.errors import ConfigError
-from pgreact.queue.values import write
+from pgreact.json_values import write
 from pgreact.shipped import query
 from pgreact.timetable.crontabs import FIELDS, cron
 from pgreact.timetable.entries import call
