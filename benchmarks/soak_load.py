@@ -33,7 +33,7 @@ _ENQUEUE = (
     "select pgreact.enqueue(%(task)s, %(args)s, lane => %(lane)s, key => %(key)s, "
     "unique_key => %(unique_key)s, unique_while => %(unique_while)s, run_at => %(run_at)s, "
     "priority => %(priority)s, backoff => '0.1 s', "
-    f"max_attempts => {MOST_ATTEMPTS}, options => %(options)s)"
+    f"max_attempts => {MOST_ATTEMPTS}, max_lost => {MOST_ATTEMPTS}, options => %(options)s)"
 )
 
 

@@ -53,6 +53,7 @@ keep = "1d"
 
 [lanes.default]
 max_in_progress = {names.LANE_PLACES["default"]}
+max_lost = 100000
 
 [lanes.{names.NARROW}]
 max_in_progress = {names.LANE_PLACES[names.NARROW]}
@@ -70,6 +71,7 @@ max_in_progress = {names.LANE_PLACES[names.HEADS]}
 [[outbox]]
 table = "public.orders"
 enqueue = "soak.changed"
+lane = "default"
 on = ["insert", "update"]
 
 [routes.wakes]
@@ -398,8 +400,9 @@ class Plant:
                 for schedule in schedules:
                     owner.execute(
                         "insert into pgreact.schedule (name, task, every, misfire, catch_up, grace, history, "
-                        "max_attempts, delivery, options) "
-                        "values (%s, 'soak.tick', '1 s', 'all', 10000, '1 h', '1 day', 1000, %s, %s)",
+                        "lane, max_attempts, delivery, options) "
+                        "values (%s, 'soak.tick', '1 s', 'all', 10000, '1 h', '1 day', 'default', 1000, "
+                        "%s, %s)",
                         (schedule, delivery, f'{{"queue": "{names.BUSY}"}}'),
                     )
 

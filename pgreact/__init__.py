@@ -101,7 +101,7 @@ def enqueue(
     args: "Sequence[Any]" = ...,
     kwargs: "Mapping[str, Any] | None" = ...,
     *,
-    lane: str = ...,
+    lane: str | None = ...,
     priority: int = ...,
     run_at: "datetime | timedelta | float | None" = ...,
     key: str | None = ...,
@@ -111,6 +111,7 @@ def enqueue(
     backoff: "timedelta | float" = ...,
     expires: "datetime | timedelta | float | None" = ...,
     options: "Mapping[str, Any] | None" = ...,
+    max_lost: int | None = ...,
     task_id: "str | UUID | None" = ...,
 ) -> "Coroutine[Any, Any, Enqueued]": ...
 @overload
@@ -120,7 +121,7 @@ def enqueue(
     args: "Sequence[Any]" = ...,
     kwargs: "Mapping[str, Any] | None" = ...,
     *,
-    lane: str = ...,
+    lane: str | None = ...,
     priority: int = ...,
     run_at: "datetime | timedelta | float | None" = ...,
     key: str | None = ...,
@@ -130,6 +131,7 @@ def enqueue(
     backoff: "timedelta | float" = ...,
     expires: "datetime | timedelta | float | None" = ...,
     options: "Mapping[str, Any] | None" = ...,
+    max_lost: int | None = ...,
     task_id: "str | UUID | None" = ...,
 ) -> "Enqueued": ...
 def enqueue(
@@ -138,16 +140,17 @@ def enqueue(
     args: "Sequence[Any]" = (),
     kwargs: "Mapping[str, Any] | None" = None,
     *,
-    lane: str = "default",
+    lane: str | None = None,
     priority: int = 0,
     run_at: "datetime | timedelta | float | None" = None,
     key: str | None = None,
     unique_key: str | None = None,
     unique_while: "Literal['queued', 'in_progress']" = "queued",
-    max_attempts: int = 5,
+    max_attempts: int = 1,
     backoff: "timedelta | float" = 5,
     expires: "datetime | timedelta | float | None" = None,
     options: "Mapping[str, Any] | None" = None,
+    max_lost: int | None = None,
     task_id: "str | UUID | None" = None,
 ) -> "Enqueued | Coroutine[Any, Any, Enqueued]":
     """Enqueue a job in the transaction of a connection::
@@ -167,27 +170,33 @@ def enqueue(
     Args:
         conn: Of psycopg (``Connection``, ``AsyncConnection``, or a cursor), psycopg2, asyncpg (from a pool,
             too), SQLAlchemy (``Connection``, ``Session``, ``AsyncConnection``, ``AsyncSession``) or Django
-            (``django.db.connection``, ``connections["other"]``). The role needs usage on schema ``pgreact``
-            and execute on ``pgreact.enqueue``, ``enqueue_many`` and ``task_id``.
+            (``django.db.connection``, ``connections["other"]``; in async code within ``sync_to_async``, as
+            the whole transaction). The role needs usage on schema ``pgreact`` and execute on
+            ``pgreact.enqueue``, ``enqueue_many`` and ``task_id``.
         task: The task's name; or the task itself, whose arguments are checked then; or a signature. A
             signature of one task is a job of that task with its arguments and options; ``countdown`` and
             ``eta`` become ``run_at``. A chain, group, chord, map, starmap or chunks is one job, of the task
             ``pgreact.run_canvas``, that starts it: done when it is started.
         args: The task's arguments.
         kwargs: Those with names.
-        lane: The lane, whose limits hold for the job.
+        lane: The lane, whose limits hold for the job; ``None``: that of the Celery queue the task is routed
+            to.
         priority: Higher comes first within the lane.
         run_at: Not before then: a ``datetime`` with time zone, or a ``timedelta`` or seconds from now,
             counted by the database's clock.
         key: Jobs of one key run one at a time, in the order they were enqueued in.
         unique_key: If a job of that key is queued, there will be no other.
         unique_while: ``in_progress``: nor if one is in progress.
-        max_attempts: So many attempts, when they fail.
+        max_attempts: So many attempts, when they fail. Celery's own retries belong to one attempt, so a task
+            that has them needs none of these.
         backoff: Pause after the first failed attempt, ``timedelta`` or seconds; it doubles, up to an hour.
-        expires: A job not claimed by then is dead; in the forms of ``run_at``.
+        expires: A job that no worker has started by then does not run, and is dead; in the forms of
+            ``run_at``.
         options: Of ``apply_async``, for the message: ``queue``, ``priority``, ``headers``, ``time_limit``,
             ``link``, …; with a signature, in addition to its own. A canvas keeps its own to itself: these
             are for the message that starts it.
+        max_lost: So often the job is repeated when its worker died; ``None``: as its lane says, ``0``: it
+            runs at most once.
 
         task_id: Celery's id of the task, a UUID, the same for every attempt; by default, that of the
             signature if it has one, else a new one.
@@ -226,6 +235,7 @@ def enqueue(
         expires=expires,
         options=options,
         task_id=task_id,
+        max_lost=max_lost,
     )
     return into(conn, job)
 

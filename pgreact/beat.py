@@ -30,6 +30,7 @@ from pgreact.worker.door import doors
 TICK = 5.0  # seconds: Beat's loop must come by now and then, or "inspect ping" takes it for stalled
 BEAT = 15.0  # seconds between two proofs that the listener hears
 REPORT_PAUSE = 1.0  # seconds between two writes of what fails
+NAMED = 20  # names of schedules in a line of the log
 BACKOFF_BASE = 0.1
 BACKOFF_CAP = 5.0
 
@@ -194,24 +195,38 @@ class _Host:
         """Make the rows of origin "app" as the application says; rows that are there fire meanwhile."""
         trouble = self._troubles["beat_schedule"]
 
-        async def attempt() -> carry.Report:
+        async def attempt() -> tuple[carry.Report, int]:
             try:
                 return await asyncio.to_thread(self._write, dsn)
             finally:
                 tried.set()
 
-        report = await persist(trouble, attempt)
+        report, others = await persist(trouble, attempt)
+        logs.emit(
+            logs.SchedulesApplied(
+                added=list(report.carried[:NAMED]),
+                changed=list(report.changed[:NAMED]),
+                removed=list(report.removed[:NAMED]),
+                unchanged=len(report.unchanged),
+                left=[entry.name for entry in report.uncarried[:NAMED]],
+                others=others,
+            )
+        )
         for entry in report.uncarried:
             logs.emit(logs.ScheduleRefused(schedule=entry.name, error=entry.reason))
 
-    def _write(self, dsn: str) -> carry.Report:
-        """Write them, in one transaction."""
+    def _write(self, dsn: str) -> tuple[carry.Report, int]:
+        """Write them, in one transaction; return what became of them, and how many others there are."""
         delivery = self._app.conf.get("pgreact_delivery", "direct")
         rows = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
         rows = [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in rows]
         with _session(dsn) as connection:
             installation.refuse(installation.owner_of(connection), _application())
-            return carry.write(connection, rows, "app", prune=True)
+            report = carry.write(connection, rows, "app", prune=True)
+            [others] = connection.execute(
+                "select count(*) from pgreact.schedule where origin <> 'app'"
+            ).fetchone() or [0]
+            return report, others
 
 
 @contextlib.contextmanager

@@ -68,25 +68,39 @@ def main(
     ctx.obj = load
 
 
-@main.command()
-@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
-@click.option(
-    "--sql", "as_sql", is_flag=True, help="Print plain SQL for your own migration tool; needs no database."
-)
-@click.option("--since", default=0, metavar="N", help="With --sql: leave out the first N migrations.")
-@click.option(
+_wait = click.option(
     "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
 )
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Print the plan, try it in a transaction, and change nothing.")
+@click.option("--check", is_flag=True, help="Print the plan and change nothing; exit 1 if there is any.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print plain SQL for your own migration tool.")
+@click.option("--since", default=0, metavar="N", help="With --sql: leave out the first N migrations.")
+@click.option("--delta", is_flag=True, help="With --sql: only what the database lacks.")
+@_wait
 @click.option("--take-over", is_flag=True, help="Take the database from the application it belongs to.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
 def apply(
-    load: Load, dry_run: bool, as_sql: bool, since: int, wait: float, take_over: bool, as_json: bool
+    load: Load,
+    dry_run: bool,
+    check: bool,
+    as_sql: bool,
+    since: int,
+    delta: bool,
+    wait: float,
+    take_over: bool,
+    as_json: bool,
 ) -> None:
     """Make the database as the configuration says: schema, routes, lanes, triggers, schedules.
 
-    Running it twice changes nothing; what the file no longer names is detached. It never waits in a lock for
-    longer than 0.2 s, so that it does not hold up writers.
+    Running it twice changes nothing; what the file no longer names is detached. Each route is changed as a
+    whole or not at all. It never waits in a lock for longer than 0.2 s, so that it does not hold up writers.
+
+    --dry-run finds what apply would stumble over, and tasks that the application (app) does not have. --check
+    is for CI: it only reads. --sql needs no database, unless with --delta.
 
     \b
     Example:
@@ -95,33 +109,60 @@ def apply(
     from pgreact.database import blueprint, plan
     from pgreact.database.connect import connect
 
+    if (since or delta) and not as_sql:
+        raise click.UsageError(f"{'--since' if since else '--delta'} goes with --sql")
+    if sum((dry_run, check, as_sql)) > 1 or (since and delta):
+        raise click.UsageError("give one of --dry-run, --check, --sql, --sql --since and --sql --delta")
     loaded = load()
-    if as_sql:
+    if as_sql and not delta:
         click.echo(blueprint.script(loaded, since), nl=False)
         return
-    if since:
-        raise click.UsageError("--since goes with --sql")
+
+    def warn(line: str) -> None:
+        echo(line, err=True)
+
     done: list[Change] = []
     with connect(loaded.dsn) as connection:
-        steps = (
-            iter(plan.plan(connection, loaded, take_over=take_over))
-            if dry_run
-            else plan.apply(connection, loaded, wait, lambda line: echo(line, err=True), take_over=take_over)
-        )
+        if delta:
+            click.echo(plan.delta(connection, loaded, warn), nl=False)
+            return
+        if check:
+            steps = iter(plan.plan(connection, loaded, take_over=take_over))
+        elif dry_run:
+            steps = iter(plan.trial(connection, loaded, warn, take_over=take_over))
+        else:
+            steps = plan.apply(connection, loaded, wait, warn, take_over=take_over)
         for step in steps:
             done.append(step)
             if not as_json:
                 echo(str(step))
     _summary(done, as_json, "Nothing to change." if not done else "")
+    if dry_run:
+        _refuse_unknown_tasks(loaded)
+    if check and done:
+        sys.exit(1)
+
+
+def _refuse_unknown_tasks(loaded: Settings) -> None:
+    from pgreact.dispatch.registry import unknown_tasks
+
+    if loaded.app is None or not loaded.tasks:
+        return
+    try:
+        unknown = unknown_tasks(loaded.app, loaded.tasks)
+    except PgreactError as error:
+        echo(f"warning: the tasks were not checked: {error}", err=True)
+        return
+    if unknown:
+        raise ConfigError("\n".join(f"{loaded.file or 'configuration'}: {line}" for line in unknown))
 
 
 @main.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
-)
+@click.option("--sql", "as_sql", is_flag=True, help="Print plain SQL for your own migration tool.")
+@_wait
 @click.pass_obj
-def uninstall(load: Load, yes: bool, wait: float) -> None:
+def uninstall(load: Load, yes: bool, as_sql: bool, wait: float) -> None:
     """Remove pgreact from the database, which is then as it was before.
 
     \b
@@ -131,6 +172,9 @@ def uninstall(load: Load, yes: bool, wait: float) -> None:
     from pgreact.database import conninfo, plan
     from pgreact.database.connect import connect
 
+    if as_sql:
+        click.echo(plan.uninstall_script(), nl=False)
+        return
     loaded = load()
     with connect(loaded.dsn) as connection:
         steps = plan.uninstall_plan(connection)
@@ -200,7 +244,9 @@ def signal(load: Load, route: str) -> None:
 def status(load: Load, as_json: bool) -> None:
     """Show leader and standbys, each route with its tables, triggers and last dispatch, queue and timetable.
 
-    Exits 1 when nobody leads, a trigger is missing, or a route or a schedule fails.
+    Exits 1 when something is wrong, and says what: nobody leads, a trigger is missing or stands on a table
+    that another has replaced, a route or a schedule fails or is overdue, no worker knows a route's task, jobs
+    keep dying, or the database is not as the file says.
 
     \b
     Example:
@@ -209,8 +255,9 @@ def status(load: Load, as_json: bool) -> None:
     from pgreact.database.connect import connect
     from pgreact.operate import status as reader
 
-    with connect(load().dsn) as connection:
-        found = reader.read(connection)
+    loaded = load()
+    with connect(loaded.dsn) as connection:
+        found = reader.read(connection, loaded)
     if as_json:
         echo(json.dumps(found, indent=2, default=jsonable))
     else:

@@ -14,6 +14,7 @@ from pgreact.clock import Clock
 from pgreact.database import conninfo
 from pgreact.database.errors import said
 from pgreact.database.trouble import Troubles, persist
+from pgreact.dispatch.inquiry import CeleryWorkers
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE, CeleryPublisher, open_app, shown
 from pgreact.errors import PgreactError, SessionLost, leaves
@@ -74,6 +75,7 @@ class Daemon:
         self.app = open_app(settings.app, settings.broker)
         self.publisher = CeleryPublisher(self.app)
         self.jobs = JobPublisher(self.app, DEADLINE)
+        self.workers = CeleryWorkers(self.app)
         self._dsn = settings.daemon_dsn
         self._application = settings.belongs_to
         self._clock = clock
@@ -200,7 +202,15 @@ class Daemon:
         await self._ask("leadership", lambda: candidate.session.fetch(naming, application_name("leader")))
         waited = self._clock.monotonic() - waiting_since
         async with term(
-            self._dsn, self.publisher, self.jobs, candidate, self._clock, self._troubles, hearing, self._ask
+            self._dsn,
+            self.publisher,
+            self.jobs,
+            self.workers,
+            candidate,
+            self._clock,
+            self._troubles,
+            hearing,
+            self._ask,
         ) as current:
             self._led_since = self._clock.monotonic()
             logs.emit(logs.LeaderElected(routes=current.routes, waited_s=round(waited, 3)))

@@ -154,10 +154,52 @@ class DispatchRecovered(Event, name="dispatch.recovered"):
 class QueueDispatched(Event, name="queue.dispatched"):
     """The broker has the messages of jobs that were claimed."""
 
-    claimed: Annotated[int, "jobs claimed just now; the others were claimed before, and are published again"]
+    claimed: Annotated[int, "jobs claimed since the last of these events; the others are published again"]
     published: Annotated[int, "messages the broker has"]
     claim_ms: Annotated[float, "how long the claim took"]
     publish_ms: Annotated[float, "how long the messages took"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QueueUnanswered(Event, name="queue.unanswered", level="warning"):
+    """Messages of jobs were sent again and again, and no worker starts them.
+
+    If others of the queue are started, a worker takes these and cannot run them: it does not call
+    ``pgreact.setup``, or does not know the task. If not, no worker consumes the queue. They are sent again,
+    each time twice as late.
+    """
+
+    lane: Annotated[str, "their lane"]
+    queue: Annotated[str | None, "the Celery queue they were sent to, if it is known"]
+    jobs: Annotated[int, "how many"]
+    sent: Annotated[int, "how often one of them was sent"]
+    consumed: Annotated[bool, "whether jobs of the lane that were sent later have been started"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QueueAnswered(Event, name="queue.answered"):
+    """No job of this lane and queue waits any more that was sent again and again."""
+
+    lane: Annotated[str, "the lane"]
+    queue: Annotated[str | None, "the Celery queue"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneFilled(Event, name="lane.filled", level="warning"):
+    """A lane has jobs that are ready and no place for them, and none has begun for a minute."""
+
+    lane: Annotated[str, "the lane"]
+    running: Annotated[int, "its jobs that workers have started"]
+    unstarted: Annotated[int, "its jobs whose messages no worker has started"]
+    full_s: Annotated[float, "seconds since a job of it was last claimed, or since it was first seen full"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneFreed(Event, name="lane.freed"):
+    """A lane of which ``lane.filled`` was said gets on again, or has nothing to do."""
+
+    lane: Annotated[str, "the lane"]
+    full_s: Annotated[float, "seconds that it stood"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -252,6 +294,28 @@ class RouteChanged(Event, name="route.changed"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RouteUnanswered(Event, name="route.unanswered", level="warning"):
+    """Workers were asked for the tasks that they know, twice, and none that answered knows the route's.
+
+    Its calls are published all the same, and discarded by the workers. Reported once, until one knows it. A
+    worker of the pool solo answers between two tasks only; one without remote control never does.
+    """
+
+    route: Route
+    task: Annotated[str, "its task"]
+    workers: Annotated[int, "how many workers answered"]
+    hint: Annotated[str, "what to look at"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RouteAnswered(Event, name="route.answered"):
+    """A worker knows the task of the route again."""
+
+    route: Route
+    task: Annotated[str, "its task"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TimetableTaken(Event, name="timetable.taken"):
     """This process fires the schedules from now on."""
 
@@ -299,12 +363,28 @@ class ScheduleFired(Event, name="schedule.fired"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleMisfired(Event, name="schedule.misfired", level="warning"):
-    """Occurrences were found later than the schedule's grace, or met the job of the one before."""
+    """Occurrences were found later than the schedule's grace, or are not fired.
+
+    By its policy they are not since one after them was due, too: within the grace as well, as after a pause
+    of some seconds, or where jitter is longer than the interval. Or they met the job of the one before.
+    """
 
     schedule: Schedule
     policy: Annotated[str, "coalesce, skip or all; overlap: the job of the one before is not done yet"]
     missed: Annotated[int, "occurrences that are not fired"]
     fired: Annotated[int, "occurrences that are fired now"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleReplanned(Event, name="schedule.replanned", level="warning"):
+    """A schedule's next run lay further away than its rule explains: the clock had been far ahead.
+
+    It is planned anew from now on; what was fired early is fired again when its time comes.
+    """
+
+    schedule: Schedule
+    next_run_at: Annotated[str, "when it runs next, in UTC"]
+    instead_of: Annotated[str | None, "when it would have run; null: never"] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -316,8 +396,20 @@ class ScheduleFailed(Event, name="schedule.failed", level="error"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SchedulesApplied(Event, name="schedules.applied"):
+    """``celery beat -S pgreact`` has made its own rows as ``beat_schedule`` says, at its start."""
+
+    added: Annotated[list[str], "names of entries that are new; at most 20, as of the others"]
+    changed: Annotated[list[str], "whose entry says something else than before"]
+    removed: Annotated[list[str], "whose entry is gone"]
+    unchanged: Annotated[int, "how many are as before, edits made meanwhile included"]
+    left: Annotated[list[str], "entries that have no row; `schedule.refused` says why"]
+    others: Annotated[int, "how many rows have another origin: they are fired, too, and left as they are"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleRefused(Event, name="schedule.refused", level="error"):
-    """An entry of ``beat_schedule`` cannot be laid into the timetable; the others are."""
+    """An entry of ``beat_schedule`` is not laid into the timetable; the others are."""
 
     schedule: Schedule
     error: Annotated[str, "why"]
@@ -400,7 +492,9 @@ def configure(form: Format, level: Level) -> None:
         if plain
         else structlog.processors.JSONRenderer(default=str)
     )
-    tail = [_for_a_terminal, renderer] if plain else [structlog.processors.format_exc_info, renderer]
+    tail = (
+        [_for_a_terminal, renderer] if plain else [structlog.processors.format_exc_info, _in_order, renderer]
+    )
     structlog.configure(
         processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
@@ -434,6 +528,12 @@ def _for_a_terminal(_logger: object, _method: str, event: dict[str, Any]) -> dic
     return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
+def _in_order(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Put what every line has in front of an event's own keys."""
+    head = {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event")}
+    return head | event
+
+
 def join(logger: str) -> None:
     """Send pgreact's events to a logger of ``logging``, in a process whose log is somebody else's.
 
@@ -459,8 +559,8 @@ def _catalogue() -> Iterator[str]:
     yield ""
     yield "Made from `pgreact/logs.py` by `python -m pgreact.logs`; do not edit."
     yield ""
-    yield "Every line carries `timestamp` (UTC), `level` and `event`. A key, once released, is never renamed"
-    yield "silently."
+    yield "Every line begins with `timestamp` (UTC), `level` and `event`. A key, once released, is never"
+    yield "renamed silently."
     for event in Event.__subclasses__():
         yield ""
         yield f"## `{event.name}` ({event.level})"

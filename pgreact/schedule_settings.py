@@ -36,7 +36,7 @@ class ScheduleSettings(BaseModel):
     kwargs: Annotated[dict[str, Any], AfterValidator(_json)] = {}
     # stands before the times, which are read in it
     timezone: str = Field(default="UTC", min_length=1)
-    every: Annotated[Duration, Field(ge=0.1, le=_TEN_YEARS)] | None = None
+    every: Annotated[Duration, Field(ge=0.1)] | None = None
     cron: str | None = Field(default=None, min_length=1)
     cron_and: bool = False
     at: Moment | None = None
@@ -53,9 +53,9 @@ class ScheduleSettings(BaseModel):
     catch_up: int = Field(default=100, ge=1, le=10_000)
     overlap: bool = True
     delivery: Literal["queue", "direct"] = "queue"
-    lane: str = Field(default="default", min_length=1)
+    lane: str | None = Field(default=None, min_length=1)
     priority: int = Field(default=0, ge=-(2**31), lt=2**31)
-    max_attempts: int = Field(default=5, ge=1, lt=2**31)
+    max_attempts: int = Field(default=1, ge=1, lt=2**31)
     options: Annotated[dict[str, Any], AfterValidator(_json)] = {}
     expires: Annotated[Duration, Field(gt=0, le=_TEN_YEARS)] | None = None
     history: Keep = None

@@ -19,6 +19,7 @@ from pgreact.units import Duration, Keep, Limit, Rate, StartWithin, Tasks
 
 _SHOWN = 12  # names in a message
 _NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
+_LANE = r"^[^\x00-\x1f\x7f-\x9f]{1,255}$"  # a Celery queue's name
 _TITLE = r"^[^\x00]{1,200}$"
 _EVENTS = Literal["insert", "update", "delete", "truncate"]
 BUILT_IN = "pgreact.queue"  # the route that wakes the queue's own dispatch
@@ -46,6 +47,7 @@ class Watch(_Model):
     table: str = Field(min_length=1)
     on: tuple[_EVENTS, ...] = Field(min_length=1)
     when: str | None = Field(default=None, min_length=1)
+    changed: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(default=None, min_length=1)
     always: bool = False
 
     @model_validator(mode="after")
@@ -54,13 +56,19 @@ class Watch(_Model):
             raise ValueError(f"on names an event twice: {', '.join(self.on)}")
         if self.when is not None and "truncate" in self.on:
             raise ValueError("a truncate has no rows, so it takes no when: give it an entry of its own")
+        if self.changed is not None and "update" not in self.on:
+            raise ValueError('changed names columns that an update must change: it needs "update" in on')
         return self
+
+    def changed_by(self, *events: str) -> list[str] | None:
+        """Return the columns of which an update must change one; ``None``: none, or no event is an update."""
+        return [*self.changed] if self.changed is not None and "update" in events else None
 
 
 class QueueSettings(_Model):
     """What holds for all lanes together; a key that the file does not name is left as the database has it."""
 
-    max_in_progress: Limit = 200
+    max_in_progress: Limit = None
     lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
     keep: Keep = None
     dead_retention: Keep = None
@@ -71,6 +79,8 @@ class LaneSettings(_Model):
     """One lane; a key that the file does not name is left as the database has it."""
 
     max_in_progress: Limit = None
+    max_unstarted: int = Field(default=200, ge=1, lt=2**31)
+    max_lost: int = Field(default=3, ge=0, lt=2**31)
     weight: int = Field(default=1, ge=1, le=1000)
     rate: Rate = None
     burst: int = Field(default=1, ge=1, lt=2**31)
@@ -83,7 +93,7 @@ class Outbox(Watch):
 
     on: tuple[_EVENTS, ...] = Field(default=("insert", "update", "delete"), min_length=1)
     enqueue: str = Field(min_length=1, max_length=255)
-    lane: str = Field(default="default", pattern=_NAME)
+    lane: str | None = Field(default=None, pattern=_LANE)
 
 
 class RouteSettings(_Model):
@@ -127,7 +137,7 @@ class Settings(_Model):
     log_level: Level = "info"
     routes: dict[Annotated[str, Field(pattern=_NAME)], RouteSettings] = {}
     queue: QueueSettings = QueueSettings()
-    lanes: dict[Annotated[str, Field(pattern=_NAME)], LaneSettings] = {}
+    lanes: dict[Annotated[str, Field(pattern=_LANE)], LaneSettings] = {}
     outbox: tuple[Outbox, ...] = ()
     schedules: dict[Annotated[str, Field(pattern=_TITLE)], ScheduleSettings] = {}
 
@@ -144,6 +154,21 @@ class Settings(_Model):
         if self.application is not None or self.app is None:
             return self.application
         return re.split(r"[.:]", self.app)[0] or None
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """The tasks that it names, by the key that does."""
+        found = {f"routes.{name}.task": route.task for name, route in self.routes.items()}
+        found |= {f"outbox[{index}].enqueue": entry.enqueue for index, entry in enumerate(self.outbox)}
+        found |= {f"schedules.{quoted(name)}.task": entry.task for name, entry in self.schedules.items()}
+        for name, lane in self.lanes.items():
+            found |= {f"lanes.{name}.tasks[{index}]": task for index, task in enumerate(lane.tasks or ())}
+        return found
+
+    @property
+    def names_objects(self) -> bool:
+        """It says what ought to be in the database, and not only where that is."""
+        return bool(self.routes or self.lanes or self.outbox or self.schedules or self.queue.model_fields_set)
 
     @property
     def daemon_dsn(self) -> str:
@@ -288,10 +313,11 @@ def _explain(
             message = f"{wrong!r} is not known{nearest(str(wrong), known_words)}"
         case "string_pattern_mismatch" if place[0] == "schedules":
             message = "a schedule's name has 1 to 200 characters, none of them NUL"
+        case "string_pattern_mismatch" if place[0] != "routes":
+            message = "a lane's name has 1 to 255 characters, none of them a control character"
         case "string_pattern_mismatch":
-            owner = "route" if place[0] == "routes" else "lane"
             message = (
-                f'a {owner}\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." '
+                'a route\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." '
                 'and "-", 63 in all'
             )
         case _:

@@ -13,6 +13,7 @@ from pgreact.database.lead import lead
 from pgreact.database.session import Session
 from pgreact.database.trouble import Troubles, persist
 from pgreact.dispatch.dispatcher import Dispatcher, Runner
+from pgreact.dispatch.inquiry import Inquiry, Workers
 from pgreact.dispatch.jobs import JobPublisher
 from pgreact.dispatch.publisher import DEADLINE, Publisher
 from pgreact.dispatch.route import Route
@@ -66,7 +67,9 @@ class Term:
         clock: Clock,
         troubles: Troubles,
         hearing: Hearing,
+        workers: Workers,
     ) -> None:
+        self._inquiry = Inquiry(workers, dispatcher.runners, troubles)
         self._timetable = timetable
         self._housekeeping = housekeeping
         self._troubles = troubles
@@ -128,6 +131,7 @@ class Term:
             group.create_task(self._keep_up(), name="sweeper")
             group.create_task(self._timetable.run(), name="timetable")
             group.create_task(self._housekeeping.run(), name="housekeeping")
+            group.create_task(self._inquiry.run(), name="inquiry")
             for session in (self._work, self._looks, self._claims):
                 group.create_task(session.watch(), name="watch")
 
@@ -205,6 +209,7 @@ class Term:
             ):
                 raise Deaf("a route's gate is no longer set closed, and LISTEN delivers nothing")
             self._dispatcher.reroute(routes)
+            self._inquiry.poke()
             await self._gatekeeper.follow(self._dispatcher.runners)
         except Exception:
             self._reload = True
@@ -256,6 +261,7 @@ async def term(
     dsn: str,
     publisher: Publisher,
     jobs: JobPublisher,
+    workers: Workers,
     candidate: Candidate,
     clock: Clock,
     troubles: Troubles,
@@ -281,12 +287,24 @@ async def term(
         door = QueueDispatch(publisher, jobs, claims, clock, troubles)
         stack.callback(door.close)
         routes = await ask("routes", lambda: load_routes(work, {}, troubles))
-        async with Dispatcher(door, candidate, clock, routes) as dispatcher:
+        failing = await ask("route errors", lambda: work.fetch(query("route_errors")))
+        errors = {row["route_id"]: row["error"] for row in failing}
+        async with Dispatcher(door, candidate, clock, routes, errors) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
             timetable = Timetable(dsn, jobs, clock, troubles, hears=hearing.muted is None)
             housekeeping = Housekeeping(dsn, clock, troubles)
             current = Term(
-                work, looks, claims, candidate, dispatcher, timetable, housekeeping, clock, troubles, hearing
+                work,
+                looks,
+                claims,
+                candidate,
+                dispatcher,
+                timetable,
+                housekeeping,
+                clock,
+                troubles,
+                hearing,
+                workers,
             )
             yield current
         if not work.lost.done():

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONG = (("d", 86400), ("h", 3600), ("m", 60))
 
 
 def duration(value: object) -> float:
@@ -29,21 +30,40 @@ def duration(value: object) -> float:
         seconds = float(found[1]) * _UNITS[found[2] or "s"]
     else:
         raise ValueError(f'{value!r} is not a duration: write "100ms", "15s", "2m", "1h" or "1d"')
-    if not 0 <= seconds < 1e9:
-        raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 30 years")
+    if not 0 <= seconds <= 36_500 * 86_400:
+        raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 36500 days")
     return round(seconds, 6)  # PostgreSQL keeps microseconds, and what it keeps is compared with this
 
 
-def short(seconds: float) -> str:
-    """Return a duration as one would write it.
+def short(seconds: float, *, roughly: bool = False) -> str:
+    """Return a duration as one would write it in the file; all that is shown of durations comes from here.
 
     Args:
-        seconds: Not negative.
+        seconds: Not negative; less counts as none.
+        roughly: For an age: at least two of a unit, and no fraction.
     """
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+    if roughly:
+        fitting = ((unit, size) for unit, size in _LONG if seconds >= 2 * size)
+        unit, size = next(fitting, ("s", 1))
+        return f"{max(0.0, seconds) / size:.0f}{unit}"
+    for unit, size in _LONG:
         if seconds and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
+    if 0 < seconds < 1 and (ms := round(seconds * 1000)) == round(seconds * 1000, 3):
+        return f"{ms}ms"
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def short_rate(jobs: float) -> str:
+    """Return a rate as one would write it.
+
+    Args:
+        jobs: A second.
+    """
+    for unit, size in (("s", 1), ("m", 60), ("h", 3600), ("d", 86400)):
+        if abs(jobs * size - round(jobs * size)) < 1e-9 * jobs * size:
+            return f"{round(jobs * size)}/{unit}"
+    return f"{jobs:g}/s"
 
 
 def limit(value: object) -> int | None:

@@ -1,8 +1,9 @@
-"""Writes django-celery-beat's tables by its migrations and models, where ``PROJ_DSN`` leads."""
+"""Writes django-celery-beat's tables by its migrations and models, at ``PROJ_DSN``; or dumps them."""
 
 import datetime
 import json
 import os
+import sys
 
 import django
 from django.conf import settings
@@ -23,6 +24,10 @@ def fill() -> None:
     )
 
     hourly = IntervalSchedule.objects.create(every=1, period="hours")
+    seldom = IntervalSchedule.objects.create(every=2**31 - 1, period="days")
+    long = IntervalSchedule.objects.create(every=20 * 365, period="days")
+    blank = CrontabSchedule.objects.create(minute="5", hour="7")
+    CrontabSchedule.objects.filter(pk=blank.pk).update(timezone="")
     often = IntervalSchedule.objects.create(every=50_000, period="microseconds")
     report = CrontabSchedule.objects.create(
         minute="0, 30", hour="7", day_of_week="mon-fri", timezone="Europe/Paris"
@@ -59,6 +64,10 @@ def fill() -> None:
     task("bounded", interval=hourly, start_time=NOON, expires=NOON + datetime.timedelta(days=1))
     task("sunday by seven", crontab=sunday)
     task("too often", interval=often)
+    task("too seldom", interval=seldom)
+    task("seldom", interval=long, args="null", kwargs="null")
+    task("in no zone", crontab=blank)
+    task("no headers", interval=hourly, headers="{")
     task("no JSON", interval=hourly, kwargs="{'a': 1}")
     task("a list for kwargs", interval=hourly, kwargs="[1]")
     PeriodicTask.objects.bulk_create([PeriodicTask(name="nothing", task="proj.run")])
@@ -79,5 +88,8 @@ if __name__ == "__main__":
         USE_TZ=True,
     )
     django.setup()
-    call_command("migrate", verbosity=0)
-    fill()
+    if len(sys.argv) > 1:
+        call_command("dumpdata", "django_celery_beat", output=sys.argv[1], verbosity=0)
+    else:
+        call_command("migrate", verbosity=0)
+        fill()

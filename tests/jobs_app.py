@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from celery import Celery, Task, chain
-from celery.exceptions import Ignore, OperationalError, Reject
+from celery.exceptions import Ignore, OperationalError, Reject, Retry
 
 import pgreact
 from tests.hostile import PINNED
@@ -91,6 +91,20 @@ def later(self: "Task[Any, Any]", countdown: float | None = None, eta: float | N
     if self.request.retries == 0:
         when = eta and datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=eta)
         raise self.retry(countdown=countdown, eta=when)
+
+
+@app.task(bind=True)
+def changing(self: "Task[Any, Any]", value: Any = 0, *, strange: bool = False, throw: bool = True) -> None:
+    """A task that retries with another argument."""
+    work(f"changing {value}", self.request)
+    if self.request.retries == 0:
+        self.retry(args=[object() if strange else value + 1], countdown=0, throw=throw)
+
+
+@app.task
+def raising() -> None:
+    """A task that raises what only task.retry() is to raise."""
+    raise Retry("by hand")
 
 
 @app.task

@@ -104,7 +104,7 @@ class Cluster:
         """Enqueue a job of a task of the application; ``sql``: more arguments of ``pgreact.enqueue``."""
         return int(
             self.database.value(
-                f"select pgreact.enqueue(%s, %s, %s, backoff => '0'{sql and ', ' + sql})",
+                f"select pgreact.enqueue(%s, %s, %s, lane => 'default', backoff => '0'{sql and ', ' + sql})",
                 task if "." in task else f"tests.jobs_app.{task}",
                 json.dumps(args),
                 json.dumps(kwargs),
@@ -136,8 +136,11 @@ class Cluster:
                 "pgreact_attempt": job["attempt"],
                 **own_headers,
             }
+            if job["before"]:
+                headers["pgreact_before"] = job["before"]
             args, kwargs, own = (json.loads(job[part]) for part in ("args", "kwargs", "options"))
-            options = {"headers": headers, "queue": self.queue, "shadow": job["task"], **own, **more}
+            options = {"queue": self.queue, "shadow": job["task"], **own, "headers": headers}
+            options |= {"retries": job["retries"], **more}
             for _ in range(copies):
                 self._app.send_task(JOB_TASK, args, kwargs, task_id=job["task_id"], **options)
 

@@ -12,7 +12,8 @@ class Queue(Database):
     """A database with a queue, and a dispatcher and workers made of single steps."""
 
     def add(self, task: str = "t", **arguments: object) -> int:
-        """Enqueue a job; durations and moments are SQL."""
+        """Enqueue a job, into lane default; durations and moments are SQL."""
+        arguments.setdefault("lane", "'default'")
         given = ", ".join(f"{name} => {value}" for name, value in arguments.items())
         found: int = self.value(f"select pgreact.enqueue('{task}'{', ' if given else ''}{given})")
         return found
@@ -66,10 +67,14 @@ class Queue(Database):
             "truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, "
             "pgreact.history_rest, pgreact.contested_key, pgreact.lane_state restart identity",
             "update pgreact.queue_state set turn = 0",
+            "delete from pgreact.task",
+            # what the leader says of tasks that tests enqueue by their own SQL
+            "insert into pgreact.task (name, queue) select name, 'default' from unnest('{t,warm,dead,running,"
+            "silent,waiting,lapsed,claimed,ready,delayed,expired}'::text[]) name",
             "delete from pgreact.lane where name <> 'default'",
-            "update pgreact.lane "
-            "set max_in_progress = null, weight = 1, rate = null, burst = 1, paused = false, tasks = null",
-            "update pgreact.queue_setting set max_in_progress = 200, lease = '60 s', keep = null,"
+            "update pgreact.lane set max_in_progress = null, max_unstarted = 200, max_lost = 3, weight = 1, "
+            "rate = null, burst = 1, paused = false, tasks = null",
+            "update pgreact.queue_setting set max_in_progress = null, lease = '60 s', keep = null,"
             " dead_retention = null",
         )
 
@@ -80,4 +85,5 @@ def queue_database(server: EmbeddedPostgres) -> Iterator[Queue]:
     with fresh_database(server) as database:
         found = Queue(database.dsn)
         install(found, {})
+        found.empty()
         yield found

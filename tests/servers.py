@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg.conninfo
 import pytest
+from redis import Redis
 
 from pgreact.demo.guard import Guard
 from pgreact.demo.postgres import find_binaries, free_port
 from pgreact.errors import PgreactError
-from tests.harness import by_way_of
+from tests.harness import by_way_of, eventually
 
 DEADLINE = 60.0
 # Read once: tests run without this machine's settings.
@@ -232,6 +234,60 @@ def redis_server() -> Iterator[Server]:
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         with _running(Server(url, port, directory, guard, [redis, str(settings), *options])) as server:
             yield server
+
+
+@contextlib.contextmanager
+def redis_sentinel(server: Server, name: str) -> Iterator[Server]:
+    """Run a Sentinel, which knows a Redis as the primary of that name."""
+    port = free_port()
+    password = urlsplit(server.url).password
+    with _place() as (directory, guard):
+        settings = private(
+            directory / "sentinel.conf",
+            f"sentinel monitor {name} 127.0.0.1 {server.port} 1\nsentinel auth-pass {name} {password}\n"
+            f"requirepass {password}\n",
+        )
+        command = [
+            *(program("redis-server"), str(settings), "--sentinel"),
+            *("--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)),
+        ]
+        with _running(
+            Server(f"redis://:{password}@127.0.0.1:{port}", port, directory, guard, command)
+        ) as found:
+            yield found
+
+
+@contextlib.contextmanager
+def redis_cluster() -> Iterator[list[Server]]:
+    """Run a cluster of two Redis, each with half of the slots.
+
+    Raises:
+        Missing: Redis is not installed.
+    """
+    with contextlib.ExitStack() as stack:
+        password = secrets.token_urlsafe(24)
+        text = f"requirepass {password}\nmasterauth {password}\ncluster-enabled yes\n"
+        nodes = []
+        buses = [free_port(), free_port()]
+        for bus in buses:
+            directory, guard = stack.enter_context(_place())
+            port = free_port()
+            command = [
+                *(program("redis-server"), str(private(directory / "redis.conf", text))),
+                *("--bind", "127.0.0.1", "--port", str(port), "--cluster-port", str(bus)),
+                *("--dir", str(directory), "--save", "", "--appendonly", "no"),
+            ]
+            url = f"redis://:{password}@127.0.0.1:{port}"
+            nodes.append(stack.enter_context(_running(Server(url, port, directory, guard, command))))
+        clients = [stack.enter_context(Redis.from_url(node.url, decode_responses=True)) for node in nodes]
+        for client, slots in zip(clients, ((0, 8191), (8192, 16383)), strict=True):
+            client.execute_command("CLUSTER ADDSLOTSRANGE", *slots)
+        clients[0].execute_command("CLUSTER MEET", "127.0.0.1", nodes[1].port, buses[1])
+        eventually(
+            lambda: all(each.cluster("INFO")["cluster_state"] == "ok" for each in clients),
+            "the cluster is up",
+        )
+        yield nodes
 
 
 @contextlib.contextmanager

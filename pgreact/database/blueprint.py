@@ -103,12 +103,19 @@ def attach_statement(table: str, route: str, events: Sequence[str], watch: Watch
     """
     return (
         sql.SQL(
-            "select pgreact.attach({table}, {route}, {events}, {condition}, {always});\n"
+            "select pgreact.attach({table}, {route}, {events}, {condition}, {always}, {changed});\n"
             "update pgreact.watched set origin = 'config'\n"
             "where relation = {table}::regclass and event = any ({events})\n"
             "    and route_id = (select id from pgreact.route where name = {route});"
         )
-        .format(table=table, route=route, events=list(events), condition=watch.when, always=watch.always)
+        .format(
+            table=table,
+            route=route,
+            events=list(events),
+            condition=watch.when,
+            always=watch.always,
+            changed=watch.changed_by(*events),
+        )
         .as_string()
     )
 

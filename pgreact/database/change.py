@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from pgreact.errors import ConfigError
@@ -16,11 +17,16 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One step: ``+`` adds, ``~`` changes, ``-`` removes. Those that share a statement are taken together."""
+    """One step: ``+`` adds, ``~`` changes, ``-`` removes.
+
+    Those that share a statement or a group are taken together, or not at all.
+    """
 
     sign: str
     what: str
     statement: str
+    group: str | None = None
+    tables: tuple[str, ...] = ()  # that are written all the time, which it locks
 
     def __str__(self) -> str:
         """Return the step as a line of a diff."""
@@ -53,6 +59,8 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
             [(oid,)] = connection.execute(
                 "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid", (table,)
             ).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        raise  # of the schema that it is in
     except psycopg.Error as error:
         raise ConfigError(
             f'{place}.table: "{table}" is no table name: {error.diag.message_primary}'
@@ -79,14 +87,29 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
     return int(found[0][0]), str(found[0][1])
 
 
-def conditions(when: str | None, always: bool) -> str:
+def relation_of(row: Mapping[str, Any]) -> sql.Composable:
+    """Return the table of a row of ``trigger_health`` or ``queue_outbox`` as an SQL expression.
+
+    By name, since its oid is another one in another database; of a table that is gone only that is left.
+    """
+    if row["trigger"] == "table dropped":
+        return sql.SQL("{}::oid").format(row["relation"])
+    return sql.SQL("{}::regclass").format(row["table"])
+
+
+def conditions(when: str | None, always: bool, changed: Sequence[str] | None) -> str:
     """Return what follows a table's name in a line: under which conditions its changes count.
 
     Args:
         when: The condition of its trigger.
         always: Rows that logical replication applies count, too.
+        changed: Columns of which an update must change one.
     """
-    return (f" when {when}" if when else "") + (", always" if always else "")
+    return (
+        (f" when {when}" if when else "")
+        + (f", changed {', '.join(changed)}" if changed else "")
+        + (", always" if always else "")
+    )
 
 
 @contextlib.contextmanager

@@ -79,4 +79,8 @@ def _repair(row: Mapping[str, Any]) -> Change:
             statement = sql.SQL("drop sequence {}").format(sql.Identifier("pgreact", row["name"]))
         case _:
             statement = sql.SQL("select pgreact.make_gate({})").format(row["route"])
-    return Change("+" if row["kind"] == "gate" else "-", described(row), statement.as_string())
+    if row["kind"] == "gate":
+        return Change("+", described(row), statement.as_string())
+    # together: a trigger holds on to its sequence
+    tables = (row["table"],) if row["table"] else ()
+    return Change("-", described(row), statement.as_string(), "what was left behind", tables)

@@ -47,7 +47,7 @@ def outbox_statement(table: str, entry: Outbox, events: Sequence[str]) -> str:
     return (
         sql.SQL(
             "select pgreact.attach({table}, enqueue => {task}, events => {events}, condition => {condition}, "
-            "lane => {lane}, always => {always});\n"
+            "lane => {lane}, always => {always}, changed => {changed});\n"
             "update pgreact.outbox set origin = 'config'\n"
             "where relation = {table}::regclass and event = any ({events}) and task = {task};"
         )
@@ -58,6 +58,7 @@ def outbox_statement(table: str, entry: Outbox, events: Sequence[str]) -> str:
             condition=entry.when,
             lane=entry.lane,
             always=entry.always,
+            changed=entry.changed_by(*events),
         )
         .as_string()
     )

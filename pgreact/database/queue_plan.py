@@ -6,11 +6,12 @@ from typing import Any
 from psycopg import sql
 
 from pgreact.database import queue_blueprint
-from pgreact.database.change import Change, Connection, conditions, resolve, rows
+from pgreact.database.change import Change, Connection, conditions, relation_of, resolve, rows
 from pgreact.database.schedule_plan import schedule_changes
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import BUILT_IN, LaneSettings, QueueSettings, Settings, nearest
 from pgreact.shipped import query
+from pgreact.units import short, short_rate
 
 DEFAULT = "default"  # the lane that is built in
 _LANE = LaneSettings().model_dump()
@@ -35,7 +36,7 @@ def queue_changes(
         PgreactError: A lane that the file no longer names is in use.
     """
     changes: list[Change] = []
-    lanes: dict[str, dict[str, Any]] = {DEFAULT: {**_LANE, "origin": "sql"}}
+    lanes: dict[str, dict[str, Any]] = {DEFAULT: {**_LANE, "origin": "sql", "routed": False}}
     if not empty:
         built_in = [row for row in health if row["route"] == BUILT_IN]
         complete = rows(connection, query("queue_built_in"))[0]["complete"]
@@ -45,7 +46,7 @@ def queue_changes(
     changes += _limits(connection, settings, empty=empty)
     changes += _lane_changes(settings, lanes)
     gone = [name for name, lane in lanes.items() if lane["origin"] == "config" and name not in settings.lanes]
-    known = {*lanes, *settings.lanes} - {*gone} | {DEFAULT}
+    known = {*lanes, *settings.lanes} - {name for name in gone if not _stays(name, lanes[name])}
     changes += _outbox_changes(connection, settings, known, empty=empty)
     schedules = schedule_changes(connection, settings, known, empty=empty)
     changes += schedules.values()
@@ -86,9 +87,14 @@ def _lane_changes(settings: Settings, lanes: dict[str, dict[str, Any]]) -> list[
     return changes
 
 
+def _stays(name: str, lane: dict[str, Any]) -> bool:
+    """Whether a lane is there though nobody names it: it is built in, or a Celery queue's."""
+    return name == DEFAULT or bool(lane["routed"])
+
+
 def _removal(connection: Connection, name: str, now: dict[str, Any], replanned: list[str]) -> Change:
-    if name == DEFAULT:
-        back = {**_LANE, "origin": "sql"}
+    if _stays(name, now):
+        back = {**_LANE, "origin": "sql" if name == DEFAULT else "queue"}
         what = [
             f"{key} {_shown(key, now[key])} → {_shown(key, value)}"
             for key, value in back.items()
@@ -133,7 +139,7 @@ def _outbox_changes(
     changes: list[Change] = []
     for index, entry in enumerate(settings.outbox):
         place = f"{settings.file or 'configuration'}: outbox[{index}]"
-        if entry.lane not in lanes:
+        if entry.lane is not None and entry.lane not in lanes:
             raise ConfigError(f'{place}.lane: no lane "{entry.lane}"{nearest(entry.lane, sorted(lanes))}')
         relation, table = resolve(connection, entry.table, place)
         events = []
@@ -146,8 +152,16 @@ def _outbox_changes(
             row = now.get(key)
             if row is None:
                 sign = "+"
-            elif (row["condition"], row["always"], row["lane"], row["trigger"], row["origin"]) == (
+            elif (
+                row["condition"],
+                row["changed"],
+                row["always"],
+                row["lane"],
+                row["trigger"],
+                row["origin"],
+            ) == (
                 entry.when,
+                entry.changed_by(event),
                 entry.always,
                 entry.lane,
                 "ok",
@@ -156,17 +170,18 @@ def _outbox_changes(
                 continue
             events.append(event)
         if events:
-            lane = "" if entry.lane == DEFAULT else f" in lane {entry.lane}"
-            when = conditions(entry.when, entry.always)
+            lane = "" if entry.lane is None else f" in lane {entry.lane}"
+            when = conditions(entry.when, entry.always, entry.changed_by(*events))
             what = f"outbox: {', '.join(events)} on {table}{when} enqueues {entry.enqueue}{lane}"
-            changes.append(Change(sign, what, queue_blueprint.outbox_statement(table, entry, events)))
+            statement = queue_blueprint.outbox_statement(table, entry, events)
+            changes.append(Change(sign, what, statement, tables=(table,)))
     for (relation, event, task), row in now.items():
         if row["origin"] == "config" and (relation, event, task) not in wanted:
             removal = sql.SQL(
-                "delete from pgreact.outbox where relation::oid = {}::oid and event = {} and task = {}"
-            ).format(relation, event, task)
+                "delete from pgreact.outbox where relation::oid = {} and event = {} and task = {}"
+            ).format(relation_of(row), event, task)
             what = f"outbox: {event} on {row['table']} enqueues {task}"
-            changes.append(Change("-", what, removal.as_string()))
+            changes.append(Change("-", what, removal.as_string(), tables=(row["table"],)))
     return changes
 
 
@@ -176,22 +191,7 @@ def _shown(key: str, value: Any) -> str:
     if value is None:
         return "none"
     if key == "rate":
-        return shown_rate(value)
+        return short_rate(value)
     if isinstance(value, float):
-        for unit, size in (("d", 86400), ("h", 3600)):
-            if value >= size and value % size == 0:
-                return f"{value / size:g}{unit}"
-        return f"{value:g}s"
+        return short(value)
     return json.dumps(value, ensure_ascii=False)
-
-
-def shown_rate(jobs: float) -> str:
-    """Return a rate as one would write it.
-
-    Args:
-        jobs: A second.
-    """
-    for unit, size in (("s", 1), ("m", 60), ("h", 3600), ("d", 86400)):
-        if abs(jobs * size - round(jobs * size)) < 1e-9 * jobs * size:
-            return f"{round(jobs * size)}/{unit}"
-    return f"{jobs:g}/s"

@@ -53,11 +53,13 @@ def schedule_changes(
         if mistakes := _mistakes(connection, list(wanted.items()), str(settings.file or "configuration")):
             raise ConfigError("\n".join(mistakes))
     statement = schedule_blueprint.statement(wanted, gone)
-    changes = {name: Change("-", f"schedule {_title(name)}", statement) for name in gone}
+    locked = ("pgreact.schedule",)
+    changes = {name: Change("-", f"schedule {_title(name)}", statement, tables=locked) for name in gone}
     for name, entry in wanted.items():
         now = found.get(name)
         what = f"{recurs(entry.model_dump())} runs {entry.task}" if now is None else _difference(now, entry)
-        changes[name] = Change("~" if now else "+", f"schedule {_title(name)}: {what}", statement)
+        sign = "~" if now else "+"
+        changes[name] = Change(sign, f"schedule {_title(name)}: {what}", statement, tables=locked)
     return changes
 
 
@@ -76,7 +78,7 @@ def _refuse_lanes(settings: Settings, lanes: Collection[str]) -> None:
         f'{settings.file or "configuration"}: schedules.{quoted(name)}.lane: no lane "{entry.lane}"'
         + nearest(entry.lane, sorted(lanes))
         for name, entry in settings.schedules.items()
-        if entry.delivery == "queue" and entry.lane not in lanes
+        if entry.delivery == "queue" and entry.lane is not None and entry.lane not in lanes
     ]
     if lines:
         raise ConfigError("\n".join(lines))
@@ -85,9 +87,7 @@ def _refuse_lanes(settings: Settings, lanes: Collection[str]) -> None:
 def _mistakes(connection: Connection, entries: list[tuple[str, ScheduleSettings]], file: str) -> list[str]:
     """Let the database judge many at once; what it refuses is looked for by halves."""
     # the lanes may not be there yet
-    judged = json.dumps(
-        [{**schedule_blueprint.row(name, entry), "lane": "default"} for name, entry in entries]
-    )
+    judged = json.dumps([{**schedule_blueprint.row(name, entry), "lane": None} for name, entry in entries])
     try:
         with savepoint(connection):
             connection.execute(
@@ -95,6 +95,8 @@ def _mistakes(connection: Connection, entries: list[tuple[str, ScheduleSettings]
                     schedule_blueprint.record(judged)
                 )
             )
+    except psycopg.errors.InsufficientPrivilege:
+        return []  # a role that may only compare
     except psycopg.Error as error:
         said = refusal(error)
         if said is None:

@@ -46,12 +46,12 @@ class Last:
 class Runner:
     """One route's flight and what moves it. Everything runs in the event loop's thread."""
 
-    def __init__(self, route: Route, owner: "Dispatcher") -> None:
+    def __init__(self, route: Route, owner: "Dispatcher", error: str | None = None) -> None:
         self.route = route
         self.flight = Flight()
         self.last: Last | None = None
         self.dispatches = 0
-        self.error: str | None = None
+        self.error = error  # why the last publish failed
         self.removed = False
         self.unanswered_since: float | None = None  # no worker that knows pgreact has begun a task since
         self._owner = owner
@@ -190,13 +190,25 @@ class Dispatcher:
         authority: Authority,
         clock: Clock,
         routes: Mapping[int, Route],
+        errors: Mapping[int, str] | None = None,
     ) -> None:
+        """Nothing is published yet.
+
+        Args:
+            publisher: Of the calls.
+            authority: The right to publish them.
+            clock: Measures.
+            routes: By id.
+            errors: What failed when the leader before ended, by route: to be told when it is over.
+        """
         self.publisher = publisher
         self.authority = authority
         self.clock = clock
         self.on_change: Callable[[Runner], None] = lambda _runner: None
         self.closing = False
-        self.runners = {route_id: Runner(route, self) for route_id, route in routes.items()}
+        self.runners = {
+            route_id: Runner(route, self, (errors or {}).get(route_id)) for route_id, route in routes.items()
+        }
         self._publishing: set[asyncio.Task[None]] = set()
 
     @property

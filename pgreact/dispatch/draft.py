@@ -22,18 +22,19 @@ class Unfit(Exception):
     """A message that must not be sent; it says why."""
 
 
-def check_message(own: Mapping[str, object], added: Mapping[str, object]) -> None:
+def check_message(own: Mapping[str, object], added: Mapping[str, object], *, before: bool = False) -> None:
     """Make sure that a worker can read a message: a header of the wrong kind may end the whole process.
 
     Args:
         own: What Celery says of the call: its headers, or the body of its first protocol.
         added: The headers that were asked for beside them.
+        before: The header ``pgreact_before`` is pgreact's.
 
     Raises:
         Unfit: It cannot.
     """
     for name in added:
-        if name in _CELERYS or name == BEFORE:
+        if name in _CELERYS or (name == BEFORE and not before):
             whose = "pgreact" if name == BEFORE else "Celery"
             raise Unfit(f'the header "{name}" is {whose}\'s own: choose another name')
     if reason := unfit({**own, **added}):
@@ -57,7 +58,9 @@ class Draft:
     it adds are there. Its message must have the task's id that is given; what else it sends is sent.
     """
 
-    def __init__(self, wire: Wire, task: str, task_id: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, wire: Wire, task: str, task_id: str, options: Mapping[str, Any], before: int = 0
+    ) -> None:
         """Make the message.
 
         Args:
@@ -66,6 +69,7 @@ class Draft:
             task_id: The call's id.
             options: Of ``send_task``, ``args`` and ``kwargs`` too. The result is ignored by whoever sends;
                 by the worker, too, if ``ignore_result`` says so.
+            before: Messages of a job's attempt before the first one of this task.
 
         Raises:
             Unfit: No worker could read it, or the task's own ``apply_async`` did not make it.
@@ -80,6 +84,9 @@ class Draft:
         self._zone = wire.app.timezone
         self._lasts = options.get("expires")
         self._ours = {name: value for name, value in (options.get("headers") or {}).items() if name in OURS}
+        self._before = before > 0
+        if before:
+            self._ours[BEFORE] = before
         call = {
             "task_id": task_id,
             "producer": self,
@@ -97,7 +104,7 @@ class Draft:
         headers = self._message.headers
         if isinstance(headers, dict) and "ignore_result" in headers:
             headers["ignore_result"] = bool(options.get("ignore_result"))
-        check_message(self._says, self._options.get("headers") or {})
+        check_message(self._says, self._options.get("headers") or {}, before=self._before)
         if JOB in self._ours:
             as_job(self._message, self._options, task)
 

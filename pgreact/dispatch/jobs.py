@@ -11,9 +11,10 @@ from kombu.exceptions import OperationalError
 
 from pgreact.database.errors import storable
 from pgreact.dispatch.draft import Draft
-from pgreact.dispatch.payload import read
+from pgreact.dispatch.routing import routed
 from pgreact.dispatch.wire import Line, PublishFailed, Wire, told
 from pgreact.message_headers import ATTEMPT, CLAIM, DATABASE, JOB
+from pgreact.payload import read
 
 # What a task's own class says about its messages, and send_task does not look at.
 _TASK_OPTIONS = (
@@ -46,6 +47,8 @@ class JobMessage:
     expires: float | None = None  # seconds, instead of what the options say
     claim: str = ""  # of a job: which attempt this is
     database: str = ""  # and where it comes from
+    retries: int = 0  # of Celery's own
+    before: int = 0  # messages of the attempt before the first one of this task
 
 
 @dataclasses.dataclass
@@ -79,6 +82,19 @@ class JobPublisher:
             PublishFailed: No answer in time: some may have been sent.
         """
         return await self._line.call(lambda wire: self._post(wire, messages))
+
+    async def routes(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what ``pgreact.route_tasks`` is to know of these tasks.
+
+        Raises:
+            PublishFailed: No answer in time.
+        """
+
+        def work(_wire: Wire) -> list[dict[str, Any]]:
+            self._import_tasks()
+            return [routed(self._app, task) for task in tasks]
+
+        return await self._line.call(work)
 
     async def close(self) -> None:
         """Hang up."""
@@ -129,7 +145,9 @@ class JobPublisher:
         drafts: list[tuple[JobMessage, Draft]] = []
         for message in group:
             try:
-                drafts.append((message, Draft(wire, message.task, message.task_id, self._options(message))))
+                options = self._options(message)
+                draft = Draft(wire, message.task, message.task_id, options, message.before)
+                drafts.append((message, draft))
             except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
                 posted.refused.append((message, _reason(error)))
         if time.monotonic() < until and _send_together(wire, [draft for _, draft in drafts]):
@@ -160,6 +178,9 @@ class JobPublisher:
                 DATABASE: message.database,
                 ATTEMPT: message.attempt,
             }
+            options["retries"] = message.retries
+            # the clock of PostgreSQL decides, at the claim and at the start, and not what the class says
+            options["expires"] = None
         return {
             **options,
             "args": _read("args", message.args, marked=True),

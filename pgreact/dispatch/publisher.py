@@ -12,8 +12,9 @@ from kombu.utils.url import maybe_sanitize_url
 
 from pgreact.dispatch.draft import Draft
 from pgreact.dispatch.route import Route
-from pgreact.dispatch.wire import Line, PublishFailed, Wire
+from pgreact.dispatch.wire import NO_CLIENT, Line, PublishFailed, Wire, broker_url, what_is_missing
 from pgreact.errors import ConfigError
+from pgreact.settings import nearest
 
 __all__ = ["DEADLINE", "CeleryPublisher", "PublishFailed", "Publisher", "open_app", "shown"]
 
@@ -62,9 +63,8 @@ def open_app(app: str | None, broker: str | None) -> Celery:
     try:
         found = find_app(app)
     except Exception as error:
-        raise ConfigError(
-            f'Celery application "{app}" cannot be imported: {type(error).__name__}: {error}'
-        ) from error
+        reason = _missing(app) or f"{type(error).__name__}: {error}"
+        raise ConfigError(f'Celery application "{app}" cannot be imported: {reason}') from error
     if not isinstance(found, Celery):
         raise ConfigError(
             f'"{app}" is a {type(found).__name__}, not a Celery application: name it like proj.celery:app'
@@ -74,10 +74,22 @@ def open_app(app: str | None, broker: str | None) -> Celery:
     return _checked(found)
 
 
+def _missing(app: str) -> str | None:
+    """Return which attribute an importable module lacks: Celery then takes the whole name for a module's."""
+    name, _, attribute = app.rpartition(":") if ":" in app else app.rpartition(".")
+    module = sys.modules.get(name)  # finding the application has imported it, if that can be done
+    if module is None or not attribute or hasattr(module, attribute):
+        return None
+    known = [found for found, value in vars(module).items() if isinstance(value, Celery)]
+    return f'module "{name}" has no attribute "{attribute}"{nearest(attribute, known)}'
+
+
 def _checked(app: Celery) -> Celery:
     """Make sure that there is code for the broker's kind, before anything waits for it."""
     try:
         assert app.connection_for_write().transport is not None
+    except NO_CLIENT as error:
+        raise ConfigError(f"broker {shown(app)}: {what_is_missing(app, error)}") from error
     except Exception as error:
         raise ConfigError(f"broker {shown(app)}: {type(error).__name__}: {error}") from error
     return app
@@ -85,9 +97,7 @@ def _checked(app: Celery) -> Celery:
 
 def shown(app: Celery) -> str:
     """Return application and broker for a log, without password."""
-    url = app.conf.broker_write_url or app.conf.broker_url or "amqp://"
-    first = url if isinstance(url, str) else url[0]
-    return f"{app.main or 'app'} via {maybe_sanitize_url(first.split(';')[0])}"
+    return f"{app.main or 'app'} via {maybe_sanitize_url(broker_url(app))}"
 
 
 class CeleryPublisher:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import importlib.metadata
 import queue
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -10,10 +12,14 @@ from typing import Any, TypeVar
 
 from celery import Celery
 from kombu import Connection, Producer
+from kombu.transport import TRANSPORT_ALIASES
 
 from pgreact.errors import PgreactError
 
 T = TypeVar("T")
+
+# What kombu's modules raise where the client of a broker is missing: some go on without it until it is used.
+NO_CLIENT = (ImportError, NameError, AttributeError)
 
 
 class PublishFailed(PgreactError):
@@ -59,9 +65,15 @@ class Wire:
             raise PublishFailed("nobody waits for it any more")
         if self._producer is None:
             # heartbeat 0: nobody would answer them between two dispatches
-            self.connection = self.app.connection_for_write(
-                connect_timeout=self.deadline / 2, heartbeat=0, transport_options=self._transport_options()
-            )
+            try:
+                self.connection = self.app.connection_for_write(
+                    connect_timeout=self.deadline / 2,
+                    heartbeat=0,
+                    transport_options=self._transport_options(),
+                )
+                assert self.connection.transport is not None
+            except NO_CLIENT as error:
+                raise PublishFailed(what_is_missing(self.app, error)) from error
             # no pauses and no more: the flight has a back-off of its own, and who repeats for ever never ends
             self.connection.ensure_connection(
                 max_retries=1, interval_start=0, interval_step=0, interval_max=0
@@ -208,6 +220,27 @@ class _Thread:
             item.answer(result, failure)
             item.after(self.wire)
         self.wire.hang_up()
+
+
+def broker_url(app: Celery) -> str:
+    """Return where an application's messages go; the first place, if there are several."""
+    url = app.conf.broker_write_url or app.conf.broker_url or "amqp://"
+    return (url if isinstance(url, str) else str(url[0])).split(";")[0]
+
+
+def what_is_missing(app: Celery, error: Exception) -> str:
+    """Return the error of a broker's client that is not installed as it should be, and what to install."""
+    kind = broker_url(app).partition("://")[0].partition("+")[0]
+    # "kombu.transport.SQS:Transport" needs kombu's extra "sqs"
+    module = TRANSPORT_ALIASES.get(kind, "").removeprefix("kombu.transport.")
+    extra = re.split("[:.]", module)[0].lower()
+    if extra == "redis":
+        hint = "pip install 'pgreact[redis]'"
+    elif extra in (importlib.metadata.metadata("kombu").get_all("Provides-Extra") or ()):
+        hint = f"pip install 'kombu[{extra}]'"
+    else:
+        hint = "install the client that this kind of broker needs"
+    return f"{told(error)}; {hint}"
 
 
 def told(error: Exception) -> str:

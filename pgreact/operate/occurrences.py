@@ -27,7 +27,7 @@ def coming(found: dict[str, Any], now: datetime.datetime, count: int) -> list[di
     Raises:
         RecurrenceError: They cannot be told.
     """
-    schedule = _schedule(found)
+    schedule = _schedule(found, now)
     zone = zone_of(found)
     ahead = []
     last = schedule.last_nominal_at
@@ -73,9 +73,11 @@ def _times(schedule: Schedule, now: datetime.datetime, count: int) -> list[datet
     return times[: max(count, 0)]
 
 
-def _schedule(found: dict[str, Any]) -> Schedule:
-    if not found["enabled"]:  # it is planned anew when it is enabled
+def _schedule(found: dict[str, Any], now: datetime.datetime) -> Schedule:
+    if not found["enabled"]:  # it is planned anew when it is enabled, and what fell due is not made up for
         found = {**found, "state": "new", "next_nominal_at": None, "next_run_at": None}
+        if found["at"] is not None and found["at"] <= now:
+            found["last_nominal_at"] = max(found["at"], found["last_nominal_at"] or found["at"])
     every_us = None if found["every"] is None else found["every"] // _MICROSECOND
     anchor = found["anchor"] or found["start_at"] or found["created_at"]
     return row.schedule({**found, "every_us": every_us, "anchor": anchor})

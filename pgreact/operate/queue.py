@@ -13,10 +13,20 @@ from pgreact.database.change import conditions
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.settings import BUILT_IN, nearest
 from pgreact.shipped import query
+from pgreact.units import short
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-TRIGGER = ("table", "event", "condition", "always", "origin", "trigger")  # what is shown of a watched change
+TRIGGER = (
+    "table",
+    "event",
+    "condition",
+    "changed",
+    "always",
+    "origin",
+    "trigger",
+)  # what is shown of a watched change
+SENT = 3  # messages for one attempt, after which somebody is to be told
 STATES = ("ready", "delayed", "behind", "in_progress", "dead")
 
 
@@ -28,25 +38,55 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
         triggers: The rows of ``trigger_health``.
 
     Returns:
-        ``lanes`` (depth by state, ``oldest_s`` of the longest ready one, in progress, ``rate`` of claims a
-        second over about the last minute), ``in_progress``, ``max_in_progress``, ``dead``, ``triggers`` that
-        wake the dispatch, ``outbox``, and ``healthy``: all triggers stand.
+        ``lanes`` (depth by state, ``oldest_s`` of the longest ready one, in progress, ``unstarted`` of these,
+        ``retrying``: those that wait for a retry their task asked for, ``full``: more is ready than has a
+        place, ``rate`` of claims a second over about the last minute), ``unanswered`` (what was published and
+        not started for longer than a lease, by lane and Celery queue), ``in_progress``,
+        ``max_in_progress``, ``dead``, of them ``died_lately`` (within 15 minutes), ``triggers`` that wake the
+        dispatch, ``outbox``, and ``reasons``: what is wrong, such as a message that was sent three times and
+        nobody starts.
     """
     lanes = _rows(connection, "queue_lanes")
-    totals = (_rows(connection, "queue_totals") or [{"max_in_progress": None, "dead": 0}])[0]
+    nothing = {"max_in_progress": None, "dead": 0, "died_lately": 0, "keeps_dying": False}
+    totals = (_rows(connection, "queue_totals") or [nothing])[0]
     own = [{key: row[key] for key in TRIGGER} for row in triggers if row["route"] == BUILT_IN]
     outbox = [
         {key: row[key] for key in (*TRIGGER, "task", "lane")} for row in _rows(connection, "queue_outbox")
     ]
+    unanswered = _rows(connection, "queue_unanswered")
+    reasons = [_unanswered(row) for row in unanswered if row["sent"] >= SENT and row["verdict"] != "busy"]
     return {
-        "healthy": bool(own) and all(row["trigger"] == "ok" for row in (*own, *outbox)),
+        "reasons": [*_reasons(totals, own, outbox), *reasons],
         "lanes": lanes,
+        "unanswered": unanswered,
         "in_progress": sum(lane["in_progress"] for lane in lanes),
         "max_in_progress": totals["max_in_progress"],
         "dead": totals["dead"],
+        "died_lately": totals["died_lately"],
         "triggers": own,
         "outbox": outbox,
     }
+
+
+def _reasons(
+    totals: dict[str, Any], own: Sequence[dict[str, Any]], outbox: Sequence[dict[str, Any]]
+) -> Iterator[str]:
+    if not own:
+        yield "queue: the triggers that wake its dispatch are missing"
+    yield from trigger_reasons("queue", own)
+    yield from trigger_reasons("outbox", outbox)
+    if totals["keeps_dying"]:
+        yield (
+            f"queue: jobs keep dying, {totals['died_lately']} in the last 15 minutes: "
+            "pgreact queue list --state dead"
+        )
+
+
+def trigger_reasons(subject: str, triggers: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Return what is wrong with triggers, as one line each."""
+    for row in triggers:
+        if row["trigger"] != "ok":
+            yield f"{subject}: {row['event']} on {row['table']}: trigger {row['trigger']}: {remedy(row)}"
 
 
 def overview_lines(found: dict[str, Any]) -> Iterator[str]:
@@ -57,20 +97,31 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"queue    {depth}; {_of(found)} in progress; {found['dead']} dead"
     table = [("lane", "ready", "delayed", "behind", "oldest", "in progress", "jobs/s", "")]
     for lane in found["lanes"]:
-        oldest = "-" if lane["oldest_s"] is None else span(lane["oldest_s"])
-        state = "PAUSED" if lane["paused"] else ""
+        oldest = "-" if lane["oldest_s"] is None else short(lane["oldest_s"], roughly=True)
         if not lane["known"]:
-            state = "no such lane any more: no limits"
-        depths = (str(lane[key]) for key in ("ready", "delayed", "behind"))
-        table.append((lane["name"], *depths, oldest, _of(lane), f"{lane['rate']:.2f}", state))
+            state = "no such lane any more: no limits" if lane["name"] else "of tasks yet to be routed"
+        elif lane["paused"]:
+            state = "PAUSED"
+        elif lane["full"]:
+            state = f"FULL: {_taken(lane)}"
+        elif lane["retrying"]:
+            state = f"{lane['retrying']} wait for their own retries"
+        else:
+            state = ""
+        ready, delayed, behind = (str(lane[key]) for key in ("ready", "delayed", "behind"))
+        name = str(lane["name"] or "(none yet)")
+        table.append((name, ready, delayed, behind, oldest, _of(lane), f"{lane['rate']:.2f}", state))
     yield from (f"  {line}" for line in aligned(table, right=range(1, 7)))
+    for row in found["unanswered"]:
+        if row["sent"] < SENT or row["verdict"] == "busy":
+            yield f"  {row['jobs']} jobs {_sent_to(row)}, not started for longer than a lease"
     for row in found["triggers"] or [{"table": "pgreact.queue", "event": "insert", "trigger": "missing"}]:
         if row["trigger"] != "ok":
             yield f'  {row["event"]} on {row["table"]}: trigger {row["trigger"].upper()}: run "pgreact apply"'
     for row in found["outbox"]:
-        when = conditions(row["condition"], row["always"])
+        when = conditions(row["condition"], row["always"], row["changed"])
         state = "ok" if row["trigger"] == "ok" else f"{row['trigger'].upper()}: {remedy(row)}"
-        lane = f" in lane {row['lane']}" if row["lane"] != "default" else ""
+        lane = f" in lane {row['lane']}" if row["lane"] is not None else ""
         yield f"  {row['event']} on {row['table']}{when} enqueues {row['task']}{lane}: trigger {state}"
 
 
@@ -96,14 +147,15 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
     table = [("ID", "STATE", "LANE", "TASK", "ATTEMPT", "SINCE", "KEY", "")]
     for job in found:
         seconds = (now - job["since"]).total_seconds()
+        age = short(abs(seconds), roughly=True)
         table.append(
             (
                 str(job["id"]),
                 job["state"],
-                job["lane"],
+                job["lane"] or "-",
                 _cut(job["task"], 255),
                 f"{job['attempt']}/{job['max_attempts']}",
-                f"in {span(-seconds)}" if job["state"] == "delayed" and seconds < 0 else span(seconds),
+                f"in {age}" if job["state"] == "delayed" and seconds < 0 else age,
                 _cut(job["key"]),
                 _cut(job["error"] or (job["worker"] and f"on {job['worker']}")),
             )
@@ -134,6 +186,7 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
     if found["job"]:
         for name in ("args", "kwargs", "options"):
             found["job"][name] = _parsed(found["job"][name])
+        found["job"]["backoff"] = short(found["job"]["backoff"])
     return found
 
 
@@ -166,17 +219,12 @@ def check_lane(connection: Connection, lane: str | None) -> None:
 
 def remedy(trigger: dict[str, Any]) -> str:
     """Return what to do about a trigger that does not stand."""
-    # apply leaves alone what was attached in SQL
-    return 'run "pgreact apply"' if trigger["origin"] == "config" else "call pgreact.attach again"
-
-
-def span(seconds: float) -> str:
-    """Return a length of time, roughly."""
-    seconds = max(0.0, seconds)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    # apply leaves alone what was attached in SQL, but for what is built in
+    if trigger["origin"] == "config" or trigger["table"].startswith("pgreact."):
+        return 'run "pgreact apply"'
+    if trigger["trigger"] == "another table has its name":
+        return "call pgreact.attach with that one, and pgreact.detach with this"
+    return "call pgreact.attach again"
 
 
 def aligned(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
@@ -198,6 +246,35 @@ def _parsed(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return value
+
+
+def _sent_to(row: dict[str, Any]) -> str:
+    queue = f"Celery queue {row['queue']}" if row["queue"] else "a Celery queue"
+    return f"sent to {queue}" + (f" by lane {row['lane']}" if row["lane"] != row["queue"] else "")
+
+
+def _unanswered(row: dict[str, Any]) -> str:
+    """Return what to do about messages that nobody starts."""
+    if row["verdict"] == "passed over":
+        why = (
+            "others that were sent later were started: a worker of the queue takes them and cannot run them; "
+            "does it call pgreact.setup, and know their tasks?"
+        )
+    else:
+        why = "no worker is seen to consume the queue: start one, or cancel them"
+    sent = f"{row['jobs']} jobs {_sent_to(row)} were sent up to {row['sent']} times and not started"
+    return f"queue: {sent}; {why}"
+
+
+def _taken(lane: dict[str, Any]) -> str:
+    """Return what takes the places of a lane that is full."""
+    unstarted = str(lane["unstarted"])
+    if lane["unstarted"] >= lane["max_unstarted"]:
+        unstarted += f" of {lane['max_unstarted']}"
+    parts = [f"{lane['in_progress'] - lane['unstarted']} running", f"{unstarted} published and not started"]
+    if lane["retrying"]:
+        parts.append(f"{lane['retrying']} wait for their own retries")
+    return ", ".join(parts)
 
 
 def _of(found: dict[str, Any]) -> str:

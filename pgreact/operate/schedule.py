@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from pgreact.database.change import Connection, rows
 from pgreact.database.schedule_plan import recurs
 from pgreact.errors import ConfigError
 from pgreact.operate.occurrences import coming, zone_of
-from pgreact.operate.queue import aligned, span
+from pgreact.operate.queue import aligned
 from pgreact.settings import nearest
 from pgreact.shipped import query
 from pgreact.timetable.recurrence import RecurrenceError
@@ -50,7 +51,7 @@ def lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterator[s
                 recurs(row),
                 _clock(due.astimezone()) if due else "-",
                 f"{due.astimezone(zone_of(row)):%Y-%m-%d %H:%M:%S} {row['timezone']}" if due else "-",
-                f"{span((now - last).total_seconds())} ago" if last else "-",
+                f"{short((now - last).total_seconds(), roughly=True)} ago" if last else "-",
                 str(row["run_count"]),
                 _state(row),
             )
@@ -66,8 +67,9 @@ def schedule(connection: Connection, name: str) -> dict[str, Any]:
         name: Its name.
 
     Returns:
-        ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why they
-        cannot be told; ``history``: the last ones, the newest first, if they are kept.
+        ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why there
+        are none, since it has failed or they cannot be told; ``history``: the last ones, the newest first, if
+        they are kept.
 
     Raises:
         ConfigError: There is none of this name.
@@ -75,6 +77,8 @@ def schedule(connection: Connection, name: str) -> dict[str, Any]:
     row = named(connection, [name])[name]
     [[now]] = connection.execute("select pgreact.moment()").fetchall()
     found: dict[str, Any] = {"schedule": row, "occurrences": [], "error": None}
+    if row["state"] == "failed":
+        found["error"] = row["last_error"] or "nobody knows why"
     try:
         found["occurrences"] = coming(row, now, COMING)
     except RecurrenceError as error:
@@ -104,7 +108,10 @@ def details(found: dict[str, Any]) -> Iterator[str]:
     row = found["schedule"]
     yield from aligned([(key, _text(value)) for key, value in row.items() if value not in (None, "")])
     yield ""
-    if found["error"]:
+    if row["state"] == "failed":
+        yield f"FAILED: {found['error']}"
+        yield f'  it runs no more until an edit, or "pgreact schedule enable {_quoted(row["name"])}"'
+    elif found["error"]:
         yield f"when it runs next cannot be told: {found['error']}"
     elif not found["occurrences"]:
         yield "no further occurrence"
@@ -120,7 +127,7 @@ def details(found: dict[str, Any]) -> Iterator[str]:
         yield "history:"
         kept = [("OCCURRENCE", "OUTCOME", "LATE", "JOB OR TASK", "")]
         for past in found["history"]:
-            late = f"{(past['fired_at'] - past['nominal_at']).total_seconds():.3f} s"
+            late = short(round((past["fired_at"] - past["nominal_at"]).total_seconds(), 3))
             what = str(past["job"] or past["task_id"] or "")
             nominal = _clock(past["nominal_at"].astimezone())
             kept.append((nominal, past["outcome"], late, what, past["error"] or ""))
@@ -138,6 +145,10 @@ def _state(row: dict[str, Any]) -> str:
     if not row["enabled"]:
         return "disabled"
     return f"FAILED: {row['last_error']}" if row["state"] == "failed" else str(row["state"])
+
+
+def _quoted(name: str) -> str:
+    return shlex.quote(name) if name.isprintable() else json.dumps(name)
 
 
 def _clock(moment: datetime.datetime) -> str:

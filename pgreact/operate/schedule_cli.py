@@ -145,6 +145,8 @@ def edit(load: Load, /, name: str, **given: Any) -> None:
 def enable(load: Load, names: tuple[str, ...], all_of_them: bool) -> None:
     """Let schedules run: from their next occurrence on. Those named that failed try again.
 
+    What fell due while they were disabled is not made up for, nor is what was to happen once.
+
     \b
     Example:
       pgreact schedule enable poll "send mail"
@@ -222,6 +224,14 @@ def _enable(load: Load, names: tuple[str, ...], all_of_them: bool, *, enabled: b
             return
         found = schedule_edit.enable(connection, names, enabled=enabled)
     _told(found, done)
+    now = datetime.datetime.now(datetime.UTC)
+    for name, row in found.items():
+        if enabled and not row["enabled"] and row["at"] is not None and row["at"] <= now:
+            echo(
+                f"note: {name} was due at {row['at']:%Y-%m-%d %H:%M:%S %Z}, while it was disabled, and will "
+                'not run for that: "pgreact schedule run" runs it now',
+                err=True,
+            )
 
 
 def _told(found: "Rows", done: str) -> None:

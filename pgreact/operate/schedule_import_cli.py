@@ -12,7 +12,10 @@ import click
 from pgreact.errors import ConfigError
 from pgreact.operate.group import Load, NearestGroup, echo
 
-if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    # what a command needs it imports when it runs, so that help is quick
     from pgreact.timetable.carry import Connection, Report
     from pgreact.timetable.uncarried import Uncarried
 
@@ -99,75 +102,144 @@ def beat(load: Load, /, state: Path | None, **choices: Any) -> None:
     "--from", "source", metavar="DSN", help="The database with django-celery-beat's tables; else --dsn."
 )
 @click.option("--schema", metavar="SCHEMA", help="Where the tables are; else where search_path finds them.")
+@click.option(
+    "--dump",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Instead: what manage.py dumpdata django_celery_beat wrote, for MySQL, SQLite, old versions.",
+)
+@click.option("--timezone", metavar="ZONE", help="For what has none there: Django's TIME_ZONE.")
 @_common
 @click.pass_obj
-def django(load: Load, /, source: str | None, schema: str | None, **choices: Any) -> None:
+def django(
+    load: Load,
+    /,
+    source: str | None,
+    schema: str | None,
+    dump: Path | None,
+    timezone: str | None,
+    **choices: Any,
+) -> None:
     """Import django-celery-beat's tables. Neither Django nor the application is needed.
 
     \b
     Example:
       pgreact schedule import django --from postgresql:///shop --disabled
+      python manage.py dumpdata django_celery_beat > beat.json
+      pgreact schedule import django --dump beat.json
     """
     from pgreact.database.connect import connect
     from pgreact.timetable.importers import django as importer
+    from pgreact.timetable.importers import django_dump
 
     settings = load()
-    with connect(settings.dsn if source is None else source) as connection:
-        rows = importer.read(connection, schema)
+    zone = None if timezone is None else _zone(timezone)
+    if dump is not None:
+        if source is not None or schema is not None:
+            raise click.UsageError("--dump is instead of --from and --schema")
+        rows = django_dump.read(dump, zone)
+    else:
+        if source is not None:
+            importer.refuse_other_databases(source)
+        with connect(settings.dsn if source is None else source) as connection:
+            rows = importer.read(connection, schema, zone)
     with connect(settings.dsn) as connection:
         _carry(connection, rows, _Choices(**choices))
 
 
 @importing.command()
-@click.option("--redis", "url", metavar="URL", required=True, help="Like redis://localhost:6379/0.")
+@click.option("--redis", "url", metavar="URL", help="Like redis://localhost:6379/0; else redbeat_redis_url.")
 @click.option(
-    "--prefix", metavar="TEXT", default="redbeat:", show_default=True, help="As redbeat_key_prefix has it."
+    "--redis-options",
+    "options",
+    metavar="JSON",
+    help="As redbeat_redis_options has them: sentinels, cluster …; else those of the application.",
 )
+@click.option("--prefix", metavar="TEXT", help="As redbeat_key_prefix has it; else that, or redbeat:.")
 @click.option(
     "--timezone", metavar="ZONE", help="In which crontabs are; else that of the application, or UTC."
 )
 @_common
 @click.pass_obj
-def redbeat(load: Load, /, url: str, prefix: str, timezone: str | None, **choices: Any) -> None:
-    """Import RedBeat's entries from Redis. RedBeat is not needed.
+def redbeat(
+    load: Load,
+    /,
+    url: str | None,
+    options: str | None,
+    prefix: str | None,
+    timezone: str | None,
+    **choices: Any,
+) -> None:
+    """Import RedBeat's entries from Redis, Sentinel's and a cluster's too. RedBeat is not needed.
 
     \b
     Example:
-      pgreact -A proj schedule import redbeat --redis redis://localhost:6379/0
+      pgreact -A proj schedule import redbeat
+      pgreact schedule import redbeat --redis redis://localhost:6379/0
+      pgreact schedule import redbeat --redis redis-sentinel:// \\
+        --redis-options '{"sentinels": [["sentinel-1", 26379]], "service_name": "main"}'
     """
     from pgreact.database.connect import connect
     from pgreact.timetable.importers import redbeat as importer
+    from pgreact.timetable.importers.redbeat_redis import place_of
 
     settings = load()
-    rows = importer.read(url, _in_zone(settings.app, timezone), prefix)
+    if settings.app is None and url is None:
+        raise ConfigError(
+            "where are RedBeat's entries? Give --redis, or -A proj, whose redbeat_redis_url says it"
+        )
+    app = _in_zone(settings.app, timezone)
+    rows = importer.read(place_of(app, url, _object("--redis-options", options), prefix), app)
     with connect(settings.dsn) as connection:
         _carry(connection, rows, _Choices(**choices))
 
 
-def _in_zone(name: str | None, timezone: str | None) -> Any:
-    import zoneinfo
+def _object(option: str, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text} is no JSON: {error}", param_hint=option) from None
+    if not isinstance(value, dict):
+        raise click.BadParameter(f"{text} is no JSON object", param_hint=option)
+    return value
 
+
+def _in_zone(name: str | None, timezone: str | None) -> Any:
     from pgreact.dispatch.publisher import open_app
 
     app = open_app(name, None if name else "memory://")
     if timezone is not None:
-        try:
-            app.conf.update(timezone=zoneinfo.ZoneInfo(timezone))
-        except (ValueError, zoneinfo.ZoneInfoNotFoundError) as error:
-            raise ConfigError(f'no time zone "{timezone}": write an IANA name like Europe/Paris') from error
+        app.conf.update(timezone=_zone(timezone))
     return app
+
+
+def _zone(name: str) -> "ZoneInfo":
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:  # no such zone is a KeyError, and a directory an OSError
+        raise ConfigError(f'no time zone "{name}": write an IANA name like Europe/Paris') from error
 
 
 def _carry(connection: "Connection", rows: "Rows", choices: _Choices) -> None:
     from pgreact.timetable.carry import write
     from pgreact.timetable.uncarried import Uncarried
 
-    more: dict[str, Any] = {"delivery": choices.delivery} if choices.delivery != "queue" else {}
-    if choices.disabled:
-        more["enabled"] = False
+    def chosen(row: dict[str, Any]) -> dict[str, Any]:
+        more: dict[str, Any] = {"delivery": choices.delivery} if choices.delivery != "queue" else {}
+        if choices.disabled and row.get("enabled", True):
+            more |= {
+                "enabled": False,
+                "held": True,
+            }  # by us: "shadow" watches it, unlike what is disabled there
+        return {**row, **more}
+
     with connection.transaction(force_rollback=choices.dry_run):
         report = write(
-            connection, [row if isinstance(row, Uncarried) else {**row, **more} for row in rows], "sql"
+            connection, [row if isinstance(row, Uncarried) else chosen(row) for row in rows], "sql"
         )
     _print(report, choices)
     if choices.strict and report.uncarried:

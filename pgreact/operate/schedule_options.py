@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pgreact.errors import ConfigError
 from pgreact.schedule_settings import WAYS, ScheduleSettings
 
-_CLEARED = ("anchor", "start_at", "end_at", "max_runs", "expires", "history")  # by the word none
+_CLEARED = ("anchor", "start_at", "end_at", "max_runs", "lane", "expires", "history")  # by the word none
 _JSON = ("args", "kwargs", "options")
 
 _VALUES: dict[str, tuple[str, str]] = {
@@ -22,11 +22,11 @@ _VALUES: dict[str, tuple[str, str]] = {
     "timezone": ("ZONE", "Of cron, rrule and times without an offset; default: UTC."),
     "args": ("JSON", "The task's arguments: [1, 2]."),
     "kwargs": ("JSON", 'The task\'s arguments by name: {"user_id": 42}.'),
-    "lane": ("LANE", "Of its jobs."),
+    "lane": ("LANE", "Of its jobs; none: that of the Celery queue its task is routed to."),
     "priority": ("N", "Of its jobs; higher goes first."),
     "max_attempts": ("N", "Of each of its jobs."),
     "options": ("JSON", 'Options of apply_async: {"queue": "mail"}.'),
-    "expires": ("DURATION", "Its jobs are worthless so long after their occurrence."),
+    "expires": ("DURATION", "Discard jobs and messages not started within this time of their firing."),
     "anchor": ("TIME", "Where the grid of --every begins, and --rrule."),
     "start_at": ("TIME", "No occurrence before."),
     "end_at": ("TIME", "No occurrence after."),

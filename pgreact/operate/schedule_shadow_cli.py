@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,7 @@ import click
 
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.operate.group import Load, echo, jsonable
-from pgreact.operate.queue import span as shown_span
-from pgreact.units import duration
+from pgreact.units import duration, short
 
 if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
     from pgreact.settings import Settings
@@ -44,6 +44,8 @@ def shadow(
     from pgreact.dispatch.publisher import open_app
     from pgreact.timetable.shadow.watch import Watch
 
+    # a shell's background job, and nohup, start it with Ctrl-C ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = load()
     seconds = None if span is None else _seconds("--for", span)
     tolerated = datetime.timedelta(seconds=_seconds("--tolerance", tolerance))
@@ -77,7 +79,7 @@ def _of_app(settings: "Settings") -> list[dict[str, Any]]:
     for row in beat.read(open_app(settings.app, settings.broker)):
         if isinstance(row, Uncarried):
             echo(f"{row.name} is left out: {row.reason}", err=True)
-        else:
+        elif row.get("enabled", True):
             rows.append(row)
     return rows
 
@@ -114,7 +116,7 @@ def _line(difference: "Difference") -> str:
         whose = f"not due for {difference.schedule}" if difference.schedule else "no schedule has it"
         return f"{what}  {difference.call}: sent, but {whose}"
     if difference.late is not None:
-        return f"{what}  {difference.schedule}: sent {difference.late.total_seconds():.1f} s later"
+        return f"{what}  {difference.schedule}: sent {short(round(difference.late.total_seconds(), 1))} later"
     return f"{what}  {difference.schedule}: not sent"
 
 
@@ -127,7 +129,7 @@ def _sum_up(watch: "Watch", count: dict[str, int], seconds: float, as_json: bool
         )
     else:
         echo(
-            f"in {shown_span(seconds)}: {watch.judge.in_time} in time, {count['late']} late, "
+            f"in {short(seconds, roughly=True)}: {watch.judge.in_time} in time, {count['late']} late, "
             f"{count['missed']} missed, {count['extra']} sent without being due"
         )
         if watch.judge.strange:

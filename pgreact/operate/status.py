@@ -8,27 +8,33 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pgreact import identity
-from pgreact.database.change import conditions
+from pgreact.database.change import conditions, savepoint
 from pgreact.database.installation import owner_of
 from pgreact.database.left_behind import described, left_behind
+from pgreact.database.plan import plan
+from pgreact.errors import PgreactError
 from pgreact.operate import queue, timetable
-from pgreact.settings import BUILT_IN
+from pgreact.settings import BUILT_IN, Settings
 from pgreact.shipped import query
+from pgreact.units import short
 
 
-def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
+def read(
+    connection: "psycopg.Connection[tuple[Any, ...]]", settings: Settings | None = None
+) -> dict[str, Any]:
     """Return the state of the cluster, ready for JSON.
 
     Args:
         connection: Any session on the database.
+        settings: What the database should be, if there is a file that says so.
 
     Returns:
         ``application`` (whose database it is), ``leader`` and ``standbys`` (host, pid, since), ``routes``
         with their tables, ``left_behind`` (see :func:`pgreact.database.left_behind.left_behind`), ``queue``
         (see :func:`pgreact.operate.queue.overview`, with its last ``dispatch``), ``timetable`` (see
-        :func:`pgreact.operate.timetable.overview`), ``troubles`` (what the leader or a Beat tries again), and
-        ``healthy``: a daemon leads, every trigger stands, nothing is left behind, no route and no schedule
-        fails, and nothing is tried again.
+        :func:`pgreact.operate.timetable.overview`), ``troubles`` (what the leader or a Beat tries again),
+        ``file`` (in what the database ``differs`` from it, or why it was ``not_compared``), ``reasons`` (each
+        thing that is wrong, as a line) and ``healthy``: there is none.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         daemons = [
@@ -65,18 +71,33 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
     amiss = left_behind(connection)
     found = queue.overview(connection, tables)
     schedules = timetable.overview(connection)
-    sound = found.pop("healthy") and schedules.pop("healthy")
     built_in = next((route for route in routes if route["name"] == BUILT_IN), None)
     if built_in:
         del built_in["tables"]
     leader = next((daemon for daemon in daemons if daemon["leads"]), None)
+    differs, incomparable = _differences(connection, settings)
+    reasons = [
+        *([] if leader else ["no daemon leads"]),
+        *(f"route {route['name']}: {route['error']}" for route in routes if route["error"]),
+        *(
+            f"route {route['name']}: no worker begins its task"
+            for route in routes
+            if route["unanswered_since"]
+        ),
+        *(
+            reason
+            for route in routes
+            for reason in queue.trigger_reasons(f"route {route['name']}", route.get("tables", ()))
+        ),
+        *(f'{described(row)}: run "pgreact apply"' for row in amiss),
+        *found.pop("reasons"),
+        *schedules.pop("reasons"),
+        *(f"{trouble['subject']}: {trouble['error']}" for trouble in troubles),
+        *([_told(settings, differs)] if differs else []),
+    ]
     return {
-        "healthy": leader is not None
-        and not troubles
-        and not any(route["error"] or route["unanswered_since"] for route in routes)
-        and all(table["trigger"] == "ok" for table in tables)
-        and not amiss
-        and sound,
+        "healthy": not reasons,
+        "reasons": reasons,
         "application": owner_of(connection),
         "leader": _without_role(leader) if leader else None,
         "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
@@ -85,7 +106,35 @@ def read(connection: "psycopg.Connection[tuple[Any, ...]]") -> dict[str, Any]:
         "queue": {**found, "dispatch": built_in},
         "timetable": schedules,
         "troubles": troubles,
+        "file": {
+            "name": str(settings.file) if settings and settings.file else None,
+            "differs": differs,
+            "not_compared": incomparable,
+        },
     }
+
+
+def _differences(
+    connection: "psycopg.Connection[tuple[Any, ...]]", settings: Settings | None
+) -> tuple[list[str], str | None]:
+    """Return in what database and file differ, or why they were not compared."""
+    if settings is None or settings.file is None:
+        return [], "there is no file"
+    if not settings.names_objects:
+        return [], "the file names no routes, lanes, outbox or schedules"
+    try:
+        with savepoint(connection):
+            return [str(step) for step in plan(connection, settings)], None
+    except PgreactError as error:
+        return [str(error)], None
+    except psycopg.errors.InsufficientPrivilege as error:
+        return [], f"a right is missing: {error.diag.message_primary}"
+
+
+def _told(settings: Settings | None, differs: list[str]) -> str:
+    more = f", and {len(differs) - 1} more" if len(differs) > 1 else ""
+    file = settings.file if settings else None
+    return f'the database is not as {file} says: {differs[0]}{more}; run "pgreact apply --check"'
 
 
 def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
@@ -101,10 +150,10 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
         yield f"standby  {standby['host']} pid {standby['pid']}, for {_ago(standby['since'], now)}"
     for route in status["routes"]:
         yield ""
-        yield f"route {route['name']} → {route['task']} (window {route['window_s'] * 1000:g} ms)"
+        yield f"route {route['name']} → {route['task']} (window {short(route['window_s'])})"
         yield from _dispatches(route, now)
         for table in route["tables"]:
-            when = conditions(table["condition"], table["always"])
+            when = conditions(table["condition"], table["always"], table["changed"])
             state = "ok" if table["trigger"] == "ok" else f"{table['trigger'].upper()}: {queue.remedy(table)}"
             yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
         if not route["tables"]:
@@ -118,8 +167,18 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     if status["queue"]["dispatch"]:
         yield from _dispatches(status["queue"]["dispatch"], now)
     yield from timetable.overview_lines(status["timetable"], now)
+    yield from _wrong(status, now)
+
+
+def _wrong(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     for trouble in status["troubles"]:
         yield f"FAILING  {trouble['subject']}, for {_ago(trouble['since'], now)}: {trouble['error']}"
+    for difference in status["file"]["differs"]:
+        yield f"DIFFERS  {difference}"
+    if status["reasons"]:
+        yield ""
+    for reason in status["reasons"]:
+        yield f"UNHEALTHY  {reason}"
 
 
 def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
@@ -162,4 +221,4 @@ def _without_role(daemon: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
-    return "an unknown time" if then is None else queue.span((now - then).total_seconds())
+    return "an unknown time" if then is None else short((now - then).total_seconds(), roughly=True)

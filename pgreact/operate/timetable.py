@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pgreact.database.change import Connection, rows
-from pgreact.operate.queue import span
 from pgreact.shipped import query
+from pgreact.units import short
 
 
 def overview(connection: Connection) -> dict[str, Any]:
@@ -17,13 +17,25 @@ def overview(connection: Connection) -> dict[str, Any]:
 
     Returns:
         How many are ``enabled`` and ``disabled``; ``next``: name and ``run_at`` of the one that is due next;
-        how many of the enabled have ``failed``; ``failures``: name and ``error`` of the first of them; and
-        ``healthy``: none has.
+        how many are ``overdue``, by more than a minute; how many of the enabled have ``failed``;
+        ``failures``: name and ``error`` of the first of them; ``replanned``: how many were planned anew in
+        the last seven days since the clock had been far ahead (``count``, ``last_at``, ``names`` of the last
+        ones), if any; and ``reasons``: what is wrong.
     """
     [found] = rows(connection, query("timetable_overview"))
     if found["next"]:
         found["next"]["run_at"] = datetime.datetime.fromisoformat(found["next"]["run_at"])
-    return {"healthy": not found["failed"], **found}
+    if found["replanned"]:
+        found["replanned"]["last_at"] = datetime.datetime.fromisoformat(found["replanned"]["last_at"])
+    return {"reasons": [*_reasons(found)], **found}
+
+
+def _reasons(found: dict[str, Any]) -> Iterator[str]:
+    if found["failed"]:
+        yield f"timetable: schedules failed: {found['failed']}"
+    if found["overdue"]:
+        late = found["next"]["name"]
+        yield f"timetable: schedules are overdue by more than a minute: {found['overdue']}, first {late}"
 
 
 def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
@@ -35,10 +47,18 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
     line = f"timetable  {found['enabled']} schedules{disabled}"
     if found["next"]:
         seconds = (found["next"]["run_at"] - now).total_seconds()
-        when = f"in {span(seconds)}" if seconds > 0 else f"due for {span(-seconds)}"
+        when = f"{'in' if seconds > 0 else 'due for'} {short(abs(seconds), roughly=True)}"
         line += f"; next: {found['next']['name']}, {when}"
     yield line
     for failure in found["failures"]:
         yield f"  FAILED: {failure['name']}: {failure['error']}"
     if found["failed"] > len(found["failures"]):
         yield f"  and {found['failed'] - len(found['failures'])} more: pgreact schedule list --failed"
+    if again := found["replanned"]:
+        names = ", ".join(again["names"])
+        more = again["count"] - len(again["names"])
+        ago = short(max((now - again["last_at"]).total_seconds(), 0), roughly=True)
+        yield (
+            f"  planned anew {ago} ago, since the clock had been far ahead: {names}"
+            f"{f' and {more} more' if more else ''}"
+        )

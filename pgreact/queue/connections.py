@@ -167,7 +167,15 @@ def _django(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
         raise TypeError(
             f'conn is Django\'s "{connection.alias}", which is {connection.vendor}, not PostgreSQL'
         )
-    with connection.cursor() as cursor:
+    try:
+        opened = connection.cursor()
+    except sys.modules["django.core.exceptions"].SynchronousOnlyOperation as error:
+        raise type(error)(
+            f"pgreact.{name} was called with Django's connection in async code, where it cannot be used. "
+            "Put the whole transaction into one synchronous function, with transaction.atomic() and "
+            f"pgreact.{name}(connection, …) in it, and call it by await sync_to_async(function)(…)"
+        ) from error
+    with opened as cursor:
         cursor.execute(_statement(name, "%(jobs)s"), {"jobs": jobs})
         return _ids(cursor.fetchall())
 

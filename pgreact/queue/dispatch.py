@@ -13,6 +13,7 @@ from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.dispatch.publisher import Publisher, PublishFailed
 from pgreact.dispatch.route import Route
 from pgreact.errors import SessionLost
+from pgreact.queue.lane_watch import LaneWatch
 from pgreact.queue.rest import rest
 from pgreact.settings import BUILT_IN
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 BATCH = 100  # jobs a claim
 CLAIM_TIMEOUT = 30.0  # seconds
 LONGEST = 3600.0  # seconds until the next claim, at most: a row's time may be any number
+_KNOWN_TASKS = "select coalesce(jsonb_agg(t.name), '[]') from pgreact.task t"
 ASIDE = 1.0  # seconds until it tries again to mark a job as published, or to end one that cannot be published
 
 
@@ -30,6 +32,10 @@ class Post(Protocol):
 
     async def post(self, messages: list[JobMessage]) -> Posted:
         """Publish messages; see :class:`pgreact.dispatch.jobs.JobPublisher`."""
+        ...
+
+    async def routes(self, tasks: list[str]) -> list[dict[str, Any]]:
+        """Return which Celery queues tasks are routed to."""
         ...
 
 
@@ -66,7 +72,11 @@ class QueueDispatch:
         self._timer: asyncio.TimerHandle | None = None
         self._unmarked: set[str] = set()  # attempts that the broker has, whose rows do not say so yet
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
+        self._claimed = 0  # jobs, since the log last told of claims: the broker had none of their messages
         self._full_at: float | None = None  # when the claim before this one took the last places
+        self._lanes = LaneWatch()
+        self._unrouted = False  # there were jobs whose tasks had to be routed
+        self._routed = False  # the routing of all known tasks was looked up in this term
 
     async def publish(self, route: Route, task_id: str, following: str) -> bool:
         """Publish one call of a route's task; see :class:`pgreact.dispatch.publisher.Publisher`.
@@ -95,8 +105,10 @@ class QueueDispatch:
         # those whose rows are held by another transaction come again until that ends
         jobs = [job for job in answer["jobs"] if job["claim_id"] not in self._unmarked | self._refused.keys()]
         failure = await self._publish(jobs, answer, began, claimed) if jobs else None
+        self._watch_lanes(answer, claimed)
         if failure:
             raise PublishFailed(failure)
+        await self._route(answer.get("unrouted") or [])
         # what is held by other transactions is no reason to hurry
         if answer["more"] and (jobs or answer["claimed"]):
             self.signal()
@@ -112,6 +124,7 @@ class QueueDispatch:
         self, jobs: list[dict[str, Any]], answer: dict[str, Any], began: float, claimed: float
     ) -> str | None:
         """Hand jobs to Celery; return why some were not, if the broker is away."""
+        self._claimed += answer["claimed"]
         posted = await self._post.post([_message(job, answer["database"]) for job in jobs])
         self._unmarked |= {message.claim for message in posted.sent}
         for message, reason in posted.refused:
@@ -121,21 +134,42 @@ class QueueDispatch:
         if posted.sent:
             logs.emit(
                 logs.QueueDispatched(
-                    claimed=answer["claimed"],
+                    claimed=self._claimed,
                     published=len(posted.sent),
                     claim_ms=round((claimed - began) * 1000, 3),
                     publish_ms=round((self._clock.monotonic() - claimed) * 1000, 3),
                 )
             )
+            self._claimed = 0
         if posted.late:
             self.signal()
             return None
         return posted.failure
 
+    def _watch_lanes(self, answer: dict[str, Any], now: float) -> None:
+        """Log which lanes stand still, and which messages nobody starts."""
+        if "crowded" in answer:  # else another claim holds the lock
+            served = {job["lane"] for job in answer["jobs"]} if answer["claimed"] else set()
+            for event in self._lanes.observed(now, answer["crowded"], served, answer["unanswered"]):
+                logs.emit(event)
+
+    async def _route(self, tasks: list[str]) -> None:
+        """Say which Celery queues tasks are routed to; in each term once for all that are known."""
+        names = set(tasks)
+        if not self._routed:
+            names |= set(json.loads(await self._ask("tasks", _KNOWN_TASKS)))
+        if names:
+            routes = await self._post.routes(sorted(names))
+            moved = await self._ask("routing of tasks", "select pgreact.route_tasks($1)", json.dumps(routes))
+            if moved:
+                self.signal()
+        self._routed = True
+        self._unrouted = bool(tasks)
+
     def _until_next(self, due: float | None) -> float | None:
         """Return the seconds until the next claim, if one is known to be needed."""
         waits = [] if due is None else [min(max(0.0, float(due)), LONGEST)]
-        if self._unmarked or self._refused:
+        if self._unmarked or self._refused or self._unrouted:
             waits.append(ASIDE)
         # a little late rather than early, when nothing would be due
         return min(waits) + 0.001 if waits else None
@@ -190,4 +224,6 @@ def _message(job: dict[str, Any], database: str) -> JobMessage:
         args=job["args"],
         kwargs=job["kwargs"],
         options=job["options"],
+        retries=job.get("retries", 0),
+        before=job.get("before", 0),
     )

@@ -54,14 +54,15 @@ class Job:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] | None = None
     _: dataclasses.KW_ONLY
-    lane: str = "default"
+    lane: str | None = None
     priority: int = 0
     run_at: datetime.datetime | datetime.timedelta | float | None = None
     key: str | None = None
     unique_key: str | None = None
     unique_while: Literal["queued", "in_progress"] = "queued"
-    max_attempts: int = 5
+    max_attempts: int = 1
     backoff: datetime.timedelta | float = 5
     expires: datetime.datetime | datetime.timedelta | float | None = None
     options: Mapping[str, Any] | None = None
     task_id: str | UUID | None = None
+    max_lost: int | None = None

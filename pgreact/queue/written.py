@@ -8,9 +8,9 @@ from reprlib import repr  # noqa: A004 - a value in an error is cut short
 from typing import Any
 from uuid import UUID
 
+from pgreact.json_values import write
 from pgreact.queue.call import call_of
 from pgreact.queue.job import Job
-from pgreact.queue.values import write
 
 # Arguments of further tasks: decoded by a worker, as the job's own are. Publishers read the other options.
 _CALLBACKS = {"link", "link_error", "chain", "chord"}
@@ -40,7 +40,7 @@ def written(job: Job) -> str:
     }
     for name, writer in _WRITERS.items():
         value = getattr(job, name)
-        if value != _DEFAULTS[name]:
+        if isinstance(value, bool) or value != _DEFAULTS[name]:  # True == 1
             fields[name] = writer(name, value)
     task_id = job.task_id if job.task_id is not None else call.task_id
     if task_id is not None:
@@ -141,6 +141,7 @@ _WRITERS = {
     "unique_key": _text,
     "unique_while": _text,
     "max_attempts": _integer,
+    "max_lost": _integer,
     "backoff": _interval,
 }
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Job)}

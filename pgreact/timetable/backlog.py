@@ -76,6 +76,8 @@ class Backlog:
         self._aside: dict[int, _Aside] = {}
         self._alone: list[int] = []  # to be tried in this round
         self._more = False  # in this round
+        self._ahead = -math.inf  # of the monotonic clock is the database's, at most so many seconds
+        self.put_back = 0.0  # seconds that the database's clock was put back by
         self._begin_again()
 
     def edited(self) -> None:
@@ -94,6 +96,9 @@ class Backlog:
         places = self._delivery, self._new, *self._planned, [*self._aside]
         [row] = await persist(self._next, lambda: session.fetch(query("timetable_next"), *places))
         now = self._clock.monotonic()
+        ahead = row["clock"] - now
+        self.put_back = max(self.put_back, self._ahead - ahead)
+        self._ahead = ahead
         waits = [aside.until - now for aside in self._aside.values()]
         if row["wait"] is not None:
             waits.append(row["wait"])

@@ -14,6 +14,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 _REASONS = {
     "sql": "a schedule of this name was made in SQL: rename one of them",
+    "imported": "a schedule of this name was imported, and is left as it is: remove it, or hand it over by "
+    "setting its column origin to 'app'",
     "config": "pgreact.toml has a schedule of this name: rename one of them",
     "app": 'a schedule of this name is kept by "celery beat -S pgreact" already',
 }
@@ -48,7 +50,7 @@ def write(
     """Write rows in one transaction, and by one statement where none is refused.
 
     A row whose source says what it said the last time is left alone, with whatever was edited meanwhile. One
-    of another origin is not touched, but for this: ``app`` takes over what was imported.
+    of another origin is not touched.
 
     Args:
         connection: Any session on the database.

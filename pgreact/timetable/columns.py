@@ -11,7 +11,7 @@ def recurrence(columns: Mapping[str, Any], anchor: datetime.datetime) -> Recurre
     """Return what columns say about when.
 
     Args:
-        columns: As ``entries.row`` makes them.
+        columns: As ``entries.row`` makes them; ``grid`` is the anchor that their source tells.
         anchor: Where they name none.
     """
     every = columns.get("every")
@@ -23,7 +23,7 @@ def recurrence(columns: Mapping[str, Any], anchor: datetime.datetime) -> Recurre
         solar=columns.get("solar"),
         rrule=columns.get("rrule"),
         timezone=columns.get("timezone", "UTC"),
-        anchor=moment(columns.get("anchor")) or anchor,
+        anchor=moment(columns.get("grid") or columns.get("anchor")) or anchor,
     )
 
 

@@ -73,22 +73,19 @@ def next_after(text: str, both: bool, zone: str, after: datetime) -> datetime | 
         after: In UTC. Fractions of a second may be cut off: they make no difference.
 
     Returns:
-        A moment in UTC; ``None`` if there is none within 50 years.
+        A moment in UTC; ``None`` if there is none within 50 years: time ends.
 
     Raises:
-        ValueError: The expression or the zone is wrong.
+        ValueError: The expression or the zone is wrong, or it never occurs.
     """
     where = wall.zone(zone)
-    parsed = _parse(text, both)
-    if parsed is None:
-        return None
-    walls, by_clock = parsed
+    walls, by_clock = _parse(text, both)
     return (wall.next_by_clock if by_clock else wall.next_fixed)(walls, where, after)
 
 
 @functools.lru_cache(maxsize=4096)
-def _parse(text: str, both: bool) -> tuple[wall.Walls, bool] | None:
-    """Return the wall times that match, and whether they go by the clock; ``None``: no date can match."""
+def _parse(text: str, both: bool) -> tuple[wall.Walls, bool]:
+    """Return the wall times that match, and whether they go by the clock."""
     fields = _fields(text)
     values = [_numbers(text, *field) for field in zip(_FIELDS, fields, strict=True)]
     try:
@@ -97,9 +94,11 @@ def _parse(text: str, both: bool) -> tuple[wall.Walls, bool] | None:
         name = str(error).removeprefix("Bad ")
         at = _FIELDS.index(name)
         if name == "day-of-month" and _is_day(values[at]):
-            return None  # such as 30 February
+            raise _never(text, fields) from None  # such as 30 February
         raise _wrong(text, name, fields[at]) from None
     found.day_and |= both
+    if next(copy.copy(found), None) is None:
+        raise _never(text, fields)
 
     def walls(after: datetime) -> datetime | None:
         search = copy.copy(found)  # it moves, and another thread may be searching, too
@@ -154,6 +153,14 @@ def _is_day(value: str) -> bool:
     except CronSimError:
         return False
     return True
+
+
+def _never(text: str, fields: list[str]) -> ValueError:
+    day, month, weekday = fields[3:]
+    return ValueError(
+        f'cron "{text}" never occurs: no day is "{day}" as day of month, "{month}" as month and '
+        f'"{weekday}" as day of week'
+    )
 
 
 def _wrong(text: str, name: str, value: str) -> ValueError:

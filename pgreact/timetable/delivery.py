@@ -46,7 +46,7 @@ class QueueDelivery:
         self, session: Session, steps: Sequence[Step], meanwhile: Work, moved: dict[int, Moved]
     ) -> str | None:
         """Fire; see :class:`pgreact.timetable.step.Delivery`."""
-        moved |= await _fire(session, steps, meanwhile)
+        moved |= await fire(session, steps, meanwhile)
         return None
 
 
@@ -72,7 +72,7 @@ class DirectDelivery:
         self, session: Session, steps: Sequence[Step], meanwhile: Work, moved: dict[int, Moved]
     ) -> str | None:
         """Fire; see :class:`pgreact.timetable.step.Delivery`."""
-        moved |= await _fire(session, [step for step in steps if not step.messages], meanwhile)
+        moved |= await fire(session, [step for step in steps if not step.messages], meanwhile)
         due = [step for step in steps if step.messages]
         return await self._send(session, due, meanwhile, moved) if due else None
 
@@ -82,7 +82,7 @@ class DirectDelivery:
         try:
             async with session.transaction():
                 # The rows stay locked from here on: no other session sends them, and edits wait for it.
-                firing = await _fire(session, steps, meanwhile)
+                firing = await fire(session, steps, meanwhile)
                 held = [step for step in steps if _fired(firing.get(step.schedule.id))]
                 messages = [message for step in held for message in step.messages]
                 began = time.monotonic()
@@ -102,7 +102,7 @@ class DirectDelivery:
         sent = {message.task_id for message in posted.sent}
         refused = {message.task_id: reason for message, reason in posted.refused}
         done = [after for step in held if (after := _after(step, sent, refused)) is not None]
-        moved |= await _fire(session, done, meanwhile)
+        moved |= await fire(session, done, meanwhile)
         return posted.failure
 
     def _adapt(self, sent: int, seconds: float) -> None:
@@ -133,16 +133,14 @@ def _after(step: Step, sent: Container[str], refused: Mapping[str, str]) -> Step
     return step
 
 
-async def _fire(session: Session, steps: Sequence[Step], meanwhile: Work) -> dict[int, Moved]:
+async def fire(session: Session, steps: Sequence[Step], meanwhile: Work) -> dict[int, Moved]:
+    """Do what was planned, in one statement; return what became of it, by the schedules' ids."""
     if not steps:
         return {}
     plans = f"[{','.join(step.text for step in steps)}]"
     rows = await _working(session.fetch("select * from pgreact.fire($1)", plans, timeout=TIMEOUT), meanwhile)
     done = {step.schedule.id: step for step in steps}
-    return {
-        row["id"]: Moved(done[row["id"]], row["fired_at"], row["overlapped"], row["error"], row["jobs"])
-        for row in rows
-    }
+    return {row["id"]: Moved(done[row["id"]], row["fired_at"], row["error"], row["jobs"]) for row in rows}
 
 
 async def _working(statement: Coroutine[Any, Any, T], meanwhile: Work) -> T:
@@ -162,7 +160,6 @@ async def _working(statement: Coroutine[Any, Any, T], meanwhile: Work) -> T:
 
 def _message(row: asyncpg.Record, schedule: Schedule, occurrence: datetime.datetime) -> JobMessage:
     named = occurrence.isoformat()
-    lasts = None if row["expires"] is None else occurrence + row["expires"] - row["now"]
     return JobMessage(
         job=None,
         attempt=1,
@@ -172,5 +169,5 @@ def _message(row: asyncpg.Record, schedule: Schedule, occurrence: datetime.datet
         kwargs=row["kwargs"],
         options=row["options"],
         headers={"periodic_task_name": schedule.name, "pgreact_occurrence": named},
-        expires=None if lasts is None else lasts.total_seconds(),
+        expires=None if row["expires"] is None else row["expires"].total_seconds(),
     )

@@ -18,13 +18,17 @@ from pgreact.errors import first
 from pgreact.identity import application_name
 from pgreact.timetable.backlog import Backlog
 from pgreact.timetable.delivery import DirectDelivery, Post, QueueDelivery
+from pgreact.timetable.planner import AHEAD
+from pgreact.timetable.replanning import replan_all
 from pgreact.timetable.round import play_round
 from pgreact.timetable.step import Delivery
 
 NAP = 15.0  # seconds it sleeps at most: below the idle limit, and as long a step of the clock goes unnoticed
 DEAF_NAP = 1.0  # where no notification tells of an edit
 PAUSE = 0.005  # seconds between two looks: anybody may claim that there is something new, at any rate
-TEND_PAUSE = 3600.0  # seconds between two looks for history that nobody wants any more
+TEND_PAUSE = (
+    3600.0  # seconds between two looks for history that nobody wants any more, and for plans gone wrong
+)
 TEND_BATCH_PAUSE = 0.05  # between two of the small transactions that remove it
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 10.0
@@ -56,6 +60,7 @@ class Timetable:
         self._queue = _Loop(QueueDelivery(), clock, troubles)
         self._direct = _Loop(DirectDelivery(post), clock, troubles)
         self._any_direct = asyncio.Event()  # there are schedules of direct delivery
+        self._put_back = asyncio.Event()  # the database's clock was, by far
 
     def poke(self) -> None:
         """Take note that schedules may have changed."""
@@ -140,6 +145,9 @@ class Timetable:
         wait, direct = await loop.backlog.wait(session)
         if direct:
             self._any_direct.set()
+        if loop.backlog.put_back > AHEAD.total_seconds():
+            loop.backlog.put_back = 0.0
+            self._put_back.set()
         if wait > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(wait, NAP if self.hears else DEAF_NAP)):
@@ -162,23 +170,29 @@ class Timetable:
             if not outcome.moved:
                 await asyncio.sleep(PAUSE)
 
-    # ---- history ---------------------------------------------------------------------------------------
+    # ---- upkeep ----------------------------------------------------------------------------------------
 
     async def _tend(self) -> None:
-        """Remove history that nobody wants any more, bit by bit, in a session that fires nothing."""
+        """Plan anew what a wrong clock planned, and remove history that nobody wants any more.
+
+        It does so bit by bit, in a session that fires nothing.
+        """
         trouble = self._troubles["schedule history"]
         while True:
             await self.leads.wait()
             try:
                 async with self._session("history") as session:
+                    self._put_back.clear()
                     await _tidy(session)
+                    await replan_all(session, self._troubles)
             except Exception as error:
                 if self._stopped:  # a task group hides a cancellation behind the errors of its own tasks
                     raise asyncio.CancelledError from error
                 await asyncio.sleep(trouble.failed(first(error)))
             else:
                 trouble.over()
-                await asyncio.sleep(TEND_PAUSE)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._put_back.wait(), TEND_PAUSE)
 
 
 class _Loop:

@@ -26,6 +26,9 @@ _MICROSECOND = timedelta(microseconds=1)
 # Occurrences that were missed are counted one by one up to this number, except those of a grid.
 _COUNTED = 10_000
 _CAUGHT_UP = 10_000  # occurrences at most, whatever a row says that nothing checked
+# What was dealt with further ahead of the clock than this was so by a clock that was wrong. By less a clock
+# is put back now and then, and no occurrence is fired again for it.
+AHEAD = timedelta(days=1)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -63,6 +66,7 @@ class Plan:
         missed: Occurrences that were due and are not fired; at least so many, if there are thousands.
         late: An occurrence was found later than ``grace`` after its actual time.
         manual: Somebody set ``next_run_at``.
+        replanned_at: The present, if it was planned anew by it: see ``replan``.
         error: Why the state is ``failed``.
     """
 
@@ -74,6 +78,7 @@ class Plan:
     missed: int = 0
     late: bool = False
     manual: bool = False
+    replanned_at: datetime | None = None
     error: str | None = None
 
 
@@ -96,6 +101,31 @@ def plan(schedule: Schedule, now: datetime) -> Plan:
     except OverflowError:
         wrong = "its next occurrence, with its jitter, lies beyond the year 9999"
     return Plan(state="failed", last_nominal_at=schedule.last_nominal_at, error=wrong)
+
+
+def replan(schedule: Schedule, now: datetime) -> Plan | None:
+    """Plan anew from now on what waits for a time that its rule does not explain by the present clock.
+
+    So it is after a clock was far ahead: what was planned then lies years away, and what was bounded has
+    ended. What is further than ``AHEAD`` from now counts as dealt with no more.
+
+    Returns:
+        ``None``: there is no need, or somebody set ``next_run_at``, or nobody can tell.
+    """
+    nominal = schedule.next_nominal_at
+    if schedule.state == "planned" and (
+        nominal is None or schedule.next_run_at != actual(schedule.name, nominal, schedule.jitter)
+    ):
+        return None
+    if schedule.state == "ended" and (schedule.recurrence.at is not None or _left(schedule, 0) == 0):
+        return None
+    try:
+        expected = _from_now(schedule, now)
+    except RecurrenceError:
+        return None
+    if expected is None or (nominal is not None and nominal <= expected):
+        return None
+    return dataclasses.replace(_planned(schedule, expected, schedule.last_nominal_at), replanned_at=now)
 
 
 def actual(name: str, nominal: datetime, jitter: timedelta) -> datetime:
@@ -145,11 +175,14 @@ def _begin(schedule: Schedule, now: datetime) -> Plan:
     """It is new: nothing is due, except what is to happen once, and has not."""
     last, once, kept = schedule.last_nominal_at, schedule.recurrence.at, schedule.next_nominal_at
     if kept is not None:  # what recurs was not edited
-        nominal = following(schedule, kept - _MICROSECOND)
+        found = following(schedule, kept - _MICROSECOND), _from_now(schedule, now)
+        nominal = min((time for time in found if time is not None), default=None)
     elif once is None:
-        nominal = following(schedule, now if last is None else max(now, last))
+        nominal = _from_now(schedule, now)
     else:
-        nominal = following(schedule, once - _MICROSECOND if last is None else last)
+        # by whatever clock it happened, that moment was it
+        dealt_with = last if last == once else _dealt_with(schedule, now)
+        nominal = following(schedule, once - _MICROSECOND if dealt_with is None else dealt_with)
         if nominal is not None:
             moment = actual(schedule.name, nominal, schedule.jitter)
             if moment <= now:
@@ -157,13 +190,25 @@ def _begin(schedule: Schedule, now: datetime) -> Plan:
     return _planned(schedule, nominal, last)
 
 
+def _dealt_with(schedule: Schedule, now: datetime) -> datetime | None:
+    """Return up to where occurrences have been dealt with, unless by a clock that was far ahead."""
+    last = schedule.last_nominal_at
+    return None if last is None or last > now + AHEAD else last
+
+
+def _from_now(schedule: Schedule, now: datetime) -> datetime | None:
+    """Return the first occurrence after the present that has not been dealt with."""
+    last = _dealt_with(schedule, now)
+    return following(schedule, now if last is None else max(now, last))
+
+
 def _run(schedule: Schedule, moment: datetime, now: datetime) -> Plan:
     """Somebody set when it runs next: it does, once, whatever its limits are."""
     nominal, last = schedule.next_nominal_at, schedule.last_nominal_at
     if nominal is None or nominal <= now:
         # the run stands for the occurrence that was due
-        last = max((time for time in (last, nominal) if time is not None), default=None)
-        nominal = following(schedule, now if last is None else max(now, last))
+        last = max((time for time in (_dealt_with(schedule, now), nominal) if time is not None), default=last)
+        nominal = _from_now(dataclasses.replace(schedule, last_nominal_at=last), now)
     return _planned(schedule, nominal, last, (moment,), manual=True)
 
 
@@ -172,6 +217,12 @@ def _fire(schedule: Schedule, nominal: datetime, moment: datetime, now: datetime
     left = _left(schedule, 0)
     if left == 0:
         return _planned(schedule, None, schedule.last_nominal_at)
+    dealt_with = _dealt_with(schedule, now)
+    if dealt_with is not None and nominal <= dealt_with:  # it was planned by a clock that was behind
+        following_ = following(schedule, dealt_with)
+        if following_ is None or (moment := actual(schedule.name, following_, schedule.jitter)) > now:
+            return _planned(schedule, following_, dealt_with)
+        nominal = following_
     due, count, newest, next_nominal = _due(schedule, nominal, moment, now)
     late = now - moment > schedule.grace
     last = due[-1]

@@ -3,18 +3,18 @@
 import datetime
 import decimal
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery
 from celery.schedules import schedule, solar
+from celery.utils.time import remaining
 
 from pgreact.timetable.crontabs import FIELDS, cron
 from pgreact.timetable.rrules import Rule
 from pgreact.timetable.zones import zone_name
 
-# Where the grid of a relative interval begins that has not run yet: on a whole day, hour and minute.
-_WHOLE = datetime.datetime(2000, 1, 1)  # noqa: DTZ001 - local to the application
+_DAY = datetime.timedelta(days=1)
 
 
 def recurring(given: object, app: Celery, *, relative: bool = False) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def recurring(given: object, app: Celery, *, relative: bool = False) -> dict[str
         relative: Rounded to the day, hour or minute; a number and a ``timedelta`` do not say so themselves.
 
     Returns:
-        One of ``every`` (seconds), ``cron``, ``at``, ``solar`` and ``rrule``, with what goes with it.
+        One of ``every`` (seconds), ``cron``, ``at``, ``solar`` and ``rrule``, with what goes with it. An
+        interval that Celery rounds has ``relative``, its seconds, too: see ``rounded``.
 
     Raises:
         ValueError: No column can say it.
@@ -52,17 +53,38 @@ def _interval(given: Any, app: Celery) -> dict[str, Any]:
     seconds = given.run_every.total_seconds()
     if not given.relative:
         return {"every": seconds}
-    zone = _zone(app.timezone)
+    rounded = {"timezone": _zone(app.timezone), "relative": seconds}
     days = int(seconds // 86400)
     if days == 1:
-        return {"cron": "0 0 * * *", "timezone": zone}
-    start = _WHOLE.replace(tzinfo=zoneinfo.ZoneInfo(zone)).isoformat()
+        return {"cron": "0 0 * * *", **rounded}
     if days:
-        rule = f"FREQ=DAILY;INTERVAL={days};BYHOUR=0;BYMINUTE=0;BYSECOND=0"
-        return {"rrule": rule, "timezone": zone, "anchor": start}
+        return {"rrule": f"FREQ=DAILY;INTERVAL={days};BYHOUR=0;BYMINUTE=0;BYSECOND=0", **rounded}
     # Celery rounds down to the unit, and so comes back sooner than it was told
-    unit = next((unit for unit in (3600, 60) if seconds >= unit), None)
-    return {"every": seconds // unit * unit if unit else seconds, "anchor": start}
+    unit = next((unit for unit in (3600, 60, 1) if seconds >= unit), None)
+    return {"every": seconds // unit * unit if unit else seconds, **rounded}
+
+
+def rounded(
+    columns: Mapping[str, Any], since: datetime.datetime
+) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return where the grid of a relative interval begins, and its first occurrence after a run.
+
+    Celery rounds the end of the interval down to a whole day, hour, minute or second of the local time. The
+    first step from a run may therefore be longer than those that follow: the grid begins one usual step
+    before its end.
+
+    Args:
+        columns: As ``recurring`` makes them, with ``relative``.
+        since: The last run.
+    """
+    start = since.astimezone(zoneinfo.ZoneInfo(columns["timezone"]))
+    seconds = columns["relative"]
+    left = remaining(start, datetime.timedelta(seconds=seconds), start, relative=True)
+    first = since.astimezone(datetime.UTC) + left
+    if seconds >= 86400:
+        # days of the calendar, which differ in length where clocks change
+        return first.astimezone(start.tzinfo) - int(seconds // 86400) * _DAY, first
+    return first - datetime.timedelta(seconds=columns["every"]), first
 
 
 def _crontab(given: Any, app: Celery) -> dict[str, Any]:

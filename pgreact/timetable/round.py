@@ -162,18 +162,19 @@ def _tell_one(moved: Moved) -> None:
     if moved.error:
         logs.emit(logs.ScheduleFailed(schedule=name, error=moved.error))
         return
-    if planned.late or moved.overlapped:
+    fired = planned.occurrences[: len(moved.jobs)]  # without overlap, one of several
+    overlapped = len(planned.occurrences) - len(fired)
+    if planned.late or planned.missed or overlapped:
         logs.emit(
             logs.ScheduleMisfired(
                 schedule=name,
-                policy="overlap" if moved.overlapped else step.schedule.misfire,
-                missed=planned.missed + (len(planned.occurrences) if moved.overlapped else 0),
-                fired=0 if moved.overlapped else len(planned.occurrences),
+                policy="overlap" if overlapped else step.schedule.misfire,
+                missed=planned.missed + overlapped,
+                fired=len(fired),
             )
         )
-    if not moved.overlapped and logs.shows(logs.ScheduleFired):
-        fired = itertools.zip_longest(planned.occurrences, moved.jobs, step.messages)
-        for occurrence, job, message in fired:
+    if fired and logs.shows(logs.ScheduleFired):
+        for occurrence, job, message in itertools.zip_longest(fired, moved.jobs, step.messages):
             due = occurrence if planned.manual else actual(name, occurrence, step.schedule.jitter)
             logs.emit(
                 logs.ScheduleFired(

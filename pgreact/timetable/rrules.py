@@ -1,6 +1,7 @@
 """Rules of ``dateutil`` as RFC 5545 writes them."""
 
 import datetime
+import zoneinfo
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from pgreact.timetable.zones import zone_name
 
 _FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY")
 _SHORT = {"MINUTELY": 60, "SECONDLY": 1}  # seconds
+_STEADY = {"WEEKLY", "DAILY", "HOURLY"}  # whose steps are as long everywhere, where clocks do not change
 _DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _LISTS = (
     "bysetpos",
@@ -30,7 +32,7 @@ class Rule(dict[str, Any]):
         """Write it as columns of ``pgreact.schedule``.
 
         Returns:
-            ``rrule``, or ``every`` (seconds) where it is only that; ``anchor``; ``timezone``.
+            ``rrule``, ``every`` (seconds) or ``at``, with what goes with it.
 
         Raises:
             ValueError: No column can say it.
@@ -38,20 +40,47 @@ class Rule(dict[str, Any]):
         start = self.get("dtstart")
         if not isinstance(start, datetime.datetime) or start.tzinfo is None:
             raise ValueError("its rrule has no dtstart with a time zone")
-        zone = zone_name(start.tzinfo)
-        if zone is None:
-            raise ValueError(
-                f"its rrule is read at {start:%z} from UTC: write it anew in a time zone that has a name"
-            )
-        where = {"anchor": start.isoformat(), "timezone": zone}
         frequency = self["freq"]
         frequency = _FREQUENCIES[frequency] if isinstance(frequency, int) else str(frequency).upper()
         interval = self.get("interval") or 1
-        if frequency not in _SHORT:
-            return {"rrule": ";".join(self._parts(frequency, interval)), **where}
-        if any(self.get(name) is not None for name in (*_LISTS, "until", "count")):
-            raise ValueError(f"its rrule with FREQ={frequency} says more than a period: write it as cron")
-        return {"every": interval * _SHORT[frequency], **where}
+        if frequency in _SHORT:
+            return self._every(start, frequency, interval * _SHORT[frequency])
+        zone = zone_name(start.tzinfo)
+        if zone is None and frequency in _STEADY and not self._lists():
+            zone, start = "UTC", start.astimezone(datetime.UTC)  # it is the same everywhere
+        if zone is None:
+            raise ValueError(
+                f"its rrule is read at {start:%z} from UTC, which no time zone keeps: "
+                "write it anew with a dtstart in UTC"
+            )
+        if start.tzinfo is not None and start.tzinfo.utcoffset(None) is not None:
+            # the same time of day, whatever the zone's offset was then
+            start = start.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+        rrule = ";".join(self._parts(frequency, interval))
+        return {"rrule": rrule, "anchor": start.isoformat(), "timezone": zone}
+
+    def _every(self, start: datetime.datetime, frequency: str, seconds: int) -> dict[str, Any]:
+        ends = [self["until"]] if self.get("until") is not None else []
+        if self.get("count") is not None:
+            ends.append(start + datetime.timedelta(seconds=seconds * (self["count"] - 1)))
+        if lists := self._lists():
+            also = " and end_at" if ends else ""
+            raise ValueError(
+                f"its rrule with FREQ={frequency} says {', '.join(lists)}: write it with cron{also}"
+            )
+        # its start is its first occurrence, which an anchor alone is not
+        columns = {"every": seconds, "anchor": start.isoformat(), "start_at": start.isoformat()}
+        if not ends:
+            return columns
+        end = min(ends)
+        if end < start:
+            raise ValueError("its rrule ends before its dtstart")
+        if end < start + datetime.timedelta(seconds=seconds):
+            return {"at": start.isoformat()}
+        return {**columns, "end_at": end.isoformat()}
+
+    def _lists(self) -> list[str]:
+        return [name for name in _LISTS if self.get(name) is not None]
 
     def _parts(self, frequency: str, interval: int) -> Iterator[str]:
         yield f"FREQ={frequency}"

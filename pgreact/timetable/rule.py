@@ -60,7 +60,7 @@ def next_after(text: str, zone: str, anchor: datetime, after: datetime) -> datet
         A moment in UTC; ``None`` if there is none in this calendar's cycle of 400 years.
 
     Raises:
-        ValueError: The rule or the zone is wrong.
+        ValueError: The rule or the zone is wrong, or it never occurs.
     """
     where = wall.zone(zone)
     return wall.next_fixed(_walls(text, where, wall.shown(anchor, where)), where, after)
@@ -80,6 +80,11 @@ def _walls(text: str, where: ZoneInfo, anchor: datetime) -> wall.Walls:
         rule = _ended(parts, where, begin, later)
     except ValueError as error:
         raise ValueError(f'rrule "{text}": {error}') from None
+    if rule.after(begin, inc=True) is None:
+        raise ValueError(
+            f'rrule "{text}" never occurs: it begins at {anchor} in {where.key}, and nothing from there on '
+            "matches"
+        )
     freq, interval = parts["FREQ"], int(parts.get("INTERVAL", 1))
 
     def walls(after: datetime) -> datetime | None:

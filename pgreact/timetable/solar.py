@@ -26,6 +26,9 @@ _EVENTS = {
     "dusk_astronomical": _Event("next_setting", "-18", center=True),
 }
 _DAY = timedelta(days=1)
+# Up to this latitude the sun's height changes by more on a day than from one day to the next, so that each
+# event happens sometime in a year.
+_POLE = 89.5
 _SEARCH = 367  # days: whatever happens at all, happens once a year
 # Another machine may reckon the same event a little differently: what is this near has been.
 _SAME = timedelta(seconds=2)
@@ -66,7 +69,13 @@ def _parse(text: str) -> tuple[str, float, float]:
     event = words[0].lower()
     if event not in _EVENTS:
         raise ValueError(f'solar "{text}": "{words[0]}" is no event; there are {", ".join(_EVENTS)}')
-    return event, _degrees(text, words[1], "latitude", 90), _degrees(text, words[2], "longitude", 180)
+    latitude = _degrees(text, words[1], "latitude", 90)
+    if abs(latitude) > _POLE and event != "solar_noon":
+        raise ValueError(
+            f'solar "{text}" may never occur: so near to a pole no day has it; go no nearer than {_POLE} '
+            "degrees"
+        )
+    return event, latitude, _degrees(text, words[2], "longitude", 180)
 
 
 def _degrees(text: str, word: str, name: str, most: int) -> float:

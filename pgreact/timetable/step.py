@@ -52,6 +52,8 @@ class Step:
             "missed": plan.missed,
             "error": plan.error,
         }
+        if plan.replanned_at is not None:
+            fields["replanned_at"] = plan.replanned_at.isoformat()
         return cls(schedule, plan, messages, json.dumps(fields))
 
     def failing(self, error: str) -> "Step":
@@ -82,14 +84,13 @@ class Moved:
     Attributes:
         step: What was done.
         fired_at: When, by the database's clock.
-        overlapped: Its occurrence was dropped, since the job of the one before is not done.
         error: Why it stopped.
-        jobs: One for each occurrence; ``None``: a message was sent.
+        jobs: One for each occurrence that was fired; ``None``: a message was sent. Without overlap, none are
+            fired while the job of the one before is not done.
     """
 
     step: Step
     fired_at: datetime.datetime
-    overlapped: bool
     error: str | None
     jobs: Sequence[int | None]
 

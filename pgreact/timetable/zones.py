@@ -3,13 +3,25 @@
 import datetime
 
 _HOUR = datetime.timedelta(hours=1)
+# those that have kept such an offset for years, by minutes from UTC
+_UNEVEN = {
+    -570: "Pacific/Marquesas",
+    210: "Asia/Tehran",
+    270: "Asia/Kabul",
+    330: "Asia/Kolkata",
+    345: "Asia/Kathmandu",
+    390: "Asia/Yangon",
+    525: "Australia/Eucla",
+    570: "Australia/Darwin",
+}
 
 
 def zone_name(zone: datetime.tzinfo) -> str | None:
     """Return the IANA name of a time zone.
 
     Args:
-        zone: Of ``zoneinfo``, of ``pytz``, or one that keeps whole hours from UTC.
+        zone: Of ``zoneinfo``, of ``pytz``, or one that keeps its offset from UTC; of that, any zone is named
+            that keeps the same offset nowadays.
 
     Returns:
         ``None``: it has none.
@@ -18,10 +30,13 @@ def zone_name(zone: datetime.tzinfo) -> str | None:
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
     if name:
         return str(name)
-    if not isinstance(zone, datetime.timezone):
+    offset = zone.utcoffset(None)
+    if offset is None:
         return None
-    hours, rest = divmod(zone.utcoffset(None), _HOUR)
-    if rest or not -12 <= hours <= 14:
+    hours, rest = divmod(offset, _HOUR)
+    if rest:
+        return _UNEVEN.get(int(offset.total_seconds() // 60)) if not offset.total_seconds() % 60 else None
+    if not -12 <= hours <= 14:
         return None
     # POSIX counts to the west
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"

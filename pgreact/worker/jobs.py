@@ -69,7 +69,7 @@ class Word(NamedTuple):
     @property
     def keeps_lease(self) -> bool:
         """Whether it ends a run that took the attempt: which is not lost as long as this is not told."""
-        return self.query in {"job_settle", "job_hold"}
+        return self.query in {"job_settle", "job_hold", "job_postpone"}
 
     def say(self, session: Session) -> None:
         """Tell it; log it if it came too late.
@@ -86,7 +86,7 @@ class Word(NamedTuple):
             # the database's encoding does not have all of its characters
             values["error"] = str(values["error"]).encode("ascii", "backslashreplace").decode()
             told = session.alone(self.query, **values)
-        if told is False and self.query == "job_settle":
+        if told is False and self.query in {"job_settle", "job_postpone"}:
             _log.warning(
                 "job.late: %s: given up meanwhile, since its lease ended or its worker's main process "
                 "settled it: it may run again",
@@ -108,10 +108,23 @@ def held(run: Run, pause: float, *, redelivered: bool = False) -> Word:
     Args:
         run: The run.
         pause: Seconds until the next message of the attempt is due.
-        redelivered: It is the same message again, not a retry under the next number.
+        redelivered: It is the same message again, not one under the next number.
     """
-    what = "to be redelivered" if redelivered else f"retried in {pause:g} s"
+    what = "to be redelivered" if redelivered else f"replaced, in {pause:g} s"
     return Word(run, what, "job_hold", {"pause": pause, "redelivered": redelivered})
+
+
+def postponed(run: Run, message: str, pause: float, error: str | None = None) -> Word:
+    """Return the word of a run whose task asked to be run again.
+
+    Args:
+        run: The run.
+        message: By which, see :func:`pgreact.worker.retry.resumption`.
+        pause: Seconds until then.
+        error: Why.
+    """
+    values = {"retries": run.retries, "pause": pause, "resume": message, "error": error}
+    return Word(run, f"to be run again in {pause:g} s", "job_postpone", values)
 
 
 def given_up(run: Run, outcome: str, error: str, pid: int | None = None) -> Word:
@@ -191,7 +204,7 @@ class Jobs:
         if lease is None:
             self._refuse_foreign(run)
             _log.info(
-                "job.dropped: %s: another message runs it or ran it, or the job was cancelled",
+                "job.dropped: %s: another message runs it or ran it, it expired, or the job was cancelled",
                 run,
             )
             return False

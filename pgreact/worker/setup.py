@@ -19,8 +19,9 @@ from pgreact.message_headers import ATTEMPT, BEFORE, CLAIM, DATABASE, JOB, JOB_T
 from pgreact.worker.deaths import on_unreadable, watching
 from pgreact.worker.door import Door, Named, doors
 from pgreact.worker.hand_back import hand_back
-from pgreact.worker.jobs import Foreign, Run, Word, described, given_up, held, settled
+from pgreact.worker.jobs import Foreign, Run, Word, described, given_up, held, postponed, settled
 from pgreact.worker.message import ENTERED, header, number, run_of, task_id
+from pgreact.worker.retry import resumption
 from pgreact.worker.runnable import returned, unrunnable
 from pgreact.worker.session import NotGuarded
 from pgreact.worker.strategy import register
@@ -29,6 +30,7 @@ CANVAS = "pgreact.run_canvas"  # the task of a job that is a chain, a group or a
 # By these a task ends in order: a retry comes as a message of its own, guarded like this one.
 _FINISHES = (Retry, Ignore, Reject)
 _REPLACED = "_pgreact_replaced"  # of a request: the seconds until the task is due that replaces this one
+_RETRIED = "_pgreact_retried"  # of a request: the message that its task asked for, and the seconds until then
 _CANVASES = {"chain", "group", "chord"}
 
 _log = logging.getLogger("pgreact.worker")
@@ -40,7 +42,8 @@ R = TypeVar("R")
 def setup(app: Celery, dsn: str | None = None) -> None:
     """Guard the messages of routes with ``single_flight = "run"``, and of jobs; see :func:`pgreact.setup`."""
     if app in doors:
-        doors[app].given = dsn
+        if dsn is not None:  # who calls again without one has nothing to say of it
+            doors[app].given = dsn
         return
     door = doors[app] = Door(dsn)
 
@@ -111,6 +114,7 @@ def _guard(task: "Task[Any, Any]", door: Door) -> None:
     run._pgreact_guarded = True  # type: ignore[attr-defined]
     task.run = run  # type: ignore[method-assign]
     task.on_replace = _replacing(task, task.on_replace)  # type: ignore[method-assign,assignment]
+    task.signature_from_request = _retrying(task, task.signature_from_request)  # type: ignore[method-assign]
 
 
 def _run_job(
@@ -155,6 +159,8 @@ def _run_job(
 
 def _ended(run: Run, task: "Task[Any, Any]") -> Word:
     """Return the word of a run that ended in order: another task may have taken its place."""
+    if (retried := getattr(task.request, _RETRIED, None)) is not None:  # by retry(throw=False)
+        return postponed(run, *retried)
     pause: float | None = getattr(task.request, _REPLACED, None)
     return settled(run, "done") if pause is None else held(run, pause)
 
@@ -212,10 +218,31 @@ def _replacing(task: "Task[Any, Any]", inner: Callable[[Any], Any]) -> Callable[
     return on_replace
 
 
+def _retrying(task: "Task[Any, Any]", inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the retry that a job's task asks for be kept with the job until it is due, and not be sent."""
+
+    @functools.wraps(inner)
+    def signature_from_request(request: Any = None, *given: Any, **options: Any) -> Any:
+        signature = inner(request, *given, **options)
+        found = task.request if request is None else request
+        if "retries" in options and number(found, JOB) is not None and not found.is_eager:
+
+            def keep(*_: object, **__: object) -> None:
+                pause = _pause(options.get("eta") or options.get("countdown"), task.app)
+                setattr(found, _RETRIED, (resumption(signature), pause))
+
+            signature.apply_async = keep
+        return signature
+
+    return signature_from_request
+
+
 def _word(run: Run, error: BaseException, task: "Task[Any, Any]", door: Door) -> Word | None:
     """Return what is to be told of a run that ended by an exception; ``None``: somebody else will."""
-    if isinstance(error, Retry):
-        return held(run, _pause(error.when, task.app))
+    retried = getattr(task.request, _RETRIED, None)
+    if retried is not None and isinstance(error, Exception):
+        message, pause = retried
+        return postponed(run, message, pause, described(error))
     if isinstance(error, Ignore):
         return _ended(run, task)
     if isinstance(error, Reject):

@@ -14,7 +14,8 @@ create or replace function pgreact.add_job(
     expires timestamptz,
     options jsonb,
     unique_while text,
-    task_id uuid
+    task_id uuid,
+    max_lost integer
 ) returns bigint
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -24,24 +25,34 @@ declare
     moment timestamptz := clock_timestamp();
     job pgreact.queue;
     other bigint;
+    routed pgreact.task;
 begin
     job.id := add_job.id;
     job.task := add_job.task;
     job.args := coalesce(add_job.args, '[]');
     job.kwargs := coalesce(add_job.kwargs, '{}');
-    job.lane := coalesce(add_job.lane, 'default');
     job.priority := coalesce(add_job.priority, 0);
     job.run_at := coalesce(add_job.run_at, moment);
     job.state := case when job.run_at > moment then 'delayed' else 'ready' end;
     job.key := add_job.key;
     job.unique_key := add_job.unique_key;
     job.unique_while := coalesce(add_job.unique_while, 'queued');
-    job.max_attempts := coalesce(add_job.max_attempts, 5);
+    job.max_attempts := coalesce(add_job.max_attempts, 1);
+    job.max_lost := add_job.max_lost;
     job.backoff := coalesce(add_job.backoff, '5 s');
     job.expires := add_job.expires;
     job.options := coalesce(add_job.options, '{}');
     job.task_id := coalesce(add_job.task_id, gen_random_uuid());
     job.size := pgreact.check_job(job);
+    select t.* into routed from pgreact.task t where t.name = job.task;
+    job.lane := coalesce(add_job.lane, job.options ->> 'queue', routed.queue);
+    perform pgreact.check_lane(job.lane, job.task, job.options, add_job.lane is not null);
+    if job.options ? 'expires' then
+        job.expires := coalesce(job.expires, pgreact.expiry(job.options, moment));
+        job.options := job.options - 'expires';
+    else
+        job.expires := coalesce(job.expires, moment + routed.expires);
+    end if;
     if job.unique_key is not null then
         -- before the insert, too: a row that this transaction inserts and deletes would stand in the way of the other job's
         -- next attempt until it ends
@@ -54,9 +65,10 @@ begin
     end if;
     loop
         insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_key, unique_while,
-            max_attempts, backoff, expires, options, enqueued_at, task_id, size)
+            max_attempts, max_lost, backoff, expires, options, enqueued_at, task_id, size)
         values (job.id, job.state, job.lane, job.task, job.args, job.kwargs, job.priority, job.run_at, job.key,
-            job.unique_key, job.unique_while, job.max_attempts, job.backoff, job.expires, job.options, moment, job.task_id, job.size)
+            job.unique_key, job.unique_while, job.max_attempts, job.max_lost, job.backoff, job.expires, job.options, moment,
+            job.task_id, job.size)
         on conflict (unique_key) where unique_key is not null do nothing;
         if found then
             exit;
@@ -80,8 +92,8 @@ begin
 end
 $$;
 comment on function pgreact.add_job(
-    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid
+    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
 ) is 'inserts a job under this id; returns it, or the id of the one with the same unique_key';
 revoke all on function pgreact.add_job(
-    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid
+    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
 ) from public;

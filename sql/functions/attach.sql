@@ -3,7 +3,8 @@ create or replace function pgreact.attach(
     route text,
     events text[],
     condition text default null,
-    always boolean default false
+    always boolean default false,
+    changed text[] default null
 ) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -38,8 +39,6 @@ begin
     -- and lose none.) The payload is constant, so PostgreSQL folds the repeats of one transaction.
     work := concat_ws(
         ' and ',
-        -- the line break ends a comment in the condition
-        '(' || condition || E'\n)',
         'current_setting(''pgreact.muted'', true) is distinct from ''on''',
         case gate
             when 'auto' then format('nextval(%L::regclass) < 4611686018427387904', 'pgreact.gate_' || known)
@@ -48,6 +47,7 @@ begin
         case when gate <> 'closed' then format('pg_notify(''pgreact'', %L) is null', known) end
     );
 
+    perform pgreact.check_changed(events, changed);
     foreach change in array events loop
         perform pgreact.check_event(change, condition);
         called := format('pgreact_%s_%s', known, change);
@@ -57,11 +57,12 @@ begin
             where w.relation <> watched
                 and w.route_id = known
                 and w.event = change
-                and (w.condition is distinct from attach.condition or w.always <> attach.always)
+                and (w.condition is distinct from attach.condition or w.always <> attach.always
+                    or change = 'update' and w.changed is distinct from attach.changed)
                 and (w.relation in (select a.relid from pg_partition_ancestors(watched) a)
                     or watched in (select part from pgreact.trigger_parts(w.relation, change) part))
         ) then
-            raise exception 'a parent of % signals route "%" on % already, with another condition or "always"',
+            raise exception 'a parent of % signals route "%" on % already, with another condition, "changed" or "always"',
                 watched, route, change
                 using errcode = 'object_not_in_prerequisite_state',
                     hint = 'Attach with the same, or to the parent alone.';
@@ -73,19 +74,26 @@ begin
                 and w.route_id = known
                 and w.event = change
                 and w.condition is not distinct from attach.condition
+                and (change <> 'update' or w.changed is not distinct from attach.changed)
                 and w.definition = pgreact.trigger_definition(watched, called)
         );
         perform pgreact.put_trigger(
-            part, called, change, work, 'pgreact.signal_v1', array[known::text, gate], always, condition, same
+            part, called, change,
+            concat_ws(' and ', pgreact.row_condition(watched, change, condition, changed), work), 'pgreact.signal_v1', array[known::text, gate], always, condition, same
         )
         from pgreact.trigger_parts(watched, change) part;
-        insert into pgreact.watched (route_id, relation, event, condition, always, definition)
-        values (known, watched, change, condition, always, pgreact.trigger_definition(watched, called))
+        insert into pgreact.watched (route_id, relation, event, condition, changed, always, definition, attached_as)
+        select known, watched, change, attach.condition, case when change = 'update' then attach.changed end, attach.always,
+            pgreact.trigger_definition(watched, called), format('%I.%I', n.nspname, c.relname)
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where c.oid = watched
         on conflict (route_id, relation, event) do update
-        set condition = excluded.condition, always = excluded.always, definition = excluded.definition;
+        set condition = excluded.condition, changed = excluded.changed, always = excluded.always,
+            definition = excluded.definition, attached_as = excluded.attached_as;
     end loop;
 end
 $$;
-comment on function pgreact.attach(regclass, text, text[], text, boolean)
+comment on function pgreact.attach(regclass, text, text[], text, boolean, text[])
     is 'makes these changes of a table signal a route; again changes nothing';
-revoke all on function pgreact.attach(regclass, text, text[], text, boolean) from public;
+revoke all on function pgreact.attach(regclass, text, text[], text, boolean, text[]) from public;

@@ -20,7 +20,7 @@ begin
         return 'cancelled';
     end if;
     -- no further attempt
-    update pgreact.in_progress p set max_attempts = p.attempt where p.id = job;
+    update pgreact.in_progress p set max_attempts = greatest(p.attempt - p.lost, 1), max_lost = 0 where p.id = job;
     return case when found then 'started' end;
 end
 $$;

@@ -1,5 +1,5 @@
--- What a look at the text can tell. Whether it ever matches, and what it matches, the leader computes.
-create or replace function pgreact.check_cron(cron text) returns void
+-- What it matches, the leader computes.
+create or replace function pgreact.check_cron(cron text, cron_and boolean) returns void
     language plpgsql
     strict
     set search_path = pg_catalog, pg_temp
@@ -78,7 +78,16 @@ begin
                 using errcode = 'invalid_parameter_value', hint = 'A comma stands between two values.';
         end if;
     end loop;
+    fields := fields[cardinality(fields) - 2:];
+    -- as cron has it, either day will do unless one of the two begins with a star
+    if fields[1] <> '*' and (cron_and or fields[1] like '*%' or fields[3] like '*%')
+        and not pgreact.cron_occurs(fields[1], fields[2], fields[3])
+    then
+        raise exception 'cron "%" never occurs', cron
+            using errcode = 'invalid_parameter_value',
+                hint = format('No day is "%s" as day of month, "%s" as month and "%s" as day of week.', variadic fields);
+    end if;
 end
 $$;
-comment on function pgreact.check_cron(text) is 'refuses what is no cron expression';
-revoke all on function pgreact.check_cron(text) from public;
+comment on function pgreact.check_cron(text, boolean) is 'refuses what is no cron expression, and what never occurs';
+revoke all on function pgreact.check_cron(text, boolean) from public;

@@ -22,6 +22,7 @@ declare
         when not utf8 and pgreact.readable(concat_ws(' ', job.task, job.key, job.unique_key, job.args, job.kwargs, job.options))
             <> concat_ws(' ', job.task, job.key, job.unique_key, job.args, job.kwargs, job.options) then 'encoding'
         when job.max_attempts < 1 then 'max_attempts'
+        when job.max_lost < 0 then 'max_lost'
         when job.backoff < interval '0' or job.backoff > interval '3650 days' then 'backoff'
         -- Python's calendar goes no further
         when job.run_at < '0001-01-02Z' or job.run_at >= '9999-12-31Z' then 'run_at'
@@ -67,6 +68,9 @@ begin
         when 'max_attempts' then
             raise exception 'job %: max_attempts is %; it must be 1 at least', job.task, job.max_attempts
                 using errcode = 'invalid_parameter_value';
+        when 'max_lost' then
+            raise exception 'job %: max_lost is %; it must not be negative', job.task, job.max_lost
+                using errcode = 'invalid_parameter_value', hint = 'With 0 a job whose worker died is not repeated.';
         when 'backoff' then
             raise exception 'job %: backoff is %; it must not be negative, nor beyond 3650 days', job.task, job.backoff
                 using errcode = 'invalid_parameter_value';
@@ -85,10 +89,6 @@ begin
     -- the queue alone is what most give
     if job.options <> '{}' and (job.options - 'queue' <> '{}' or jsonb_typeof(job.options -> 'queue') <> 'string') then
         perform pgreact.check_options('job ' || job.task, job.options);
-    end if;
-    -- a message that goes past the queue has none
-    if job.lane is not null then
-        perform pgreact.check_lane(job.lane, job.task, job.options);
     end if;
     return size;
 end

@@ -1,8 +1,9 @@
 -- Refuses what the publisher would not notice and the worker would: an option of a wrong type ends the message or the whole
 -- worker, and a header under one of Celery's own names replaces what the message says of itself, its task included.
 -- null is for Celery the same as not given. One expression looks at all options but the rare ones: a query would take as
--- long as the rest of enqueue.
-create or replace function pgreact.check_options(owner text, options jsonb, others boolean default false) returns void
+-- long as the rest of enqueue. What is not known here is a property of the message, which brokers have of their own
+-- (MessageGroupId of SQS), and goes to apply_async as it is.
+create or replace function pgreact.check_options(owner text, options jsonb) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
@@ -51,23 +52,35 @@ declare
             then 'header'
         when options ?| '{link,link_error,chain,chord,stamped_headers}' then pgreact.check_calls(options, known)
     end;
-    unknown jsonb := options - known;
-    name text;
+    others jsonb := options - known;
 begin
-    if fault is null and unknown <> '{}' and not others then
-        if jsonb_typeof(options -> 'stamped_headers') = 'array' then
-            -- what they name is an option
-            unknown := unknown - array(select jsonb_array_elements_text(options -> 'stamped_headers'));
-        end if;
-        select k into name from jsonb_object_keys(unknown) k limit 1;
-        if found then
-            raise exception '%: no option "%"', owner, name
+    if fault is null and others <> '{}' then
+        select o.key into fault
+        from jsonb_each(others) o
+        where length(o.key) not between 1 and 128
+            -- properties of AMQP
+            or o.key in ('correlation_id', 'message_id', 'type', 'app_id', 'user_id', 'cluster_id')
+                and jsonb_typeof(o.value) not in ('string', 'null')
+            or o.key = 'expiration' and not o.value @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)'
+            or o.key = 'timestamp' and not o.value @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1e18 && @ == @.floor())'
+            -- what the publisher, Celery or kombu say themselves; a test compares them with the installed ones
+            or o.key = any ('{countdown,eta,task_id,retry,retry_policy,name,args,kwargs,producer,publisher,connection,router,
+                result_cls,add_to_parent,retries,task_type,declare,confirm_timeout,event_dispatcher,immediate,content_type,
+                content_encoding,body,message,callbacks,errbacks,create_sent_event,origin,now,timezone,delivery_info,
+                delivery_tag,body_encoding,self}'::text[])
+        limit 1;
+        if length(fault) not between 1 and 128 then
+            raise exception '%: the name of an option has % characters, not 1 to 128', owner, length(fault)
+                using errcode = 'invalid_parameter_value', hint = 'It begins with "' || left(fault, 40) || '".';
+        elsif fault not in ('correlation_id', 'message_id', 'type', 'app_id', 'user_id', 'cluster_id', 'expiration', 'timestamp') then
+            raise exception '%: no option "%"', owner, fault
                 using errcode = 'invalid_parameter_value',
                     hint = case
-                        when name in ('countdown', 'eta') then 'Set run_at.'
-                        when name = 'task_id' then 'Each attempt gets an id of its own; see pgreact.in_progress.'
-                        when name like 'retry%' then 'Set max_attempts and backoff.'
-                        else 'Options are ' || array_to_string(known, ', ') || '.'
+                        when fault in ('countdown', 'eta') then
+                            case when owner like 'route %' then 'Set countdown of the route.' else 'Set run_at.' end
+                        when fault = 'task_id' then 'Each attempt gets an id of its own; see pgreact.in_progress.'
+                        when fault like 'retry%' then 'Set max_attempts and backoff.'
+                        else 'Whoever publishes the message says it.'
                     end;
         end if;
     end if;
@@ -79,10 +92,10 @@ begin
     elsif fault is not null then
         raise exception '%: option "%" is %, not %', owner, fault, left((options -> fault)::text, 60),
             case
-                when fault in ('time_limit', 'soft_time_limit', 'timeout') then 'a number of seconds'
+                when fault in ('time_limit', 'soft_time_limit', 'timeout', 'expiration') then 'a number of seconds'
                 when fault = 'expires' then 'a number of seconds, or a time like "2026-03-29T09:00:00+02:00"'
                 when fault = 'priority' then 'a whole number from 0 to 255'
-                when fault in ('group_index', 'replaced_task_nesting') then 'a whole number from 0 on'
+                when fault in ('group_index', 'replaced_task_nesting', 'timestamp') then 'a whole number from 0 on'
                 when fault in ('ignore_result', 'mandatory', 'immutable') then 'true or false'
                 when fault = 'delivery_mode' then '1, 2, "transient" or "persistent"'
                 when fault = 'headers' then 'an object'
@@ -96,6 +109,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.check_options(text, jsonb, boolean)
-    is 'refuses options of apply_async that no worker could bear; others: let those pass that it does not know';
-revoke all on function pgreact.check_options(text, jsonb, boolean) from public;
+comment on function pgreact.check_options(text, jsonb) is 'refuses options of apply_async that no worker could bear';
+revoke all on function pgreact.check_options(text, jsonb) from public;

@@ -1,5 +1,5 @@
--- What a look at the text can tell; the leader has a library that knows the rest.
-create or replace function pgreact.check_rrule(rrule text) returns void
+-- When it occurs, the leader computes, by a library.
+create or replace function pgreact.check_rrule(rrule text, anchor timestamptz, zone text) returns void
     language plpgsql
     strict
     set search_path = pg_catalog, pg_temp
@@ -16,6 +16,7 @@ declare
     wrong text;
     seen jsonb := '{}';
     day date;
+    until timestamp;
 begin
     foreach part in array string_to_array(
         rtrim(regexp_replace(upper(btrim(rrule, E' \t\r\n')), '^RRULE:', ''), ';'), ';')
@@ -84,7 +85,36 @@ begin
             using errcode = 'invalid_parameter_value',
                 hint = 'It is RFC 5545''s, like FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0;BYSECOND=0.';
     end if;
+    -- most rules are like one of these: whatever their beginning is, they occur
+    if not seen ?| '{BYYEARDAY,BYWEEKNO,BYSETPOS,UNTIL}' and (case
+        when seen ?| '{BYMONTH,BYMONTHDAY}' then
+            -- days that each month has
+            not seen ? 'BYDAY'
+            and seen ->> 'BYMONTHDAY' ~ '^[+-]?0?([1-9]|1[0-9]|2[0-8])(,[+-]?0?([1-9]|1[0-9]|2[0-8]))*$'
+            and (seen ->> 'FREQ' = 'YEARLY'
+                or seen ->> 'FREQ' = 'MONTHLY' and not (seen ? 'BYMONTH' and seen ? 'INTERVAL'))
+        when seen ? 'BYDAY' then
+            (seen ->> 'BYDAY' ~ '^[A-Z]+(,[A-Z]+)*$' or seen ->> 'BYDAY' ~ '^[+-]?0?[1-4][A-Z]+$')
+            and (seen ->> 'FREQ' not in ('DAILY', 'HOURLY') or not seen ? 'INTERVAL')
+        else
+            seen ->> 'FREQ' <> 'HOURLY' or not seen ? 'BYHOUR' or not seen ? 'INTERVAL'
+    end) then
+        return;
+    end if;
+    if seen ? 'UNTIL' then
+        value := seen ->> 'UNTIL';
+        until := day + case when value ~ 'T' then substr(value, 10, 6)::time else time '23:59:59' end;
+        if value like '%Z' then
+            until := until at time zone 'UTC' at time zone zone;
+        end if;
+    end if;
+    if not pgreact.rrule_occurs(seen, date_trunc('second', anchor at time zone zone), until) then
+        raise exception 'rrule "%" never occurs', rrule
+            using errcode = 'invalid_parameter_value',
+                hint = format('It begins at %s in %s, and nothing from there on matches; the column anchor puts it elsewhere.',
+                    to_char(anchor at time zone zone, 'YYYY-MM-DD HH24:MI:SS'), zone);
+    end if;
 end
 $$;
-comment on function pgreact.check_rrule(text) is 'refuses what is no recurrence rule';
-revoke all on function pgreact.check_rrule(text) from public;
+comment on function pgreact.check_rrule(text, timestamptz, text) is 'refuses what is no recurrence rule, and what never occurs';
+revoke all on function pgreact.check_rrule(text, timestamptz, text) from public;

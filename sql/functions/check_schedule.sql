@@ -17,12 +17,12 @@ begin
             using errcode = 'check_violation', hint = 'Set exactly one of every, cron, at, solar and rrule.';
     end if;
     if schedule.every is not null and (
-        schedule.every not between interval '100 ms' and interval '3650 days'
+        schedule.every not between interval '100 ms' and interval '36500 days'
         or extract(year from schedule.every) <> 0 or extract(month from schedule.every) <> 0)
     then
         raise exception 'schedule "%": every is %', schedule.name, schedule.every
             using errcode = 'check_violation',
-                hint = 'It is 100 ms at least and 3650 days at most, without months or years, which differ in length: '
+                hint = 'It is 100 ms at least and 36500 days at most, without months or years, which differ in length: '
                     'write those as cron or rrule.';
     end if;
     if not schedule.overlap and schedule.delivery = 'direct' then
@@ -49,12 +49,18 @@ begin
     job.max_attempts := schedule.max_attempts;
     job.backoff := interval '0';
     job.unique_while := 'queued';
-    -- default is built in; and if it is gone, firing says so
-    job.lane := case when schedule.delivery = 'queue' and (schedule.lane <> 'default'
-        or exists (select from pgreact.lane l where l.name = 'default' and l.tasks is not null)) then schedule.lane end;
+    if schedule.delivery = 'queue'
+        and (schedule.lane is not null or exists (select from pgreact.lane l where l.tasks is not null))
+    then
+        perform pgreact.check_lane(
+            coalesce(schedule.lane, schedule.options ->> 'queue',
+                (select t.queue from pgreact.task t where t.name = schedule.task)),
+            schedule.task, schedule.options, schedule.lane is not null);
+    end if;
     -- one query for all, and no call that can be spared: schedules come by the thousand
-    perform pgreact.check_cron(schedule.cron), pgreact.check_solar(schedule.solar), pgreact.check_rrule(schedule.rrule),
-        pgreact.check_timezone(nullif(schedule.timezone, 'UTC')), pgreact.check_job(job);
+    perform pgreact.check_timezone(nullif(schedule.timezone, 'UTC')), pgreact.check_cron(schedule.cron, schedule.cron_and),
+        pgreact.check_solar(schedule.solar), pgreact.check_job(job), pgreact.check_rrule(schedule.rrule,
+            coalesce(schedule.anchor, schedule.start_at, schedule.created_at, pgreact.moment()), schedule.timezone);
 end
 $$;
 comment on function pgreact.check_schedule(pgreact.schedule) is 'refuses a schedule that cannot be right';

@@ -1,4 +1,4 @@
--- What a look at the text can tell. Whether the sun ever rises there, the leader computes.
+-- Up to 89.5 degrees each event happens sometime in a year; when, the leader computes.
 create or replace function pgreact.check_solar(solar text) returns void
     language plpgsql
     strict
@@ -15,6 +15,8 @@ begin
         wrong := format('has no event "%s"', words[1]);
     elsif words[2] !~ number or words[2]::numeric not between -90 and 90 then
         wrong := format('has no latitude from -90 to 90, but "%s"', words[2]);
+    elsif abs(words[2]::numeric) > 89.5 and lower(words[1]) <> 'solar_noon' then
+        wrong := 'may never occur: so near to a pole no day has it; go no nearer than 89.5 degrees';
     elsif words[3] !~ number or words[3]::numeric not between -180 and 180 then
         wrong := format('has no longitude from -180 to 180, but "%s"', words[3]);
     end if;

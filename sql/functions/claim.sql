@@ -28,6 +28,10 @@ declare
     metered text[];  -- lanes with a rate whose tokens nobody else holds
     watermark bigint;  -- of contested_key
     silent bigint[];
+    unrouted text[];  -- tasks whose lane the leader is to say
+    ended boolean := false;  -- leases did
+    unanswered jsonb;
+    crowded jsonb;
     touched integer := 0;
     reach integer := batch;
     claimed integer := 0;
@@ -46,6 +50,8 @@ declare
     short record;
     note record;
     served record;
+    served_lanes text[];
+    served_jobs integer[];
     accounted integer;
 begin
     select s.* into state from pgreact.queue_state s for update skip locked;
@@ -80,6 +86,15 @@ begin
     end loop;
     more := touched = batch;
 
+    if not utf8 then
+        -- the leader cannot be told of these
+        update pgreact.queue q
+        set lane = 'default'
+        where q.state = 'ready' and q.lane is null and pgreact.readable(q.task) <> q.task;
+    end if;
+    select array_agg(distinct u.task) into unrouted
+    from (select q.task from pgreact.queue q where q.state = 'ready' and q.lane is null limit reading) u;
+
     with free as materialized (
         select s.lane, l.rate, l.burst
         from pgreact.lane l
@@ -102,9 +117,11 @@ begin
             coalesce(sum(l.jobs), 0)::integer as jobs,
             array_agg(l.lane) as lanes,
             array_agg(l.jobs) as used,
+            array_agg(l.unstarted) as unstarted,
             min(l.oldest) as oldest,
-            min(l.lease_until) as lease_until,
+            least(min(l.lease_until), min(l.expires)) as lease_until,
             coalesce(bool_or(l.ended), false) as ended,
+            coalesce(bool_or(l.unanswered), false) as unanswered,
             coalesce(bool_or(l.unpublished), false) as unpublished,
             coalesce(sum(l.bytes), 0)::bigint as bytes
         into census
@@ -112,9 +129,12 @@ begin
             select
                 p.lane,
                 count(*) as jobs,
+                count(*) filter (where p.started_at is null) as unstarted,
                 min(p.round) as oldest,
                 min(p.lease_until) filter (where p.lease_until > moment) as lease_until,
-                bool_or(p.lease_until <= moment) as ended,
+                min(p.expires) filter (where p.started_at is null and p.expires > moment) as expires,
+                bool_or(p.lease_until <= moment or p.started_at is null and p.expires <= moment) as ended,
+                bool_or(p.publishes >= 2 and p.started_at is null) as unanswered,
                 bool_or(p.published_at is null) as unpublished,
                 sum(p.size) filter (where p.published_at is null) as bytes
             from pgreact.in_progress p
@@ -123,6 +143,8 @@ begin
         ) l;
 
         counted := census.jobs - claimed;
+        served_lanes := '{}';
+        served_jobs := '{}';
 
         if round = 1 then
             -- Keys whose first waiting job may have been let go by nobody. Read after the count: a job that was gone before
@@ -149,13 +171,14 @@ begin
             end loop;
         end if;
 
-        if round = 1 and (census.ended or census.unpublished) then
+        if round = 1 and census.ended then
             touched := 0;
+            ended := true;
             for stale in
                 select p.*
                 from pgreact.in_progress p
                 where p.round >= state.oldest
-                    and (p.lease_until <= moment or p.published_at is null and p.expires <= moment)
+                    and (p.lease_until <= moment or p.started_at is null and p.expires <= moment)
                 limit batch
                 for update skip locked
             loop
@@ -221,7 +244,7 @@ begin
             (
                 select q.lane, q.id
                 from pgreact.queue q
-                where q.state = 'ready'
+                where q.state = 'ready' and q.lane is not null
                 order by q.lane, q.priority desc, q.run_at, q.id
                 limit 1
             )
@@ -237,7 +260,7 @@ begin
             ) f
         ),
         used as materialized (
-            select u.lane, u.jobs from unnest(census.lanes, census.used) u (lane, jobs)
+            select u.lane, u.jobs, u.unstarted from unnest(census.lanes, census.used, census.unstarted) u (lane, jobs, unstarted)
         ),
         open as materialized (
             select n.*, least(n.room, ceil(places * n.weight / sum(n.weight) over ()) + 1) as few
@@ -250,6 +273,8 @@ begin
                     greatest(0, least(
                         places,
                         l.max_in_progress - coalesce(u.jobs, 0),
+                        -- the broker is not to be flooded with what no worker takes
+                        coalesce(l.max_unstarted, 200) - coalesce(u.unstarted, 0),
                         case
                             when l.rate is null then null
                             when s.lane is null or s.lane = any (metered) then floor(coalesce(s.tokens, l.burst))
@@ -257,7 +282,7 @@ begin
                         end
                     )) as room
                 from lanes n
-                -- a trigger of an outbox may name a lane that was deleted: then it has no limits
+                -- it may be a Celery queue's first job, or one of a lane that was deleted: then it has no limits of its own
                 left join pgreact.lane l on l.name = n.lane
                 left join pgreact.lane_state s on s.lane = n.lane
                 left join used u on u.lane = n.lane
@@ -448,11 +473,13 @@ begin
         ),
         here as (
             insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
-                unique_while, attempt, max_attempts, backoff, expires, options, enqueued_at, task_id, claimed_at,
-                lease_until, round, size)
+                unique_while, attempt, max_attempts, lost, max_lost, backoff, expires, options, resume, enqueued_at, task_id,
+                retries, claimed_at, lease_until, round, size)
             select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
-                g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.backoff, g.expires, g.options, g.enqueued_at,
-                g.task_id, began, began + setting.lease, state.round + 1,
+                g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.lost, g.max_lost, g.backoff, g.expires,
+                g.options, g.resume, g.enqueued_at, g.task_id,
+                coalesce((g.resume ->> 'retries')::integer + (g.resume ->> 'before')::integer, 0) - 1,
+                began, began + setting.lease, state.round + 1,
                 coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
             from gone g
             returning lane
@@ -470,6 +497,8 @@ begin
 
         if served.claimed > 0 then
             claimed := claimed + served.claimed;
+            served_lanes := served.lanes;
+            served_jobs := served.jobs;
             with free as materialized (
                 select u.*
                 from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
@@ -483,6 +512,7 @@ begin
                 -- what flowed in since the moment is given up: so the rate holds between the times the history tells
                 tokens_at = began,
                 claimed = s.claimed + f.jobs,
+                round = state.round + 1,
                 recent = s.recent * exp(-least(greatest(0, extract(epoch from moment - s.recent_at)) / 60, 99)) + f.jobs,
                 recent_at = moment
             from free f
@@ -490,13 +520,22 @@ begin
             get diagnostics accounted = row_count;
             if accounted < cardinality(served.lanes) then
                 -- A lane's first jobs; or it has no rate, and another transaction holds its row: then it pays no turn.
-                insert into pgreact.lane_state (lane, turn, tokens, tokens_at, claimed, recent, recent_at)
+                insert into pgreact.lane_state (lane, turn, tokens, tokens_at, claimed, round, recent, recent_at)
                 select u.lane, state.turn + u.jobs / u.weight, case when u.rate is not null then u.burst - u.jobs end, began,
-                    u.jobs, u.jobs, moment
+                    u.jobs, state.round + 1, u.jobs, moment
                 from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
                     u (lane, jobs, weight, rate, burst)
                 where not exists (select from pgreact.lane_state s where s.lane = u.lane);
                 metered := metered || served.lanes;
+                begin
+                    insert into pgreact.lane (name, origin)
+                    select u.lane, 'queue'
+                    from unnest(served.lanes) u (lane)
+                    where not exists (select from pgreact.lane l where l.name = u.lane)
+                    on conflict do nothing;
+                exception
+                    when lock_not_available then null;  -- somebody else just makes it
+                end;
             end if;
         end if;
         exit when touched = 0;
@@ -523,12 +562,40 @@ begin
 
     -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
     -- is freed. It must where others may be waiting for just that one: a lane with limits, another lane, the next of a key.
-    if claimed > 0 and counted + claimed >= setting.max_in_progress then
-        select count(*) into unstarted
+    if claimed > 0 then
+        select case when count(*) >= min(l.max_unstarted) or counted + claimed >= setting.max_in_progress then count(*) else 0 end
+        into unstarted
         from (select min(q.lane) as first, max(q.lane) as last from pgreact.queue q where q.state = 'ready') r
         join pgreact.lane l on l.name = r.first and l.name = r.last and l.max_in_progress is null and l.rate is null
         join pgreact.in_progress p on p.round >= state.oldest and p.lane = l.name and p.started_at is null
         where not exists (select from pgreact.in_progress k where k.key is not null);
+    end if;
+
+    -- Lanes with more to do than they have places. A start signals nothing, so where that would make room the leader comes
+    -- again: soon while the lane gets on, and within a second if it does not.
+    select
+        jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted)),
+        min(clock_timestamp() + greatest(interval '50 ms', least(interval '1 s', (moment - c.recent_at) / 2)))
+            filter (where c.jobs < coalesce(c.max_in_progress, c.jobs + 1))
+    into crowded, due
+    from (
+        select l.name as lane, l.max_in_progress, l.max_unstarted, s.recent_at,
+            coalesce(u.jobs, 0) + coalesce(v.jobs, 0) as jobs, coalesce(u.unstarted, 0) + coalesce(v.jobs, 0) as unstarted
+        from unnest(census.lanes, census.used, census.unstarted) u (lane, jobs, unstarted)
+        full join unnest(served_lanes, served_jobs) v (lane, jobs) on v.lane = u.lane
+        join pgreact.lane l on l.name = coalesce(u.lane, v.lane) and not l.paused
+        left join pgreact.lane_state s on s.lane = l.name
+    ) c
+    where (c.unstarted >= c.max_unstarted or c.jobs >= c.max_in_progress)
+        and (select true from pgreact.queue q where q.state = 'ready' and q.lane = c.lane limit 1);
+
+    -- Only when a lease has ended there can be something new to say, and it costs a look.
+    if not census.unanswered then
+        unanswered := '[]';
+    elsif ended then
+        select coalesce(jsonb_agg(to_jsonb(u)), '[]') into unanswered
+        from pgreact.unanswered() u
+        where u.sent >= 3 and u.verdict <> 'busy';
     end if;
 
     if census.unpublished then
@@ -555,7 +622,8 @@ begin
             'task', case when utf8 then j.task else pgreact.readable(j.task) end,
             'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
             'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
-            'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end
+            'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end,
+            'retries', j.retries, 'before', j.before_it
         ) order by j.place),
         max(j.all_of_them)
     into jobs, unpublished
@@ -566,8 +634,13 @@ begin
             sum(u.size) over first_come - u.size as before,
             count(*) over () as all_of_them
         from (
-            select p.id, p.claim_id, p.task_id, p.attempt, p.lane, p.task, p.args, p.kwargs, p.options, p.claimed_at, p.priority,
-                p.run_at, p.size
+            select p.id, p.claim_id, p.task_id, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at, p.size,
+                coalesce(p.resume ->> 'task', p.task) as task,
+                coalesce(p.resume -> 'args', p.args) as args,
+                coalesce(p.resume -> 'kwargs', p.kwargs) as kwargs,
+                coalesce(p.resume -> 'options', p.options) as options,
+                coalesce((p.resume ->> 'retries')::integer, 0) as retries,
+                coalesce((p.resume ->> 'before')::integer, 0) as before_it
             from pgreact.in_progress p
             where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
                 and p.published_at is null
@@ -580,9 +653,13 @@ begin
     more := more or claimed = batch or coalesce(unpublished = 2 * batch or unpublished > jsonb_array_length(jobs), false);
 
     select least(
+        due,
         (select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > moment order by q.run_at limit 1),
         census.lease_until,
         case when claimed > 0 then began + setting.lease end,
+        case when claimed > 0 then (
+            select min(p.expires) from pgreact.in_progress p where p.round > state.round and p.started_at is null
+        ) end,
         case when passed or census.ended then clock_timestamp() + interval '1 s' end,
         (
             select min(case
@@ -604,6 +681,9 @@ begin
         'claimed', claimed,
         'more', more,
         'waiting', unstarted,
+        'unrouted', unrouted,
+        'crowded', coalesce(crowded, '[]'),
+        'unanswered', unanswered,  -- null: not looked at
         -- a number whatever it is computed of, and soon enough: nothing is lost by a claim a day
         'next_s', case when due is not null then
             extract(epoch from greatest(moment, least(due, moment + interval '1 day')) - clock_timestamp())

@@ -3,17 +3,18 @@ create or replace function pgreact.enqueue(
     task text,
     args jsonb default '[]',
     kwargs jsonb default '{}',
-    lane text default 'default',
+    lane text default null,
     priority integer default 0,
     run_at timestamptz default null,
     key text default null,
     unique_key text default null,
-    max_attempts integer default 5,
+    max_attempts integer default 1,
     backoff interval default '5 s',
     expires timestamptz default null,
     options jsonb default '{}',
     unique_while text default 'queued',
-    task_id uuid default null
+    task_id uuid default null,
+    max_lost integer default null
 ) returns bigint
     language plpgsql
     security definer
@@ -21,12 +22,12 @@ create or replace function pgreact.enqueue(
 as $$
 begin
     return pgreact.add_job(nextval('pgreact.queue_id_seq'), task, args, kwargs, lane, priority, run_at, key, unique_key,
-        max_attempts, backoff, expires, options, unique_while, task_id);
+        max_attempts, backoff, expires, options, unique_while, task_id, max_lost);
 end
 $$;
 comment on function pgreact.enqueue(
-    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid
+    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
 ) is 'adds a job when the transaction commits; returns its id, or the id of the one with the same unique_key; see also task_id';
 revoke all on function pgreact.enqueue(
-    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid
+    text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
 ) from public;

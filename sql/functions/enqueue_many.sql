@@ -22,7 +22,7 @@ begin
     select k into wrong
     from jsonb_array_elements(jobs) j, jsonb_object_keys(j) k
     where k not in ('task', 'args', 'kwargs', 'lane', 'priority', 'run_at', 'key', 'unique_key', 'max_attempts',
-        'backoff', 'expires', 'options', 'unique_while', 'task_id')
+        'backoff', 'expires', 'options', 'unique_while', 'task_id', 'max_lost')
     limit 1;
     if wrong is not null then
         raise exception 'a job has no "%"', wrong
@@ -33,7 +33,8 @@ begin
         select j.*, nextval('pgreact.queue_id_seq') as new_id, coalesce(j.task_id, gen_random_uuid()) as new_task_id
         from rows from (jsonb_to_recordset(jobs) as (
             task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, key text, unique_key text,
-            max_attempts integer, backoff interval, expires timestamptz, options jsonb, unique_while text, task_id uuid
+            max_attempts integer, backoff interval, expires timestamptz, options jsonb, unique_while text, task_id uuid,
+            max_lost integer
         )) with ordinality j
     ),
     added as materialized (
@@ -42,7 +43,7 @@ begin
             l.unique_key,
             l.new_task_id,
             pgreact.add_job(l.new_id, l.task, l.args, l.kwargs, l.lane, l.priority, l.run_at, l.key, l.unique_key,
-                l.max_attempts, l.backoff, l.expires, l.options, l.unique_while, l.new_task_id) as job
+                l.max_attempts, l.backoff, l.expires, l.options, l.unique_while, l.new_task_id, l.max_lost) as job
         from listed l
         order by l.unique_key collate "C", l.ordinality
     )

@@ -1,7 +1,7 @@
 -- Moves schedules on and enqueues what is due, in one statement: either both happen or neither. Whoever has seen an older
 -- turn of a schedule is too late; one that somebody is editing is left for later.
 create or replace function pgreact.fire(plans jsonb)
-    returns table (id bigint, fired_at timestamptz, jobs bigint[], overlapped boolean, state text, error text)
+    returns table (id bigint, fired_at timestamptz, jobs bigint[], error text)
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -14,7 +14,8 @@ begin
     -- No row is looked up twice: PostgreSQL takes the rows of a WITH for few, and would compare all of them with all.
     with judged as materialized (
         select
-            s.id, s.name, s.task, s.args, s.kwargs, s.lane, s.priority, s.max_attempts, s.options, s.expires, s.delivery,
+            s.id, s.name, s.task, s.args, s.kwargs, coalesce(s.lane, s.options ->> 'queue', t.queue) as lane, s.priority, s.max_attempts,
+            s.options, s.expires, t.expires as task_expires, s.delivery,
             s.overlap, s.history, s.next_run_at,
             p.state as p_state,
             coalesce(p.occurrences, '{}') as occurrences,
@@ -23,20 +24,22 @@ begin
             p.next_run_at as p_next_run_at,
             p.last_nominal_at as p_last_nominal_at,
             coalesce(p.missed, 0) as missed,
+            p.replanned_at,
             cardinality(p.occurrences) > 0 and not s.overlap and (
                 exists (select from pgreact.queue q where q.id = s.last_job)
                 or exists (select from pgreact.in_progress i where i.id = s.last_job)
             ) as overlapped,
             coalesce(p.error, case
                 -- it was there when the schedule was written
-                when s.delivery = 'queue' and not exists (select from pgreact.lane l where l.name = s.lane)
+                when s.delivery = 'queue' and s.lane is not null and not exists (select from pgreact.lane l where l.name = s.lane)
                     then format('no lane "%s" in pgreact.lane', s.lane)
             end) as problem
         from jsonb_to_recordset(plans) as p (
             id bigint, turn bigint, state text, occurrences timestamptz[], task_ids uuid[], next_nominal_at timestamptz,
-            next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text
+            next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text, replanned_at timestamptz
         )
         join pgreact.schedule s on s.id = p.id
+        left join pgreact.task t on t.name = s.task
         where s.turn = p.turn and s.enabled
         for update of s skip locked
     ),
@@ -61,9 +64,12 @@ begin
     enqueued as (
         insert into pgreact.queue (id, lane, task, args, kwargs, priority, run_at, max_attempts, expires, options, enqueued_at)
         select o.job, d.lane, d.task, d.args, d.kwargs, d.priority, least(o.nominal_at, moment), d.max_attempts,
-            o.nominal_at + d.expires,
+            case
+                when d.expires is null and d.options ? 'expires' then pgreact.expiry(d.options, moment)
+                else moment + coalesce(d.expires, d.task_expires)
+            end,
             -- the headers that Celery Beat sets, and which occurrence it is; written out: a function costs as much again
-            d.options || jsonb_build_object('headers',
+            d.options - 'expires' || jsonb_build_object('headers',
                 case when jsonb_typeof(d.options -> 'headers') = 'object' then d.options -> 'headers' else '{}' end
                 || jsonb_build_object('periodic_task_name', d.name, 'pgreact_occurrence',
                     to_char(o.nominal_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))),
@@ -95,13 +101,16 @@ begin
         last_run_at = case when d.runs > 0 then moment else s.last_run_at end,
         last_job = coalesce(d.jobs[d.runs], s.last_job),
         last_error = d.problem,
+        replanned_at = coalesce(d.replanned_at, s.replanned_at),
+        -- one that a clock far ahead gave birth to begins now
+        created_at = least(s.created_at, d.replanned_at),
         run_count = least(s.run_count, 9223372036854775807 - d.runs) + d.runs,
         misfire_count = least(s.misfire_count::numeric + d.missed + cardinality(d.occurrences) - d.runs, 9223372036854775807),
         -- after the highest comes the lowest
         turn = case when s.turn < 9223372036854775807 then s.turn + 1 else -9223372036854775808 end
     from due d
     where s.id = d.id
-    returning s.id, moment, d.jobs, d.overlapped, s.state, d.problem;
+    returning s.id, moment, d.jobs, d.problem;
 end
 $$;
 comment on function pgreact.fire(jsonb) is 'fires occurrences and moves their schedules on, as the leader computed';

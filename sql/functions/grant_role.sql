@@ -3,23 +3,47 @@ create or replace function pgreact.grant_role(role regrole, kind text) returns v
     strict
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    relation regclass;
+    columns text;
 begin
     case kind
         when 'daemon' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant select on pgreact.migration, pgreact.installation, pgreact.route, pgreact.watched, pgreact.lane, '
-                'pgreact.lane_state, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox, '
+                'pgreact.lane_state, pgreact.task, pgreact.queue_setting, pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.outbox, '
                 'pgreact.schedule to %s', role);
             execute format('grant select, insert, update on pgreact.flight to %s', role);
             execute format('grant select, insert, update, delete on pgreact.trouble to %s', role);
             execute format('grant execute on function pgreact.lead(text, interval), pgreact.lock_class(text), '
                 'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), '
-                'pgreact.published(uuid[]), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
+                'pgreact.published(uuid[]), pgreact.route_tasks(jsonb), pgreact.unanswered(), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
                 'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
-                'pgreact.trigger_state(regclass, text, text, boolean, text), '
+                'pgreact.trigger_state(regclass, text, text, boolean, text), pgreact.replaced(regclass, text), '
                 'pgreact.json_types(), pgreact.readable(text), pgreact.moment(), pgreact.fire(jsonb), '
                 'pgreact.tend_schedule_history(text, text) to %s', role);
+        when 'monitor' then
+            execute format('grant usage on schema pgreact to %s', role);
+            -- of jobs all but what they are called with
+            for relation, columns in
+                select a.attrelid::regclass, string_agg(quote_ident(a.attname), ', ')
+                from pg_attribute a
+                where a.attrelid in ('pgreact.queue'::regclass, 'pgreact.in_progress'::regclass, 'pgreact.dead'::regclass)
+                    and a.attnum > 0
+                    and not a.attisdropped
+                    and a.attname not in ('args', 'kwargs', 'options')
+                group by a.attrelid
+            loop
+                execute format('grant select (%s) on %s to %s', columns, relation, role);
+            end loop;
+            execute format('grant select on pgreact.migration, pgreact.installation, pgreact.route, pgreact.watched, '
+                'pgreact.flight, pgreact.trouble, pgreact.lane, pgreact.lane_state, pgreact.queue_setting, pgreact.queue_state, '
+                'pgreact.outbox, pgreact.history, pgreact.schedule, pgreact.schedule_history to %s', role);
+            execute format('grant execute on function pgreact.lock_class(text), pgreact.trigger_arguments(text[]), '
+                'pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), pgreact.trigger_parts(regclass, text), '
+                'pgreact.trigger_definition(regclass, text), pgreact.trigger_state(regclass, text, text, boolean, text), '
+                'pgreact.replaced(regclass, text), pgreact.json_types(), pgreact.readable(text), pgreact.moment() to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);
@@ -30,7 +54,8 @@ begin
             execute format('grant execute on function pgreact.start(bigint, uuid, integer, text), '
                 'pgreact.renew(bigint[], uuid[]), pgreact.hold(bigint, uuid, interval, boolean), '
                 'pgreact.settle(bigint, uuid, text, text), '
-                'pgreact.give_up(bigint, uuid, integer, text, text, text), pgreact.database_id() to %s', role);
+                'pgreact.postpone(bigint, uuid, integer, interval, text, text), pgreact.database_id(), '
+                'pgreact.give_up(bigint, uuid, integer, text, text, text) to %s', role);
         when 'scheduler' then
             execute format('grant usage on schema pgreact to %s', role);
             -- what a user writes; the other columns are pgreact's
@@ -44,7 +69,7 @@ begin
         when 'enqueuer' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '
-                'text, integer, interval, timestamptz, jsonb, text, uuid), pgreact.enqueue_many(jsonb), pgreact.task_id(bigint), '
+                'text, integer, interval, timestamptz, jsonb, text, uuid, integer), pgreact.enqueue_many(jsonb), pgreact.task_id(bigint), '
                 'pgreact.cancel(bigint), pgreact.retry(bigint), pgreact.readable(text) to %s', role);
             execute format('grant select on pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, pgreact.lane '
                 'to %s', role);
@@ -52,11 +77,12 @@ begin
             raise exception 'no kind of role "%"', kind
                 using errcode = 'invalid_parameter_value',
                     hint = 'Kinds are daemon (runs "pgreact listen"), worker (runs jobs, or uses @pgreact.single_flight), '
-                        'enqueuer (calls pgreact.enqueue, reads jobs), scheduler (edits pgreact.schedule) '
+                        'enqueuer (calls pgreact.enqueue, reads jobs), scheduler (edits pgreact.schedule), '
+                        'monitor (runs "pgreact status", reads all but the arguments of jobs) '
                         'and signaller (calls pgreact.signal and pgreact.mute). '
                         'Who only writes the watched tables needs nothing.';
     end case;
 end
 $$;
-comment on function pgreact.grant_role(regrole, text) is 'gives a role what a daemon, worker, enqueuer, scheduler or signaller needs, and no more';
+comment on function pgreact.grant_role(regrole, text) is 'gives a role what a daemon, worker, enqueuer, scheduler, monitor or signaller needs, and no more';
 revoke all on function pgreact.grant_role(regrole, text) from public;

@@ -11,5 +11,5 @@ set lease_until = clock_timestamp() + pause + (select s.lease from pgreact.queue
 where p.id = job and p.claim_id = hold.claim_id
 $$;
 comment on function pgreact.hold(bigint, uuid, interval, boolean)
-    is 'the attempt goes on after a pause: by a retry of Celery''s, or by the same message redelivered';
+    is 'the attempt goes on after a pause: by a task that replaces this one, or by the same message redelivered';
 revoke all on function pgreact.hold(bigint, uuid, interval, boolean) from public;

@@ -111,7 +111,10 @@ begin
     if octet_length(job_key) > 1000 then  -- what an index takes is limited
         job_key := named || ':' || encode(sha256(convert_to(job_key, 'UTF8')), 'hex');
     end if;
-    insert into pgreact.queue (lane, task, kwargs, key) values (tg_argv[1], tg_argv[0], kwargs, job_key);
+    insert into pgreact.queue (lane, task, kwargs, key, expires)
+    select coalesce(nullif(tg_argv[1], ''), t.queue), tg_argv[0], kwargs, job_key, clock_timestamp() + t.expires
+    from (select tg_argv[0] as name) n
+    left join pgreact.task t on t.name = n.name;
     return null;
 end
 $$;

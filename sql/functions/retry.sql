@@ -8,9 +8,10 @@ declare
 begin
     delete from pgreact.dead d where d.id = job returning * into again;
     if found then
-        insert into pgreact.queue (id, lane, task, args, kwargs, priority, key, max_attempts, backoff, options, enqueued_at, task_id, error)
+        insert into pgreact.queue (id, lane, task, args, kwargs, priority, key, max_attempts, max_lost, backoff, options, enqueued_at,
+            task_id, error)
         values (again.id, again.lane, again.task, again.args, again.kwargs, again.priority, again.key, again.max_attempts,
-            again.backoff, again.options, again.enqueued_at, again.task_id, again.error);
+            again.max_lost, again.backoff, again.options, again.enqueued_at, again.task_id, again.error);
         return true;
     end if;
     update pgreact.queue q set state = 'ready', run_at = clock_timestamp() where q.id = job and q.state = 'delayed';

@@ -19,40 +19,33 @@ begin
     if not found then
         return false;
     end if;
-    -- nobody knows better whether it ought to run again, unless it can never run, or somebody decided
-    again := outcome in ('failed', 'lost') and ended.attempt < ended.max_attempts;
+    -- A failure is final unless the job says otherwise: the task's own retries decide. A worker's death is no failure.
+    again := case outcome
+        when 'failed' then ended.attempt - ended.lost < ended.max_attempts
+        when 'lost' then ended.lost < coalesce(ended.max_lost,
+            (select l.max_lost from pgreact.lane l where l.name = ended.lane), 3)
+        else false
+    end;
     perform pgreact.remember(ended.id, ended.lane, ended.task, ended.key, ended.attempt, outcome, error, ended.task_id,
         ended.worker, ended.enqueued_at, ended.claimed_at, ended.started_at);
-    if again then
-        insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_while,
-            attempt, max_attempts, backoff, expires, options, enqueued_at, task_id, error)
-        select ended.id, case when w.run_at > clock_timestamp() then 'delayed' else 'ready' end, ended.lane, ended.task,
-            ended.args, ended.kwargs, ended.priority, w.run_at, ended.key, ended.unique_while, ended.attempt, ended.max_attempts, ended.backoff, ended.expires, ended.options,
-            ended.enqueued_at, ended.task_id, error
-        from (
-            select case when outcome = 'lost' then ended.run_at
-                else clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
-                    -- a longer one would not fit into an interval after thirty doublings
-                    least(least(ended.backoff, interval '1 hour') * 2 ^ least(ended.attempt - 1, 30), interval '1 hour'))
-            end as run_at
-        ) w;
-        -- Another job may have come meanwhile, and keeps the unique key: be it one of a transaction that has not committed,
-        -- for which the index would wait.
-        if ended.unique_key is not null then
-            begin
-                perform set_config('lock_timeout', '1ms', true);
-                update pgreact.queue q set unique_key = ended.unique_key where q.id = ended.id;
-            exception
-                when lock_not_available or unique_violation then null;
-            end;
-        end if;
+    if outcome = 'lost' and again then
+        -- the same message once more, a retry of the task's own included
+        ended.lost := ended.lost + 1;
+        perform pgreact.put_back(ended, ended.run_at, error);
+        return true;
+    elsif again then
+        ended.resume := null;
+        perform pgreact.put_back(ended, clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
+            -- a longer one would not fit into an interval after thirty doublings
+            least(least(ended.backoff, interval '1 hour') * 2 ^ least(ended.attempt - ended.lost - 1, 30), interval '1 hour')),
+            error);
         return true;
     end if;
     if outcome <> 'done' then
-        insert into pgreact.dead (id, lane, task, args, kwargs, priority, key, attempt, max_attempts, backoff, options,
-            enqueued_at, task_id, outcome, error)
+        insert into pgreact.dead (id, lane, task, args, kwargs, priority, key, attempt, max_attempts, max_lost, backoff,
+            options, enqueued_at, task_id, outcome, error)
         values (ended.id, ended.lane, ended.task, ended.args, ended.kwargs, ended.priority, ended.key, ended.attempt,
-            ended.max_attempts, ended.backoff, ended.options, ended.enqueued_at, ended.task_id, outcome, error);
+            ended.max_attempts, ended.max_lost, ended.backoff, ended.options, ended.enqueued_at, ended.task_id, outcome, error);
     end if;
     if ended.key is not null then
         perform pgreact.let_next(ended.key, ended.round);
@@ -61,5 +54,5 @@ begin
 end
 $$;
 comment on function pgreact.settle(bigint, uuid, text, text)
-    is 'ends an attempt: done, or failed and lost, which go back to the queue while attempts are left; the others are dead';
+    is 'ends an attempt: done, or back to the queue if it failed or was lost and may be repeated, or dead';
 revoke all on function pgreact.settle(bigint, uuid, text, text) from public;

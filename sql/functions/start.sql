@@ -1,5 +1,5 @@
 -- The worker's first act. A message that comes twice finds the attempt taken; a retry that the task asked for by itself
--- is the same attempt under a higher number. Where another transaction holds its row, which may be about to cancel it, this
+-- is the same attempt under a higher number. What has expired does not run. Where another transaction holds its row, which may be about to cancel it, this
 -- fails with lock_not_available (55P03): the message is to be put off.
 create or replace function pgreact.start(job bigint, claim_id uuid, retries integer, worker text) returns double precision
     language plpgsql
@@ -16,8 +16,15 @@ begin
         retries = start.retries,
         worker = start.worker,
         lease_until = clock_timestamp() + lease
-    where p.id = job and p.claim_id = start.claim_id and p.retries < start.retries;
-    return case when found then extract(epoch from lease) end;
+    where p.id = job and p.claim_id = start.claim_id and p.retries < start.retries
+        and (p.started_at is not null or p.expires is null or p.expires > clock_timestamp());
+    if found then
+        return extract(epoch from lease);
+    end if;
+    perform pgreact.settle(p.id, p.claim_id, 'expired', format('it was to begin before %s', p.expires))
+    from pgreact.in_progress p
+    where p.id = job and p.claim_id = start.claim_id and p.started_at is null and p.expires <= clock_timestamp();
+    return null;
 end
 $$;
 comment on function pgreact.start(bigint, uuid, integer, text)

@@ -35,7 +35,8 @@ begin
             r.last_run_at, r.last_nominal_at,
             coalesce(r.run_count, 0) as run_count,
             r.grid,
-            case when coalesce(r.enabled, true) then r.due end as due
+            -- its source runs nothing after the end, not even what is late
+            case when coalesce(r.enabled, true) and (r.end_at > pgreact.moment()) is not false then r.due end as due
         from jsonb_array_elements(entries) e,
             jsonb_to_record(e) as r (
                 name text, task text, args text, kwargs text, every float8, cron text, cron_and boolean, at timestamptz, solar text,
@@ -52,8 +53,9 @@ begin
             g.last_nominal_at is not null and g.last_nominal_at >= coalesce(s.last_nominal_at, '-infinity') as newer,
             case
                 when s.id is null then 'carried'
-                when s.entry is null or s.origin <> wanted_origin and (s.origin, wanted_origin) <> ('sql', 'app') then s.origin
-                when s.entry = g.entry and s.origin = wanted_origin then 'unchanged'
+                when s.origin <> wanted_origin then case when s.origin = 'sql' and s.entry is not null then 'imported' else s.origin end
+                when s.origin = 'sql' and s.entry is null then s.origin
+                when s.entry = g.entry then 'unchanged'
                 else 'changed'
             end as verdict
         from given g
@@ -75,18 +77,17 @@ begin
         set task = j.task, args = j.args, kwargs = j.kwargs, every = j.every, cron = j.cron, cron_and = j.cron_and, at = j.at,
             solar = j.solar, rrule = j.rrule, timezone = j.timezone, enabled = j.enabled, start_at = j.start_at,
             end_at = j.end_at, max_runs = j.max_runs, misfire = coalesce(j.misfire, s.misfire), grace = coalesce(j.grace, s.grace),
-            delivery = j.delivery, options = j.options, expires = j.expires, description = j.description, origin = wanted_origin,
-            entry = j.entry,
+            delivery = j.delivery, options = j.options, expires = j.expires, description = j.description, entry = j.entry,
             anchor = case
                 when j.newer then coalesce(j.grid, j.anchor)
                 when j.entry -> 'anchor' is distinct from j.known -> 'anchor' then j.anchor
+                -- it is rounded now, or otherwise than before
+                when j.entry -> 'relative' is distinct from j.known -> 'relative' then j.grid
                 else s.anchor
             end,
-            -- it is fired whatever misfire says
-            next_run_at = case
-                when j.newer and not (j.misfire is not distinct from 'skip' and j.due < pgreact.moment() - j.grace) then j.due
-                else s.next_run_at
-            end,
+            -- an occurrence like any other, which limits and misfire policy are for; what ended is not owed anything
+            next_nominal_at = case when j.newer and s.state <> 'ended' then j.due else s.next_nominal_at end,
+            next_run_at = case when j.newer and s.state <> 'ended' then j.due else s.next_run_at end,
             last_nominal_at = case when j.newer then j.last_nominal_at else s.last_nominal_at end,
             last_run_at = case when j.newer then j.last_run_at else s.last_run_at end,
             run_count = case when j.newer then greatest(j.run_count, s.run_count) else s.run_count end

@@ -75,13 +75,18 @@ create table pgreact.watched (
     relation regclass not null,
     event text not null check (event in ('insert', 'update', 'delete', 'truncate')),
     condition text check (condition <> ''),
+    changed text[] check (changed is null or cardinality(changed) > 0 and event = 'update'),
     always boolean not null default false,
     origin text not null default 'sql' check (origin in ('sql', 'config')),
     definition text,
+    attached_as text,
     primary key (route_id, relation, event),
     check (condition is null or event <> 'truncate')  -- a truncate has no rows
 );
 comment on table pgreact.watched is 'which change of which table signals a route; kept by attach and detach';
+comment on column pgreact.watched.changed is 'an update counts if it changes one of these columns; null: any update does';
+comment on column pgreact.watched.attached_as
+    is 'the name that the table had when it was attached: another table of that name is to be told of';
 comment on column pgreact.watched.always
     is 'its trigger is enabled ALWAYS: rows that logical replication applies count, too';
 comment on column pgreact.watched.definition
@@ -145,7 +150,7 @@ begin
         raise exception 'route %: options have a number of 4,000 digits, or more than 200 levels', new.name
             using errcode = 'program_limit_exceeded';
     end if;
-    perform pgreact.check_options('route ' || new.name, new.options - '{args,kwargs}'::text[], others => true);
+    perform pgreact.check_options('route ' || new.name, new.options - '{args,kwargs}'::text[]);
     return new;
 end
 $$;
@@ -239,7 +244,7 @@ create function pgreact.route_gate() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pgreact.attach(w.relation, new.name, array[w.event], w.condition, w.always)
+    perform pgreact.attach(w.relation, new.name, array[w.event], w.condition, w.always, w.changed)
     from pgreact.watched w
     join pg_class c on c.oid = w.relation
     where w.route_id = new.id;

@@ -31,9 +31,9 @@ create table pgreact.schedule (
     overlap boolean not null default true,
     delivery text not null default 'queue'
         check (delivery in ('queue', 'direct')),
-    lane text not null default 'default',
+    lane text,
     priority integer not null default 0,
-    max_attempts integer not null default 5
+    max_attempts integer not null default 1
         check (max_attempts >= 1),
     options jsonb not null default '{}',
     expires interval
@@ -55,11 +55,12 @@ create table pgreact.schedule (
     last_error text,
     run_count bigint not null default 0,
     misfire_count bigint not null default 0,
+    replanned_at timestamptz,
     turn bigint not null default 0,
     constraint schedule_recurs_one_way check (num_nonnulls(every, cron, at, solar, rrule) = 1),
     -- months have no fixed length; cron and rrule know them
     constraint schedule_every_is_fixed check (
-        every between interval '100 ms' and interval '3650 days'
+        every between interval '100 ms' and interval '36500 days'
         and extract(year from every) = 0 and extract(month from every) = 0),
     constraint schedule_overlap_needs_the_queue check (overlap or delivery = 'queue'),
     check (end_at > start_at),
@@ -88,9 +89,10 @@ comment on column pgreact.schedule.catch_up is 'so many occurrences are caught u
 comment on column pgreact.schedule.overlap
     is 'false: an occurrence is dropped while the job of the one before is queued or in progress';
 comment on column pgreact.schedule.delivery is 'queue: enqueues a job; direct: sends the message itself';
-comment on column pgreact.schedule.lane is 'of the job, as priority and max_attempts';
+comment on column pgreact.schedule.lane
+    is 'of the job, as priority and max_attempts; null: that of the Celery queue its task is routed to';
 comment on column pgreact.schedule.options is 'options of apply_async';
-comment on column pgreact.schedule.expires is 'job or message is not begun later than this after its occurrence';
+comment on column pgreact.schedule.expires is 'a job or message that is not started within this time of its firing does not run';
 comment on column pgreact.schedule.history is 'how long pgreact.schedule_history remembers; null: it does not';
 comment on column pgreact.schedule.origin
     is 'config: kept by "pgreact apply"; app: kept by "celery beat" from beat_schedule; sql: left alone by both';
@@ -100,6 +102,8 @@ comment on column pgreact.schedule.state
 comment on column pgreact.schedule.next_nominal_at is 'the next occurrence';
 comment on column pgreact.schedule.next_run_at is 'when it is fired: with jitter, or as you set it';
 comment on column pgreact.schedule.last_nominal_at is 'the last occurrence that was dealt with';
+comment on column pgreact.schedule.replanned_at
+    is 'when the leader found the next run further away than the rule explains, since the clock had been ahead, and planned anew';
 comment on column pgreact.schedule.turn is 'moves on with each edit and each firing: a leader that has read an older one is too late';
 
 create index schedule_due on pgreact.schedule (delivery, next_run_at, id) where state = 'planned' and enabled;
@@ -143,9 +147,14 @@ begin
         if not planned_anew then
             new.next_run_at := null;
         end if;
-        -- What recurs as before goes on from where it is, so that an occurrence that is just due is not lost.
-        if recurs_otherwise or not old.enabled then
+        -- What recurs as before goes on from where it is, so that an occurrence that is just due is not lost. An import says
+        -- itself what is due.
+        if (recurs_otherwise or not old.enabled) and new.next_nominal_at is not distinct from old.next_nominal_at then
             new.next_nominal_at := null;
+        end if;
+        -- what fell due while it was disabled is not made up for, what is to happen once neither
+        if not old.enabled and not planned_anew and new.at is not distinct from old.at and new.at <= pgreact.moment() then
+            new.last_nominal_at := greatest(new.last_nominal_at, new.at);
         end if;
         new.last_error := null;
         planned_anew := true;

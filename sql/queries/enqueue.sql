@@ -3,7 +3,7 @@ select e.id, case when j.unique_key is null then t.id else pgreact.task_id(e.id)
 from jsonb_to_record(cast(cast(%(jobs)s as text) as jsonb)) as j (
     task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, run_in interval, key text,
     unique_key text, max_attempts integer, backoff interval, expires timestamptz, expires_in interval, options jsonb,
-    unique_while text, task_id uuid
+    unique_while text, task_id uuid, max_lost integer
 )
 -- each called once, not wherever its result is used
 cross join lateral (select coalesce(j.task_id, gen_random_uuid()) as id offset 0) t
@@ -22,7 +22,8 @@ cross join lateral (
         expires => coalesce(j.expires, clock_timestamp() + j.expires_in),
         options => j.options,
         unique_while => j.unique_while,
-        task_id => t.id
+        task_id => t.id,
+        max_lost => j.max_lost
     ) as id
     offset 0
 ) e

@@ -1,3 +1,4 @@
-select name, max_in_progress, weight, rate, burst, paused, tasks, origin
-from pgreact.lane
-order by name
+select l.name, l.max_in_progress, l.max_unstarted, l.max_lost, l.weight, l.rate, l.burst, l.paused, l.tasks, l.origin,
+    exists (select from pgreact.task t where t.queue = l.name) as routed
+from pgreact.lane l
+order by l.name

@@ -1,11 +1,15 @@
 -- One job, wherever it is. Args, kwargs and options come as texts: they may be more than a client can read. What is not UTF-8
 -- is shown with escapes.
 with found as (
-    select to_jsonb(q) as job from pgreact.queue q where q.id = %(job)s
+    select to_jsonb(q) as job, q.backoff from pgreact.queue q where q.id = %(job)s
     union all
-    select to_jsonb(p) || '{"state": "in_progress"}' from pgreact.in_progress p where p.id = %(job)s
+    -- the table counts the messages that were sent in vain; one that may still be started counts here, too
+    select to_jsonb(p) || jsonb_build_object('state', 'in_progress', 'publishes',
+            p.publishes + (p.published_at is not null)::integer), p.backoff
+    from pgreact.in_progress p
+    where p.id = %(job)s
     union all
-    select to_jsonb(d) || '{"state": "dead"}' from pgreact.dead d where d.id = %(job)s
+    select to_jsonb(d) || '{"state": "dead"}', d.backoff from pgreact.dead d where d.id = %(job)s
     limit 1
 )
 select
@@ -16,7 +20,7 @@ select
             else e.value
         end)
         from found f
-        cross join jsonb_each(f.job) e
+        cross join jsonb_each(f.job || jsonb_build_object('backoff', extract(epoch from f.backoff)::float8)) e
     ) as job,
     (
         select coalesce(

@@ -19,6 +19,7 @@ select
             limit 1
         ) - extract(epoch from pgreact.moment())::float8
     end as wait,
+    extract(epoch from pgreact.moment())::float8 as clock,
     -- in the order of a partial index each, so that no plan reads the table
     coalesce(
         (

@@ -15,6 +15,11 @@ select
         order by n.next_run_at
         limit 1
     ) as next,
+    (
+        select count(*)
+        from pgreact.schedule s
+        where s.state = 'planned' and s.enabled and s.next_run_at < pgreact.moment() - interval '1 min'
+    ) as overdue,
     (select count(*) from pgreact.schedule s where s.state = 'failed' and s.enabled) as failed,
     (
         select coalesce(jsonb_agg(jsonb_build_object('name', f.name, 'error', f.last_error) order by f.name), '[]')
@@ -25,4 +30,11 @@ select
             order by s.name
             limit 5
         ) f
-    ) as failures
+    ) as failures,
+    (
+        select jsonb_build_object('count', count(*), 'last_at', max(r.replanned_at),
+            'names', (array_agg(r.name order by r.replanned_at desc, r.name))[:5])
+        from pgreact.schedule r
+        where r.replanned_at > pgreact.moment() - interval '7 days'
+        having count(*) > 0
+    ) as replanned

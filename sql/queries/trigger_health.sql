@@ -9,11 +9,13 @@ select
     w.origin,
     case
         when c.oid is null then 'table dropped'
+        when pgreact.replaced(w.relation, w.attached_as) then 'another table has its name'
         when t.oid is null then 'missing'
         when t.tgfoid <> 'pgreact.signal_v1'::regproc then 'wrong version'
         when t.tgargs <> pgreact.trigger_arguments(array[r.id::text, r.gate]) then 'wrong gate'
         else pgreact.trigger_state(w.relation, t.tgname, w.event, w.always, w.definition)
-    end as trigger
+    end as trigger,
+    w.changed
 from pgreact.watched w
 join pgreact.route r on r.id = w.route_id
 left join pg_class c on c.oid = w.relation

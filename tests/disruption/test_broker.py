@@ -175,3 +175,34 @@ def test_rabbitmq_that_freezes_gets_the_call_when_it_thaws(
         daemon.wait_for("dispatch.published", count=2)
         box.take()
         box.close()
+
+
+def test_the_next_leader_tells_that_a_failure_is_over(
+    leader: Daemon, database: Database, inbox: Inbox, way: Proxy, daemons: Start, redis_url: str
+) -> None:
+    way.set("stall")
+    database.run("insert into job_queue values (1)")
+    leader.wait_for("dispatch.failed")
+    database.until("select exists (select from pgreact.flight where error is not null)")
+    leader.kill()
+    after = daemons(database.dsn, redis_url)
+    after.wait_for("dispatch.published")
+    assert after.wait_for("dispatch.recovered")["route"] == "dispatch"
+    database.until("select not exists (select from pgreact.flight where error is not null)")
+
+
+def test_after_an_outage_all_that_was_claimed_meanwhile_is_counted(
+    database: Database, installed: Install, daemons: Start, inbox: Inbox, way: Proxy, redis_url: str
+) -> None:
+    installed(database, {})
+    daemon = daemons(database.dsn, by_way_of(redis_url, way.port)).ready()
+    job = f"select pgreact.enqueue('t', options => '{{\"queue\": \"{inbox.queue}\"}}')"
+    database.run(job)
+    daemon.wait_for("queue.dispatched", claimed=1, published=1)
+    way.set("stall")
+    database.run(job, job)
+    daemon.wait_for("dispatch.failed")
+    way.reset()
+    way.set("pass")
+    daemon.wait_for("dispatch.recovered")
+    assert [event["claimed"] for event in daemon.seen("queue.dispatched")][1:] in ([2], [1, 1])

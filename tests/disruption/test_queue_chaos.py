@@ -134,7 +134,7 @@ class Producer(threading.Thread):
                     key = dice.choice([None, None, "a", "b"])
                     job: Any = connection.execute(
                         "select pgreact.enqueue('tests.jobs_app.plain', lane => %s, key => %s, "
-                        "max_attempts => 1000, backoff => '0', options => '{\"queue\": \"chaos\"}')",
+                        "max_lost => 1000, backoff => '0', options => '{\"queue\": \"chaos\"}')",
                         (lane, key),
                     ).fetchone()
                     if dice.random() < 0.1:

@@ -4,10 +4,9 @@ The daemon runs in this process, so that an error can be raised where the driver
 """
 
 import asyncio
-import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -15,15 +14,14 @@ import psycopg
 import pytest
 
 from pgreact import logs
-from pgreact.clock import Clock
-from pgreact.daemon import Daemon
 from pgreact.database import errors
 from pgreact.database.plan import apply
 from pgreact.operate import scribe
 from pgreact.queue import housekeeping
 from pgreact.settings import Settings
 from pgreact.wakeup import lookout
-from tests.harness import DEADLINE, Database, Inbox
+from tests.harness import Database, Inbox
+from tests.inside import running
 
 Install = Callable[..., None]
 
@@ -35,6 +33,7 @@ STATEMENTS = {
     "lead": "pgreact.lead($1",
     "application name": "set_config('application_name'",
     "routes": "from pgreact.route\n",
+    "route errors": "-- Why the last publish of a route failed",
     "take over": "pgreact.set_gates",
     "look": "pgreact.look",
     "ready": "from job_queue",
@@ -43,6 +42,8 @@ STATEMENTS = {
     "claim": "pgreact.claim",
     "published": "pgreact.published",
     "settle": "pgreact.settle",
+    "tasks": "from pgreact.task t",
+    "routing of tasks": "pgreact.route_tasks",
     "housekeeping": "pgreact.tend_history",
     "status": "insert into pgreact.flight",
     "troubles": "from pgreact.trouble",
@@ -51,6 +52,7 @@ STATEMENTS = {
     "due schedules": "due as materialized",
     "fire": "pgreact.fire(",
     "schedule history": "pgreact.tend_schedule_history",
+    "plans of a wrong clock": "-- What may have been planned, or ended, by a clock",
     "ids of due schedules": "-- The ids of what timetable_due finds",
     "unreadable schedule": "-- What a leader cannot read of a schedule",
     "owner": "from pgreact.installation",
@@ -62,9 +64,11 @@ AT_START = {
     "lead",
     "application name",
     "routes",
+    "route errors",
     "take over",
     "plans",
     "ready queue",
+    "tasks",
 }
 # The timetable looks for a row that it cannot read, where it may be a row's fault.
 SEARCH = {"ids of due schedules", "unreadable schedule"}
@@ -133,57 +137,6 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     return faults
 
 
-class Running:
-    """The daemon in this process, and what it logged."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self.daemon = daemon
-        self.events: list[logs.Event] = []
-        self.news = asyncio.Event()
-
-    def note(self, event: logs.Event) -> None:
-        """Keep an event."""
-        self.events.append(event)
-        self.news.set()
-
-    def count(self, kind: type[logs.Event], **keys: object) -> int:
-        """Return how many such events there were."""
-        return sum(
-            isinstance(event, kind) and all(getattr(event, key) == value for key, value in keys.items())
-            for event in self.events
-        )
-
-    async def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait for something that an event or a statement makes true."""
-        try:
-            async with asyncio.timeout(DEADLINE):
-                while not condition():
-                    self.news.clear()
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self.news.wait(), 0.01)
-        except TimeoutError:
-            raise AssertionError(f"not in {DEADLINE:g} s: {what}; {self.events[-20:]}") from None
-
-
-@contextlib.asynccontextmanager
-async def running(database: Database, broker: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    """Run a daemon until the block ends, and then see it stop in order."""
-    daemon = Daemon(
-        Settings.model_validate({"dsn": database.dsn, "broker": broker, "application": "proj"}), Clock()
-    )
-    run = Running(daemon)
-    monkeypatch.setattr(logs, "emit", run.note)
-    task = asyncio.create_task(daemon.run())
-    try:
-        yield run
-        assert not task.done(), task
-    finally:
-        daemon._stop.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait_for(task, DEADLINE)
-        await daemon.close()
-
-
 @pytest.fixture
 def busy(database: Database, inbox: Inbox) -> Database:
     """A database in which everything the daemon does is asked for."""
@@ -210,7 +163,7 @@ def busy(database: Database, inbox: Inbox) -> Database:
                 "history": "1h",
             }
         },
-        "queue": {"max_in_progress": None},
+        "lanes": {inbox.queue: {"max_unstarted": 1_000_000}},
     }
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         list(apply(connection, Settings.model_validate(settings), 10.0, lambda _line: None))
@@ -223,7 +176,8 @@ async def keep_busy(database: Database, inbox: Inbox) -> None:
     statements = [
         "insert into job_queue values (1)",
         f"select pgreact.enqueue('proj.job', options => '{{\"queue\": \"{inbox.queue}\"}}')",
-        "select pgreact.enqueue('proj.job', options => '{\"serializer\": \"no-such\"}')",
+        # each of a new task, whose routing is asked for
+        "select pgreact.enqueue('proj.' || clock_timestamp(), options => '{\"serializer\": \"no-such\"}')",
         "update pgreact.route set countdown = countdown where id > 0",
     ]
     try:

@@ -1,9 +1,13 @@
 """``pgreact apply`` and ``uninstall``: database and configuration, brought together and parted again."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -113,6 +117,23 @@ def test_every_value_converges(database: Database, key: str, value: object) -> N
     write(f'[routes.dispatch]\ntask = "t"\n{key} = {value}')
     apply(database)
     assert apply(database) == "Nothing to change.\n"
+
+
+def test_columns_that_must_change_are_shown_and_converge(applied: Database) -> None:
+    entry = '{ table = "jobs", on = ["insert", "update"], when = "new.status = \'ready\'"'
+    write(FILE.replace(entry, f'{entry}, changed = ["status"]'))
+    assert apply(applied) == (
+        "~ route dispatch: update on public.jobs when new.status = 'ready', changed status\n"
+    )
+    assert apply(applied) == "Nothing to change.\n"
+    write(FILE.replace(entry, f'{entry}, changed = ["id", "status"]'))
+    assert "changed id, status\n" in apply(applied)
+    write(FILE.replace(entry, f'{entry}, changed = ["idd"]'))
+    said = pgreact("apply", "--dry-run", dsn=applied.dsn)
+    assert (said.code, said.out) == (2, "")
+    assert 'has no column idd, which "changed" names; It has id, status; nothing of' in said.err
+    write(FILE)
+    assert apply(applied) == "~ route dispatch: update on public.jobs when new.status = 'ready'\n"
 
 
 def test_a_changed_condition_and_changed_events_are_mended(applied: Database) -> None:
@@ -300,14 +321,14 @@ def test_apply_gives_up_when_a_lock_cannot_be_had(ours: Database) -> None:
         long.execute("insert into in_progress values (1)")
         said = pgreact("apply", "--wait", "0.5", dsn=ours.dsn)
     assert said.code == 1
-    assert said.out.splitlines() == PLAN.splitlines()[:6]
+    assert said.out.splitlines() == PLAN.splitlines()[:4]  # nothing of the route
     step = "+ route dispatch: insert, delete on public.in_progress"
     waiting, gave_up = said.err.splitlines()
     assert waiting == f"waiting for a lock: {step}"
     assert gave_up.startswith(
         f"pgreact: {step}: a lock could not be had in 0.5 s: a long transaction holds it;"
     )
-    assert apply(ours).splitlines() == PLAN.splitlines()[6:]
+    assert apply(ours).splitlines() == PLAN.splitlines()[4:]
 
 
 def test_another_apply_is_waited_for(ours: Database) -> None:
@@ -363,12 +384,20 @@ def test_a_mistake_in_the_file_is_named_before_anything_changes(
         assert catalog(ours) == before
 
 
+UPDATE = "route dispatch: insert, update on public.jobs when new."
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("new.status =", "new.state =", 'column new.state does not exist'),
+        ("new.status =", "new.state =", "state does not exist; Write it as the columns are named now: new."),
+        ("new.status =", "new.state =", f"{UPDATE}state = 'ready': "),
         ('"insert", "update"]', '"delete"]', "cannot reference NEW values"),
-        ('"jobs"', '"seen"', "public.seen is not a permanent table; Attach to ordinary and"),
+        ("new.status = 'ready'", "new.status = ", f"{UPDATE}status = : "),
+        ("new.status = 'ready'", "new.id = 'x'", "invalid input syntax for type integer"),
+        ('"jobs"', '"seen"', "on public.seen when new.status = 'ready': "),
+        ("[routes.scale]", '[[outbox]]\ntable = "jobs"\nenqueue = "t"\non = ["insert"]\n[routes.scale]',
+         "outbox: insert on public.jobs enqueues t: public.jobs has no primary key, so a job cannot"),
     ],
 )  # fmt: skip
 def test_what_only_postgresql_can_refuse_is_said_with_its_words(
@@ -376,10 +405,204 @@ def test_what_only_postgresql_can_refuse_is_said_with_its_words(
 ) -> None:
     ours.run("create view seen as select * from jobs")
     write(FILE.replace(old, new, 1))
-    said = pgreact("apply", dsn=ours.dsn)
-    assert said.code == 1
+    before = catalog(ours)
+    said = pgreact("apply", "--dry-run", dsn=ours.dsn)
+    assert (said.code, said.out) == (1 if "primary key" in message else 2, "")
     assert message in said.err
     assert len(said.err.splitlines()) == 1
+    assert catalog(ours) == before
+    done = pgreact("apply", dsn=ours.dsn)
+    assert (done.code, done.err) == (said.code, said.err)
+
+
+def test_a_dry_run_names_each_route_that_would_fail(ours: Database) -> None:
+    watch = '{{ table = "job_queue", on = ["insert"], when = "new.{}" }}'
+    routes = "".join(
+        f'[routes.{name}]\ntask = "t"\ntables = [{watch.format(name)}]\n' for name in ("a", "id", "b")
+    )
+    write(routes)
+    said = pgreact("apply", "--dry-run", dsn=ours.dsn)
+    assert (said.code, said.out) == (2, "")
+    assert [line.split(": ")[1] for line in said.err.splitlines()] == ["route a", "route id", "route b"]
+    assert "must be type boolean, not type integer" in said.err
+
+
+def test_a_route_is_applied_as_a_whole_or_not_at_all(applied: Database) -> None:
+    before = catalog(applied, rows=True)
+    write(
+        FILE.replace("priority = 9", "priority = 8")
+        .replace('["insert", "delete"] }', '["insert"] }')
+        .replace("new.status =", "new.state =")
+        .replace('window = "1s"', 'window = "2s"')
+    )
+    said = pgreact("apply", dsn=applied.dsn)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.endswith("; nothing of route dispatch was changed\n")
+    assert catalog(applied, rows=True) == before
+
+
+def test_a_right_that_is_missing_is_found_by_a_dry_run(ours: Database) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(ours.dsn)["dbname"]
+    role = f"applier_{name}"
+    ours.run(f"create role {role} {ours.login}", f"grant create on database {name} to {role}")
+    ours.run(*(f"alter table {table} owner to {role}" for table in ("job_queue", "jobs")))
+    try:
+        dsn = psycopg.conninfo.make_conninfo(ours.dsn, user=role)
+        for options in (("--dry-run",), ()):
+            said = pgreact("apply", *options, dsn=dsn)
+            assert said.code == 1
+            assert "route dispatch: insert, delete on public.in_progress: permission denied" in said.err
+            assert said.err.endswith("; nothing of route dispatch was changed\n")
+    finally:
+        ours.run(
+            "drop schema if exists pgreact cascade", f"drop owned by {role} cascade", f"drop role {role}"
+        )
+
+
+def test_a_dry_run_says_what_a_long_transaction_kept_it_from_trying(applied: Database) -> None:
+    write(
+        FILE.replace(
+            '"public.in_progress", on = ["insert", "delete"]', '"public.in_progress", on = ["update"]'
+        )
+    )
+    plan = pgreact("apply", "--check", dsn=applied.dsn).out
+    with applied.connect() as long, long.transaction():
+        long.execute("insert into in_progress values (1)")
+        said = pgreact("apply", "--dry-run", dsn=applied.dsn)
+    assert (said.code, said.out) == (0, plan)
+    assert said.err == (
+        "not tried: + route dispatch: update on public.in_progress: a long transaction holds a lock\n"
+    )
+
+
+FIRST = '[routes.first]\ntask = "t"\ntables = [{ table = "job_queue", on = ["insert"] }]\n'
+
+
+def test_a_dry_run_lets_writers_pass(applied: Database) -> None:
+    """What locks a table of users is undone before the next is tried."""
+    write(FIRST + FILE.replace("'ready'", "'x'").replace('["insert"] }]', '["delete"] }]'))
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        with applied.connect() as writer:
+            writer.execute("set lock_timeout = '5s'")
+            writer.execute("insert into job_queue values (1)")
+
+    with applied.connect() as long, connect(applied.dsn) as connection:
+        long.execute("begin")
+        long.execute("insert into jobs values (1)")
+        steps = plan.trial(connection, load(None), tell)
+        long.execute("rollback")
+    assert len(told) == 1
+    assert [str(step).split(":")[0] for step in steps] == [
+        *("+ route first", "+ route first"), "~ route dispatch", "+ route scale", "- route scale"
+    ]  # fmt: skip
+
+
+# ---- for CI, and for other tools ---------------------------------------------------------------------------
+
+
+def test_check_exits_1_where_database_and_file_differ(applied: Database) -> None:
+    assert pgreact("apply", "--check", dsn=applied.dsn) == (0, "Nothing to change.\n", "")
+    applied.run("drop trigger pgreact_2_insert on job_queue")
+    before = catalog(applied, rows=True)
+    for _ in range(2):
+        assert pgreact("apply", "--check", dsn=applied.dsn) == (
+            1, "~ route scale: insert on public.job_queue\n", ""
+        )  # fmt: skip
+    said = pgreact("apply", "--check", "--json", dsn=applied.dsn)
+    assert (said.code, json.loads(said.out)) == (
+        1,
+        [{"sign": "~", "what": "route scale: insert on public.job_queue"}],
+    )
+    assert catalog(applied, rows=True) == before
+
+
+@pytest.mark.parametrize(
+    "options", ["--check --dry-run", "--check --sql", "--dry-run --sql", "--delta", "--sql --delta --since 1"]
+)
+def test_options_that_do_not_go_together_are_refused(options: str) -> None:
+    assert pgreact("apply", *options.split()).code == 2
+
+
+MORE = "select pgreact.attach('in_progress', 'scale', '{update}')"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "",
+        "drop trigger pgreact_1_insert on job_queue",
+        "delete from pgreact.migration where name = 'functions'; drop trigger pgreact_1_insert on job_queue",
+        f"{MORE}; update pgreact.watched set origin = 'config' where route_id > 0",
+        "drop table in_progress; create table in_progress (id int)",
+        "insert into pgreact.lane (name, origin) values ('mail', 'config')",
+        "drop schema pgreact cascade",
+    ],
+)
+def test_the_delta_as_sql_brings_a_database_to_the_file(applied: Database, harm: str) -> None:
+    if harm:
+        applied.run(*harm.split("; "))
+    said = pgreact("apply", "--sql", "--delta", dsn=applied.dsn)
+    assert (said.code, said.err, bool(said.out)) == (0, "", bool(harm))
+    if "schema" not in harm and "functions" not in harm:
+        assert "create or replace function" not in said.out
+    if harm:
+        applied.run(said.out)
+    assert apply(applied) == "Nothing to change.\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_uninstall_as_sql_leaves_the_database_as_it_was(ours: Database, there: bool) -> None:
+    before = catalog(ours)
+    if there:
+        apply(ours)
+    said = pgreact("uninstall", "--sql")
+    assert (said.code, said.err) == (0, "")
+    ours.run(said.out)
+    assert catalog(ours) == before
+    ours.run("create schema pgreact")
+    with pytest.raises(psycopg.errors.RaiseException, match="that pgreact did not make"):
+        ours.run(said.out)
+
+
+SHOP = """
+import celery
+app = celery.Celery("shop", broker="memory://", include=["shop_tasks"])
+"""
+TASKS = """
+from shop import app
+def work(): pass
+app.task(name="proj.dispatch")(work)
+app.task(name="proj.scale")(work)
+"""
+
+
+@pytest.mark.parametrize(
+    ("tasks", "change", "code", "err"),
+    [
+        (TASKS, "", 0, ""),
+        (TASKS, "proj.dispach", 2,
+         'routes.dispatch.task: no task "proj.dispach" in shop; did you mean "proj.dispatch"?\n'),
+        ("import missing_module", "", 0,
+         "shop: its modules fail: ModuleNotFoundError: No module named 'missing_module'\n"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_looks_for_the_tasks_in_the_application(
+    ours: Database, tasks: str, change: str, code: int, err: str
+) -> None:
+    write('app = "shop"\n' + (FILE.replace("proj.dispatch", change) if change else FILE))
+    Path("shop.py").write_text(SHOP, encoding="utf-8")
+    Path("shop_tasks.py").write_text(tasks, encoding="utf-8")
+    said = subprocess.run(
+        [sys.executable, "-m", "pgreact", "apply", "--dry-run"],
+        env={**os.environ, "PGREACT_DSN": ours.dsn}, capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert (said.returncode, len(said.stderr.splitlines())) == (code, bool(err))
+    assert said.stderr.endswith(err)
+    assert said.stderr.startswith("pgreact: pgreact.toml: " if code else "warning: " if err else "")
+    assert "+ route scale: calls proj.scale\n" in said.stdout
 
 
 def test_a_schema_of_that_name_which_is_not_ours_is_left_alone(ours: Database) -> None:

@@ -109,6 +109,37 @@ def test_beat_of_another_application_lays_in_nothing(table: Timetable, beats: St
     )
 
 
+def test_it_touches_rows_of_its_own_only_and_says_at_start_what_it_laid_in_and_left(
+    table: Timetable, beats: Start
+) -> None:
+    table.add("made", every="'1 day'")
+    table.add("imported", every="'1 day'", entry="'{}'")
+    table.add("configured", every="'1 day'", origin="'config'")
+    table.add("gone", every="'1 day'", origin="'app'")
+    others = "select jsonb_agg(s order by id) from pgreact.schedule s where origin <> 'app'"
+    table.database.until("select count(*) = 4 from pgreact.schedule")
+    before = table.database.value(others)
+    names = ("made", "imported", "configured", "ours")
+    beat = beats(table, schedule={name: entry(table, 7200) for name in names}, PGREACT_APPLICATION="proj")
+    said = beat.said("schedules.applied")
+    for words in (
+        "added=['celery.backend_cleanup', 'ours']",
+        "removed=['gone']",
+        "left=['made', 'imported', 'configured']",
+        "others=3",
+    ):
+        assert words in said
+    reason = beat.said("schedule.refused")
+    assert "was made in SQL: rename one of them" in reason
+    assert "was imported, and is left as it is" in beat.said("schedule='imported'")
+    assert table.column("ours", "origin") == "app"
+    columns = ("id", "name", "task", "every", "origin", "delivery", "entry", "options", "enabled")
+    after = table.database.value(others)
+    assert [[row[name] for name in columns] for row in after] == [
+        [row[name] for name in columns] for row in before
+    ]
+
+
 def test_rows_are_fired_too_and_edits_are_in_force_at_once(table: Timetable, beats: Start) -> None:
     beat = beats(table)
     beat.said("timetable.taken")
@@ -183,7 +214,8 @@ def test_a_database_that_goes_away_does_not_kill_it(
     beat = beats(table)
     inbox.take()
     own_postgres.stop()
-    beat.said("listener.lost")
+    # what ended it, and not the group of tasks that it ended in
+    assert "TaskGroup" not in beat.said("listener.lost")
     own_postgres.start()
     table.until("tick", "run_count > 0")
     runs = table.column("tick", "run_count")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,7 +18,8 @@ from pgreact.cli import main
 from pgreact.database.plan import apply
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
-from tests.command import pgreact
+from tests.command import apply as apply_command
+from tests.command import pgreact, write
 from tests.ear import Ear
 from tests.harness import Database, fresh_database
 from tests.hostile import PINNED
@@ -138,6 +140,7 @@ BROKEN = {
     "broken.py": "raise RuntimeError('no luck')",
     "plain.py": "app = 3",
     "syntax.py": "def",
+    "shop.py": "import celery\napp = celery.Celery('shop', broker='memory://')",
 }
 
 
@@ -148,12 +151,16 @@ BROKEN = {
         (["-A", "missing_module"], 2, 'Celery application "missing_module" cannot be imported: '),
         (["-A", "broken"], 2, 'Celery application "broken" cannot be imported: RuntimeError: no luck'),
         (["-A", "syntax"], 2, 'Celery application "syntax" cannot be imported: SyntaxError'),
+        (["-A", "shop:nope"], 2,
+         'cannot be imported: module "shop" has no attribute "nope"; there are: app'),
+        (["-A", "shop.ap"], 2,
+         'cannot be imported: module "shop" has no attribute "ap"; did you mean "app"?'),
         (["-A", "plain:app"], 2, '"plain:app" is a int, not a Celery application'),
         (["-b", "memory://", "--dsn", "nonsense"], 2, 'dsn "nonsense": missing "="'),
         (["-b", "memory://", "--dsn", "host=127.0.0.1 port=1"], 1, "cannot connect to host=127.0.0.1 port=1"),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_listen_says_what_keeps_it_from_running(arguments: list[str], code: int, message: str) -> None:
     for name, text in BROKEN.items():
         Path(name).write_text(text)
@@ -162,7 +169,8 @@ def test_listen_says_what_keeps_it_from_running(arguments: list[str], code: int,
         capture_output=True, encoding="utf-8", timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == code
-    assert f"pgreact: {message}" in done.stderr
+    assert done.stderr.startswith("pgreact: ") or '"event"' in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -275,15 +283,15 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
     assert first.startswith("standby  host-0 pid 7, for ")
     assert second.startswith("standby  host-1 pid 8, for ")
     assert rest[0] == ""
-    assert rest[1] == "route dispatch → proj.dispatch (window 100 ms)"
-    assert rest[2].startswith("  last dispatch 0 s ago: task task-1, 3 signals, waited 4.5 ms; 12 in all")
+    assert rest[1] == "route dispatch → proj.dispatch (window 100ms)"
+    assert rest[2].startswith("  last dispatch 0s ago: task task-1, 3 signals, waited 4.5 ms; 12 in all")
     assert rest[3:] == [
-        "  dirty for 3 h",
+        "  dirty for 3h",
         "  insert on public.job_queue: trigger ok",
         "  update on public.job_queue when new.id = 1: trigger ok",
         "  truncate on public.job_queue: trigger ok",
         "",
-        "route idle → proj.idle (window 2000 ms)",
+        "route idle → proj.idle (window 2s)",
         "  no dispatch yet",
         "  watches no table",
         "",
@@ -302,6 +310,7 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
         "table": "public.job_queue",
         "event": "update",
         "condition": "new.id = 1",
+        "changed": None,
         "always": False,
         "origin": "config",
         "trigger": "ok",
@@ -318,6 +327,22 @@ def test_status_exits_1_when_nobody_leads(untouched: Database) -> None:
     assert (said.code, found["healthy"], found["leader"], found["standbys"]) == (1, False, None, [])
 
 
+# so many jobs, so many seconds ago
+DIE = """
+insert into pgreact.dead (id, lane, task, args, kwargs, priority, attempt, max_attempts, backoff, options,
+    enqueued_at, outcome, died_at)
+select coalesce(max(d.id), 0) + n, 'default', 't', '[]', '{{}}', 0, 1, 1, '0', '{{}}', now(), 'failed',
+    now() - interval '{1} s'
+from generate_series(1, {0}) n
+left join pgreact.dead d on true
+group by n
+"""
+
+PLAN = """
+update pgreact.schedule
+set turn = 2, state = 'planned', next_nominal_at = now(),
+    next_run_at = now() - case name when 'daily' then interval '61 s' else '50 s' end
+"""
 WRONG = {
     'insert on public.job_queue: trigger MISSING: run "pgreact apply"': [
         "drop trigger pgreact_1_insert on job_queue"
@@ -352,7 +377,26 @@ WRONG = {
         "drop sequence pgreact.gate_3",
     ],
     "FAILING: broker says no": ["insert into pgreact.flight (route_id, error) values (2, 'broker says no')"],
-}
+    'insert on public.old: trigger ANOTHER TABLE HAS ITS NAME: run "pgreact apply"': [
+        "alter table job_queue rename to old",
+        "create table job_queue (id int)",
+    ],
+    "delete on other.y: trigger ANOTHER TABLE HAS ITS NAME: call pgreact.attach with that one, and": [
+        "create schema other create table x (id int)",
+        "select pgreact.attach('other.x', 'idle', '{delete}')",
+        "alter table other.x rename to y; create table other.x (id int)",
+    ],
+    "UNHEALTHY  timetable: schedules are overdue by more than a minute: 1, first daily": [
+        "insert into pgreact.schedule (name, task, every) select unnest('{daily,later}'::text[]), 't', '1 d'",
+        PLAN,
+    ],
+    "UNHEALTHY  queue: jobs keep dying, 10 in the last 15 minutes: pgreact queue list --state dead": [
+        DIE.format(4, 60), DIE.format(3, 360), DIE.format(3, 700), DIE.format(3, 5000)
+    ],
+    "UNHEALTHY  task of route idle: nobody knows it": [
+        "insert into pgreact.trouble values ('listen', 'task of route idle', 'nobody knows it', now())"
+    ],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("shown", "harm"), WRONG.items())
@@ -365,7 +409,65 @@ def test_status_exits_1_when_something_is_wrong(applied: Database, shown: str, h
     assert said.code == 1
     assert shown in said.out
     assert found.code == 1
-    assert json.loads(found.out)["healthy"] is False
+    told = json.loads(found.out)
+    assert told["healthy"] is False
+    lines = [line for line in said.out.splitlines() if line.startswith("UNHEALTHY  ")]
+    assert [f"UNHEALTHY  {reason}" for reason in told["reasons"]] == lines != []
+
+
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        [(50, 60)],
+        [(9, 60)],
+        [(4, 60), (5, 360)],
+        [(3, 60), (3, 360), (3, 700)],
+        [(9, 360), (9, 700), (9, 1000)],
+    ],
+)
+def test_jobs_that_died_and_die_no_more_are_no_alarm(
+    applied: Database, deaths: list[tuple[int, int]]
+) -> None:
+    applied.run(*(DIE.format(count, ago) for count, ago in deaths))
+    with daemons(applied):
+        found = pgreact("status", "--json", dsn=applied.dsn).report()
+    assert found["queue"]["dead"] == sum(count for count, _ in deaths)
+
+
+FILE = """
+[routes.dispatch]
+task = "proj.dispatch"
+tables = [
+  { table = "job_queue", on = ["insert", "truncate"] },
+  { table = "job_queue", on = ["update"], when = "new.id = 1" },
+]
+[routes.idle]
+task = "proj.idle"
+window = "2s"
+"""
+
+
+def test_status_tells_in_what_the_database_differs_from_the_file(applied: Database) -> None:
+    def said(code: int) -> dict[str, Any]:
+        found = pgreact("status", "--json", dsn=applied.dsn)
+        assert found.code == code
+        return dict(json.loads(found.out))
+
+    with daemons(applied):
+        assert said(0)["file"] == {"name": None, "differs": [], "not_compared": "there is no file"}
+        write('application = "proj"')
+        assert said(0)["file"]["not_compared"] == "the file names no routes, lanes, outbox or schedules"
+        write(FILE)
+        assert said(0)["file"] == {"name": "pgreact.toml", "differs": [], "not_compared": None}
+        applied.run("update pgreact.route set task = 'x'  where name = 'idle'", "drop table job_queue")
+        assert 'no table "job_queue" in the database' in said(1)["file"]["differs"][0]
+        applied.run("create table job_queue (id int)")
+        found = said(1)
+        assert found["file"]["differs"] == pgreact("apply", "--check", dsn=applied.dsn).out.splitlines()
+        assert found["file"]["differs"][-1] == '~ route idle: task "x" → "proj.idle"'
+        assert found["reasons"][-1].startswith("the database is not as pgreact.toml says: + route dispatch: ")
+        apply_command(applied)
+        assert said(0)["reasons"] == []
 
 
 def test_somebody_elses_session_in_the_lock_is_shown_by_its_name(untouched: Database) -> None:

@@ -58,7 +58,7 @@ def test_a_renaming_is_told_and_apply_names_it(
         assert ear.after(writer, statement) == {statement: ["r"]}
 
     said = pgreact("apply", dsn=base.dsn)
-    assert said.code == 1
+    assert said.code == 2
     assert f"public.jobs, condition new.status = 'ready' and public.due(new.at): {names}" in said.err
     assert len(said.err.splitlines()) == 1
 

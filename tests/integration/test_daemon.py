@@ -9,6 +9,7 @@ import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests import servers
+from tests.command import pgreact, write
 from tests.harness import NEVER, Daemon, Database, Inbox, one_route
 
 Start = Callable[..., Daemon]
@@ -237,6 +238,10 @@ def test_a_replica_is_refused_at_start_and_waited_out_later(
     refused = daemons(database.dsn, inbox.url)
     assert refused.exit() == 1
     assert "replica" in refused.seen("daemon.stopped")[0]["reason"]
+    write('[routes.more]\ntask = "t"\n')
+    tried = pgreact("apply", "--dry-run", dsn=database.dsn)
+    assert (tried.code, tried.out.splitlines()[-1]) == (0, "+ route more: calls t")
+    assert tried.err == "not tried: this database is a replica, where nothing can be changed\n"
     assert running.wait_for("listener.lost")
 
     database.run("select pg_promote()")

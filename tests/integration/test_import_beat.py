@@ -29,6 +29,7 @@ def ours(database: Database, installed: Callable[..., None]) -> Database:
 def state(tmp_path: Path) -> Path:
     """The file that Celery's own Beat writes, with runs of two entries."""
     file = tmp_path / "celerybeat-schedule"
+    app.finalize()  # modules add their entries
     beat = PersistentScheduler(app, schedule_filename=str(file))
     for name, ago, runs in (("report", 3 * HOUR, 5), ("added later", HOUR / 2, 2), ("tick", HOUR, 0)):
         entry = beat.schedule[name]

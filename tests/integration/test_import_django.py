@@ -1,10 +1,12 @@
 """``pgreact schedule import django``: from the tables that django-celery-beat itself made."""
 
 import datetime
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +22,19 @@ from tests.worker import ROOT
 
 Install = Callable[..., None]
 HOUR = datetime.timedelta(hours=1)
+CARRIED = [
+    *(
+        "all of it",
+        "crontab",
+        "friday the 13th",
+        "sunset",
+        "clocked",
+        "disabled",
+        "one-off",
+        "bounded",
+        "seldom",
+    )
+]
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +47,18 @@ def django_tables(postgres: EmbeddedPostgres) -> str:
     environ = {**os.environ, "PROJ_DSN": postgres.dsn(dbname=name)}
     subprocess.run(command, cwd=ROOT, env=environ, check=True)
     return name
+
+
+@pytest.fixture(scope="session")
+def django_dump(
+    django_tables: str, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What Django's dumpdata writes of that database."""
+    file = tmp_path_factory.mktemp("django") / "beat.json"
+    command = [sys.executable, "-m", "tests.django_tables", str(file)]
+    environ = {**os.environ, "PROJ_DSN": postgres.dsn(dbname=django_tables)}
+    subprocess.run(command, cwd=ROOT, env=environ, check=True)
+    return file
 
 
 @pytest.fixture
@@ -65,9 +92,7 @@ def task(database: Database, name: str, **columns: str) -> None:
 
 def test_all_that_beat_would_run_is_carried(ours: Database) -> None:
     found = report(ours)
-    assert found["carried"] == [
-        *("all of it", "crontab", "friday the 13th", "sunset", "clocked", "disabled", "one-off", "bounded")
-    ]
+    assert found["carried"] == CARRIED
     assert row(ours, "all of it", "task", "every", "args", "kwargs", "description", "expires", "options") == (
         "proj.run",
         HOUR,
@@ -96,11 +121,39 @@ def test_all_that_beat_would_run_is_carried(ours: Database) -> None:
     assert row(ours, "bounded", "start_at", "end_at") == (NOON, NOON + datetime.timedelta(days=1))
 
 
+def test_what_has_no_time_zone_is_in_that_of_django(ours: Database) -> None:
+    ours.run(
+        "alter table django_celery_beat_periodictask "
+        "alter start_time type timestamp using start_time at time zone 'UTC'"
+    )
+    reasons = {entry["name"]: entry["reason"] for entry in report(ours)["uncarried"]}
+    assert "its start_time has no time zone, as with USE_TZ = False" in reasons["bounded"]
+    report(ours, "--timezone", "Europe/Paris")
+    assert row(ours, "in no zone", "timezone") == ("Europe/Paris",)
+    assert row(ours, "crontab", "timezone") == ("Europe/Paris",)
+    assert row(ours, "friday the 13th", "timezone") == ("UTC",)
+    assert row(ours, "bounded", "start_at") == (NOON - HOUR,)
+    assert bring(ours, "--timezone", "Mars/Olympus").code == 2
+
+
+def test_no_arguments_at_all_may_be_written_as_null(ours: Database) -> None:
+    report(ours)
+    assert row(ours, "seldom", "args", "kwargs", "every") == ([], {}, datetime.timedelta(days=20 * 365))
+
+
 def test_what_beat_would_not_run_either_stays_behind_with_the_reason(ours: Database) -> None:
     reasons = {entry["name"]: entry["reason"] for entry in report(ours)["uncarried"]}
-    assert reasons.keys() == {"sunday by seven", "too often", "no JSON", "a list for kwargs", "nothing"}
+    assert list(reasons) == [
+        *("sunday by seven", "too often", "too seldom", "in no zone", "no headers", "no JSON", "nothing"),
+        "a list for kwargs",
+    ]
     assert 'its day_of_week is "7"' in reasons["sunday by seven"]
-    assert "100 ms at least" in reasons["too often"]
+    assert "its interval is 0.05 s, and the shortest here is 0.1 s" in reasons["too often"]
+    assert "its interval is 2.14748e+09 days, and the longest here is 36500 days" in reasons["too seldom"]
+    assert (
+        "its crontab has a blank time zone, for which Beat takes Django's TIME_ZONE" in reasons["in no zone"]
+    )
+    assert reasons["no headers"].startswith("headers: Expecting property name")
     assert reasons["no JSON"].startswith("kwargs: Expecting property name")
     assert "kwargs is a JSON array, not an object" in reasons["a list for kwargs"]
     assert "no schedule" in reasons["nothing"]
@@ -185,12 +238,20 @@ def test_a_careful_move(ours: Database, redis_url: str, daemons: Callable[..., D
     assert row(ours, "all of it", "anchor", "run_count", "next_run_at - anchor") == (last, 9, 2 * HOUR)
 
 
+def test_shadow_does_not_wait_for_what_is_disabled_there_too(ours: Database) -> None:
+    bring(ours, "--disabled")
+    shadow = ("-b", "memory://", "schedule", "shadow", "--for", "10ms")
+    assert "watching 8 schedules" in pgreact(*shadow, "--disabled", dsn=ours.dsn).err
+    assert "disabled" not in report(ours)["changed"]
+    assert "watching 8 schedules" in pgreact(*shadow, dsn=ours.dsn).err
+
+
 def test_nothing_is_written_by_a_dry_run(ours: Database) -> None:
     said = bring(ours, "--dry-run")
     assert said.code == 0
     assert said.out.splitlines()[0] == "+ all of it"
     assert said.out.splitlines()[-1] == (
-        "8 carried, 0 changed, 0 unchanged, 5 stay behind; nothing was written"
+        "9 carried, 0 changed, 0 unchanged, 8 stay behind; nothing was written"
     )
     assert ours.value("select count(*) from pgreact.schedule") == 0
 
@@ -199,7 +260,7 @@ def test_strict_exits_1_where_something_stays_behind(ours: Database) -> None:
     said = bring(ours, "--strict")
     assert said.code == 1
     assert "! nothing: it has no schedule" in said.out
-    assert ours.value("select count(*) from pgreact.schedule") == 8
+    assert ours.value("select count(*) from pgreact.schedule") == 9
 
 
 def test_messages_may_be_sent_directly(ours: Database) -> None:
@@ -227,5 +288,85 @@ def test_the_tables_may_be_in_another_database_and_schema(
     missing = bring(database, "--from", ours.dsn)
     assert missing.code == 2
     assert "no tables of django-celery-beat" in missing.err
-    assert len(report(database, "--from", ours.dsn, "--schema", "Web")["carried"]) == 8
+    assert len(report(database, "--from", ours.dsn, "--schema", "Web")["carried"]) == 9
     assert ours.value("select count(*) from pgreact.schedule") == 0
+
+
+def test_a_dump_brings_what_the_tables_would(ours: Database, django_dump: Path) -> None:
+    tables = report(ours, "--timezone", "Europe/Paris")
+    turns = "select array_agg(turn order by name) from pgreact.schedule"
+    before = ours.value(turns)
+    dumped = report(ours, "--dump", str(django_dump), "--timezone", "Europe/Paris")
+    assert (dumped["unchanged"], dumped["uncarried"]) == (tables["carried"], tables["uncarried"])
+    assert ours.value(turns) == before
+
+
+def test_a_dump_of_an_old_version_is_read_too(ours: Database, tmp_path: Path) -> None:
+    model = "django_celery_beat."
+    old = [
+        {"model": f"{model}intervalschedule", "pk": 1, "fields": {"every": 1, "period": "hours"}},
+        {"model": f"{model}crontabschedule", "pk": 1, "fields": {"minute": "5", "hour": "*"}},
+        {
+            "model": f"{model}periodictask",
+            "pk": 1,
+            "fields": {"name": "a", "task": "t", "interval": 1, "args": "[1]"},
+        },
+        {"model": f"{model}periodictask", "pk": 2, "fields": {"name": "b", "task": "t", "crontab": 1}},
+        {"model": f"{model}periodictask", "pk": 3, "fields": {"name": "c", "task": "t", "crontab": 9}},
+        {
+            "model": f"{model}periodictask",
+            "pk": 4,
+            "fields": {"name": "d", "task": "t", "interval": 1, "expires": 7},
+        },
+    ]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    found = report(ours, "--dump", "old.json", "--timezone", "UTC")
+    assert found["carried"] == ["a", "b"]
+    assert [entry["name"] for entry in found["uncarried"]] == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file"),
+        ("{", 'is not what "python manage.py dumpdata django_celery_beat" writes'),
+        ("[1]", "is not what"),
+        ("[]", "has no periodic tasks of django-celery-beat"),
+    ],
+)
+def test_a_file_that_is_no_dump_is_named(
+    ours: Database, tmp_path: Path, text: str | None, words: str
+) -> None:
+    if text is not None:
+        (tmp_path / "beat.json").write_text(text)
+    said = bring(ours, "--dump", "beat.json")
+    assert (said.code, said.err.startswith("pgreact: beat.json: "), words in said.err) == (2, True, True)
+    assert bring(ours, "--dump", "beat.json", "--from", ours.dsn).code == 2
+
+
+@pytest.mark.parametrize("source", ["mysql://root@db/shop", "sqlite:///db.sqlite3", "db.sqlite3"])
+def test_another_database_is_named_with_the_way_to_move(ours: Database, tmp_path: Path, source: str) -> None:
+    (tmp_path / "db.sqlite3").write_bytes(b"SQLite format 3")
+    said = bring(ours, "--from", source)
+    assert said.code == 2
+    assert "PostgreSQL" in said.err
+    assert (
+        'python manage.py dumpdata django_celery_beat > beat.json", and import that with --dump' in said.err
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table django_celery_beat_periodictask drop column expire_seconds",
+        "alter table django_celery_beat_clockedschedule rename to other",
+    ],
+)
+def test_tables_of_an_old_version_are_named_as_such(ours: Database, change: str) -> None:
+    ours.run(change)
+    said = bring(ours)
+    assert said.code == 2
+    assert (
+        "these tables are of a django-celery-beat before 2.1; upgrade it and run its migrations" in said.err
+    )
+    assert "--dump" in said.err

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import pytest
 
+from pgreact.database.session import Session
 from pgreact.timetable.carry import Report, write
+from pgreact.timetable.delivery import QueueDelivery
 from pgreact.timetable.last_run import went_on
 from pgreact.timetable.uncarried import Uncarried
 from tests.harness import Database
-from tests.timetable import row
+from tests.timetable import Rounds, row
 
 CRON = {"name": "a report", "task": "proj.report", "cron": "0 7 * * mon-fri", "timezone": "Europe/Paris"}
 EVERY = {
@@ -92,7 +94,7 @@ def test_what_postgresql_refuses_stays_behind_alone_and_says_why(ours: Database)
     bad = [
         {**EVERY, "name": "too often", "every": 0.01},
         {**CRON, "name": "zone", "timezone": "Mars/Olympus"},
-        {**EVERY, "name": "option", "options": '{"colour": 1}'},
+        {**EVERY, "name": "option", "options": '{"declare": 1}'},
         {**EVERY, "name": "late", "start_at": "2030-01-02T00:00:00Z", "end_at": "2030-01-01T00:00:00Z"},
         {**EVERY, "name": "none", "max_runs": 0},
     ]
@@ -102,7 +104,7 @@ def test_what_postgresql_refuses_stays_behind_alone_and_says_why(ours: Database)
     assert list(reasons) == ["too often", "zone", "option", "late", "none"]
     assert "every is 00:00:00.01; It is 100 ms at least" in reasons["too often"]
     assert 'no time zone "Mars/Olympus"' in reasons["zone"]
-    assert 'no option "colour"' in reasons["option"]
+    assert 'no option "declare"' in reasons["option"]
     assert "ends before it starts" in reasons["late"]
     assert "schedule_max_runs_check" in reasons["none"]
 
@@ -127,12 +129,25 @@ def test_schedules_of_others_are_left_alone(ours: Database, origin: str) -> None
     assert row(ours, "a poll", "task", "origin") == ("t", origin)
 
 
-def test_the_application_takes_over_what_was_imported_but_not_the_other_way(ours: Database) -> None:
+def test_the_application_leaves_what_was_imported_until_it_is_handed_over(ours: Database) -> None:
     put(ours, EVERY)
-    assert put(ours, EVERY, origin="app").changed == ("a poll",)
-    assert row(ours, "a poll", "origin") == ("app",)
-    assert put(ours, EVERY, origin="app").unchanged == ("a poll",)
+    before = row(ours, "a poll", "origin", "delivery", "entry", "turn")
+    assert (
+        "was imported"
+        in put(ours, {**EVERY, "delivery": "direct"}, origin="app", prune=True).uncarried[0].reason
+    )
+    assert row(ours, "a poll", "origin", "delivery", "entry", "turn") == before
+    ours.run("update pgreact.schedule set origin = 'app'")
+    assert put(ours, {**EVERY, "delivery": "direct"}, origin="app").changed == ("a poll",)
+    assert row(ours, "a poll", "origin", "delivery") == ("app", "direct")
+    assert put(ours, {**EVERY, "delivery": "direct"}, origin="app").unchanged == ("a poll",)
     assert "celery beat -S pgreact" in put(ours, EVERY).uncarried[0].reason
+
+
+def test_a_row_that_was_given_to_the_application_by_hand_is_its_own(ours: Database) -> None:
+    ours.run("insert into pgreact.schedule (name, task, every, origin) values ('a poll', 't', '1 s', 'app')")
+    assert put(ours, EVERY, origin="app").changed == ("a poll",)
+    assert row(ours, "a poll", "task", "entry") == ("proj.poll", EVERY)
 
 
 def test_what_its_source_no_longer_has_is_removed_where_that_is_asked_for(ours: Database) -> None:
@@ -226,11 +241,97 @@ def test_an_anchor_that_the_source_moves_is_moved(ours: Database) -> None:
     assert row(ours, "a poll", "anchor") == (datetime.datetime(2031, 1, 1, tzinfo=datetime.UTC),)
 
 
-def test_what_is_too_late_to_be_run_is_not_when_it_is_enabled(ours: Database) -> None:
+async def played(database: Database) -> None:
+    """Let the timetable look once."""
+    session = await Session.open(database.dsn, "test")
+    await Rounds(session, QueueDelivery()).play()
+    await session.close()
+
+
+async def test_what_is_too_late_to_be_run_is_not_when_it_is_enabled(ours: Database) -> None:
     # NOW is of when this module was read, which may be half an hour ago
-    skipping = {"misfire": "skip", "grace": 86_400}
-    rows = [ran(EVERY, ago, name=name, **skipping) for name, ago in (("late", 48 * HOUR), ("just", HOUR))]
+    skipping = {"misfire": "skip", "grace": 86_400, "every": 240 * 3600.0}
+    rows = [
+        ran(EVERY, ago, name=name, **skipping) for name, ago in (("late", 288 * HOUR), ("just", 241 * HOUR))
+    ]
     put(ours, *({**each, "enabled": False} for each in rows))
     assert put(ours, *rows).changed == ("late", "just")
-    assert row(ours, "late", "state", "next_run_at") == ("new", None)
-    assert row(ours, "just", "state", "next_run_at <= now()") == ("planned", True)
+    await played(ours)
+    assert row(ours, "late", "state", "run_count", "misfire_count") == ("planned", 3, 1)
+    assert row(ours, "just", "state", "run_count") == ("planned", 4)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"args": "[7]"},
+        {"description": "x"},
+        {"every": 7200.0},
+        {"enabled": False},
+        {"misfire": "skip", "grace": 86_400},
+    ],
+)
+async def test_what_ran_once_and_ended_stays_so_when_its_source_changes(
+    ours: Database, edit: dict[str, Any]
+) -> None:
+    """The source never ran it, since it was stopped; so it tells the moment of the edit as its beginning."""
+    once = {**EVERY, "every": 3600.0, "max_runs": 1}
+    begun = went_on(once, NOW - 2 * HOUR, last_run_at=None)
+    put(ours, begun)
+    await played(ours)
+    assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
+    for again in ({**once, **edit}, {**once, **edit, "kwargs": '{"a": 1}', "enabled": True}):
+        since = datetime.datetime.now(datetime.UTC) + HOUR  # edited after it ran here
+        edited = went_on(again, since, last_run_at=None)
+        assert put(ours, edited).changed == ("a poll",)
+        ours.run(
+            "create or replace function pgreact.moment() returns timestamptz language sql "
+            "as $$ select clock_timestamp() + interval '1 day' $$"
+        )
+        await played(ours)
+        assert row(ours, "a poll", "run_count", "next_run_at") == (1, None)
+    assert row(ours, "a poll", "state") == ("ended",)
+    assert ours.value("select count(*) from pgreact.queue") == 1
+
+
+@pytest.mark.parametrize("edit", [{"args": "[7]"}, {"enabled": False}, {"at": (NOW - 2 * HOUR).isoformat()}])
+async def test_what_happened_at_its_moment_does_not_happen_again_when_its_source_changes(
+    ours: Database, edit: dict[str, Any]
+) -> None:
+    once = {"name": "a poll", "task": "proj.poll", "at": (NOW - HOUR).isoformat()}
+    put(ours, went_on(once, NOW - HOUR - datetime.timedelta(microseconds=1), last_run_at=None))
+    await played(ours)
+    assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
+    for again in ({**once, **edit}, {**once, "kwargs": '{"a": 1}'}):
+        at = datetime.datetime.fromisoformat(again["at"])
+        edited = went_on(again, at - datetime.timedelta(microseconds=1), last_run_at=None)
+        assert put(ours, edited).changed == ("a poll",)
+        await played(ours)
+    assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
+
+
+async def test_what_is_given_a_later_moment_happens_then(ours: Database) -> None:
+    once = {"name": "a poll", "task": "proj.poll", "at": (NOW - HOUR).isoformat()}
+    put(ours, once)
+    await played(ours)
+    put(ours, {**once, "at": (NOW + 24 * HOUR).isoformat()})
+    await played(ours)
+    assert row(ours, "a poll", "state", "next_run_at") == ("planned", NOW + 24 * HOUR)
+
+
+async def test_what_its_source_runs_no_more_since_its_end_is_not_owed(ours: Database) -> None:
+    put(ours, ran({**EVERY, "end_at": (NOW - HOUR / 2).isoformat()}, HOUR))
+    await played(ours)
+    assert row(ours, "a poll", "state", "run_count") == ("ended", 3)
+
+
+def test_a_source_that_begins_to_round_moves_the_grid(ours: Database) -> None:
+    put(ours, {**EVERY, "every": 3600.0})
+    grid = NOW.replace(minute=0, second=0, microsecond=0)
+    rounding = {**EVERY, "every": 3600.0, "relative": 3600.0, "grid": grid.isoformat()}
+    put(ours, rounding)
+    assert row(ours, "a poll", "anchor") == (grid,)
+    later = {**rounding, "grid": (grid + HOUR).isoformat()}
+    assert put(ours, later).unchanged == ("a poll",)
+    put(ours, {**later, "args": "[2]"})
+    assert row(ours, "a poll", "anchor") == (grid,)

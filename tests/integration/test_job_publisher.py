@@ -22,7 +22,7 @@ class Office:
         self.redis = Redis.from_url(url)
         self.app = Celery("office", broker=url, set_as_current=False)
         self._publisher = JobPublisher(self.app, deadline=deadline)
-        self._queue = f"q_{uuid4().hex[:12]}"
+        self.queue = f"q_{uuid4().hex[:12]}"
 
     def post(self, count: int, args: str = "[]", **odd: Any) -> Posted:
         """Publish jobs 1 to ``count``; ``odd`` are options of the second one."""
@@ -34,7 +34,7 @@ class Office:
                 "t",
                 args,
                 "{}",
-                json.dumps({"queue": self._queue} | (odd if job == 2 else {})),
+                json.dumps({"queue": self.queue} | (odd if job == 2 else {})),
             )
             for job in range(1, count + 1)
         ]
@@ -46,7 +46,7 @@ class Office:
 
     def headers(self, name: str) -> list[Any]:
         """Return a header of the messages that are there, the first one sent first."""
-        texts: Any = self.redis.lrange(self._queue, 0, -1)
+        texts: Any = self.redis.lrange(self.queue, 0, -1)
         return [json.loads(text)["headers"][name] for text in reversed(texts)]
 
     def heard(self) -> int:
@@ -149,6 +149,12 @@ def test_job_that_the_broker_refuses_while_it_takes_others_is_refused(office: Of
     assert jobs(posted.sent) == [1]
     assert "forbidden" in (posted.failure or "") or "permission" in (posted.failure or "").lower()
     narrow.close()
+
+
+def test_options_that_celery_does_not_know_are_properties_of_the_message(office: Office) -> None:
+    office.post(2, MessageGroupId="orders")
+    texts: Any = office.redis.lrange(office.queue, 0, -1)
+    assert json.loads(texts[0])["properties"]["MessageGroupId"] == "orders"
 
 
 @pytest.mark.parametrize("wrong", [{"time_limit": "abc"}, {"headers": {"retries": "many"}}], ids=repr)

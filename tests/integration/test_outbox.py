@@ -109,7 +109,7 @@ def test_the_job_is_of_its_task_and_lane_and_names_the_table(base: Database, wri
 
 
 def test_jobs_of_one_row_are_claimed_one_at_a_time_and_in_order(base: Database) -> None:
-    attach(base, "orders")
+    attach(base, "orders", lane="default")
     base.run(
         "insert into orders values (1), (2)",
         "update orders set status = 'a'",
@@ -149,6 +149,109 @@ def test_two_tasks_may_hear_of_one_table(base: Database, writer: Writer) -> None
     base.run("select pgreact.detach('orders', enqueue => 'proj.order_changed')")
     writer.execute("insert into orders values (2)")
     assert base.value("select array_agg(length(task)) from pgreact.queue where id > 2") == [255]
+
+
+def test_an_update_counts_only_if_it_changes_one_of_the_columns(base: Database, writer: Writer) -> None:
+    base.run("alter table orders add total numeric, add note json, add place point")
+    base.run("grant insert, update on orders to writer")
+    attach(base, "orders", changed="{status,total}")
+    writer.execute("insert into orders values (1, 'new', 1.0, '{}')")
+    for change in (
+        "status = status",  # a save() that changes nothing
+        "note = '[]', place = '(1,2)'",
+        "status = 'paid', note = null",
+        "status = 'paid'",
+        "status = null",
+        "status = null",
+        "total = 2",
+    ):
+        writer.execute(f"update orders set {change}".encode())
+    writer.execute("delete from orders")
+    assert [job[0] for job in jobs(base)] == ["insert", "update", "update", "update", "delete"]
+    assert set(health(base).values()) == {"ok"}
+
+
+def test_the_columns_may_be_of_any_type_and_have_any_name(base: Database, writer: Writer) -> None:
+    base.run(
+        "create type pair as (a int, b json)",
+        """create table odd (id int primary key, "What?" json, p point, pair pair, big text)""",
+        "grant insert, update, select on odd to writer",
+        "create function loud(pair, pair) returns boolean language plpgsql as "
+        "'begin raise exception ''a function of a user ran''; end'",
+        "create operator = (leftarg = pair, rightarg = pair, function = loud)",
+        "create operator <> (leftarg = pair, rightarg = pair, function = loud)",
+    )
+    attach(base, "odd", "{update}", changed='{"What?",p,pair,big}', condition="new.id > 0 -- all")
+    writer.execute("insert into odd values (1, '{}', '(1,2)', '(1,{})', repeat('ä', 99999))")
+    same = "\"What?\" = '{}', p = '(1,2)', pair = '(1,{})', big = repeat('ä', 99999)"
+    writer.execute(f"update odd set {same}".encode())
+    assert jobs(base) == []
+    for change in (
+        "\"What?\" = '[]'",
+        "p = '(1,3)'",
+        "pair = '(1,[])'",
+        "big = repeat('b', 99999)",
+    ):
+        writer.execute(f"update odd set {change}".encode())
+        assert [job[0] for job in jobs(base)] == ["update"]
+
+
+def test_the_columns_are_those_of_partitions_and_child_tables_too(base: Database, writer: Writer) -> None:
+    base.run(
+        "create table parts (id int primary key, status text) partition by range (id)",
+        "create table low (status text, id int not null)",
+        "alter table parts attach partition low for values from (0) to (100)",
+        "create table child (primary key (id)) inherits (orders)",
+        "grant all on parts, child, orders to writer",
+    )
+    for table in ("parts", "orders"):
+        attach(base, table, "{update}", changed="{status}")
+    for table in ("parts", "child"):
+        writer.execute(f"insert into {table} values (1, 'a')".encode())
+        writer.execute(f"update {table} set status = 'a'".encode())
+        assert jobs(base) == []
+        writer.execute(f"update {table} set status = 'b'".encode())
+        assert [job[0] for job in jobs(base)] == ["update"]
+
+
+@pytest.mark.parametrize(
+    ("events", "changed", "message", "hint"),
+    [
+        (
+            "{update}",
+            "{statuss}",
+            'orders has no column statuss, which "changed" names',
+            "It has id, status.",
+        ),
+        ("{update}", "{null}", "has no column null", "It has"),
+        ("{update}", "{ctid}", "has no column ctid", "It has"),
+        ("{insert,delete}", "{status}", "it needs a column, and the event update", "Like events"),
+        ("{update}", "{}", "it needs a column, and the event update", "Like events"),
+    ],
+)
+def test_columns_that_there_are_not_are_refused(
+    base: Database, events: str, changed: str, message: str, hint: str
+) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        attach(base, "orders", events, changed=changed)
+    assert message in (caught.value.diag.message_primary or "")
+    assert hint in (caught.value.diag.message_hint or "")
+    assert triggers(base) == []
+
+
+def test_attached_again_with_other_columns_they_count(base: Database, writer: Writer) -> None:
+    attach(base, "orders", changed="{status}")
+    before = triggers(base)
+    attach(base, "orders", changed="{status}")
+    assert triggers(base) == before
+    attach(base, "orders", changed="{id}")
+    assert len(set(triggers(base)) - set(before)) == 1  # that of updates alone
+    writer.execute("insert into orders values (1, 'a')")
+    writer.execute("update orders set status = 'b'")
+    assert [job[0] for job in jobs(base)] == ["insert"]
+    attach(base, "orders", changed="{status}")
+    base.run("alter table orders rename column status to state")
+    assert health(base)["public.orders", "update"] == "condition changed"
 
 
 def test_a_key_of_several_columns_and_odd_types(base: Database) -> None:
@@ -411,7 +514,7 @@ def test_attaching_otherwise_replaces_the_trigger(base: Database, change: dict[s
     attach(base, "orders", "{insert}", condition="new.id > 1")
     attach(base, "orders", "{insert}", **change)
     base.run("insert into orders values (2), (3)")
-    assert base.value("select lane from pgreact.queue limit 1") == change.get("lane", "default")
+    assert base.value("select lane from pgreact.queue limit 1") == change.get("lane")
     assert len(jobs(base)) == (1 if change.get("condition") else 2)
     assert len(triggers(base)) == 1
     assert health(base) == {("public.orders", "insert"): "ok"}
@@ -469,7 +572,6 @@ def test_a_dropped_table_leaves_a_row_that_can_be_deleted(base: Database) -> Non
             'no lane "mial" in pgreact.lane',
             "Lanes are default, mail",
         ),
-        ("'orders', enqueue => 't', lane => null", "no lane", ""),
         ("'orders', enqueue => 't', events => '{insrt}'", 'no event "insrt"', "Events are"),
         (
             "'orders', enqueue => 't', events => '{truncate}', condition => 'true'",

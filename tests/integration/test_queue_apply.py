@@ -34,7 +34,7 @@ enqueue = "proj.gone"
 """
 
 STEPS = """\
-~ queue: max_in_progress 200 → 50, lease 60s → 30s, keep none → 7d, dead_retention none → 30d
+~ queue: max_in_progress none → 50, lease 1m → 30s, keep none → 7d, dead_retention none → 30d
 + lane mail: max_in_progress 10, rate 100/m, burst 3
 + lane slow
 + outbox: insert, update on public.orders when new.status = 'ready' -- 'ä' enqueues proj.ready in lane mail

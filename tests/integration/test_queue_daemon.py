@@ -30,7 +30,8 @@ class Plant:
     def add(
         self, task: str = "t", connection: "psycopg.Connection[Any] | None" = None, **arguments: str
     ) -> int:
-        """Enqueue a job for the inbox; arguments are SQL."""
+        """Enqueue a job for the inbox, into lane default; arguments are SQL."""
+        arguments.setdefault("lane", "'default'")
         options = json.dumps({"queue": self.inbox.queue})
         given = "".join(f", {name} => {value}" for name, value in arguments.items())
         statement = f"select pgreact.enqueue('{task}', options => '{options}'{given})"
@@ -137,10 +138,11 @@ def test_a_rate_is_kept_by_a_timer(plant: Plant, leader: Daemon) -> None:
 
 
 def test_more_than_a_batch_goes_out(plant: Plant, leader: Daemon) -> None:
-    plant.database.run("update pgreact.queue_setting set max_in_progress = null")
+    plant.database.run("update pgreact.lane set max_unstarted = 350")
     options = json.dumps({"queue": plant.inbox.queue})
     plant.database.run(
-        f"select pgreact.enqueue('t', options => '{options}') from generate_series(1, 350)",
+        f"select pgreact.enqueue('t', lane => 'default', options => '{options}') "
+        "from generate_series(1, 350)",
     )
     assert {plant.take() for _ in range(350)} == set(range(1, 351))
     assert plant.inbox.rest() == []
@@ -275,12 +277,12 @@ def test_jobs_wait_for_a_broker_that_is_away(database: Database, installed: Inst
 
 
 def test_killed_leaders_lose_no_job_and_claim_none_twice(plant: Plant, daemons: Start) -> None:
-    plant.database.run("update pgreact.queue_setting set max_in_progress = null")
+    plant.database.run("update pgreact.lane set max_unstarted = 9999")
     alive = [daemons(plant.database.dsn, plant.inbox.url).ready() for _ in range(2)]
     total = 0
     for _ in range(4):
         plant.database.run(
-            "select pgreact.enqueue('t', options => "
+            "select pgreact.enqueue('t', lane => 'default', options => "
             f"'{json.dumps({'queue': plant.inbox.queue})}') from generate_series(1, 300)"
         )
         total += 300

@@ -1,15 +1,19 @@
 """The rules of the queue, at the claim itself: limits, turns, rates, order, uniqueness, attempts, leases."""
 
+import inspect
 import itertools
 import json
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
-from celery import Celery
+from celery import Celery, Task
+from celery.app.amqp import AMQP
 from celery.app.task import Context
+from kombu import Producer
 
 from pgreact.shipped import query
 from tests.harness import eventually
@@ -54,7 +58,7 @@ def test_what_was_enqueued_is_what_is_claimed(queue: Queue) -> None:
         ("pgreact.enqueue('t', args => '{}')", "args is a JSON object, not an array"),
         ("pgreact.enqueue('t', kwargs => '[]')", "kwargs is a JSON array, not an object"),
         ("pgreact.enqueue('t', options => '3')", "options is a JSON number, not an object"),
-        ("pgreact.enqueue('t', options => '{\"que\": 1}')", 'no option "que"'),
+        ("pgreact.enqueue('t', options => '{\"retries\": 1}')", 'no option "retries"'),
         ("pgreact.enqueue('t', options => '{\"countdown\": 1}')", 'no option "countdown"'),
         ("pgreact.enqueue('t', lane => 'mial')", 'no lane "mial"'),
         ("pgreact.enqueue('t', max_attempts => 0)", "max_attempts is 0"),
@@ -114,6 +118,13 @@ def test_what_cannot_be_right_is_refused_where_it_is_enqueued(queue: Queue, call
         ('{"stamped_headers": "a"}', 'option "stamped_headers"'),
         ('{"stamped_headers": ["a"]}', 'option "stamped_headers"'),
         ('{"stamped_headers": ["eta"], "eta": 1}', 'option "stamped_headers"'),
+        ('{"stamped_headers": ["task_type"], "task_type": 1}', 'no option "task_type"'),
+        ('{"task_id": null}', 'no option "task_id"'),
+        ('{"correlation_id": 5}', 'option "correlation_id" is 5, not a text'),
+        ('{"expiration": "1"}', 'option "expiration" is "1", not a number of seconds'),
+        ('{"timestamp": 1.5}', 'option "timestamp" is 1.5, not a whole number from 0 on'),
+        ('{"": 1}', "the name of an option has 0 characters, not 1 to 128"),
+        (json.dumps({"x" * 129: 1}), "the name of an option has 129 characters, not 1 to 128"),
     ],
 )
 def test_options_that_no_worker_could_bear_are_refused(queue: Queue, options: str, message: str) -> None:
@@ -135,8 +146,37 @@ def test_options_that_celery_takes_are_taken(queue: Queue) -> None:
         "chain": [],
         "stamped_headers": ["customer"],
         "customer": 5,
+        # of brokers
+        "MessageGroupId": "orders",
+        "MessageAttributes": {"a": {"DataType": "Number", "StringValue": "1"}},
+        "DelaySeconds": 3,
+        "correlation_id": "c",
+        "timestamp": 1770000000,
     }
     assert queue.value("select pgreact.enqueue('t', options => %s)", json.dumps(options))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Celery.send_task,
+        Task.apply_async,
+        AMQP.as_task_v1,
+        AMQP.as_task_v2,
+        Celery(set_as_current=False).amqp.send_task_message,
+        Producer.publish,
+    ],
+    ids=lambda call: call.__qualname__,
+)
+def test_no_option_that_celery_or_kombu_name_goes_unchecked(queue: Queue, call: Callable[..., Any]) -> None:
+    kinds = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    names = [name for name, found in inspect.signature(call).parameters.items() if found.kind not in kinds]
+    assert names
+    for name in names:
+        # an object is nothing that any of them takes, but for one
+        wrong = [] if name == "headers" else {"an": "object"}
+        with pytest.raises(psycopg.Error, match=f'(no )?option "{name}"'):
+            queue.value("select pgreact.enqueue('t', options => %s)", json.dumps({name: wrong}))
 
 
 def test_no_header_of_celerys_own_is_taken(queue: Queue) -> None:
@@ -150,6 +190,7 @@ def test_options_of_a_route_are_checked_as_a_jobs_are(queue: Queue) -> None:
     for options, message in (
         ('{"time_limit": "abc"}', 'route wrong: option "time_limit" is "abc"'),
         ('{"headers": {"task": "other"}}', "route wrong: headers name"),
+        ('{"eta": 1}', 'route wrong: no option "eta"'),
         (f'{{"args": [{"9" * 5000}]}}', "a number of 4,000 digits"),
         (f'{{"args": {"[" * 300}{"]" * 300}}}', "more than 200 levels"),
     ):
@@ -350,7 +391,7 @@ def test_lanes_take_turns_by_weight(queue: Queue) -> None:
 def test_a_lane_that_was_idle_gets_its_share_and_no_more(queue: Queue) -> None:
     queue.run(
         "insert into pgreact.lane (name) values ('late')",
-        "update pgreact.queue_setting set max_in_progress = 9999",
+        "update pgreact.lane set max_unstarted = 9999",
     )
     for _ in range(300):
         queue.add()
@@ -449,7 +490,7 @@ def test_of_one_key_one_is_in_progress_and_they_go_in_order(queue: Queue) -> Non
 
 
 def test_a_failed_attempt_keeps_its_place_before_the_others_of_its_key(queue: Queue) -> None:
-    first, second = queue.add(key="'k'"), queue.add(key="'k'")
+    first, second = queue.add(key="'k'", max_attempts="2"), queue.add(key="'k'")
     assert queue.claimed() == [first]
     queue.settle(first, "failed")
     assert queue.claimed() == []  # the pause of the first holds up the second
@@ -553,8 +594,8 @@ def test_a_claim_takes_so_many_bytes_and_says_that_there_is_more(queue: Queue) -
         "select pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 1000000))) "
         "from generate_series(1, 12)",
         # past enqueue, so that none has measured it; and one that needs no room
-        "insert into pgreact.queue (task, args) "
-        "select 't', jsonb_build_array(repeat('x', 1000000)) from generate_series(1, 8)",
+        "insert into pgreact.queue (lane, task, args) "
+        "select 'default', 't', jsonb_build_array(repeat('x', 1000000)) from generate_series(1, 8)",
         "select pgreact.enqueue('t')",
     )
     taken: list[int] = []
@@ -583,9 +624,10 @@ def test_what_the_broker_did_not_take_bounds_what_is_claimed(queue: Queue) -> No
 def test_rows_at_the_ends_of_their_types_are_claimed_like_others(queue: Queue) -> None:
     queue.run(
         "insert into pgreact.queue "
-        "(id, task, run_at, expires, attempt, max_attempts, priority, enqueued_at) values "
-        "(9223372036854775807, 't', '-infinity', 'infinity', 2147483647, 2147483647, 2147483647, 'infinity'),"
-        " (7, 't', '-infinity', '30000-01-01Z', 0, 1, -2147483648, '-infinity')",
+        "(id, lane, task, run_at, expires, attempt, max_attempts, priority, enqueued_at) values "
+        "(9223372036854775807, 'default', 't', '-infinity', 'infinity', 2147483647, 2147483647, 2147483647, "
+        "'infinity'),"
+        " (7, 'default', 't', '-infinity', '30000-01-01Z', 0, 1, -2147483648, '-infinity')",
         "insert into pgreact.queue (id, task, state, run_at) values (8, 't', 'delayed', 'infinity')",
     )
     assert queue.claimed() == [9223372036854775807, 7]

@@ -66,7 +66,8 @@ select pgreact.enqueue('dead', max_attempts => 1);
 select pgreact.claim(100);
 select pgreact.settle(id, claim_id, 'failed') from pgreact.in_progress;
 update pgreact.dead set died_at = now() - interval '2 h';
-select pgreact.enqueue(t, key => t, unique_key => t) from unnest('{running,silent}'::text[]) t;
+select pgreact.enqueue(t, key => t, unique_key => t, max_attempts => 2)
+from unnest('{running,silent}'::text[]) t;
 select pgreact.enqueue(t, key => t) from unnest('{running,silent}'::text[]) t;
 select pgreact.enqueue(t) from unnest('{waiting,lapsed}'::text[]) t;
 select pgreact.claim(100);
@@ -124,6 +125,7 @@ _LOCKS = {
 }
 
 _OF = "from pgreact.in_progress where task = "
+_RETRY = """'{"retries": 1, "before": 0}'"""
 _CALLS = {
     "claim": "select pgreact.claim(100)",
     "published": "select pgreact.published(array_agg(claim_id)) from pgreact.in_progress",
@@ -134,10 +136,13 @@ _CALLS = {
     "settle to retry": f"select pgreact.settle(id, claim_id, 'failed', 'no') {_OF} 'running'",
     "settle to death": f"select pgreact.settle(id, claim_id, 'invalid', 'no') {_OF} 'claimed'",
     "hold": f"select pgreact.hold(id, claim_id, '1 s', false) {_OF} 'running'",
+    "postpone": f"select pgreact.postpone(id, claim_id, retries, '1 ms', {_RETRY}, 'no') {_OF} 'silent'",
+    "route_tasks": 'select pgreact.route_tasks(\'[{"name": "ready", "queue": "default"}]\')',
+    "unanswered": "select pgreact.unanswered()",
     "give_up": f"select pgreact.give_up(id, claim_id, 0, 'w', 'failed', 'no') {_OF} 'running'",
     "tend_history": "select pgreact.tend_history()",
 }
-_PUT_OFF = {name for name in _CALLS if name.split()[0] in {"start", "settle", "hold", "give_up"}}
+_PUT_OFF = {name for name in _CALLS if name.split()[0] in {"start", "settle", "hold", "postpone", "give_up"}}
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
@@ -232,8 +237,8 @@ def test_a_claim_beside_locked_rows_comes_again_in_a_second(queue: Queue) -> Non
     queue.start(job)
     queue.run(
         "update pgreact.in_progress set lease_until = clock_timestamp()",
-        "insert into pgreact.queue (state, task, run_at) "
-        "values ('ready', 't', now()), ('delayed', 't', now())",
+        "insert into pgreact.queue (lane, state, task, run_at) "
+        "values ('default', 'ready', 't', now()), ('default', 'delayed', 't', now())",
     )
     locks = "select from pgreact.queue for update; select from pgreact.in_progress for update"
     with held(queue, locks):
@@ -437,7 +442,7 @@ def test_whatever_users_hold_no_job_is_stranded_and_keys_stay_in_order(queue: Qu
 
 
 def test_a_lost_job_leaves_its_unique_key_to_an_enqueue_that_has_not_committed(queue: Queue) -> None:
-    job = queue.add(unique_key="'u'")
+    job = queue.add(unique_key="'u'", max_attempts="2")
     queue.claimed()
     queue.start(job)
     queue.run("update pgreact.in_progress set lease_until = clock_timestamp()")
@@ -453,7 +458,7 @@ def test_a_lost_job_leaves_its_unique_key_to_an_enqueue_that_has_not_committed(q
 
 
 def test_a_failed_job_keeps_its_unique_key_where_nobody_else_asks_for_it(queue: Queue) -> None:
-    job = queue.add(unique_key="'u'")
+    job = queue.add(unique_key="'u'", max_attempts="2")
     queue.claimed()
     queue.settle(job, "failed")
     assert queue.add(unique_key="'u'") == job
@@ -461,7 +466,7 @@ def test_a_failed_job_keeps_its_unique_key_where_nobody_else_asks_for_it(queue: 
 
 
 def test_an_enqueue_that_finds_its_unique_key_in_progress_stands_in_nobodys_way(queue: Queue) -> None:
-    job = queue.add(unique_key="'u'", unique_while="'in_progress'")
+    job = queue.add(unique_key="'u'", unique_while="'in_progress'", max_attempts="2")
     queue.claimed()
     with held(queue, "select pgreact.enqueue('t', unique_key => 'u', unique_while => 'in_progress')"):
         queue.settle(job, "failed")

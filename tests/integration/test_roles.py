@@ -1,5 +1,7 @@
 """Who may do what: the owner of the tables, the daemon, those who only write, and those who signal."""
 
+import json
+import re
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -7,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from pgreact.timetable import carry
-from tests.command import pgreact
+from tests.command import pgreact, write
 from tests.ear import Ear
 from tests.harness import Daemon, Database, Inbox
 
@@ -31,9 +33,11 @@ SAMPLES = {
     "double precision": "1",
     "jsonb": "'[]'",
     "timestamp with time zone": "now()",
+    "timestamp without time zone": "localtimestamp",
     "uuid": "gen_random_uuid()",
     "uuid[]": "'{}'",
     "pgreact.queue": "null",
+    "pgreact.in_progress": "null",
     "pgreact.schedule": "null",
     "pgreact.lane_name": "'x'",
     "name": "'x'",
@@ -41,7 +45,7 @@ SAMPLES = {
     "smallint": "1",
     "bytea": "''",
 }
-ROLES = ("owner", "daemon", "worker", "enqueuer", "scheduler", "writer", "signaller", "nobody")
+ROLES = ("owner", "daemon", "worker", "enqueuer", "scheduler", "monitor", "writer", "signaller", "nobody")
 
 
 @pytest.fixture
@@ -87,6 +91,7 @@ def roles(database: Database, installed: Install) -> Iterator[Callable[[str], Da
         f"select pgreact.grant_role('{name}_worker', 'worker')",
         f"select pgreact.grant_role('{name}_enqueuer', 'enqueuer')",
         f"select pgreact.grant_role('{name}_scheduler', 'scheduler')",
+        f"select pgreact.grant_role('{name}_monitor', 'monitor')",
     )
     yield login
     for role in ROLES:
@@ -177,7 +182,8 @@ def test_a_signaller_signals_and_mutes_and_no_more(roles: Callable[[str], Databa
 
 def test_a_worker_takes_and_settles_attempts_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("worker"), everything(roles("owner"))) == {
-        f"pgreact.{name}" for name in ("start", "renew", "hold", "settle", "give_up", "database_id")
+        f"pgreact.{name}"
+        for name in ("start", "renew", "hold", "postpone", "settle", "give_up", "database_id")
     }
     assert roles("worker").value("select count(id) from pgreact.route")
 
@@ -216,7 +222,7 @@ def test_a_scheduler_edits_schedules_and_no_more(roles: Callable[[str], Database
 
 INTERNAL = (
     *("id", "origin", "entry", "created_at", "state", "next_nominal_at", "last_nominal_at", "last_run_at"),
-    *("last_job", "last_error", "run_count", "misfire_count", "turn"),
+    *("last_job", "last_error", "run_count", "misfire_count", "turn", "replanned_at"),
 )
 
 
@@ -249,7 +255,8 @@ def test_a_schedulers_commands_all_work(roles: Callable[[str], Database]) -> Non
     with roles("scheduler").connect() as connection:
         row = {"name": "old", "task": "proj.old", "every": 60.0, "last_run_at": "2026-01-01T00:00:00+00:00"}
         assert carry.write(connection, [row], "sql").carried == ("old",)
-        assert carry.write(connection, [row], "app", prune=True).changed == ("old",)
+        assert carry.write(connection, [{**row, "name": "app"}], "app", prune=True).carried == ("app",)
+        assert carry.write(connection, [], "app", prune=True).removed == ("app",)
         with pytest.raises(psycopg.errors.InvalidParameterValue, match='of origin "config"'):
             connection.execute("select pgreact.upsert_schedules('[]', 'config')")
     done("remove", "poll", "old", "--yes")
@@ -262,7 +269,10 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
             for name in (
                 "claim",
                 "readable",
+                "replaced",
                 "published",
+                "route_tasks",
+                "unanswered",
                 "settle",
                 "tend_history",
                 "fire",
@@ -282,6 +292,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
             for name in (
                 "lane",
                 "lane_state",
+                "task",
                 "queue_setting",
                 "queue",
                 "in_progress",
@@ -383,6 +394,56 @@ def test_grant_role_names_the_kinds_there_are(roles: Callable[[str], Database]) 
     with pytest.raises(psycopg.errors.InvalidParameterValue, match='no kind of role "boss"') as caught:
         roles("owner").run("select pgreact.grant_role(current_user::regrole, 'boss')")
     assert "daemon" in (caught.value.diag.message_hint or "")
+
+
+def test_a_monitor_sees_all_but_the_arguments_of_jobs(
+    roles: Callable[[str], Database], database: Database
+) -> None:
+    write(
+        '[routes.dispatch]\ntask = "proj.dispatch"\ntables = [{ table = "app.job_queue", on = ["insert"] }]\n'
+        '[routes.fresh]\ntask = "t"\nready = "select true"\n'
+        '[schedules.poll]\ntask = "t"\nevery = "1m"\n[[outbox]]\ntable = "app.job_queue"\nenqueue = "t"\n'
+    )
+    database.run(
+        "alter table app.job_queue add primary key (id)",
+        "select pgreact.attach('app.job_queue', enqueue => 'o')",
+        "select pgreact.enqueue('a'), pgreact.enqueue('b', run_at => now() + interval '1 h')",
+        "select pgreact.claim(1)",
+        "select pgreact.enqueue('c')",
+        "select pgreact.drop_job(max(id), 'expired', 'late') from pgreact.queue",
+        "insert into pgreact.schedule (name, task, every) values ('old', 't', '1 h')",
+    )
+    monitor = roles("monitor")
+    found = pgreact("status", "--json", dsn=monitor.dsn)
+    assert json.loads(found.out)["file"] == {
+        "name": "pgreact.toml", "differs": [],
+        "not_compared": "a right is missing: permission denied for schema app",
+    }  # fmt: skip
+    role = psycopg.conninfo.conninfo_to_dict(monitor.dsn)["user"]
+    database.run(f"grant usage on schema app to {role}")
+    commands = (
+        "status", "status --json", "queue list", "schedule list", "schedule show old", "apply --check",
+    )  # fmt: skip
+    for command in commands:
+        seen, whole = (pgreact(*command.split(), dsn=roles(role).dsn) for role in ("monitor", "owner"))
+        assert (seen.code, seen.err) == (whole.code, whole.err) == (seen.code, "")
+        assert re.sub(r"\d+", "0", seen.out) == re.sub(r"\d+", "0", whole.out)
+    assert "permission denied" in pgreact("queue", "show", "1", dsn=roles("monitor").dsn).err
+    owner = everything(roles("owner"))
+    may = allowed(roles("monitor"), owner)
+    assert not {name for name in may if name.startswith(("insert", "update", "delete", "truncate"))}
+    assert {f"select pgreact.{table}" for table in ("queue", "in_progress", "dead")} & may == set()
+    assert {name for name in may if not name.startswith("select ")} == {
+        f"pgreact.{name}"
+        for name in (
+            "lock_class", "trigger_arguments", "outbox_trigger", "outbox_key", "trigger_parts", "moment",
+            "trigger_definition", "trigger_state", "replaced", "json_types", "readable",
+        )
+    }  # fmt: skip
+    for table in ("queue", "in_progress", "dead"):
+        for column in ("args", "kwargs", "options"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                roles("monitor").run(f"select {column} from pgreact.{table}")
 
 
 def test_apply_needs_the_owner_of_the_tables(roles: Callable[[str], Database]) -> None:

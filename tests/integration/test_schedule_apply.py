@@ -117,7 +117,7 @@ def test_changed_values_are_shown_old_and_new(applied: Database) -> None:
         "~ schedule poll: every 30s → 1m\n"
         "~ schedule send mail (daily): cron 0 9 * * mon-fri → every 1d, "
         'args ["it\'s", "a \\\\ b"] → [], enabled yes → no, start_at 2025-12-31T23:00:00Z → none, '
-        "lane mail → default, expires 1h → 90s\n"
+        "lane mail → none, expires 1h → 90s\n"
     )
     assert apply(applied, "--dry-run") == steps
     assert apply(applied) == steps
@@ -251,8 +251,8 @@ def test_a_lane_and_its_schedules_come_and_go_together(applied: Database) -> Non
     write(FILE)
     assert apply(applied) == f"+ lane mail\n{STEPS}"
     write(FILE.replace("[lanes.mail]", "").replace('lane = "mail"', ""))
-    assert apply(applied, "--dry-run") == "~ schedule send mail (daily): lane mail → default\n- lane mail\n"
-    assert apply(applied) == "~ schedule send mail (daily): lane mail → default\n- lane mail\n"
+    assert apply(applied, "--dry-run") == "~ schedule send mail (daily): lane mail → none\n- lane mail\n"
+    assert apply(applied) == "~ schedule send mail (daily): lane mail → none\n- lane mail\n"
 
 
 def test_a_lane_that_schedules_use_stays(applied: Database) -> None:

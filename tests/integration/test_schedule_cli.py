@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from pgreact.database.session import Session
 from pgreact.operate import group
 from pgreact.operate.schedule_cli import schedule
 from pgreact.schedule_settings import ScheduleSettings
 from pgreact.shipped import query
+from pgreact.timetable.delivery import QueueDelivery
 from tests.command import Said, pgreact
 from tests.harness import Database
+from tests.timetable import Rounds
 
 Install = Callable[..., None]
 
@@ -186,7 +189,7 @@ def test_schedules_are_listed_in_local_time_and_in_their_own(here: None, filled:
                 "2030-06-30 20:30:00-04:00",
                 "2030-07-01 02:30:00 Europe/Paris",
             ),
-            *("3 h ago", "17", "planned"),
+            *("3h ago", "17", "planned"),
         ],
     ]
 
@@ -317,8 +320,8 @@ def test_jitter_puts_off_the_run_not_the_occurrence(filled: Database) -> None:
         ),
         # to be run by hand before its next occurrence is known
         ("next_run_at = '2031-01-01Z', state = 'planned'", 10),
-        ("cron = '0 0 30 2 *'", 0),
         ("at = '2020-01-01Z', cron = null", 1),
+        ("at = '2020-01-01Z', cron = null, enabled = false", 0),
     ],
 )
 def test_only_occurrences_that_there_will_be_are_shown(filled: Database, change: str, count: int) -> None:
@@ -331,6 +334,20 @@ def test_only_occurrences_that_there_will_be_are_shown(filled: Database, change:
     out = done(filled, "show", "send mail")
     assert ("no further occurrence" in out) == (count == 0)
     assert (", once it is enabled:" in out) == change.startswith("enabled = false")
+
+
+@pytest.mark.parametrize("wrong", ["timezone = 'Europe/paris'", "cron = '0 0 31 2 *'"])
+def test_a_failed_schedule_says_why(filled: Database, wrong: str) -> None:
+    """Both were right once, by the data of another machine, or are not checked any more."""
+    unchecked(filled, wrong)
+    assert "when it runs next cannot be told: " in done(filled, "show", "send mail")
+    engine(filled, "state = 'failed', last_error = 'no such zone'")
+    found = json.loads(done(filled, "show", "send mail", "--json"))
+    assert (found["error"], found["occurrences"]) == ("no such zone", [])
+    out = done(filled, "show", "send mail")
+    assert "FAILED: no such zone\n" in out
+    assert "\"pgreact schedule enable 'send mail'\"" in out
+    assert "no further occurrence" not in out
 
 
 @pytest.mark.parametrize("moment", ["'2029-01-01T12:34:56Z'", "date_trunc('hour', now()) - interval '90 s'"])
@@ -362,9 +379,9 @@ def test_history_is_shown_where_it_is_kept(here: None, filled: Database) -> None
     history = done(filled, "show", "send mail").partition("history:\n")[2]
     assert [line.split() for line in history.splitlines()] == [
         ["OCCURRENCE", "OUTCOME", "LATE", "JOB", "OR", "TASK"],
-        ["2026-01-02", "19:00:00-05:00", "missed", "60.000", "s", "3", "missed"],
-        ["2026-01-01", "19:00:00-05:00", "fired", "1.000", "s", "00000000-0000-0000-0000-000000000001"],
-        ["2025-12-31", "19:00:00-05:00", "fired", "0.250", "s", "7"],
+        ["2026-01-02", "19:00:00-05:00", "missed", "1m", "3", "missed"],
+        ["2026-01-01", "19:00:00-05:00", "fired", "1s", "00000000-0000-0000-0000-000000000001"],
+        ["2025-12-31", "19:00:00-05:00", "fired", "250ms", "7"],
     ]
 
 
@@ -552,6 +569,36 @@ def test_all_schedules_are_disabled_and_enabled(filled: Database) -> None:
     assert all(row["enabled"] for row in rows(filled).values())
 
 
+@pytest.mark.parametrize("way", ["--all", "once", "sql"])
+async def test_what_was_to_happen_once_while_it_was_disabled_does_not_happen_when_it_is_enabled(
+    base: Database, way: str
+) -> None:
+    base.run(
+        "insert into pgreact.schedule (name, task, at, enabled) values "
+        "('once', 't', now() - interval '1 min', false), ('later', 't', now() + interval '1 day', false)"
+    )
+    if way == "sql":
+        base.run("update pgreact.schedule set enabled = true")
+    else:
+        said = run(base, "enable", way)
+        assert said.code == 0
+        assert ("note: once was due at " in said.err) == (way == "once")
+    session = await Session.open(base.dsn, "test")
+    await Rounds(session, QueueDelivery()).play()
+    found = rows(base)
+    assert (found["once"]["state"], found["once"]["run_count"]) == ("ended", 0)
+    # a moment that is set anew counts, and so does a run by hand
+    base.run("update pgreact.schedule set at = now() where name = 'once'")
+    await Rounds(session, QueueDelivery()).play()
+    assert rows(base)["once"]["run_count"] == 1
+    done(base, "run", "once")
+    await Rounds(session, QueueDelivery()).play()
+    await session.close()
+    assert rows(base)["once"]["run_count"] == 2
+    if way != "once":
+        assert rows(base)["later"]["state"] == "planned"
+
+
 def test_a_failed_schedule_tries_again_when_it_is_enabled(filled: Database) -> None:
     engine(filled, "state = 'failed', last_error = 'x'")
     done(filled, "enable", "send mail")
@@ -625,26 +672,36 @@ def timetable(database: Database) -> dict[str, Any]:
 
 
 def told(database: Database) -> list[str]:
-    return pgreact("status", dsn=database.dsn).out.partition("timetable  ")[2].splitlines()
+    return (
+        pgreact("status", dsn=database.dsn).out.partition("timetable  ")[2].partition("\n\n")[0].splitlines()
+    )
 
 
 def test_status_shows_how_many_there_are_and_which_is_next(filled: Database) -> None:
-    assert timetable(filled) == {"enabled": 2, "disabled": 0, "next": None, "failed": 0, "failures": []}
+    assert timetable(filled) == {
+        "enabled": 2,
+        "disabled": 0,
+        "next": None,
+        "overdue": 0,
+        "failed": 0,
+        "failures": [],
+        "replanned": None,
+    }
     assert told(filled) == ["2 schedules"]
     engine(filled, "state = 'planned', next_run_at = now() + interval '3 h 1 min'")
     engine(
         filled, "state = 'planned', next_run_at = now() + interval '2 h 1 min', delivery = 'direct'", "poll"
     )
-    assert told(filled) == ["2 schedules; next: poll, in 2 h"]
+    assert told(filled) == ["2 schedules; next: poll, in 2h"]
     found = timetable(filled)["next"]
     assert found["name"] == "poll"
     assert datetime.datetime.fromisoformat(found["run_at"]) == filled.value(
         "select next_run_at from pgreact.schedule where name = 'poll'"
     )
     done(filled, "disable", "poll")
-    assert told(filled) == ["1 schedules, 1 disabled; next: send mail, in 3 h"]
+    assert told(filled) == ["1 schedules, 1 disabled; next: send mail, in 3h"]
     engine(filled, "next_run_at = now() - interval '3 h 1 min'")
-    assert told(filled) == ["1 schedules, 1 disabled; next: send mail, due for 3 h"]
+    assert told(filled) == ["1 schedules, 1 disabled; next: send mail, due for 3h"]
 
 
 def test_a_failed_schedule_makes_status_unhealthy_unless_it_is_disabled(filled: Database) -> None:
@@ -658,6 +715,19 @@ def test_a_failed_schedule_makes_status_unhealthy_unless_it_is_disabled(filled: 
         assert (found["failed"], found["failures"]) == (1, [{"name": "send mail", "error": "no such zone"}])
         filled.run("update pgreact.schedule set enabled = false where name = 'send mail'")
         assert pgreact("status", dsn=filled.dsn).code == 0
+
+
+def test_status_tells_of_what_was_planned_anew(base: Database) -> None:
+    base.run(
+        "insert into pgreact.schedule (name, task, every) "
+        "select 's' || n, 't', '1 h' from generate_series(1, 8) n",
+        "update pgreact.schedule set turn = turn + 1, "
+        "replanned_at = now() - case when name < 's8' then interval '125 min' else interval '8 days' end",
+    )
+    assert timetable(base)["replanned"]["count"] == 7
+    assert told(base)[1:] == [
+        "  planned anew 2h ago, since the clock had been far ahead: s1, s2, s3, s4, s5 and 2 more"
+    ]
 
 
 def test_status_tells_people_nothing_of_an_empty_timetable(base: Database) -> None:

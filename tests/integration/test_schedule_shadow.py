@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from pgreact.timetable.shadow.call import told
+from pgreact.timetable.shadow.call import Call
 from pgreact.timetable.shadow.events import Events
 from tests.command import pgreact
 from tests.harness import Database, Inbox, eventually
@@ -96,6 +96,17 @@ def test_what_beat_sends_and_what_the_timetable_would_agree(run: Start) -> None:
     assert summary["missed"] == summary["late"] == summary["extra"] == 0
 
 
+def test_ctrl_c_ends_it_where_it_was_started_with_that_signal_ignored(run: Start) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts jobs in the background
+    try:
+        shadow = run(*SHADOW, "--disabled")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    shadow.said("watching 1 schedules")
+    code, (*_, summary) = shadow.interrupted()
+    assert code == (1 if summary["missed"] else 0)
+
+
 def test_differences_are_told_and_exit_with_1(ours: Database, run: Start) -> None:
     ours.run(
         "insert into pgreact.schedule (name, task, args, every) values ('other', 'proj.tick', '[2]', '1 s')",
@@ -153,7 +164,7 @@ def test_what_is_sent_once_it_listens_is_heard(inbox: Inbox) -> None:
         message = app.send_task("proj.add", (1,), {"a": 2})
         (sent,) = events.hear(connection, 20)
     assert sent.task_id == message.id
-    assert sent.call == told("proj.add", "(1,)", "{'a': 2}")
+    assert sent.call == Call("proj.add", "(1,)", "{'a': 2}")
     assert began <= sent.at <= datetime.datetime.now(datetime.UTC)
 
 
@@ -162,6 +173,18 @@ def test_where_nothing_is_heard_it_says_what_beat_needs(ours: Database) -> None:
     assert said.code == 0
     assert "0 in time, 0 late, 0 missed, 0 sent without being due" in said.out
     assert "task_send_sent_event = True" in said.err
+
+
+def test_entries_of_the_application_that_are_disabled_are_not_waited_for(
+    ours: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proj_off.py").write_text(
+        "from celery import Celery\napp = Celery('x', broker='memory://', set_as_current=False)\n"
+        "app.conf.beat_schedule = {'off': {'task': 't', 'schedule': 1, 'enabled': False}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    said = pgreact("-A", "proj_off", "schedule", "shadow", "--app-schedule", "--for", "10ms", dsn=ours.dsn)
+    assert "watching 1 schedules" in said.err  # Celery's own, which cleans up results
 
 
 def test_what_cannot_be_compared_is_said(ours: Database) -> None:

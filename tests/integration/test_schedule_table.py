@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pgreact.database.plan import apply
@@ -86,7 +86,7 @@ def row(session: Session) -> dict[str, Any]:
         ({"every": "1 month"}, 'schedule "a": every is 1 mon'),
         ({"every": "1 year"}, 'schedule "a": every is 1 year'),
         ({"every": "1 month -29 days"}, 'schedule "a": every is 1 mon -29 days'),
-        ({"every": "3651 days"}, 'schedule "a": every is 3651 days'),
+        ({"every": "36501 days"}, 'schedule "a": every is 36501 days'),
         ({"cron": "* * *"}, 'cron "* * *" has 3 fields'),
         ({"cron": ""}, 'cron "" has 0 fields'),
         ({"cron": "60 * * * *"}, 'cron "60 * * * *": minute 60 is not between 0 and 59'),
@@ -136,6 +136,24 @@ def row(session: Session) -> dict[str, Any]:
         ),
         ({"rrule": "FREQ=DAILY;DTSTART=20260101"}, "DTSTART is the column anchor"),
         ({"rrule": "FREQ=HOURLY;BYSETPOS=1"}, "BYSETPOS is not for FREQ=HOURLY"),
+        ({"cron": "0 0 31 2 *"}, 'cron "0 0 31 2 *" never occurs'),
+        ({"cron": "0 0 30 feb */2"}, 'cron "0 0 30 feb */2" never occurs'),
+        ({"cron": "0 0 1-7 * fri#2", "cron_and": True}, 'cron "0 0 1-7 * fri#2" never occurs'),
+        (
+            {"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"},
+            'rrule "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30" never occurs',
+        ),
+        (
+            {"rrule": "FREQ=DAILY;UNTIL=20250101", "anchor": "2026-01-01Z"},
+            'rrule "FREQ=DAILY;UNTIL=20250101" never occurs',
+        ),
+        (
+            {"rrule": "FREQ=DAILY;INTERVAL=7;BYDAY=MO", "anchor": "2026-01-01Z"},
+            'rrule "FREQ=DAILY;INTERVAL=7;BYDAY=MO" never occurs',
+        ),
+        ({"timezone": "europe/paris"}, 'no time zone "europe/paris"'),
+        ({"timezone": "Europe/paris"}, 'no time zone "Europe/paris"'),
+        ({"timezone": "utc"}, 'no time zone "utc"'),
         ({"timezone": "Mars"}, 'no time zone "Mars"'),
         ({"timezone": "CEST"}, 'no time zone "CEST"'),
         ({"timezone": "+02"}, 'no time zone "+02"'),
@@ -156,7 +174,7 @@ def row(session: Session) -> dict[str, Any]:
         ({"args": "{}"}, "job t: args is a JSON object, not an array"),
         ({"kwargs": "[]"}, "job t: kwargs is a JSON array, not an object"),
         ({"options": '"q"'}, "job t: options is a JSON string, not an object"),
-        ({"options": '{"que": "q"}'}, 'job t: no option "que"'),
+        ({"options": '{"producer": "p"}'}, 'job t: no option "producer"'),
         ({"options": '{"eta": 1}'}, 'job t: no option "eta"'),
         ({"args": "{1"}, "invalid input syntax for type json"),
         ({"lane": "mial"}, 'no lane "mial" in pgreact.lane'),
@@ -201,6 +219,9 @@ def test_a_refusal_says_what_to_write(base: Session) -> None:
         ({"rrule": "x"}, "FREQ=MONTHLY;BYDAY=-1FR"),
         ({"solar": "x"}, "sunset 48.86 2.35"),
         ({"timezone": "x"}, "Europe/Paris"),
+        ({"timezone": "europe/PARIS"}, "Did you mean Europe/Paris?"),
+        ({"timezone": "america/port-au-prince"}, "Did you mean America/Port-au-Prince?"),
+        ({"cron": "0 0 31 2 *"}, 'No day is "31" as day of month, "2" as month and "*" as day of week.'),
         ({"every": "1 mon"}, "cron or rrule"),
         ({"lane": "x"}, "Lanes are default, mail"),
         ({"end_at": "infinity"}, "null is no limit"),
@@ -400,20 +421,21 @@ def test_the_leader_is_told_once_per_transaction(
 # ---- the same language on both sides -----------------------------------------------------------------------
 
 
-def database_takes(judge: Session, kind: str, text: str) -> str | None:
+def database_takes(judge: Session, kind: str, *given: object) -> str | None:
     """Return why the database refuses it; ``None``: it does not."""
+    places = ", ".join(["%s"] * len(given))
     try:
-        judge.execute(f"select pgreact.check_{kind}(%s)".encode(), (text,))
+        judge.execute(f"select pgreact.check_{kind}({places})".encode(), given)
     except psycopg.errors.InvalidParameterValue as error:
         return str(error)
     return None
 
 
-def timetable_takes(kind: str, text: str) -> str | None:
+def timetable_takes(kind: str, text: str, **more: Any) -> str | None:
     """Return why the timetable refuses it; ``None``: it does not."""
-    recurrence: Any = {kind: text}
+    recurrence: Any = {"anchor": NOW, kind: text, **more}
     try:
-        next_after(Recurrence(anchor=NOW, **recurrence), NOW)
+        next_after(Recurrence(**recurrence), NOW)
     except RecurrenceError as error:
         return str(error)
     return None
@@ -470,9 +492,64 @@ _CRON = st.one_of(
 
 
 @settings(max_examples=800, deadline=None)
-@given(text=_CRON)
-def test_the_database_takes_the_cron_that_the_timetable_takes(judge: Session, text: str) -> None:
-    assert (database_takes(judge, "cron", text) is None) == (timetable_takes("cron", text) is None)
+@given(text=_CRON, both=st.booleans())
+def test_the_database_takes_the_cron_that_the_timetable_takes(judge: Session, text: str, both: bool) -> None:
+    found = database_takes(judge, "cron", text, both)
+    assert (found is None) == (timetable_takes("cron", text, cron_and=both) is None)
+
+
+_DAYS_OF_MONTH = st.sampled_from(
+    [
+        "*",
+        "*/2",
+        "*/31",
+        "*/40",
+        "29",
+        "30",
+        "31",
+        "30-1",
+        "31,L",
+        "L",
+        "LW",
+        "1-7",
+        "29-31/2",
+        "22-24",
+        "5/24",
+        "8-14,31",
+    ]
+)
+_MONTHS = st.sampled_from(
+    ["*", "*/5", "2", "feb", "4,6,9,11", "nov-feb/3", "apr", "february-april/2", "11/3", "2,jul"]
+)
+_DAYS_OF_WEEK = st.sampled_from(
+    [
+        "*",
+        "*/2",
+        "*/7",
+        "mon",
+        "sat,sun",
+        "6-7",
+        "5/2",
+        "fri#5",
+        "fri#1",
+        "0#2,tue#2",
+        "monL",
+        "7L",
+        "sat#5,sunL",
+        "friday",
+    ]
+)
+
+
+@settings(max_examples=800, deadline=None)
+@given(fields=st.tuples(_DAYS_OF_MONTH, _MONTHS, _DAYS_OF_WEEK), both=st.booleans())
+def test_the_database_knows_which_cron_never_occurs(
+    judge: Session, fields: tuple[str, ...], both: bool
+) -> None:
+    text = f"0 0 {' '.join(fields)}"
+    found = database_takes(judge, "cron", text, both)
+    assert (found is None) == (timetable_takes("cron", text, cron_and=both) is None)
+    assert found is None or f'cron "{text}" never occurs' in found
 
 
 @pytest.mark.parametrize("short", [False, True])
@@ -482,7 +559,7 @@ def test_days_and_months_have_names(judge: Session, short: bool) -> None:
     texts = [*(f"0 0 1 {month} *" for month in months[1:]), *(f"0 0 * * {day}" for day in days)]
     texts += [f"0 0 * * {day}L" for day in days]
     for text in texts:
-        assert database_takes(judge, "cron", text) is None
+        assert database_takes(judge, "cron", text, True) is None
         assert timetable_takes("cron", text) is None
 
 
@@ -536,7 +613,47 @@ def test_the_database_takes_the_rule_that_the_timetable_takes(
     judge: Session, freq: str, parts: list[str], shape: str
 ) -> None:
     text = shape.format(freq, ";".join(parts))
-    assert (database_takes(judge, "rrule", text) is None) == (timetable_takes("rrule", text) is None)
+    found = database_takes(judge, "rrule", text, NOW, "UTC")
+    assert (found is None) == (timetable_takes("rrule", text) is None)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    freq=st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY"]),
+    parts=st.fixed_dictionaries(
+        {},
+        optional={
+            "INTERVAL": st.sampled_from(["2", "4", "7", "12", "24", "52"]),
+            "BYMONTH": st.sampled_from(["1", "2", "4,6", "12"]),
+            "BYMONTHDAY": st.sampled_from(["1", "28", "29", "30", "31", "-30", "-31", "13,-1"]),
+            "BYYEARDAY": st.sampled_from(["1", "60", "366", "-366", "-1"]),
+            "BYWEEKNO": st.sampled_from(["1", "20", "53", "-1"]),
+            "BYDAY": st.sampled_from(["MO", "SA,SU", "TH"]),
+            "BYSETPOS": st.sampled_from(["1", "2", "-1", "-5", "40"]),
+            "BYHOUR": st.sampled_from(["0", "5", "9,17"]),
+            "WKST": st.sampled_from(["SU", "WE"]),
+            "UNTIL": st.sampled_from(["20251231", "20260215", "20260101T083000", "20280301T120000Z"]),
+        },
+    ),
+    zone=st.sampled_from(["UTC", "Europe/Paris"]),
+)
+@example(freq="MONTHLY", parts={"BYDAY": "5FR", "BYMONTH": "2"}, zone="UTC")
+@example(freq="MONTHLY", parts={"BYDAY": "1FR,MO"}, zone="UTC")
+@example(freq="YEARLY", parts={"BYDAY": "53TH"}, zone="UTC")
+@example(freq="YEARLY", parts={"BYDAY": "-53MO", "BYYEARDAY": "1"}, zone="UTC")
+@example(freq="YEARLY", parts={"BYDAY": "2MO", "BYMONTHDAY": "15"}, zone="UTC")
+@example(freq="DAILY", parts={"INTERVAL": "7", "BYDAY": "MO"}, zone="UTC")
+@example(freq="HOURLY", parts={"INTERVAL": "24", "BYHOUR": "5"}, zone="Europe/Paris")
+def test_the_database_knows_which_rule_never_occurs(
+    judge: Session, freq: str, parts: dict[str, str], zone: str
+) -> None:
+    if freq == "HOURLY":
+        parts.pop("BYSETPOS", None)
+    text = ";".join(f"{name}={value}" for name, value in {"FREQ": freq, **parts}.items())
+    anchor = NOW.replace(hour=8, minute=30)
+    found = database_takes(judge, "rrule", text, anchor, zone)
+    assert (found is None) == (timetable_takes("rrule", text, anchor=anchor, timezone=zone) is None), text
+    assert found is None or f'rrule "{text}" never occurs' in found
 
 
 @pytest.mark.parametrize(
@@ -545,7 +662,8 @@ def test_the_database_takes_the_rule_that_the_timetable_takes(
         *(
             "sunset 48.86 2.35",
             " Sunset  +48 -2. ",
-            "dawn_civil -90 180",
+            "dawn_civil -89.5 180",
+            "solar_noon 90 0",
             "solar_noon .5 -.5",
             "sunset 0 -180",
         ),
@@ -554,6 +672,8 @@ def test_the_database_takes_the_rule_that_the_timetable_takes(
             "sunset 1 2 3",
             "sunset,1,2",
             "sunset 91 0",
+            "sunset 89.6 0",
+            "dawn_civil -90 180",
             "sunset 0 -181",
             "noon 1 2",
             "sunset x 2",
@@ -575,5 +695,7 @@ def test_the_database_takes_time_zones_that_the_timetable_takes(
     assert len(taken) > 400
     for name in taken:
         wall.zone(name)
+        assert database_takes(judge, "timezone", name.lower()) is not None
+        assert database_takes(judge, "timezone", name.swapcase()) is not None
     # some there are on one side only, as their data are of another year
     assert len(zoneinfo.available_timezones() - taken) < 20

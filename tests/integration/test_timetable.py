@@ -1,16 +1,23 @@
 """The timetable in a running daemon: rows are planned, fired and moved on."""
 
 import asyncio
+import datetime
 import json
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any
 
 import pytest
 
+from pgreact import logs
+from pgreact.clock import Clock
 from pgreact.database.session import Session
+from pgreact.database.trouble import Troubles
 from pgreact.dispatch.jobs import JobMessage, Posted
 from pgreact.timetable.delivery import DirectDelivery, QueueDelivery
 from pgreact.timetable.planner import Plan, plan
+from pgreact.timetable.replanning import replan_all
+from tests.command import pgreact
 from tests.harness import Daemon, Database, Inbox, eventually
 from tests.timetable import Rounds, Timetable
 
@@ -119,7 +126,7 @@ def test_a_job_has_all_that_the_schedule_says(table: Timetable, leader: Daemon) 
     assert (job["lane"], job["priority"], job["max_attempts"]) == ("held", 7, 2)
     assert job["options"]["queue"] == "q"
     assert job["options"]["headers"].items() >= {"mine": 1, "periodic_task_name": "full"}.items()
-    assert table.database.value("select expires - run_at = interval '1 h' from pgreact.queue")
+    assert table.database.value("select expires - enqueued_at = interval '1 h' from pgreact.queue")
 
 
 def test_run_now_runs_once_and_keeps_the_plan(table: Timetable, leader: Daemon) -> None:
@@ -193,7 +200,8 @@ def test_a_row_that_the_engine_cannot_write_stops_alone(table: Timetable, leader
 def test_a_rule_that_its_library_breaks_on_stops_alone(table: Timetable, leader: Daemon) -> None:
     # as a library of another version would
     table.database.run(
-        "create or replace function pgreact.check_rrule(rrule text) returns void language sql as 'select'"
+        "create or replace function pgreact.check_rrule(rrule text, anchor timestamptz, zone text) "
+        "returns void language sql as 'select'"
     )
     table.add("bad", rrule="'FREQ=MONTHLY;BYDAY=53MO'")
     table.add("good", every="'100 ms'")
@@ -259,6 +267,63 @@ def test_what_was_due_while_nobody_fired(
     assert table.jobs("hourly") == fired
 
 
+async def told(table: Timetable, monkeypatch: pytest.MonkeyPatch, by: str) -> list[logs.Event]:
+    """Return what is logged of what has become due when the clock is put forward."""
+    events: list[logs.Event] = []
+    monkeypatch.setattr(logs, "emit", events.append)
+    session = await Session.open(table.database.dsn, "test")
+    rounds = Rounds(session, QueueDelivery())
+    await rounds.play()
+    table.turn_clock(by)
+    events.clear()
+    await rounds.play()
+    await session.close()
+    return events
+
+
+@pytest.mark.parametrize(
+    ("columns", "by", "policy", "missed", "fired"),
+    [
+        # within the grace of a minute
+        ({"every": "'10 s'"}, "45 s", "coalesce", 3, 1),
+        ({"every": "'10 s'", "misfire": "'skip'"}, "45 s", "skip", 3, 1),
+        ({"every": "'10 s'", "misfire": "'all'", "catch_up": "3"}, "45 s", "all", 1, 3),
+        ({"every": "'10 s'", "misfire": "'all'", "overlap": "false"}, "45 s", "overlap", 3, 1),
+        # found late
+        ({"every": "'10 s'", "overlap": "false", "misfire": "'all'"}, "105 s", "overlap", 9, 1),
+    ],
+)
+async def test_whatever_is_not_fired_is_told(
+    table: Timetable,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: dict[str, str],
+    by: str,
+    policy: str,
+    missed: int,
+    fired: int,
+) -> None:
+    table.add("often", anchor="pgreact.moment()", **columns)
+    table.database.run("update pgreact.schedule set anchor = pgreact.moment()")
+    events = await told(table, monkeypatch, by)
+    [misfired] = [event for event in events if isinstance(event, logs.ScheduleMisfired)]
+    assert (misfired.policy, misfired.fired) == (policy, fired)
+    assert misfired.missed >= missed  # more on a machine that is slow
+    jobs = [event.job for event in events if isinstance(event, logs.ScheduleFired)]
+    assert len(jobs) == fired == table.jobs("often")
+    assert None not in jobs
+    assert table.column("often", "misfire_count") == misfired.missed
+
+
+async def test_what_jitter_longer_than_the_interval_drops_is_told(
+    table: Timetable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.add("often", every="'1 min'", jitter="'1 h'", grace="'1 day'")
+    events = await told(table, monkeypatch, "3 h")
+    [misfired] = [event for event in events if isinstance(event, logs.ScheduleMisfired)]
+    assert misfired.fired == 1
+    assert misfired.missed == table.column("often", "misfire_count") > 60
+
+
 def test_a_clock_that_steps_neither_doubles_nor_loses(table: Timetable, leader: Daemon) -> None:
     table.add("hourly", every="'1 h'", misfire="'all'")
     leader.wait_for("schedule.planned", schedule="hourly")
@@ -274,7 +339,152 @@ def test_a_clock_that_steps_neither_doubles_nor_loses(table: Timetable, leader: 
     )
 
 
+async def test_after_a_clock_was_years_ahead_all_is_planned_from_the_present(table: Timetable) -> None:
+    """As its rules say; what a user put off, and what happened once, stay as they are."""
+    kinds = {
+        "hourly": {"every": "'1 h'"},
+        "daily": {"cron": "'30 2 * * *'", "timezone": "'Europe/Paris'"},
+        "monthly": {"cron": "'0 0 1 * *'", "jitter": "'1 h'"},
+        "friday": {"rrule": "'FREQ=MONTHLY;BYDAY=-1FR'"},
+        "bounded": {"every": "'1 h'", "end_at": "now() + interval '400 days'"},
+        "twice": {"every": "'1 h'", "max_runs": "2"},
+        "direct": {"every": "'1 h'", "delivery": "'direct'"},
+        "once": {"at": "now() + interval '300 days'"},
+        "later": {"at": "now() + interval '4000 days'"},
+        "put off": {"every": "'1 h'", "next_run_at": "now() + interval '5000 days'"},
+    }
+    for name, columns in kinds.items():
+        table.add(name, **columns)
+    session = await Session.open(table.database.dsn, "test")
+    slow = Slow(100)
+    both = [Rounds(session, QueueDelivery()), Rounds(session, DirectDelivery(slow))]
+    for rounds in both:
+        await rounds.play()
+    before = {name: table.column(name, "next_run_at") for name in kinds}
+    await replan_all(session, Troubles(Clock()))  # nothing is wrong yet
+    assert {name: table.column(name, "replanned_at") for name in kinds} == dict.fromkeys(kinds)
+    table.turn_clock("3650 days")
+    for rounds in both:
+        await rounds.play()
+    table.add("born ahead", every="'1 h'", created_at="now() + interval '3650 days'")
+    await both[0].play()
+    table.turn_clock("0")
+    assert table.column("hourly", "next_run_at > now() + interval '3649 days'")
+    await replan_all(session, Troubles(Clock()))
+    for name in ("hourly", "daily", "monthly", "friday", "bounded", "direct"):
+        assert table.column(name, "next_run_at") == before[name], name
+        assert table.column(name, "replanned_at is not null and state = 'planned'"), name
+    assert table.column("born ahead", "next_run_at < now() + interval '1 h'")
+    assert table.column("twice", "next_run_at") == before["twice"]
+    for name in ("later", "put off"):
+        assert table.column(name, "replanned_at is null and next_run_at > now() + interval '3999 days'"), name
+    assert table.column("once", "state = 'ended' and run_count = 1")
+    table.turn_clock("1 h 5 min")
+    for rounds in both:
+        await rounds.play()
+    await session.close()
+    assert table.column("hourly", "run_count") == 2
+    assert table.column("born ahead", "run_count") == 1
+    assert table.column("direct", "run_count") == 2
+    assert table.column("twice", "run_count = 2 and state = 'ended'")
+
+
+async def test_a_row_that_cannot_be_planned_anew_stops_no_other(table: Timetable) -> None:
+    table.database.run(
+        "insert into pgreact.schedule (name, task, cron) "
+        "select 's' || n, 't', '0 * * * *' from generate_series(1, 5) n"
+    )
+    session = await Session.open(table.database.dsn, "test")
+    table.turn_clock("3650 days")
+    await Rounds(session, QueueDelivery()).play()
+    table.turn_clock("0")
+    table.database.run(
+        "alter table pgreact.schedule add constraint no_bad check (name <> 's3' or replanned_at is null)",
+        "alter table pgreact.schedule drop constraint schedule_times_lie_in_the_calendar",
+        "update pgreact.schedule set turn = turn + 1, next_nominal_at = 'infinity', next_run_at = 'infinity' "
+        "where name = 's4'",
+    )
+    troubles = Troubles(Clock())
+    await replan_all(session, troubles)
+    assert [report.subject for report in troubles.reports()] == ["new plan of schedule s3"]
+    table.database.run("alter table pgreact.schedule drop constraint no_bad")
+    await replan_all(session, troubles)
+    await session.close()
+    assert not troubles.reports()
+    assert table.database.value(
+        "select array_agg(name order by name) from pgreact.schedule where replanned_at is not null"
+    ) == ["s1", "s2", "s3", "s5"]
+
+
+@pytest.mark.parametrize("edit", ["cron = '0 * * * *'", "jitter = '1 s'", "enabled = false"])
+async def test_an_edit_revives_what_a_clock_far_ahead_had_put_off(table: Timetable, edit: str) -> None:
+    table.add("hourly", cron="'30 * * * *'")
+    table.turn_clock("3650 days")
+    session = await Session.open(table.database.dsn, "test")
+    rounds = Rounds(session, QueueDelivery())
+    await rounds.play()
+    table.turn_clock("3651 days")
+    await rounds.play()
+    assert table.column("hourly", "run_count") == 1
+    table.turn_clock("0")
+    table.database.run(f"update pgreact.schedule set {edit}", "update pgreact.schedule set enabled = true")
+    await rounds.play()
+    await session.close()
+    assert table.column("hourly", "next_run_at < now() + interval '1 h'")
+
+
+async def test_a_clock_that_was_behind_for_seconds_fires_nothing(table: Timetable) -> None:
+    table.add("hourly", every="'1 h'")
+    table.add("monthly", cron="'0 0 1 * *'")
+    table.add("edited", every="'1 h'")
+    session = await Session.open(table.database.dsn, "test")
+    rounds = Rounds(session, QueueDelivery())
+    await rounds.play()
+    table.turn_clock("1 h 5 min")
+    await rounds.play()
+    before = [table.column(name, "next_run_at") for name in ("hourly", "monthly")]
+    table.turn_clock("-9000 days")
+    await replan_all(session, Troubles(Clock()))
+    table.database.run("update pgreact.schedule set jitter = '0.001 ms' where name = 'edited'")
+    await rounds.play()
+    assert [table.column(name, "next_run_at") for name in ("hourly", "monthly")] == before
+    table.turn_clock("1 h 6 min")
+    await rounds.play()
+    await session.close()
+    assert [table.column(name, "run_count") for name in ("hourly", "monthly", "edited")] == [1, 0, 1]
+    assert table.column("edited", "next_run_at") == table.column("edited", "created_at + interval '2 h'")
+
+
+def test_a_daemon_sees_that_the_clock_was_years_ahead(table: Timetable, leader: Daemon) -> None:
+    table.add("hourly", every="'1 h'")
+    table.add("monthly", cron="'0 0 1 * *'")
+    leader.wait_for("schedule.planned", 2)
+    before = table.column("monthly", "next_run_at")
+    table.turn_clock("3650 days")
+    leader.wait_for("schedule.fired", 2)
+    table.turn_clock("0")
+    replanned = leader.wait_for("schedule.replanned", schedule="monthly")
+    assert replanned["next_run_at"] == before.astimezone(UTC).isoformat()
+    assert replanned["instead_of"].startswith("203")
+    leader.wait_for("schedule.replanned", schedule="hourly")
+    found = json.loads(pgreact("status", "--json", dsn=table.database.dsn).out)["timetable"]["replanned"]
+    assert (found["count"], sorted(found["names"])) == (2, ["hourly", "monthly"])
+    out = pgreact("status", dsn=table.database.dsn).out
+    assert "ago, since the clock had been far ahead: " in out
+
+
 # ---- direct delivery ---------------------------------------------------------------------------------------
+
+
+def test_a_message_of_an_occurrence_found_late_expires_from_its_firing(
+    table: Timetable, leader: Daemon
+) -> None:
+    table.direct("late", every="'1 day'", anchor="now() - interval '3 days 1 h'", expires="'5 min'")
+    leader.wait_for("schedule.planned", schedule="late")
+    table.database.run("update pgreact.schedule set next_run_at = now() - interval '1 h' where name = 'late'")
+    expires = datetime.datetime.fromisoformat(table.inbox.take()["expires"])
+    left = expires - datetime.datetime.now(datetime.UTC)
+    assert datetime.timedelta(minutes=4) < left < datetime.timedelta(minutes=6)
 
 
 def test_direct_delivery_sends_the_message_itself(table: Timetable, leader: Daemon) -> None:

@@ -57,6 +57,22 @@ def watch(
             )
 
 
+def test_a_route_can_be_signalled_by_changes_of_some_columns_alone(base: Database, ear: Ear) -> None:
+    base.run(
+        "select pgreact.attach('job_queue', 'update', '{insert,update}', changed => '{status}')",
+        "insert into job_queue values (1, 'a')",
+    )
+    assert len(ear.heard()) == 1
+    base.run("update job_queue set status = 'a'", "update job_queue set id = 2")
+    assert ear.heard() == []
+    base.run("update job_queue set status = 'b'")
+    assert len(ear.heard()) == 1
+    base.run("update pgreact.route set gate = 'open'", "update job_queue set status = 'b'")
+    assert ear.heard() == ["routes"]  # the trigger was made anew with the columns
+    base.run("update job_queue set status = 'c'")
+    assert len(ear.heard()) == 1
+
+
 def health(base: Database) -> dict[tuple[str, str], str]:
     """Return what ``pgreact status`` says of each trigger."""
     with base.connect() as connection:

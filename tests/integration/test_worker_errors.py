@@ -123,7 +123,7 @@ class Faults:
 
     def claimed(self, **values: Any) -> Run:
         """Return a run of a job that was just claimed."""
-        self.database.value("select pgreact.enqueue('x', max_attempts => 1)")
+        self.database.value("select pgreact.enqueue('x', lane => 'default')")
         job = self.database.value("select pgreact.claim(1) -> 'jobs' -> 0")
         self.database.value("select pgreact.published(%s::uuid[])", [job["claim_id"]])
         return Run(job["id"], job["claim_id"], values.get("retries", 0), "w")

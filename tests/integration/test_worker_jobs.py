@@ -153,27 +153,56 @@ def test_a_message_that_cannot_be_read_is_invalid(cluster: Cluster) -> None:
 @pytest.mark.parametrize("when", [{"countdown": 0}, {"countdown": 0.3}, {"eta": 0.3}])
 def test_a_retry_that_the_task_asks_for_is_the_same_attempt(cluster: Cluster, when: dict[str, float]) -> None:
     job, task_id = cluster.run("later", **when)
-    cluster.until_settled(job, "done")
+    cluster.until_settled(job, "done", dispatching=True)
     assert cluster.runs("task_id") == [task_id] * 2
 
 
-def test_a_job_waits_for_its_retry_under_its_lease(cluster: Cluster) -> None:
-    job, _ = cluster.run("later", countdown=1000)
+def test_a_job_waits_for_its_retry_in_the_queue(cluster: Cluster) -> None:
+    for when, seconds in (({"countdown": 1000}, 1000), ({"eta": 2000}, 2000)):
+        job, task_id = cluster.run("later", **when)
+        cluster.database.until(f"select exists (select from pgreact.queue where id = {job})")
+        cluster.database.until(
+            f"select state = 'delayed' and run_at - now() between '{seconds - 10} s' and '{seconds} s' "
+            f"and task_id = '{task_id}' and attempt = 0 and error like '%Retry %' "
+            f"from pgreact.queue where id = {job}"
+        )
+        assert cluster.attempts(job) == []
+        assert cluster.database.value("select count(*) from pgreact.in_progress") == 0
+        cluster.database.value("select pgreact.retry(%s)", job)  # now
+        cluster.until_settled(job, "done", dispatching=True)
+        assert cluster.runs("task_id")[-2:] == [task_id] * 2
+
+
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_retry_may_have_other_arguments_and_may_not_be_raised(cluster: Cluster, throw: bool) -> None:
+    job, task_id = cluster.run("changing", 1, throw=throw)
+    cluster.until_settled(job, "done", dispatching=True)
+    assert cluster.runs() == ["changing 1", "changing 2"]
+    assert cluster.runs("task_id") == [task_id] * 2
+
+
+def test_a_retry_that_no_message_can_be_made_of_ends_the_job(cluster: Cluster) -> None:
+    job, _ = cluster.run("changing", strange=True)
+    cluster.until_settled(job, "rejected")
+    assert "args[0]: type object is not JSON" in cluster.error(job)
+    job, _ = cluster.run("raising")
+    cluster.until_settled(job, "failed")
+
+
+def test_jobs_that_wait_for_their_retries_hold_up_no_other(cluster: Cluster) -> None:
+    cluster.database.run("update pgreact.lane set max_in_progress = 2")
+    waiting = [cluster.enqueue("later", countdown=1000) for _ in range(4)]
+    other = cluster.enqueue("plain")
+    cluster.until_settled(other, "done", dispatching=True)
     cluster.database.until(
-        "select lease_until between now() + interval '1050 s' and now() + interval '1061 s' "
-        "from pgreact.in_progress"
+        f"select count(*) = {len(waiting)} from pgreact.queue where state = 'delayed' and resume is not null"
     )
-    assert cluster.attempts(job) == []
-    job, _ = cluster.run("later", eta=2000)
-    cluster.database.until(
-        "select lease_until between now() + interval '2050 s' and now() + interval '2061 s' "
-        f"from pgreact.in_progress where id = {job}"
-    )
+    cluster.database.run("update pgreact.lane set max_in_progress = null")
 
 
 def test_automatic_retries_come_before_the_jobs_own(cluster: Cluster) -> None:
     job, _ = cluster.run("trying")
-    cluster.until_settled(job, "done")
+    cluster.until_settled(job, "done", dispatching=True)
     assert len(cluster.runs()) == 2
     job = cluster.enqueue("trying", 4, sql="max_attempts => 2")
     cluster.until_settled(job, "failed", "failed", dispatching=True)
@@ -294,7 +323,7 @@ def test_replacement_that_fails_ends_the_attempt_and_the_next_one_begins_anew(cl
 
 def test_replacement_retries_and_is_replaced_within_the_same_attempt(cluster: Cluster) -> None:
     job, task_id = cluster.run("replacing", "replacing", "trying")
-    cluster.until_settled(job, "done")
+    cluster.until_settled(job, "done", dispatching=True)
     assert cluster.runs() == ["replacing", "replacing", "trying", "trying"]
     assert set(cluster.runs("task_id")) <= {task_id, None}
 
@@ -491,7 +520,7 @@ def claimed(database: Database) -> Callable[..., Run]:
     prepare(database)
 
     def claim(**values: Any) -> Run:
-        database.value("select pgreact.enqueue('x', max_attempts => 1)")
+        database.value("select pgreact.enqueue('x', lane => 'default')")
         job = database.value("select pgreact.claim(1) -> 'jobs' -> 0")
         database.value("select pgreact.published(%s::uuid[])", [job["claim_id"]])
         return Run(job["id"], job["claim_id"], values.get("retries", 0), "w")
@@ -527,10 +556,10 @@ def test_a_word_that_comes_too_late_changes_nothing(
 ) -> None:
     run = claimed()
     assert jobs.start(run)
-    database.run("select pgreact.settle(id, claim_id, 'lost') from pgreact.in_progress")
+    database.run("select pgreact.settle(id, claim_id, 'rejected') from pgreact.in_progress")
     jobs.end(settled(run, "done"))
     assert f"job.late: job {run.job}, task {run.task_id}: done: given up meanwhile" in caplog.text
-    assert database.value("select outcome from pgreact.dead") == "lost"
+    assert database.value("select outcome from pgreact.dead") == "rejected"
 
 
 def test_whoever_has_nothing_to_run_asks_nothing(
@@ -569,7 +598,7 @@ def test_a_database_that_cannot_store_a_character_gets_it_in_ascii(postgres: Emb
     admin.run(f"create database {name} template template0 encoding latin1 locale 'C'")
     database = Database(postgres.dsn(dbname=name))
     prepare(database)
-    database.value("select pgreact.enqueue('x', max_attempts => 1)")
+    database.value("select pgreact.enqueue('x', lane => 'default')")
     job = database.value("select pgreact.claim(1) -> 'jobs' -> 0")
     run, jobs = Run(job["id"], job["claim_id"], 0, "w"), Jobs(database.dsn)
     assert jobs.start(run)

@@ -28,7 +28,7 @@ def claimed(database: Database) -> Callable[[], Run]:
     )
 
     def claim() -> Run:
-        database.value("select pgreact.enqueue('x', max_attempts => 1)")
+        database.value("select pgreact.enqueue('x', lane => 'default')")
         job = database.value("select pgreact.claim(1) -> 'jobs' -> 0")
         database.value("select pgreact.published(%s::uuid[])", [job["claim_id"]])
         return Run(job["id"], job["claim_id"], 0, "w")

@@ -1,6 +1,7 @@
 """Cron expressions: what their fields say, what is refused and how, and what they do at changes of offset."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -145,14 +146,16 @@ def test_a_star_in_one_of_them_asks_for_both(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 31 feb */2", "5 0 0 30 2 *"])
-def test_what_never_comes_is_never_again_and_not_an_error(text: str) -> None:
-    assert next_after(cron(text), YEAR) is None
-    assert next_after(cron(text, both=True), YEAR) is None
+def test_what_never_occurs_is_refused(text: str) -> None:
+    for both in (False, True):
+        with pytest.raises(RecurrenceError, match=re.escape(f'cron "{text}" never occurs: no day is "')):
+            next_after(cron(text, both=both), YEAR)
 
 
 def test_what_comes_once_in_decades_is_found() -> None:
     assert next_after(cron("0 0 29 2 1", both=True), YEAR) == datetime(2044, 2, 29, tzinfo=UTC)
-    assert next_after(cron("0 0 30 2 1", both=True), YEAR) is None
+    with pytest.raises(RecurrenceError, match="never occurs"):
+        next_after(cron("0 0 30 2 1", both=True), YEAR)
 
 
 def test_time_ends() -> None:

@@ -19,9 +19,9 @@ from kombu.utils.json import register_type
 
 import pgreact
 from pgreact import Job
+from pgreact.json_values import write
 from pgreact.queue.call import RUN_CANVAS
 from pgreact.queue.enqueue import enqueue_many
-from pgreact.queue.values import write
 from pgreact.queue.written import written
 
 app = Celery("proj", set_as_current=False)
@@ -79,7 +79,7 @@ def test_what_is_as_by_default_is_left_to_the_server() -> None:
 def test_fields_are_as_they_were_given() -> None:
     given = {
         "lane": "mail", "priority": -3, "key": "k", "unique_key": "u", "unique_while": "in_progress",
-        "max_attempts": 1,
+        "max_attempts": 2, "max_lost": 0,
     }  # fmt: skip
     assert job("proj.x", [1], {"a": 2}, **given) == {
         "task": "proj.x",
@@ -141,7 +141,8 @@ def test_backoff_is_seconds_or_a_timedelta() -> None:
         ({"run_at": float("inf")}, ValueError, "run_at: inf is no number of seconds"),
         ({"backoff": float("nan")}, ValueError, "backoff: nan is no number of seconds"),
         ({"backoff": None}, TypeError, "backoff is None, not a time"),
-        ({"lane": None}, TypeError, "lane is None, not text"),
+        ({"lane": 7}, TypeError, "lane is 7, not text"),
+        ({"max_lost": 1.5}, TypeError, "max_lost is 1.5, not a whole number"),
         ({"key": 42}, TypeError, "key is 42, not text"),
         ({"unique_key": uuid.UUID(int=0)}, TypeError, "unique_key is UUID('0000"),
         ({"key": "a\0b"}, ValueError, "key: a NUL character"),

@@ -12,6 +12,7 @@ from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kombu import Exchange, Queue
 
 from pgreact.timetable.columns import recurrence
 from pgreact.timetable.entries import row
@@ -185,11 +186,17 @@ def test_a_crontab_is_read_in_the_time_zone_of_its_application(
 
 
 def test_a_time_zone_without_a_name_is_refused_where_it_matters() -> None:
-    app = application(timezone=datetime.timezone(datetime.timedelta(hours=5, minutes=30)))
+    app = application(timezone=datetime.timezone(datetime.timedelta(hours=12, minutes=45)))
     found = row("an entry", {"task": "proj.add", "schedule": crontab()}, app)
     assert isinstance(found, Uncarried)
     assert "no IANA name" in found.reason
     assert carried({"task": "proj.add", "schedule": 5}, app) == {"every": 5}
+
+
+@pytest.mark.parametrize(("minutes", "name"), [(330, "Asia/Kolkata"), (-120, "Etc/GMT+2"), (0, "UTC")])
+def test_a_time_zone_at_a_fixed_offset_is_one_that_keeps_it(minutes: int, name: str) -> None:
+    app = application(timezone=datetime.timezone(datetime.timedelta(minutes=minutes)))
+    assert carried({"task": "proj.add", "schedule": crontab()}, app)["timezone"] == name
 
 
 def test_a_deadline_for_late_crontabs_is_grace() -> None:
@@ -202,27 +209,26 @@ def test_a_deadline_for_late_crontabs_is_grace() -> None:
 @pytest.mark.parametrize(
     ("seconds", "columns"),
     [
-        (86400, {"cron": "0 0 * * *", "timezone": "Europe/Paris"}),
-        (100000, {"cron": "0 0 * * *", "timezone": "Europe/Paris"}),
-        (
-            2 * 86400,
-            {
-                "rrule": "FREQ=DAILY;INTERVAL=2;BYHOUR=0;BYMINUTE=0;BYSECOND=0",
-                "timezone": "Europe/Paris",
-                "anchor": "2000-01-01T00:00:00+01:00",
-            },
-        ),
-        (2 * 3600, {"every": 7200, "anchor": "2000-01-01T00:00:00+01:00"}),
-        (5400, {"every": 3600, "anchor": "2000-01-01T00:00:00+01:00"}),
-        (150, {"every": 120, "anchor": "2000-01-01T00:00:00+01:00"}),
-        (30, {"every": 30, "anchor": "2000-01-01T00:00:00+01:00"}),
+        (86400, {"cron": "0 0 * * *"}),
+        (100000, {"cron": "0 0 * * *"}),
+        (2 * 86400, {"rrule": "FREQ=DAILY;INTERVAL=2;BYHOUR=0;BYMINUTE=0;BYSECOND=0"}),
+        (2 * 3600, {"every": 7200}),
+        (5400, {"every": 3600}),
+        (150, {"every": 120}),
+        (30, {"every": 30}),
+        (1.5, {"every": 1}),
+        (0.5, {"every": 0.5}),
     ],
 )
 def test_a_relative_interval_falls_on_whole_days_hours_and_minutes(
-    seconds: int, columns: dict[str, Any]
+    seconds: float, columns: dict[str, Any]
 ) -> None:
-    assert when(seconds, relative=True) == columns
-    assert when(schedule(seconds, relative=True)) == columns
+    expected = {**columns, "timezone": "Europe/Paris", "relative": seconds}
+    for found in (when(seconds, relative=True), when(schedule(seconds, relative=True))):
+        grid = datetime.datetime.fromisoformat(found.pop("grid"))
+        assert found == expected
+        if seconds >= 60:
+            assert grid.second == grid.microsecond == 0
 
 
 def test_solar_events_keep_their_place() -> None:
@@ -312,8 +318,29 @@ class Later(crontab):
         ({"task": "proj.add", "schedule": crontab(minute=[])}, "its minute matches nothing"),
         ({"task": "proj.add", "schedule": schedule(None)}, "its interval is None"),
         ({"task": "proj.add", "schedule": 5, "args": [print]}, "args[0]: type builtin_function_or_method"),
-        ({"task": "proj.add", "schedule": 5, "args": [BeatLazyFunc(print)]}, "args[0]: type BeatLazyFunc"),
+        (
+            {"task": "proj.add", "schedule": 5, "args": [BeatLazyFunc(print)]},
+            "args[0] is a BeatLazyFunc, a function",
+        ),
         ({"task": "proj.add", "schedule": 5, "kwargs": {"x": {1}}}, 'kwargs["x"]: type set is not JSON'),
+        (
+            {"task": "proj.add", "schedule": 5, "kwargs": {"x": BeatLazyFunc(print)}},
+            'kwargs["x"] is a BeatLazyF',
+        ),
+        ({"task": "proj.add", "schedule": 0.05}, "its interval is 0.05 s, and the shortest here is 0.1 s"),
+        ({"task": "proj.add", "schedule": 0}, "its interval is 0 s, and the shortest here is 0.1 s"),
+        (
+            {"task": "proj.add", "schedule": datetime.timedelta(days=50_000)},
+            "its interval is 50000 days, and the longest here is 36500 days",
+        ),
+        (
+            {"task": "proj.add", "schedule": 5, "options": {"queue": Queue("odd", Exchange("e", "topic"))}},
+            'put the Queue "odd" into task_queues',
+        ),
+        (
+            {"task": "proj.add", "schedule": 5, "options": {"queue": Queue("durable", durable=False)}},
+            'put the Queue "durable" into task_queues',
+        ),
         ({"task": "proj.add", "schedule": 5, "args": 7}, "args is of type int, not a list"),
         ({"task": "proj.add", "schedule": 5, "args": "ab"}, "args is of type str, not a list"),
         ({"task": "proj.add", "schedule": 5, "kwargs": [1]}, "kwargs is of type list, not a dict"),
@@ -338,9 +365,58 @@ def test_code_of_the_application_that_fails_is_a_reason_too(monkeypatch: pytest.
     assert "AttributeError" in refusal({"task": "proj.add", "schedule": given})
 
 
-@pytest.mark.parametrize(("name", "length"), [("", 0), ("n" * 201, 201)])
-def test_a_name_fits_its_column(name: str, length: int) -> None:
-    assert f"its name has {length} characters" in refusal({"task": "proj.add", "schedule": 5}, name)
+def test_a_name_must_be_there() -> None:
+    assert "its name has 0 characters" in refusal({"task": "proj.add", "schedule": 5}, "")
+
+
+@pytest.mark.parametrize("letter", ["n", "ä"])
+def test_a_long_name_is_cut_always_in_the_same_way(letter: str) -> None:
+    entry = {"task": "proj.add", "schedule": 5}
+    names = {row(name, entry, APP)["name"] for name in (letter * 201, letter * 201, letter * 202)}  # type: ignore[index]
+    assert len(names) == 2
+    assert all(len(name) == 200 and name.startswith(letter * 150) for name in names)
+    assert row(letter * 200, entry, APP)["name"] == letter * 200  # type: ignore[index]
+    assert refusal({}, names.pop()) == "its task is None, not a name"
+
+
+def test_a_signature_without_a_name_is_carried_by_what_it_calls() -> None:
+    app = application()
+    app.add_periodic_task(5, app.signature("proj.add", args=("x" * 300,)))
+    [(name, entry)] = app.conf.beat_schedule.items()
+    found = row(name, entry, app)
+    assert isinstance(found, dict)
+    assert found["name"].startswith("proj.add('xxx")
+    assert found["args"] == json.dumps(["x" * 300])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"queue": Queue("mail")}, {"queue": "mail"}),
+        ({"queue": Queue("mail", Exchange("mail"), "mail")}, {"queue": "mail"}),
+        ({"queue": Queue("urgent", max_priority=9)}, {"queue": "urgent"}),
+        ({"queue": Queue("news", Exchange("news", "topic"), "news.#")}, {"queue": "news"}),
+        (
+            {"exchange": Exchange("news", "topic"), "routing_key": "a"},
+            {"exchange": "news", "routing_key": "a"},
+        ),
+    ],
+    ids=repr,
+)
+def test_queues_and_exchanges_are_called_by_name(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    known = [Queue("urgent", max_priority=9), Queue("news", Exchange("news", "topic"), "news.#")]
+    found = row("a", {"task": "t", "schedule": 5, "options": options}, application(task_queues=known))
+    assert isinstance(found, dict), found
+    assert json.loads(found["options"]) == expected
+
+
+@pytest.mark.parametrize("nothing", [None, [], (), 0, ""])
+def test_no_arguments_may_be_written_in_many_ways(nothing: object) -> None:
+    assert when(5, args=nothing, kwargs=nothing, options=None) == {"every": 5}
+
+
+def test_an_interval_may_be_very_long() -> None:
+    assert when(datetime.timedelta(days=36_500)) == {"every": 36_500 * 86_400}
 
 
 def test_names_that_are_no_text_are_written_as_text() -> None:

@@ -4,8 +4,13 @@ import datetime
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.schedules import schedule
 
-from pgreact.timetable.last_run import went_on
+from pgreact.timetable.columns import recurrence
+from pgreact.timetable.last_run import never_ran, went_on
+from pgreact.timetable.recurrence import next_after
+from pgreact.timetable.recurring import recurring
 from pgreact.timetable.uncarried import Uncarried
 
 NOON = datetime.datetime(2030, 1, 2, 12, 0, 0, 5000, tzinfo=datetime.UTC)
@@ -61,15 +66,55 @@ def test_what_is_due_is_the_first_occurrence_after_the_last_run(row: dict[str, A
 
 
 def test_what_has_not_begun_is_due_at_its_start() -> None:
-    start = NOON + HOUR
+    start = NOON + 2 * HOUR
     found = on({**EVERY, "start_at": start.isoformat()})
     assert found["due"] == start.isoformat()
     assert "grid" not in found
+    early = {**EVERY, "start_at": (NOON + HOUR).isoformat()}
+    assert on(early)["due"] == (NOON + 1.5 * HOUR).isoformat()  # the interval from its last run ends later
+    assert on(early, last_run_at=None)["due"] == early["start_at"]
     assert (
         on({"cron": "0 * * * *", "start_at": "2030-01-02T15:00:00+00:00"})["due"]
         == "2030-01-02T15:00:00+00:00"
     )
     assert on({**EVERY, "start_at": (NOON - HOUR).isoformat()})["due"] == (NOON + 1.5 * HOUR).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first", "then"),
+    [
+        (7 * 86400, "2030-01-09T00:00:00+01:00", "2030-01-16T00:00:00+01:00"),
+        (36 * 3600, "2030-01-04T00:00:00+01:00", "2030-01-05T00:00:00+01:00"),
+        (2.5 * 86400, "2030-01-05T00:00:00+01:00", "2030-01-07T00:00:00+01:00"),
+        (5400, "2030-01-02T14:00:00+01:00", "2030-01-02T15:00:00+01:00"),
+        (90, "2030-01-02T13:01:00+01:00", "2030-01-02T13:02:00+01:00"),
+    ],
+)
+def test_a_relative_interval_goes_on_from_its_last_run_and_keeps_its_phase(
+    seconds: float, first: str, then: str
+) -> None:
+    app = Celery("proj", set_as_current=False)
+    app.conf.timezone = "Europe/Paris"
+    row = {"name": "a", "task": "t", **recurring(schedule(seconds, relative=True), app)}
+    found = went_on(row, NOON, last_run_at=NOON, run_count=1)
+    assert isinstance(found, dict)
+    moments = [datetime.datetime.fromisoformat(moment) for moment in (first, then)]
+    assert datetime.datetime.fromisoformat(found["due"]) == moments[0]
+    kept = recurrence(found, NOON)
+    dealt_with = datetime.datetime.fromisoformat(found["last_nominal_at"])
+    assert next_after(kept, max(NOON, dealt_with)) == moments[0]  # as the timetable plans it anew
+    assert next_after(kept, moments[0]) == moments[1]
+
+
+def test_what_has_never_run_is_due_at_once_where_its_source_has_it_so() -> None:
+    found = never_ran({"name": "a", "task": "t", "cron": "0 0 1 1 *"}, NOON)
+    assert isinstance(found, dict)
+    assert found["due"] == NOON.isoformat()
+    assert found["last_nominal_at"] < found["due"]
+    later = {"name": "a", "task": "t", "rrule": "FREQ=DAILY", "anchor": "2031-01-01T09:00:00+00:00"}
+    found = never_ran(later, NOON)
+    assert isinstance(found, dict)
+    assert found["due"] == "2031-01-01T09:00:00+00:00"
 
 
 @pytest.mark.parametrize(

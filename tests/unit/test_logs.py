@@ -120,6 +120,7 @@ def test_away_from_a_terminal_each_event_is_a_line_of_json(
     monkeypatch: pytest.MonkeyPatch, form: logs.Format
 ) -> None:
     *ours, other = map(json.loads, lines(monkeypatch, form, "debug", io.StringIO()))
+    assert {(*line,)[:3] for line in (*ours, other)} == {("timestamp", "level", "event")}
     assert [line["event"] for line in ours] == [event.name for event in EVENTS]
     for event, line in zip(EVENTS, ours, strict=True):
         assert line.pop("level") == event.level

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgreact.timetable import planner
-from pgreact.timetable.planner import Plan, Schedule, actual, following, plan
+from pgreact.timetable.planner import Plan, Schedule, actual, following, plan, replan
 from pgreact.timetable.recurrence import Recurrence
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -43,7 +43,9 @@ def hourly(**changes: Any) -> Schedule:
 
 def new(recurrence: Recurrence, **changes: Any) -> Schedule:
     """A schedule that was just written."""
-    return Schedule(id=1, name="new", turn=0, state="new", recurrence=recurrence, **changes)
+    return Schedule(
+        **{"id": 1, "name": "new", "turn": 0, "state": "new", "recurrence": recurrence, **changes}
+    )
 
 
 def once(moment: datetime, **changes: Any) -> Schedule:
@@ -108,9 +110,10 @@ def test_the_end_counts_if_it_is_an_occurrence(clock: str, expected: datetime | 
     assert found.state == ("ended" if expected is None else "planned")
 
 
-def test_what_never_comes_ends_at_once() -> None:
+def test_what_never_occurs_fails_and_says_so() -> None:
     found = plan(new(Recurrence(cron="0 0 30 2 *", anchor=NOON)), NOON)
-    assert found == Plan(state="ended", last_nominal_at=None)
+    assert found.state == "failed"
+    assert (found.error or "").startswith('cron "0 0 30 2 *" never occurs')
 
 
 def test_an_edited_schedule_repeats_nothing_though_the_clock_was_put_back() -> None:
@@ -166,6 +169,13 @@ def test_what_happened_once_does_not_happen_again_unless_it_is_put_off() -> None
     assert plan(once(at("11:00"), last_nominal_at=NOON), at("13:00")) == ended
     assert plan(once(at("12:30"), last_nominal_at=NOON), at("12:15")).next_run_at == at("12:30")
     assert plan(once(at("12:30"), last_nominal_at=NOON), at("13:00")).occurrences == (at("12:30"),)
+
+
+def test_what_happened_once_by_a_clock_far_ahead_does_not_happen_again_unless_it_is_put_elsewhere() -> None:
+    far = NOON + 300 * DAY
+    assert plan(once(far, last_nominal_at=far), NOON) == Plan(state="ended", last_nominal_at=far)
+    assert plan(once(far - DAY, last_nominal_at=far), NOON).next_run_at == far - DAY
+    assert plan(once(NOON, last_nominal_at=far), NOON).occurrences == (NOON,)
 
 
 def test_once_outside_its_bounds_is_never() -> None:
@@ -550,6 +560,77 @@ def test_nothing_is_fired_twice_and_with_all_nothing_is_lost(
     assert fired == sorted(set(fired))
     if misfire == "all" and not edited:
         assert fired == [NOON + number * 10 * MINUTE for number in range(1, len(fired) + 1)]
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["0 0 1 * *", "0 12 * * mon", "*/10 * * * *", "0 0 29 2 *"]),
+    st.integers(0, 3 * 86_400),
+    st.lists(st.integers(0, 10_000), min_size=1, max_size=10),
+    st.integers(0, 24 * 60),
+)
+def test_a_rule_explains_what_was_planned_by_a_clock_that_was_hours_ahead_at_most(
+    cron: str, jitter: int, steps: list[int], back: int
+) -> None:
+    schedule = new(Recurrence(cron=cron, anchor=NOON), jitter=jitter * SECOND)
+    now = NOON
+    for minutes in (0, *steps):
+        now += minutes * MINUTE
+        schedule = planned(schedule, plan(schedule, now))
+        assert replan(schedule, now) is None
+    if schedule.last_nominal_at is not None and schedule.last_nominal_at > now - MINUTE:  # it was just fired
+        assert replan(schedule, now - back * MINUTE) is None
+
+
+@pytest.mark.parametrize("state", ["planned", "ended"])
+def test_what_a_clock_far_ahead_planned_or_ended_is_planned_from_now(state: planner.State) -> None:
+    far = at("12:00") + 3650 * DAY
+    end = {"end_at": far - 365 * DAY} if state == "ended" else {}
+    schedule = planned(hourly(**end), plan(hourly(**end), far))
+    assert schedule.state == state
+    found = replan(schedule, at("12:30"))
+    assert found is not None
+    assert (found.occurrences, found.state, found.next_run_at) == ((), "planned", at("13:00"))
+    assert found.replanned_at == at("12:30")
+    # it is not forgotten, in case that it is the present clock that is wrong
+    assert found.last_nominal_at == schedule.last_nominal_at
+    again = plan(planned(schedule, found), at("13:00"))
+    assert (again.occurrences, again.last_nominal_at) == ((at("13:00"),), at("13:00"))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        hourly(next_run_at=NOON + 3650 * DAY),  # somebody put it off
+        hourly(next_nominal_at=None, next_run_at=NOON + 3650 * DAY),
+        once(
+            NOON + 3650 * DAY,
+            state="planned",
+            next_nominal_at=NOON + 3650 * DAY,
+            next_run_at=NOON + 3650 * DAY,
+        ),
+        hourly(state="ended", next_nominal_at=None, next_run_at=None, max_runs=1, run_count=1),
+        once(NOON + DAY, state="ended", last_nominal_at=NOON + DAY),
+        hourly(
+            recurrence=Recurrence(cron="0 * * * *", timezone="Mars", anchor=NOON),
+            next_nominal_at=NOON + 3650 * DAY,
+            next_run_at=NOON + 3650 * DAY,
+        ),
+    ],
+)
+def test_what_else_lies_far_away_is_left_as_it_is(schedule: Schedule) -> None:
+    assert replan(schedule, NOON) is None
+
+
+def test_what_a_clock_that_was_behind_planned_fires_nothing_that_was_fired() -> None:
+    behind = NOON - 9000 * DAY
+    edited = hourly(state="new", next_nominal_at=None, next_run_at=None, last_nominal_at=NOON)
+    schedule = planned(edited, plan(edited, behind))
+    assert schedule.next_run_at is not None
+    assert schedule.next_run_at < NOON
+    found = plan(schedule, at("12:30"))
+    assert (found.occurrences, found.missed, found.next_run_at) == ((), 0, at("13:00"))
+    assert plan(schedule, at("13:30")).occurrences == (at("13:00"),)
 
 
 # ---- following ---------------------------------------------------------------------------------------------

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pgreact.database.queue_plan import shown_rate
 from pgreact.errors import ConfigError
 from pgreact.settings import Settings, load
-from pgreact.units import keep, limit, rate
+from pgreact.units import keep, limit, rate, short_rate
 
 
 def loaded(text: str) -> Settings:
@@ -43,7 +42,7 @@ def test_a_rate_is_read(text: object, jobs: float | None) -> None:
     [(5.0, "5/s"), (100 / 60, "100/m"), (1 / 3600, "1/h"), (0.5, "30/m"), (0.1234, "0.1234/s")],
 )
 def test_a_rate_is_shown_as_one_would_write_it(jobs: float, text: str) -> None:
-    shown = shown_rate(jobs)
+    shown = short_rate(jobs)
     assert rate(shown) == pytest.approx(jobs)
     assert shown == text
 
@@ -55,7 +54,7 @@ def test_how_long_jobs_are_kept_is_read(text: object, seconds: float | None) -> 
 
 def test_without_a_word_the_documented_defaults_hold() -> None:
     settings = loaded("[lanes.mail]\n")
-    assert (settings.queue.max_in_progress, settings.queue.lease, settings.queue.keep) == (200, 60, None)
+    assert (settings.queue.max_in_progress, settings.queue.lease, settings.queue.keep) == (None, 60, None)
     lane = settings.lanes["mail"]
     assert (lane.max_in_progress, lane.weight, lane.rate, lane.burst, lane.paused) == (
         None,
@@ -74,7 +73,7 @@ def test_an_outbox_is_read() -> None:
         '[[outbox]]\ntable = "orders"\non = ["truncate"]\nenqueue = "proj.t"\nlane = "mail"\n'
     )
     first, second = settings.outbox
-    assert (first.on, first.lane, first.when) == (("insert", "update", "delete"), "default", None)
+    assert (first.on, first.lane, first.when) == (("insert", "update", "delete"), None, None)
     assert (second.on, second.lane) == (("truncate",), "mail")
 
 
@@ -106,13 +105,13 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
         ("[lanes.mail]\nrate = '5/y'", "lanes.mail.rate: '5/y' is no rate"),
         ("[lanes.mail]\nrate = '2000000/s'", "lanes.mail.rate: "),
         ("[lanes.mail]\nrate = false", "lanes.mail.rate: "),
-        ("[lanes.'a b']", 'lanes."a b": a lane\'s name begins with a letter or "_"'),
+        (f"[lanes.{'a' * 256}]", f"lanes.{'a' * 256}: a lane's name has 1 to 255 characters, none of them a"),
         ("[lanes]\nmail = 3", "pgreact.toml: lanes.mail: "),
         (OUTBOX + "whn = 'x'", 'outbox[0].whn: unknown key "whn"; did you mean "when"?'),
         (OUTBOX + "on = ['insrt']", "outbox[0].on[0]: 'insrt' is not known; did you mean \"insert\"?"),
         (OUTBOX + "on = []", "outbox[0].on: must not be empty"),
         (OUTBOX + "on = ['truncate']\nwhen = 'true'", "takes no when"),
-        (OUTBOX + "lane = 'a b'", "outbox[0].lane: a lane's name begins"),
+        (OUTBOX + 'lane = "a\\u0007"', "outbox[0].lane: a lane's name has 1 to 255 characters"),
         ("[[outbox]]\ntable = 'orders'", "outbox[0].enqueue: is missing"),
         ("[[outbox]]\nenqueue = 't'", "outbox[0].table: is missing"),
         (OUTBOX + OUTBOX, "outbox[1]: insert of orders enqueues proj.t already in outbox[0]"),

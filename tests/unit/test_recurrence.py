@@ -155,10 +155,6 @@ def test_polar_night_is_passed_over() -> None:
     assert found.date().isoformat() == "2027-02-16"
 
 
-def test_an_event_that_does_not_happen_there_is_never_again() -> None:
-    assert next_after(sun("sunrise", 90, 0), NOON) is None
-
-
 @pytest.mark.parametrize("longitude", [-179.5, -165.0, 15.0])  # noon here is midnight, or 23:00, or 11:00 UTC
 @pytest.mark.parametrize("event", EVENTS)
 def test_an_event_comes_once_a_day_wherever_one_begins_to_look(event: str, longitude: float) -> None:
@@ -199,3 +195,20 @@ def test_without_its_library_the_sun_is_refused_with_the_remedy(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "ephem", None)
     with pytest.raises(RecurrenceError, match=r"pip install 'pgreact\[solar\]'"):
         next_after(sun("sunset", 1.25, 2.5), NOON)
+
+
+@pytest.mark.parametrize("latitude", [-89.5, 89.5])
+@pytest.mark.parametrize("event", ["dawn_astronomical", "dawn_civil", "sunrise", "sunset", "dusk_nautical"])
+@pytest.mark.parametrize("longitude", [-180, 0, 77])
+def test_as_near_to_a_pole_as_is_taken_each_event_happens_sometime(
+    event: str, latitude: float, longitude: int
+) -> None:
+    for year in (2026, 2030):
+        place = Recurrence(solar=f"{event} {latitude} {longitude}", anchor=NOON)
+        assert next_after(place, datetime(year, 1, 1, tzinfo=UTC)) is not None
+
+
+def test_nearer_to_a_pole_it_is_refused() -> None:
+    with pytest.raises(RecurrenceError, match="may never occur"):
+        next_after(Recurrence(solar="sunset 89.9 10", anchor=NOON), NOON)
+    assert next_after(Recurrence(solar="solar_noon 90 0", anchor=NOON), NOON) is not None

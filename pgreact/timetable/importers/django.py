@@ -3,36 +3,48 @@
 import datetime
 import json
 import re
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 from psycopg.rows import namedtuple_row
 
 from pgreact.errors import ConfigError
-from pgreact.queue.values import write
+from pgreact.json_values import write
 from pgreact.shipped import query
 from pgreact.timetable.crontabs import FIELDS, cron
-from pgreact.timetable.entries import call
+from pgreact.timetable.entries import call, period
 from pgreact.timetable.last_run import went_on
 from pgreact.timetable.uncarried import Uncarried
 
+BY_DUMP = (
+    'write them into a file by "python manage.py dumpdata django_celery_beat > beat.json", and import that '
+    "with --dump beat.json"
+)
+_TIMES = ("expires", "start_time", "last_run_at", "date_changed", "clocked_time")
 _OPTIONS = ("queue", "exchange", "routing_key", "priority")
+_SECONDS = {"days": 86_400.0, "hours": 3_600.0, "minutes": 60.0, "seconds": 1.0, "microseconds": 1e-6}
 _NOTHING = {"[]", "{}"}  # what most arguments are
 _ODD = re.compile(r"__type__|\\u|\d[eE]|NaN|Infinity")
 _JUST = datetime.timedelta(microseconds=1)
 
 
 def read(
-    connection: "psycopg.Connection[tuple[Any, ...]]", schema: str | None = None
+    connection: "psycopg.Connection[tuple[Any, ...]]",
+    schema: str | None = None,
+    zone: datetime.tzinfo | None = None,
 ) -> list[dict[str, Any] | Uncarried]:
     """Read all periodic tasks, disabled ones too.
 
     Args:
         connection: On the database that has the tables.
         schema: Where they are; else where its ``search_path`` finds them.
+        zone: Of crontabs and times without one: Django's ``TIME_ZONE``.
 
     Raises:
-        ConfigError: They are not there.
+        ConfigError: They are not there, or of a version before 2.1.
     """
     try:
         with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
@@ -41,12 +53,78 @@ def read(
                 cursor.execute("select set_config('search_path', quote_ident(%s), true)", (schema,))
             tasks = cursor.execute(query("import_django").encode()).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        said = str(error.diag.message_primary)
+        if isinstance(error, psycopg.errors.UndefinedTable) and "periodictask" in said:
+            raise ConfigError(
+                f"{said}: there are no tables of django-celery-beat here; name database and schema with "
+                f"--from and --schema. Those of MySQL and SQLite: {BY_DUMP}"
+            ) from error
         raise ConfigError(
-            f"{error.diag.message_primary}: there are no tables of django-celery-beat 2.1 or later here; "
-            "name database and schema with --from and --schema"
+            f"{said}: these tables are of a django-celery-beat before 2.1; upgrade it and run its "
+            f"migrations. Or {BY_DUMP}"
         ) from error
+    return rows(tasks, zone)
+
+
+def refuse_other_databases(source: str) -> None:
+    """Refuse what leads to another database than PostgreSQL.
+
+    Args:
+        source: As ``--from`` has it.
+
+    Raises:
+        ConfigError: It does; the message says how the tables come along nevertheless.
+    """
+    scheme, is_url, _ = source.partition("://")
+    if is_url and scheme.lower() not in {"postgresql", "postgres"}:
+        raise ConfigError(f"--from: {scheme} is not PostgreSQL, the only one that is read: {BY_DUMP}")
+    if not is_url and "=" not in source and Path(source).is_file():
+        raise ConfigError(f"--from: {source} is a file, and no DSN of PostgreSQL: {BY_DUMP}")
+
+
+def rows(tasks: Iterable[Any], zone: datetime.tzinfo | None) -> list[dict[str, Any] | Uncarried]:
+    """Turn periodic tasks into rows.
+
+    Args:
+        tasks: With attributes as the query's columns.
+        zone: As for ``read``.
+    """
     known: dict[tuple[str, int], dict[str, Any]] = {}
-    return [_carried(task, known) for task in tasks]
+    found: list[dict[str, Any] | Uncarried] = []
+    for task in tasks:
+        try:
+            found.append(_carried(_in_zone(task, zone), known))
+        except ValueError as error:
+            found.append(Uncarried(task.name, str(error)))
+    return found
+
+
+def _in_zone(task: Any, zone: datetime.tzinfo | None) -> Any:
+    """Give a time zone to what has none."""
+    given: dict[str, Any] = {}
+    if task.crontab_id is not None and not task.timezone:
+        if zone is None:
+            raise ValueError(
+                "its crontab has a blank time zone, for which Beat takes Django's TIME_ZONE: give that with "
+                "--timezone"
+            )
+        given["timezone"] = str(zone)
+    for name in _TIMES:
+        moment = getattr(task, name)
+        if moment is None or moment.tzinfo is not None:
+            continue
+        if zone is None:
+            raise ValueError(
+                f"its {name} has no time zone, as with USE_TZ = False: give Django's TIME_ZONE with "
+                "--timezone"
+            )
+        given[name] = moment.replace(tzinfo=zone)
+    return SimpleNamespace(**{**_columns(task), **given}) if given else task
+
+
+def _columns(task: Any) -> dict[str, Any]:
+    columns: dict[str, Any] = vars(task) if isinstance(task, SimpleNamespace) else task._asdict()
+    return columns
 
 
 def _carried(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any] | Uncarried:
@@ -60,13 +138,16 @@ def _carried(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[st
         found["start_at"] = task.start_time.isoformat()
     if task.description:
         found["description"] = task.description
-    if "at" not in found:
+    if task.clocked_id is not None:
+        at = max(task.clocked_time, task.start_time or task.clocked_time)
+        found["at"] = at.isoformat()
+        # its time is all that counts, unless it has run
+        since = max(at, task.last_run_at or at) if task.total_run_count else at - _JUST
+    else:
+        since = _since(task)
         if task.one_off:
             found["max_runs"] = 1
-        return went_on(found, _since(task), last_run_at=task.last_run_at, run_count=task.total_run_count)
-    if not task.total_run_count:
-        return found
-    return went_on(found, task.last_run_at, last_run_at=task.last_run_at, run_count=task.total_run_count)
+    return went_on(found, since, last_run_at=task.last_run_at, run_count=task.total_run_count)
 
 
 def _call(task: Any) -> dict[str, Any]:
@@ -76,7 +157,7 @@ def _call(task: Any) -> dict[str, Any]:
 
 def _options(task: Any) -> dict[str, Any]:
     options = {name: value for name in _OPTIONS if (value := getattr(task, name)) is not None}
-    if headers := json.loads(task.headers or "{}"):
+    if headers := _read(task.headers or "{}", "headers"):
         options["headers"] = headers
     # one of the two may be set
     if expires := task.expires or task.expire_seconds:
@@ -87,12 +168,18 @@ def _options(task: Any) -> dict[str, Any]:
 def _json(text: str | None, place: str) -> str | None:
     if not text or text in _NOTHING:
         return None
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
+    value = _read(text, place)
+    if not value:
+        return None  # null, which Celery takes for nothing, too
     # most is as PostgreSQL takes it
     return write(value, place) if _ODD.search(text) else text
+
+
+def _read(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
 
 
 def _when(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
@@ -106,7 +193,9 @@ def _when(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, 
 
 
 def _interval(task: Any) -> dict[str, Any]:
-    return {"every": datetime.timedelta(**{task.period: task.every}).total_seconds()}
+    if task.period not in _SECONDS:
+        raise ValueError(f'its interval is in "{task.period}", which is no period of django-celery-beat')
+    return period(task.every * _SECONDS[task.period])
 
 
 def _crontab(task: Any) -> dict[str, Any]:

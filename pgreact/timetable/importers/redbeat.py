@@ -4,65 +4,69 @@ import datetime
 import json
 import zoneinfo
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab, schedule
 from dateutil.rrule import weekday
 
-from pgreact.errors import ConfigError, PgreactError
+from pgreact.errors import PgreactError
 from pgreact.timetable.entries import row
-from pgreact.timetable.last_run import went_on
+from pgreact.timetable.importers.redbeat_redis import Place, connected
+from pgreact.timetable.last_run import never_ran, went_on
 from pgreact.timetable.rrules import Rule
 from pgreact.timetable.uncarried import Uncarried
-
-if TYPE_CHECKING:
-    from redis import Redis
 
 BATCH = 1000  # entries a round trip
 
 
-def read(url: str, app: Celery, prefix: str = "redbeat:") -> list[dict[str, Any] | Uncarried]:
+def read(place: Place, app: Celery) -> list[dict[str, Any] | Uncarried]:
     """Read all entries, disabled ones too.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
+        place: Where they are.
         app: In whose time zone crontabs are.
-        prefix: RedBeat's setting ``redbeat_key_prefix``.
 
     Raises:
-        ConfigError: The package ``redis`` is missing, or the URL is none.
+        ConfigError: The package ``redis`` is missing, or URL or options are none.
         PgreactError: Redis cannot be read, or has no entries under this prefix.
     """
-    try:
-        from redis import Redis, RedisError
-    except ImportError:
-        raise ConfigError("RedBeat's entries are in Redis: pip install 'pgreact[redis]'") from None
-    try:
-        client = Redis.from_url(url, decode_responses=True)
-    except ValueError as error:
-        raise ConfigError(f"{url}: {error}") from error
-    try:
-        with client:
-            stored = list(_stored(client, prefix))
-    except RedisError as error:
-        raise PgreactError(f"Redis: {error}") from error
+    with connected(place) as client:
+        stored = list(_stored(client, place.prefix))
     if not stored:
-        raise PgreactError(f'no entries under "{prefix}": give redbeat_key_prefix with --prefix')
-    return [_carried(key.removeprefix(prefix), definition, meta, app) for key, definition, meta in stored]
+        raise PgreactError(f'no entries under "{place.prefix}": give redbeat_key_prefix with --prefix')
+    return [entry if isinstance(entry, Uncarried) else _carried(*entry, app) for entry in stored]
 
 
-def _stored(client: "Redis", prefix: str) -> Iterator[tuple[str, str, str | None]]:
-    """Yield the key of each entry, its definition and what is known of its runs."""
-    keys: list[Any] = client.zrange(f"{prefix}:schedule", 0, -1)
+def _stored(client: Any, prefix: str) -> Iterator[tuple[str, str, str | None] | Uncarried]:
+    """Yield the name of each entry, its definition and what is known of its runs."""
+    index = f"{prefix}:schedule"
+    kind = client.type(index)
+    if kind not in {b"zset", b"none"}:
+        raise PgreactError(
+            f'the key "{index}" is a {kind.decode()}, and RedBeat\'s is a zset: give redbeat_key_prefix '
+            "with --prefix"
+        )
+    keys: list[bytes] = client.zrange(index, 0, -1)
     for start in range(0, len(keys), BATCH):
         batch = keys[start : start + BATCH]
         pipe = client.pipeline(transaction=False)
         for key in batch:
             pipe.hmget(key, "definition", "meta")
-        for key, (definition, meta) in zip(batch, pipe.execute(), strict=True):
-            if definition:  # else it is deleted, and RedBeat will see that
-                yield key, definition, meta
+        for key, found in zip(batch, pipe.execute(raise_on_error=False), strict=True):
+            yield _entry(key.decode(errors="backslashreplace").removeprefix(prefix), found)
+
+
+def _entry(name: str, found: Any) -> tuple[str, str, str | None] | Uncarried:
+    if isinstance(found, Exception):
+        return Uncarried(name, f"its key is no hash, as RedBeat's are: {found}")
+    definition, meta = found
+    if not definition:
+        return Uncarried(name, "its hash is gone, or has no definition; RedBeat drops it when it is due")
+    try:
+        return name, definition.decode(), meta and meta.decode()
+    except UnicodeDecodeError as error:
+        return Uncarried(name, f"its hash is no text: {error}")
 
 
 def _carried(key: str, definition: str, meta: str | None, app: Celery) -> dict[str, Any] | Uncarried:
@@ -77,8 +81,10 @@ def _carried(key: str, definition: str, meta: str | None, app: Celery) -> dict[s
         )
     found = row(entry.get("name") or key, entry, app)
     since = runs.get("last_run_at")
-    if isinstance(found, Uncarried) or not isinstance(since, datetime.datetime):
+    if isinstance(found, Uncarried):
         return found
+    if not isinstance(since, datetime.datetime):
+        return never_ran(found, app.now())
     return went_on(found, since, last_run_at=since, run_count=runs.get("total_run_count") or 0)
 
 

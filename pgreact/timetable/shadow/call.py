@@ -1,60 +1,70 @@
-"""Whether two calls are the same, as far as Celery's events tell."""
+"""A call that is planned, and whether another one is the same, as far as Celery's events tell."""
 
-import ast
+import dataclasses
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
-from celery import Celery
-from celery.utils.saferepr import saferepr
 from kombu.utils.json import loads
 
-_SHOWN = 1024  # characters of arguments that Celery tells
+from pgreact.timetable.shadow.shown import shows
 
 
-class Call(NamedTuple):
-    """A task with its arguments, in a form that can be compared."""
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A task with its arguments.
+
+    Attributes:
+        task: Its name.
+        args: JSON of a call that is planned; of one that was sent, what Celery shows.
+        kwargs: Likewise.
+        shown: How each of the two is shown of a call that is planned: its value; or the text that the caller
+            chose to show instead.
+    """
 
     task: str
     args: str
     kwargs: str
+    shown: tuple[Any, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         """Return it for people."""
         return f"{self.task} {self.args} {self.kwargs}"
 
-
-def told(task: str, args: str, kwargs: str) -> Call:
-    """Return the call that an event tells of.
-
-    Args:
-        task: Its name.
-        args: As Celery shows them.
-        kwargs: Likewise.
-    """
-    return Call(task, _form(args), _form(kwargs))
+    def may_be(self, sent: "Call") -> bool:
+        """Return whether a call that was sent may be this one, which is planned."""
+        assert self.shown is not None
+        return self.task == sent.task and all(
+            text == value.text if isinstance(value, _Chosen) else shows(text, value)
+            for text, value in zip((sent.args, sent.kwargs), self.shown, strict=True)
+        )
 
 
-def planned(task: str, args: str, kwargs: str, app: Celery) -> Call:
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """A text instead of arguments: the options ``argsrepr`` and ``kwargsrepr``."""
+
+    text: str
+
+
+def planned(task: str, args: str, kwargs: str, options: str = "{}") -> Call:
     """Return the call of a row.
 
     Args:
         task: Its name.
         args: JSON.
         kwargs: JSON.
-        app: Knows how deep Celery shows what is nested.
+        options: JSON; they may say how arguments are shown.
     """
-    levels = app.conf.task_repr_maxlevels
-    return told(task, *(saferepr(loads(text), _SHOWN, maxlevels=levels) for text in (args, kwargs)))
+    chosen = json.loads(options)
+    shown = (
+        _Chosen(chosen[name]) if chosen.get(name) is not None else _read(text)
+        for name, text in (("argsrepr", args), ("kwargsrepr", kwargs))
+    )
+    return Call(task, args, kwargs, (next(shown), next(shown)))
 
 
-def _form(shown: str) -> str:
-    """Lists and tuples are one; the order of keys does not matter, and PostgreSQL does not keep it."""
+def _read(text: str) -> Any:
     try:
-        return json.dumps(ast.literal_eval(shown), sort_keys=True, ensure_ascii=False, default=_odd)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        # cut short, or with objects
-        return shown[1:-1].rstrip(",") if shown[:1] in {"(", "["} else shown
-
-
-def _odd(value: Any) -> str:
-    return repr(sorted(value, key=repr)) if isinstance(value, set) else repr(value)
+        return loads(text)
+    except Exception:  # noqa: BLE001 - a mark that only the application can read
+        return json.loads(text)

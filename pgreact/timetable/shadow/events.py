@@ -10,7 +10,7 @@ from celery.events.receiver import EventReceiver
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from pgreact.timetable.shadow.call import told
+from pgreact.timetable.shadow.call import Call
 from pgreact.timetable.shadow.judge import Sent
 
 MANY = 1000  # what is heard is told after so many, however many more there are
@@ -60,7 +60,7 @@ class Events:
     def _note(self, event: dict[str, Any]) -> None:
         self._heard.append(
             Sent(
-                told(event["name"], event.get("args") or "()", event.get("kwargs") or "{}"),
+                Call(event["name"], event.get("args") or "()", event.get("kwargs") or "{}"),
                 datetime.datetime.fromtimestamp(event["timestamp"], datetime.UTC),
                 f"{event.get('hostname')}:{event.get('pid')}",
                 event["uuid"],

@@ -6,6 +6,7 @@ Beat's drift, and the timetable's keep to their grid, so sooner or later they pa
 
 import dataclasses
 import datetime
+import functools
 import heapq
 from collections.abc import Iterable, Iterator
 from typing import Literal
@@ -91,6 +92,10 @@ class Judge:
         self._schedules = list(schedules)
         self._ahead: list[tuple[datetime.datetime, int]] = []  # by the calendar; the second is its place
         self._due: dict[Call, list[_Due]] = {watched.call: [] for watched in self._schedules}
+        self._of_task: dict[str, list[Call]] = {}
+        for call in self._due:
+            self._of_task.setdefault(call.task, []).append(call)
+        self._planned = functools.lru_cache(maxsize=1024)(self._find)
         self._schedulers: set[str] = set()  # processes that sent what was due
         self._strange: dict[str, list[Sent]] = {}  # what others sent, who may yet turn out to be one
         for place, watched in enumerate(self._schedules):
@@ -117,7 +122,7 @@ class Judge:
     def sent(self, sent: Sent) -> Iterator[Difference]:
         """Tell what a message makes known."""
         self._expect(sent.at)
-        waiting = self._due.get(sent.call, [])
+        waiting = [due for call in self._planned(sent.call) for due in self._due[call]]
         fitting = [due for due in waiting if due.at - due.early <= sent.at <= due.at + self._patience(due)]
         if fitting:
             yield from self._strange_no_more(sent.sender)
@@ -140,6 +145,10 @@ class Judge:
                     due.at, due.early = until + due.watched.every, until - since + due.watched.every
                 elif due.at >= since - self._tolerance:
                     due.certain = False
+
+    def _find(self, sent: Call) -> list[Call]:
+        """Return the calls that are planned, and may be the one that was sent."""
+        return [call for call in self._of_task.get(sent.task, ()) if call.may_be(sent)]
 
     def _plan(self, place: int, after: datetime.datetime) -> None:
         watched = self._schedules[place]
@@ -168,7 +177,7 @@ class Judge:
         return LOST if due.certain else self._tolerance
 
     def _came(self, due: _Due, sent: Sent) -> Iterator[Difference]:
-        self._due[sent.call].remove(due)
+        self._due[due.watched.call].remove(due)
         late = sent.at - due.at
         if late > self._tolerance:
             yield Difference("late", due.watched.name, sent.call, due.at, late, sent.task_id)
@@ -192,5 +201,6 @@ class Judge:
         yield from map(self._extra, self._strange.pop(sender, []))
 
     def _extra(self, sent: Sent) -> Difference:
-        names = [watched.name for watched in self._schedules if watched.call == sent.call]
+        calls = self._planned(sent.call)
+        names = [watched.name for watched in self._schedules if watched.call in calls]
         return Difference("extra", names[0] if names else None, sent.call, sent.at, None, sent.task_id)

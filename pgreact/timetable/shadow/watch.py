@@ -40,7 +40,7 @@ class Watch:
             notice: Is told when it listens, and of a broker that is away, and back.
         """
         now = _now()
-        self.judge = Judge([watched(columns, app, now) for columns in schedules], tolerance, now)
+        self.judge = Judge([watched(columns, now) for columns in schedules], tolerance, now)
         self.heard = 0
         self._count = len(schedules) - len(self.judge.broken)
         self._events = Events(app)

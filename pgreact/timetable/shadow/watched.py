@@ -5,8 +5,6 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from celery import Celery
-
 from pgreact.timetable.columns import moment, recurrence
 from pgreact.timetable.planner import Schedule, following
 from pgreact.timetable.shadow.call import Call, planned
@@ -47,12 +45,11 @@ class Watched:
         return following(self.schedule, time)
 
 
-def watched(columns: Mapping[str, Any], app: Celery, now: datetime.datetime) -> Watched:
+def watched(columns: Mapping[str, Any], now: datetime.datetime) -> Watched:
     """Return a schedule to watch.
 
     Args:
         columns: As ``entries.row`` makes them.
-        app: As ``call.planned`` needs it.
         now: Where an interval begins that has no anchor.
     """
     start_at = moment(columns.get("start_at"))
@@ -66,5 +63,8 @@ def watched(columns: Mapping[str, Any], app: Celery, now: datetime.datetime) -> 
         start_at=start_at,
         end_at=moment(columns.get("end_at")),
     )
-    call = planned(columns["task"], columns.get("args", "[]"), columns.get("kwargs", "{}"), app)
+    call = planned(
+        columns["task"],
+        *(columns.get(name, empty) for name, empty in (("args", "[]"), ("kwargs", "{}"), ("options", "{}"))),
+    )
     return Watched(columns["name"], call, every and datetime.timedelta(seconds=every), schedule)

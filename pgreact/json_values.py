@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pgreact.dispatch.payload import TooDeep, check_depth
+from pgreact.payload import TooDeep, check_depth
 
 # A place in a job, written out only when something is wrong there: what it is in, and the step from there.
 Place = str | tuple["Place", str | int]

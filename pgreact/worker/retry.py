@@ -1,0 +1,54 @@
+"""What Celery's ``self.retry()`` would send, as the job keeps it.
+
+The message waits in PostgreSQL instead, where it takes no place, no worker's memory and no prefetch count.
+"""
+
+from typing import Any
+
+from pgreact.json_values import write
+from pgreact.message_headers import BEFORE, OURS, whole
+
+# What the next message gets anew, and what a broker said of the one before.
+_DROPPED = {"task_id", "retries", "countdown", "eta", "origin", "headers", "redelivered"}
+_CALLS = {
+    "link",
+    "link_error",
+    "chain",
+    "chord",
+}  # with arguments for workers; publishers read the other options
+
+
+def resumption(signature: Any) -> str:
+    """Return the message of a retry as JSON text in ASCII, for ``pgreact.postpone``.
+
+    Raises:
+        TypeError: An argument is not JSON.
+        ValueError: It is, but cannot be kept.
+    """
+    headers = signature.options.get("headers") or {}
+    options = {
+        name: value for name, value in signature.options.items() if name not in _DROPPED and value is not None
+    }
+    own = {name: value for name, value in headers.items() if name not in OURS}
+    if own:
+        options["headers"] = own
+    if (expires := options.get("expires")) is not None and hasattr(expires, "isoformat"):
+        options["expires"] = expires.isoformat()
+    texts = {
+        "task": write(signature.task, "task"),
+        "args": write(list(signature.args), "args"),
+        "kwargs": write(dict(signature.kwargs), "kwargs"),
+        "options": _object(
+            {
+                name: write(value, ("options", name), plain=name not in _CALLS)
+                for name, value in options.items()
+            }
+        ),
+        "retries": write(whole(signature.options["retries"]), "retries"),
+        "before": write(whole(headers.get(BEFORE) or 0), "before"),
+    }
+    return _object(texts)
+
+
+def _object(texts: dict[str, str]) -> str:
+    return "{" + ",".join(f"{write(name, 'options')}:{text}" for name, text in texts.items()) + "}"

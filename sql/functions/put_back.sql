@@ -1,0 +1,30 @@
+-- A job in progress waits again: for its next attempt, or for the next run of this one. Its row is gone already.
+create or replace function pgreact.put_back(job pgreact.in_progress, run_at timestamptz, error text) returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_while,
+        attempt, max_attempts, lost, max_lost, backoff, expires, options, enqueued_at, task_id, resume, error, size)
+    values (job.id, case when run_at > clock_timestamp() then 'delayed' else 'ready' end, job.lane, job.task, job.args,
+        job.kwargs, job.priority, run_at, job.key, job.unique_while, job.attempt, job.max_attempts, job.lost, job.max_lost,
+        job.backoff, job.expires, job.options, job.enqueued_at, job.task_id, job.resume, error,
+        octet_length(coalesce(job.resume::text, concat(job.args, job.kwargs, job.options))));
+    if job.key is not null then
+        -- a job of the key with a lower id may have come meanwhile, and be behind this one
+        perform pgreact.let_next(job.key, job.round);
+    end if;
+    -- Another job may have come meanwhile, and keeps the unique key: be it one of a transaction that has not committed,
+    -- for which the index would wait.
+    if job.unique_key is not null then
+        begin
+            perform set_config('lock_timeout', '1ms', true);
+            update pgreact.queue q set unique_key = job.unique_key where q.id = job.id;
+        exception
+            when lock_not_available or unique_violation then null;
+        end;
+    end if;
+end
+$$;
+comment on function pgreact.put_back(pgreact.in_progress, timestamptz, text) is 'lets a job that was in progress wait again';
+revoke all on function pgreact.put_back(pgreact.in_progress, timestamptz, text) from public;

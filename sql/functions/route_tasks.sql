@@ -1,0 +1,46 @@
+-- What the Celery application says of tasks, and jobs that were enqueued before anybody knew: they go to their lanes.
+create or replace function pgreact.route_tasks(routes jsonb) returns integer
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '500ms'
+as $$
+declare
+    batch constant integer := 10000;
+    moved integer;
+begin
+    insert into pgreact.task as t (name, queue, expires)
+    select r.name, r.queue, r.expires * interval '1 s'
+    from jsonb_to_recordset(routes) r (name text, queue text, expires float8)
+    on conflict (name) do update
+    set queue = excluded.queue, expires = excluded.expires
+    where (t.queue, t.expires) is distinct from (excluded.queue, excluded.expires);
+    begin
+        insert into pgreact.lane (name, origin)
+        select distinct r.queue, 'queue'
+        from jsonb_to_recordset(routes) r (queue text)
+        -- beside the edit of a row that is there the conflict would have to be waited for
+        where not exists (select from pgreact.lane l where l.name = r.queue)
+        on conflict do nothing;
+    exception
+        when lock_not_available then null;  -- somebody else just makes it; if not, the first claim does
+    end;
+    update pgreact.queue q
+    set lane = t.queue, expires = coalesce(q.expires, q.enqueued_at + t.expires)
+    from pgreact.task t
+    where t.name = q.task
+        and q.id in (
+            select u.id
+            from pgreact.queue u
+            where u.state = 'ready' and u.lane is null
+                and u.task in (select r.name from jsonb_to_recordset(routes) r (name text))
+            order by u.priority desc, u.run_at, u.id
+            limit batch
+            for update skip locked
+        );
+    get diagnostics moved = row_count;
+    return moved;
+end
+$$;
+comment on function pgreact.route_tasks(jsonb) is 'notes which Celery queue tasks are routed to; returns how many jobs that waited for that may go';
+revoke all on function pgreact.route_tasks(jsonb) from public;

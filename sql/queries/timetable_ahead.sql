@@ -1,0 +1,31 @@
+-- What may have been planned, or ended, by a clock that was far ahead; the planner knows which. $1: behind this id; $2: so many; $3: further than this.
+-- A clock that shows a time before this schema was made is behind: by that one nothing is planned anew.
+with m as materialized (
+    select pgreact.moment() as now
+    where pgreact.moment() > (select min(g.applied_at) from pgreact.migration g)
+)
+select
+    m.now, s.id, s.name, s.turn, s.state,
+    (extract(epoch from s.every) * 1000000)::bigint as every_us,
+    s.cron, s.cron_and, s.at, s.solar, s.rrule, s.timezone,
+    coalesce(s.anchor, s.start_at, least(s.created_at, m.now)) as anchor,
+    s.start_at, s.end_at, s.max_runs, s.run_count, s.jitter, s.misfire, s.grace, s.catch_up,
+    s.next_nominal_at, s.next_run_at, s.last_nominal_at
+from m
+cross join pgreact.schedule s
+where s.id > $1
+    and s.enabled
+    and (
+        s.state = 'planned' and s.next_run_at > m.now + $3::interval
+        or s.state = 'ended' and s.at is null and s.last_nominal_at > m.now + $3::interval
+    )
+    -- what holds what no row should is found when it is due
+    and s.jitter between interval '0' and interval '31 days'
+    and s.grace between interval '0' and interval '3650 days'
+    and coalesce(s.every between interval '0' and interval '3650 days', true)
+    and coalesce(least(s.at, s.anchor, s.start_at, s.end_at, s.created_at, s.next_nominal_at, s.next_run_at, s.last_nominal_at)
+            >= '0001-01-02 00:00Z'
+        and greatest(s.at, s.anchor, s.start_at, s.end_at, s.created_at, s.next_nominal_at, s.next_run_at, s.last_nominal_at)
+            < '9999-12-31 00:00Z', true)
+order by s.id
+limit $2

@@ -1,0 +1,41 @@
+"""Which Celery queue an application sends a task to, as the leader asks it."""
+
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from pgreact.dispatch.routing import routed
+
+
+def fails(*_: Any, **__: Any) -> None:
+    """A router that needs what nobody has."""
+    raise LookupError("no tenant")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "queue"),
+    [
+        ({}, "celery"),
+        ({"task_default_queue": "usual"}, "usual"),
+        ({"task_routes": {"proj.*": "slow"}}, "slow"),
+        ({"task_routes": {"proj.*": {"queue": "slow:one"}}}, "slow:one"),
+        ({"task_routes": [lambda name, *_, **__: {"queue": name}]}, "proj.t"),
+        ({"task_routes": [fails]}, "celery"),
+    ],
+)
+def test_routing_of_the_application_decides(configuration: dict[str, Any], queue: str) -> None:
+    app = Celery("proj", set_as_current=False)
+    app.conf.update(configuration)
+    assert routed(app, "proj.t") == {"name": "proj.t", "queue": queue, "expires": None}
+
+
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")
+def test_a_tasks_own_queue_and_expiry_come_first() -> None:
+    app = Celery("proj", set_as_current=False)
+    app.conf.task_routes = {"other.*": "slow"}
+
+    @app.task(name="proj.own", queue="own", expires=1.5)
+    def own() -> None: ...
+
+    assert routed(app, "proj.own") == {"name": "proj.own", "queue": "own", "expires": 1.5}

@@ -1,0 +1,17 @@
+"""``pgreact.setup``: which database an application's workers ask."""
+
+import pytest
+from celery import Celery
+
+import pgreact
+from pgreact.worker.door import doors
+
+
+def test_setup_again_without_a_dsn_keeps_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGREACT_DSN", "dbname=environment")
+    app = Celery("proj", broker="memory://", set_as_current=False)
+    found = []
+    for dsn in (None, "dbname=first", None, "dbname=second", None):
+        pgreact.setup(app, dsn=dsn)
+        found.append(doors[app].dsn)
+    assert found == ["dbname=environment", *["dbname=first"] * 2, *["dbname=second"] * 2]
