@@ -32,7 +32,7 @@ begin
                 where a.attrelid in ('pgreact.queue'::regclass, 'pgreact.in_progress'::regclass, 'pgreact.dead'::regclass)
                     and a.attnum > 0
                     and not a.attisdropped
-                    and a.attname not in ('args', 'kwargs', 'options')
+                    and a.attname not in ('args', 'kwargs', 'options', 'resume')
                 group by a.attrelid
             loop
                 execute format('grant select (%s) on %s to %s', columns, relation, role);
@@ -43,7 +43,8 @@ begin
             execute format('grant execute on function pgreact.lock_class(text), pgreact.trigger_arguments(text[]), '
                 'pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), pgreact.trigger_parts(regclass, text), '
                 'pgreact.trigger_definition(regclass, text), pgreact.trigger_state(regclass, text, text, boolean, text), '
-                'pgreact.replaced(regclass, text), pgreact.json_types(), pgreact.readable(text), pgreact.moment() to %s', role);
+                'pgreact.replaced(regclass, text), pgreact.json_types(), pgreact.readable(text), pgreact.moment(), '
+                'pgreact.unanswered() to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);

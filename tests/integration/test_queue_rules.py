@@ -233,7 +233,7 @@ def test_a_rate_that_no_clock_could_count_is_refused(queue: Queue) -> None:
 def test_many_are_enqueued_in_order_by_one_statement(queue: Queue) -> None:
     jobs = json.dumps([{"task": "a"}, {"task": "b", "key": "k", "backoff": "3 s", "kwargs": {"x": 1}}])
     with queue.connect() as connection:
-        ids = [row[0] for row in connection.execute("select pgreact.enqueue_many(%s)", (jobs,))]
+        ids = [row[0] for row in connection.execute("select id from pgreact.enqueue_many(%s)", (jobs,))]
         rows = connection.execute(
             "select id, task, key, backoff::text from pgreact.queue order by id"
         ).fetchall()
@@ -248,7 +248,9 @@ def test_lists_that_name_unique_keys_in_opposite_orders_do_not_deadlock(queue: Q
 
     def enqueue(name: str, jobs: str) -> None:
         with queue.connect() as connection:
-            found[name] = [row[0] for row in connection.execute("select pgreact.enqueue_many(%s)", (jobs,))]
+            found[name] = [
+                row[0] for row in connection.execute("select id from pgreact.enqueue_many(%s)", (jobs,))
+            ]
 
     waits = (
         "select count(*) = {} from pg_stat_activity where datname = current_database()"
@@ -270,7 +272,7 @@ def test_lists_that_name_unique_keys_in_opposite_orders_do_not_deadlock(queue: Q
 def test_ids_of_a_list_are_in_its_order_whatever_its_unique_keys(queue: Queue) -> None:
     jobs = json.dumps([{"task": "t", "key": "k", "unique_key": key} for key in "zxya"])
     with queue.connect() as connection:
-        ids = [row[0] for row in connection.execute("select pgreact.enqueue_many(%s)", (jobs,))]
+        ids = [row[0] for row in connection.execute("select id from pgreact.enqueue_many(%s)", (jobs,))]
         rows = connection.execute("select id, unique_key from pgreact.queue order by id").fetchall()
     assert rows == list(zip(ids, "zxya", strict=True))
 

@@ -437,7 +437,7 @@ def test_a_monitor_sees_all_but_the_arguments_of_jobs(
         f"pgreact.{name}"
         for name in (
             "lock_class", "trigger_arguments", "outbox_trigger", "outbox_key", "trigger_parts", "moment",
-            "trigger_definition", "trigger_state", "replaced", "json_types", "readable",
+            "trigger_definition", "trigger_state", "replaced", "json_types", "readable", "unanswered",
         )
     }  # fmt: skip
     for table in ("queue", "in_progress", "dead"):

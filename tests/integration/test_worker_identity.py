@@ -51,13 +51,15 @@ def test_a_worker_without_setup_runs_nothing(cluster: Cluster) -> None:
     cluster.until_running()  # its own it does run
 
 
-def test_a_retry_is_taken_by_workers_with_setup_alone(running: Cluster, redis_url: str) -> None:
+def test_a_task_that_replaces_a_job_is_taken_by_workers_with_setup_alone(
+    running: Cluster, redis_url: str
+) -> None:
     other = Inbox(redis_url, f"q_{uuid4().hex[:12]}")
     job, task_id = running.run("moving", other.queue)
     headers = other.raw()
     assert (headers["task"], headers["shadow"], headers["id"]) == (
         "pgreact.job",
-        "tests.jobs_app.moving",
+        "tests.jobs_app.plain",
         task_id,
     )
     running.consume(other.queue)
