@@ -38,7 +38,7 @@ begin
                 execute format('grant select (%s) on %s to %s', columns, relation, role);
             end loop;
             execute format('grant select on pgreact.migration, pgreact.installation, pgreact.route, pgreact.watched, '
-                'pgreact.flight, pgreact.trouble, pgreact.lane, pgreact.lane_state, pgreact.queue_setting, pgreact.queue_state, '
+                'pgreact.flight, pgreact.trouble, pgreact.task, pgreact.lane, pgreact.lane_state, pgreact.queue_setting, pgreact.queue_state, '
                 'pgreact.outbox, pgreact.history, pgreact.schedule, pgreact.schedule_history to %s', role);
             execute format('grant execute on function pgreact.lock_class(text), pgreact.trigger_arguments(text[]), '
                 'pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), pgreact.trigger_parts(regclass, text), '

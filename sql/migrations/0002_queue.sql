@@ -134,6 +134,7 @@ create table pgreact.queue (
     enqueued_at timestamptz not null default clock_timestamp(),
     task_id uuid not null default gen_random_uuid(),
     resume jsonb,
+    retrying boolean not null generated always as (resume is not null) stored,
     error text,
     size integer
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
@@ -152,6 +153,7 @@ comment on column pgreact.queue.lost is 'attempts whose worker died';
 comment on column pgreact.queue.max_lost is 'so many may be; null: as the lane has it';
 comment on column pgreact.queue.resume
     is 'the message by which its task asked to be run again: it waits for that, and its attempt goes on';
+comment on column pgreact.queue.retrying is 'whether there is such a message, for roles that may not read it';
 comment on column pgreact.queue.backoff is 'pause after the first failed attempt, doubled by each further one, 1 h at most';
 comment on column pgreact.queue.expires is 'what has not started by then is dead';
 comment on column pgreact.queue.options is 'options of apply_async';

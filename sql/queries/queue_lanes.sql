@@ -6,7 +6,7 @@ with waiting as (
         count(*) filter (where q.state = 'ready') as ready,
         count(*) filter (where q.state = 'delayed') as delayed,
         count(*) filter (where q.state = 'behind') as behind,
-        count(*) filter (where q.state <> 'ready' and q.resume is not null) as retrying,
+        count(*) filter (where q.state <> 'ready' and q.retrying) as retrying,
         min(greatest(q.run_at, '0001-01-03Z')) filter (where q.state = 'ready') as oldest
     from pgreact.queue q
     group by q.lane

@@ -20,7 +20,7 @@ from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.shipped import folder
 from pgreact.worker.door import Door, Named
 from pgreact.worker.flight import RUN, Flights
-from pgreact.worker.jobs import Foreign, Jobs, Run, given_up, held, settled
+from pgreact.worker.jobs import Foreign, Jobs, Run, given_up, held, postponed, settled
 from pgreact.worker.session import NotGuarded
 from tests.harness import Database, eventually
 from tests.jobs_cluster import prepare
@@ -30,11 +30,12 @@ REFUSED = ("42501", "22003")  # and data, of which no statement of a worker has 
 PYTHON = "python"
 EVERY = (*PASSING, *REFUSED, PYTHON)
 TIMES = 2
+RESUMED = '{"task": "x", "args": [], "kwargs": {}, "options": {}, "retries": 1, "before": 0}'
 ROUTE = 11
 PATIENCE = 2.0
 
 _OURS = {  # by their statements
-    **{f"job_{name}": name for name in ("start", "settle", "hold", "give_up", "renew")},
+    **{f"job_{name}": name for name in ("start", "settle", "hold", "postpone", "give_up", "renew")},
     "database_id": "database_id",
 }
 # Of PostgreSQL: the statements of a flight call these by their bare names.
@@ -132,6 +133,13 @@ class Faults:
         """Return a column of a run's attempt; ``None``: it is settled."""
         return self.database.value(f"select (select {column} from pgreact.in_progress where id = {run.job})")
 
+    def delayed(self, run: Run) -> Any:
+        """Whether it waits to be run again."""
+        return self.database.value(
+            "select (select run_at > now() + interval '900 s' and resume is not null from pgreact.queue "
+            f"where id = {run.job})"
+        )
+
     def outcome(self, run: Run) -> Any:
         """Return how it ended."""
         return self.database.value(f"select (select max(outcome) from pgreact.history where id = {run.job})")
@@ -204,7 +212,7 @@ def test_message_of_another_database_is_dropped_when_ours_cannot_be_asked_for_it
 
 
 @pytest.mark.parametrize("error", [*EVERY])
-@pytest.mark.parametrize("statement", ["settle", "hold", "give_up"])
+@pytest.mark.parametrize("statement", ["settle", "hold", "postpone", "give_up"])
 def test_end_of_a_run_is_told_whatever_the_error(
     statement: str,
     error: str,
@@ -218,12 +226,15 @@ def test_end_of_a_run_is_told_whatever_the_error(
     word = {
         "settle": settled(run, "failed", "as € told"),
         "hold": held(run, 1000.0),
+        "postpone": postponed(run, RESUMED, 1000.0, "as € told"),
         "give_up": given_up(run, "failed", "as € told"),
     }[statement]
     with faults.of(f"job_{statement}", error, monkeypatch):
         (jobs.tell if statement == "give_up" else jobs.end)(word)
         if statement == "hold":
             eventually(lambda: faults.row(run, "lease_until > now() + interval '900 s'"), "it is held")
+        elif statement == "postpone":
+            eventually(lambda: faults.delayed(run), "it waits")
         else:
             eventually(lambda: faults.outcome(run) == "failed", "it is settled")
         eventually(lambda: not jobs._keeper._untold, "it was told")

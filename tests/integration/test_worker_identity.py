@@ -126,7 +126,7 @@ def test_a_task_keeps_its_id_from_the_enqueue_on(running: Cluster) -> None:
     given = str(uuid4())
     with running.database.connect() as connection:
         enqueued = pgreact.enqueue(
-            connection, "tests.jobs_app.failing", max_attempts=2, backoff=0, task_id=given
+            connection, "tests.jobs_app.failing", lane="default", max_attempts=2, backoff=0, task_id=given
         )
         assert enqueued.task_id == given
         assert (copied := pickle.loads(pickle.dumps(enqueued))) == enqueued  # noqa: S301

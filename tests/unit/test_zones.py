@@ -358,8 +358,7 @@ def test_any_expression_means_what_its_fields_say(
     zone, moment = place
     try:
         recurrence = cron(text, zone, both=both)
-    except RecurrenceError as error:
-        assert "never occurs" in str(error)
+    except RecurrenceError:  # it never occurs
         assert not reference(clock_of(zone, moment)[1:], matches, fixed=fixed)
         return
     clock = clock_of(zone, moment)
