@@ -752,12 +752,12 @@ def test_the_oldest_server_takes_it_too(each_database: Database, installed: Any)
     assert jobs(each_database) == [job, other]
 
 
-def test_a_role_needs_no_more_than_the_function(queue: Database) -> None:
+def test_a_role_needs_no_more_than_the_functions(queue: Database) -> None:
     queue.run(
         "drop role if exists enqueuer",
         f"create role enqueuer {queue.login}",
         "grant usage on schema pgreact to enqueuer",
-        "grant execute on function pgreact.enqueue, pgreact.enqueue_many to enqueuer",
+        "grant execute on function pgreact.enqueue, pgreact.enqueue_many, pgreact.task_id to enqueuer",
     )
     try:
         with queue.connect(user="enqueuer") as connection:

@@ -405,7 +405,7 @@ def test_message_that_no_worker_can_start_costs_its_job_alone(
 @pytest.mark.parametrize("header", ["pgreact_job", "pgreact_claim", "pgreact_task"])
 def test_header_that_is_no_job_ends_no_worker(cluster: Cluster, header: str, wrong: object) -> None:
     cluster.enqueue("plain")
-    cluster.post(cluster.claim(), headers={header: wrong})
+    cluster.dispatch(headers={header: wrong})
     after, _ = cluster.run("plain", "after")
     cluster.until_settled(after, "done")
     assert cluster.runs() == ["after"]
