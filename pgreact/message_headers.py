@@ -11,10 +11,11 @@ TASK = "pgreact_task"  # what a job's message calls, under the name JOB_TASK
 CLAIM = "pgreact_claim"  # which attempt a message is of
 DATABASE = "pgreact_database"  # which database it comes from: pgreact.database_id()
 ATTEMPT = "pgreact_attempt"
+AGAIN = "pgreact_again"  # another attempt follows if this one fails
 RETURNED = "pgreact_returned"  # how often workers of other databases have handed it back
 # How many messages of the attempt there were before the first one of this task, which replaced another.
 BEFORE = "pgreact_before"
-OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, RETURNED})
+OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, RETURNED})
 
 # The task that messages of jobs name. Only pgreact.setup registers it: a worker without it takes none.
 JOB_TASK = "pgreact.job"

@@ -136,6 +136,8 @@ class Cluster:
                 "pgreact_attempt": job["attempt"],
                 **own_headers,
             }
+            if job["again"]:
+                headers["pgreact_again"] = True
             if job["before"]:
                 headers["pgreact_before"] = job["before"]
             args, kwargs, own = (json.loads(job[part]) for part in ("args", "kwargs", "options"))

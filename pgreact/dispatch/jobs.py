@@ -13,7 +13,7 @@ from pgreact.database.errors import storable
 from pgreact.dispatch.draft import Draft
 from pgreact.dispatch.routing import routed
 from pgreact.dispatch.wire import Line, PublishFailed, Wire, told
-from pgreact.message_headers import ATTEMPT, CLAIM, DATABASE, JOB
+from pgreact.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB
 from pgreact.payload import read
 
 # What a task's own class says about its messages, and send_task does not look at.
@@ -47,6 +47,7 @@ class JobMessage:
     expires: float | None = None  # seconds, instead of what the options say
     claim: str = ""  # of a job: which attempt this is
     database: str = ""  # and where it comes from
+    again: bool = False  # another attempt follows if this one fails
     retries: int = 0  # of Celery's own
     before: int = 0  # messages of the attempt before the first one of this task
 
@@ -178,6 +179,8 @@ class JobPublisher:
                 DATABASE: message.database,
                 ATTEMPT: message.attempt,
             }
+            if message.again:
+                headers[AGAIN] = True
             options["retries"] = message.retries
             # the clock of PostgreSQL decides, at the claim and at the start, and not what the class says
             options["expires"] = None

@@ -226,4 +226,5 @@ def _message(job: dict[str, Any], database: str) -> JobMessage:
         options=job["options"],
         retries=job.get("retries", 0),
         before=job.get("before", 0),
+        again=job["again"],
     )

@@ -15,7 +15,7 @@ from celery.exceptions import Ignore, OperationalError, Reject, Retry, SoftTimeL
 from celery.utils.imports import symbol_by_name
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-from pgreact.message_headers import ATTEMPT, BEFORE, CLAIM, DATABASE, JOB, JOB_TASK, ROUTE, as_job
+from pgreact.message_headers import AGAIN, ATTEMPT, BEFORE, CLAIM, DATABASE, JOB, JOB_TASK, ROUTE, as_job
 from pgreact.worker.deaths import on_unreadable, watching
 from pgreact.worker.door import Door, Named, doors
 from pgreact.worker.hand_back import hand_back
@@ -147,6 +147,9 @@ def _run_job(
             jobs.end(word)
         else:
             jobs.leave(run)
+        if word and word.what == "failed" and isinstance(error, Exception) and header(task.request, AGAIN):
+            # to Celery it is a retry: no result yet, and nobody's ``link_error``
+            raise Retry(exc=error) from error
         raise
     try:
         returned(result, task.name)
@@ -205,7 +208,9 @@ def _replacing(task: "Task[Any, Any]", inner: Callable[[Any], Any]) -> Callable[
         run = run_of(request, job)
         ours: dict[str, object] = {JOB: job, BEFORE: run.retries + 1}
         ours |= {
-            name: value for name in (CLAIM, DATABASE, ATTEMPT) if (value := header(request, name)) is not None
+            name: value
+            for name in (CLAIM, DATABASE, ATTEMPT, AGAIN)
+            if (value := header(request, name)) is not None
         }
         options = signature.options
         signature.set(headers={**(options.get("headers") or {}), **ours})

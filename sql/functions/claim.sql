@@ -623,7 +623,7 @@ begin
             'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
             'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
             'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end,
-            'retries', j.retries, 'before', j.before_it
+            'retries', j.retries, 'before', j.before_it, 'again', j.again
         ) order by j.place),
         max(j.all_of_them)
     into jobs, unpublished
@@ -640,7 +640,8 @@ begin
                 coalesce(p.resume -> 'kwargs', p.kwargs) as kwargs,
                 coalesce(p.resume -> 'options', p.options) as options,
                 coalesce((p.resume ->> 'retries')::integer, 0) as retries,
-                coalesce((p.resume ->> 'before')::integer, 0) as before_it
+                coalesce((p.resume ->> 'before')::integer, 0) as before_it,
+                p.attempt - p.lost < p.max_attempts as again
             from pgreact.in_progress p
             where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
                 and p.published_at is null

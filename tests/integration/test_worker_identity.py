@@ -133,7 +133,11 @@ def test_a_task_keeps_its_id_from_the_enqueue_on(running: Cluster) -> None:
         assert copied.task_id == given
         result: AsyncResult[Any] = AsyncResult(given, app=app)
         assert result.state == "PENDING"
-        running.until_settled(enqueued, "failed", "failed", dispatching=True)
+        running.dispatch()
+        running.until_settled(enqueued, "failed")
+        eventually(lambda: result.state == "RETRY", "another attempt follows")
+        running.dispatch()
+        running.until_settled(enqueued, "failed", "failed")
         eventually(lambda: result.state == "FAILURE", "its result")
         found = connection.execute(
             "select distinct task_id::text from pgreact.history where id = %(job)s "
