@@ -560,17 +560,6 @@ begin
         update pgreact.queue_state q set held = coalesce(silent, '{}');
     end if;
 
-    -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
-    -- is freed. It must where others may be waiting for just that one: a lane with limits, another lane, the next of a key.
-    if claimed > 0 then
-        select case when count(*) >= min(l.max_unstarted) or counted + claimed >= setting.max_in_progress then count(*) else 0 end
-        into unstarted
-        from (select min(q.lane) as first, max(q.lane) as last from pgreact.queue q where q.state = 'ready') r
-        join pgreact.lane l on l.name = r.first and l.name = r.last and l.max_in_progress is null and l.rate is null
-        join pgreact.in_progress p on p.round >= state.oldest and p.lane = l.name and p.started_at is null
-        where not exists (select from pgreact.in_progress k where k.key is not null);
-    end if;
-
     -- Lanes with more to do than they have places. A start signals nothing, so where that would make room the leader comes
     -- again: soon while the lane gets on, and within a second if it does not.
     select
@@ -588,6 +577,33 @@ begin
     ) c
     where (c.unstarted >= c.max_unstarted or c.jobs >= c.max_in_progress)
         and (select true from pgreact.queue q where q.state = 'ready' and q.lane = c.lane limit 1);
+
+    -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
+    -- is freed. It must where others may be waiting for just that one: a lane with limits, another lane, the next of a key.
+    if claimed > 0 and (crowded is not null or counted + claimed >= setting.max_in_progress) then
+        select count(*) into unstarted
+        from (
+            -- not min and max: their plans, made while the queue is empty, would read all of it
+            select
+                (
+                    select q.lane
+                    from pgreact.queue q
+                    where q.state = 'ready' and q.lane is not null
+                    order by q.lane, q.priority desc, q.run_at, q.id
+                    limit 1
+                ) as first,
+                (
+                    select q.lane
+                    from pgreact.queue q
+                    where q.state = 'ready' and q.lane is not null
+                    order by q.lane desc, q.priority, q.run_at desc, q.id desc
+                    limit 1
+                ) as last
+        ) r
+        join pgreact.lane l on l.name = r.first and l.name = r.last and l.max_in_progress is null and l.rate is null
+        join pgreact.in_progress p on p.round >= state.oldest and p.lane = l.name and p.started_at is null
+        where not exists (select from pgreact.in_progress k where k.key is not null);
+    end if;
 
     -- Only when a lease has ended there can be something new to say, and it costs a look.
     if not census.unanswered then
