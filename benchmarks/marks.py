@@ -86,5 +86,7 @@ class Marks:
 
     def ended(self) -> tuple[int, float]:
         """Return how many tasks ended so far, and when the last of them did."""
-        found = [_PAIR.unpack(file.read_bytes()) for file in self._directory.glob("*.ended")]
+        marks = [file.read_bytes() for file in self._directory.glob("*.ended")]
+        # a file that was just made is empty
+        found = [_PAIR.unpack(mark) for mark in marks if len(mark) == _PAIR.size]
         return sum(count for count, _ in found), max((at for _, at in found), default=0) / 1e9
