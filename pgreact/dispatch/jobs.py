@@ -161,8 +161,10 @@ class JobPublisher:
             refusal = _send(wire, draft)
             if refusal is None:
                 posted.sent.append(message)
+            elif getattr(refusal, "code", None) in _OF_ONE:
+                posted.refused.append((message, _reason(refusal)))
             else:
-                doubtful.append((len(posted.sent), message, refusal))
+                doubtful.append((len(posted.sent), message, _reason(refusal)))
 
     def _options(self, message: JobMessage) -> dict[str, Any]:
         task = self._app.tasks.get(message.task)
@@ -228,7 +230,11 @@ def _send_together(wire: Wire, drafts: Sequence[Draft]) -> bool:
     return True
 
 
-def _send(wire: Wire, draft: Draft) -> str | None:
+# AMQP's reply codes that concern one message, never all: no such exchange, a precondition failed (its size)
+_OF_ONE = {404, 406}
+
+
+def _send(wire: Wire, draft: Draft) -> Exception | None:
     """Send one message; return why the broker, which is there, refuses it, if so."""
     producer = wire.producer
     for last in (False, True):
@@ -240,7 +246,7 @@ def _send(wire: Wire, draft: Draft) -> str | None:
             # raises when the broker is away; who is there and refuses a message twice means it
             producer = wire.producer
             if last or (fresh and not isinstance(error, OSError | OperationalError)):
-                return _reason(error)
+                return error
         else:
             wire.used = True
             return None

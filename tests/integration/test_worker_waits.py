@@ -182,7 +182,8 @@ def test_jobs_run_once_each_whatever_the_databases_defaults(
     count, threads = 240, 6
     database.run(
         "update pgreact.queue_setting set lease = '60 s'",
-        f"select pgreact.enqueue('x', key => 'k' || i % 40) from generate_series(1, {count}) i",
+        "select pgreact.enqueue('x', lane => 'default', key => 'k' || i % 40) "
+        f"from generate_series(1, {count}) i",
     )
     if "statement_timeout" in defaults:
         database.run(
