@@ -26,6 +26,7 @@ TRIGGER = (
     "origin",
     "trigger",
 )  # what is shown of a watched change
+STANDING = 60.0  # seconds a job is ready in a lane that stands, before somebody is to be told
 SENT = 3  # messages for one attempt, after which somebody is to be told
 STATES = ("ready", "delayed", "behind", "in_progress", "dead")
 
@@ -55,6 +56,7 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
     ]
     unanswered = _rows(connection, "queue_unanswered")
     reasons = [_unanswered(row) for row in unanswered if row["sent"] >= SENT and row["verdict"] != "busy"]
+    reasons += [f"queue: lane {lane['name']} is full: {_taken(lane)}" for lane in lanes if _stands(lane)]
     return {
         "reasons": [*_reasons(totals, own, outbox), *reasons],
         "lanes": lanes,
@@ -275,6 +277,12 @@ def _taken(lane: dict[str, Any]) -> str:
     if lane["retrying"]:
         parts.append(f"{lane['retrying']} wait for their own retries")
     return ", ".join(parts)
+
+
+def _stands(lane: dict[str, Any]) -> bool:
+    """Whether a lane has no place for what is ready, though none of its jobs runs, for a while."""
+    nothing_runs = lane["in_progress"] == lane["unstarted"]
+    return bool(lane["full"]) and nothing_runs and (lane["oldest_s"] or 0) > STANDING
 
 
 def _of(found: dict[str, Any]) -> str:

@@ -423,6 +423,26 @@ def test_what_a_schedule_fires_late_expires_from_then_on(queue: Queue) -> None:
     queue.run("delete from pgreact.schedule")
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_lane_that_is_full_of_what_nobody_starts_is_told(queue: Queue, runs: bool) -> None:
+    queue.run("update pgreact.lane set max_unstarted = 2")
+    jobs = [queue.add() for _ in range(4)]
+    assert queue.claimed() == jobs[:2]
+    if runs:
+        queue.start(jobs[0])
+        queue.claimed()
+
+    def reasons() -> list[str]:
+        with queue.connect() as connection:
+            found: list[str] = overview.overview(connection, [])["reasons"]
+        return [reason for reason in found if "is full" in reason]
+
+    assert reasons() == [], "its workers may be about to start them"
+    queue.run("update pgreact.queue set run_at = now() - interval '2 min'")
+    told = "queue: lane default is full: 0 running, 2 of 2 published and not started"
+    assert reasons() == ([] if runs else [told])
+
+
 # ---- messages that nobody starts ---------------------------------------------------------------------------
 
 
