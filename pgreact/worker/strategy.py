@@ -18,10 +18,6 @@ def register(app: Celery, on_unreadable: Callable[[Any, Any, Exception], None]) 
         on_unreadable: Called with the worker's consumer, a message that cannot be decoded, and why.
     """
 
-    @app.task(name=JOB_TASK, shared=False, ignore_result=True)
-    def job() -> None:
-        raise RuntimeError(f"{JOB_TASK} is the name of messages; call the task itself")
-
     def strategy(_task: object, _app: Celery, consumer: Any, **_: object) -> Callable[..., Any]:
         _hear_of_unreadable(consumer, on_unreadable)
 
@@ -37,13 +33,16 @@ def register(app: Celery, on_unreadable: Callable[[Any, Any, Exception], None]) 
             else:
                 body = {**body, "task": name}
             inner = consumer.strategies.get(name)
-            if inner is None:
+            if inner is None or name == JOB_TASK:
                 return consumer.on_unknown_task(body, message, KeyError(name))
             return inner(message, body, *rest, **more)
 
         return take
 
-    job.Strategy = strategy  # type: ignore[assignment]
+    # Not set afterwards: that would make the task at once, and so read the application's configuration.
+    @app.task(name=JOB_TASK, shared=False, ignore_result=True, Strategy=staticmethod(strategy))
+    def job() -> None:
+        raise RuntimeError(f"{JOB_TASK} is the name of messages; call the task itself")
 
 
 def _hear_of_unreadable(consumer: Any, on_unreadable: Callable[[Any, Any, Exception], None]) -> None:

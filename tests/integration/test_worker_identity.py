@@ -67,6 +67,12 @@ def test_a_task_that_replaces_a_job_is_taken_by_workers_with_setup_alone(
     other.close()
 
 
+def test_a_job_of_the_task_that_names_messages_is_of_no_task(running: Cluster) -> None:
+    job, _ = running.run("pgreact.job")
+    running.until_settled(job, "invalid")
+    assert "pgreact.job" in running.error(job)
+
+
 def test_logs_and_events_name_the_task(running: Cluster) -> None:
     job, task_id = running.run("plain")
     running.until_settled(job, "done")

@@ -15,3 +15,10 @@ def test_setup_again_without_a_dsn_keeps_the_first(monkeypatch: pytest.MonkeyPat
         pgreact.setup(app, dsn=dsn)
         found.append(doors[app].dsn)
     assert found == ["dbname=environment", *["dbname=first"] * 2, *["dbname=second"] * 2]
+
+
+def test_setup_reads_no_configuration_yet() -> None:
+    app = Celery("proj", set_as_current=False)
+    app.config_from_object("a.module.that.is.not.there.yet")
+    pgreact.setup(app)
+    assert not app.configured
