@@ -75,6 +75,7 @@ class QueueDispatch:
         self._claimed = 0  # jobs, since the log last told of claims: the broker had none of their messages
         self._full_at: float | None = None  # when the claim before this one took the last places
         self._lanes = LaneWatch()
+        self._database = ""  # what messages call it
         self._unrouted = False  # there were jobs whose tasks had to be routed
         self._routed = False  # the routing of all known tasks was looked up in this term
 
@@ -100,6 +101,8 @@ class QueueDispatch:
         self.close()
         began = self._clock.monotonic()
         await self._record()
+        if not self._database:
+            self._database = await self._ask("database id", "select pgreact.database_id()")
         answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", BATCH))
         claimed = self._clock.monotonic()
         # those whose rows are held by another transaction come again until that ends
@@ -125,7 +128,7 @@ class QueueDispatch:
     ) -> str | None:
         """Hand jobs to Celery; return why some were not, if the broker is away."""
         self._claimed += answer["claimed"]
-        posted = await self._post.post([_message(job, answer["database"]) for job in jobs])
+        posted = await self._post.post([_message(job, self._database) for job in jobs])
         self._unmarked |= {message.claim for message in posted.sent}
         for message, reason in posted.refused:
             logs.emit(logs.JobRefused(job=message.job or 0, task=message.task, error=reason))

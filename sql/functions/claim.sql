@@ -35,6 +35,7 @@ declare
     touched integer := 0;
     reach integer := batch;
     claimed integer := 0;
+    next_expiry timestamptz;  -- the first of what is claimed
     allowed constant bigint := 8388608;  -- bytes of arguments that the leader is to hold at a time
     bytes bigint;
     counted integer;
@@ -92,8 +93,10 @@ begin
         set lane = 'default'
         where q.state = 'ready' and q.lane is null and pgreact.readable(q.task) <> q.task;
     end if;
-    select array_agg(distinct u.task) into unrouted
-    from (select q.task from pgreact.queue q where q.state = 'ready' and q.lane is null limit reading) u;
+    if exists (select from pgreact.queue q where q.state = 'ready' and q.lane is null) then
+        select array_agg(distinct u.task) into unrouted
+        from (select q.task from pgreact.queue q where q.state = 'ready' and q.lane is null limit reading) u;
+    end if;
 
     with free as materialized (
         select s.lane, l.rate, l.burst
@@ -482,7 +485,7 @@ begin
                 began, began + setting.lease, state.round + 1,
                 coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
             from gone g
-            returning lane
+            returning lane, expires
         )
         select
             array_agg(h.lane) as lanes,
@@ -490,13 +493,15 @@ begin
             array_agg(coalesce(l.weight, 1)::float8) as weights,
             array_agg(l.rate) as rates,
             array_agg(l.burst) as bursts,
-            coalesce(sum(h.jobs), 0)::integer as claimed
+            coalesce(sum(h.jobs), 0)::integer as claimed,
+            min(h.expires) as expires
         into served
-        from (select h.lane, count(*)::integer as jobs from here h group by h.lane) h
+        from (select h.lane, count(*)::integer as jobs, min(h.expires) as expires from here h group by h.lane) h
         left join pgreact.lane l on l.name = h.lane;
 
         if served.claimed > 0 then
             claimed := claimed + served.claimed;
+            next_expiry := least(next_expiry, served.expires);
             served_lanes := served.lanes;
             served_jobs := served.jobs;
             with free as materialized (
@@ -562,21 +567,23 @@ begin
 
     -- Lanes with more to do than they have places. A start signals nothing, so where that would make room the leader comes
     -- again: soon while the lane gets on, and within a second if it does not.
-    select
-        jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted)),
-        min(clock_timestamp() + greatest(interval '50 ms', least(interval '1 s', (moment - c.recent_at) / 2)))
-            filter (where c.jobs < coalesce(c.max_in_progress, c.jobs + 1))
-    into crowded, due
-    from (
-        select l.name as lane, l.max_in_progress, l.max_unstarted, s.recent_at,
-            coalesce(u.jobs, 0) + coalesce(v.jobs, 0) as jobs, coalesce(u.unstarted, 0) + coalesce(v.jobs, 0) as unstarted
-        from unnest(census.lanes, census.used, census.unstarted) u (lane, jobs, unstarted)
-        full join unnest(served_lanes, served_jobs) v (lane, jobs) on v.lane = u.lane
-        join pgreact.lane l on l.name = coalesce(u.lane, v.lane) and not l.paused
-        left join pgreact.lane_state s on s.lane = l.name
-    ) c
-    where (c.unstarted >= c.max_unstarted or c.jobs >= c.max_in_progress)
-        and (select true from pgreact.queue q where q.state = 'ready' and q.lane = c.lane limit 1);
+    if exists (select from pgreact.queue q where q.state = 'ready' and q.lane is not null) then
+        select
+            jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted)),
+            min(clock_timestamp() + greatest(interval '50 ms', least(interval '1 s', (moment - c.recent_at) / 2)))
+                filter (where c.jobs < coalesce(c.max_in_progress, c.jobs + 1))
+        into crowded, due
+        from (
+            select l.name as lane, l.max_in_progress, l.max_unstarted, s.recent_at,
+                coalesce(u.jobs, 0) + coalesce(v.jobs, 0) as jobs, coalesce(u.unstarted, 0) + coalesce(v.jobs, 0) as unstarted
+            from unnest(census.lanes, census.used, census.unstarted) u (lane, jobs, unstarted)
+            full join unnest(served_lanes, served_jobs) v (lane, jobs) on v.lane = u.lane
+            join pgreact.lane l on l.name = coalesce(u.lane, v.lane) and not l.paused
+            left join pgreact.lane_state s on s.lane = l.name
+        ) c
+        where (c.unstarted >= c.max_unstarted or c.jobs >= c.max_in_progress)
+            and (select true from pgreact.queue q where q.state = 'ready' and q.lane = c.lane limit 1);
+    end if;
 
     -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
     -- is freed. It must where others may be waiting for just that one: a lane with limits, another lane, the next of a key.
@@ -674,9 +681,7 @@ begin
         (select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > moment order by q.run_at limit 1),
         census.lease_until,
         case when claimed > 0 then began + setting.lease end,
-        case when claimed > 0 then (
-            select min(p.expires) from pgreact.in_progress p where p.round > state.round and p.started_at is null
-        ) end,
+        next_expiry,
         case when passed or census.ended then clock_timestamp() + interval '1 s' end,
         (
             select min(case
@@ -694,7 +699,6 @@ begin
     perform set_config('pgreact.muted', muted, true);
     return jsonb_build_object(
         'jobs', coalesce(jobs, '[]'),
-        'database', pgreact.database_id(),
         'claimed', claimed,
         'more', more,
         'waiting', unstarted,

@@ -16,7 +16,7 @@ begin
             execute format('grant select, insert, update on pgreact.flight to %s', role);
             execute format('grant select, insert, update, delete on pgreact.trouble to %s', role);
             execute format('grant execute on function pgreact.lead(text, interval), pgreact.lock_class(text), '
-                'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), '
+                'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), pgreact.database_id(), '
                 'pgreact.published(uuid[]), pgreact.route_tasks(jsonb), pgreact.unanswered(), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
                 'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '

@@ -39,6 +39,7 @@ STATEMENTS = {
     "ready": "from job_queue",
     "ready queue": "exists (select from pgreact.queue)",
     "plans": "set_config('enable_seqscan'",
+    "database id": "pgreact.database_id",
     "claim": "pgreact.claim",
     "published": "pgreact.published",
     "settle": "pgreact.settle",
@@ -68,6 +69,7 @@ AT_START = {
     "take over",
     "plans",
     "ready queue",
+    "database id",
     "tasks",
 }
 # The timetable looks for a row that it cannot read, where it may be a row's fault.

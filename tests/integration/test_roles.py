@@ -268,6 +268,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
             f"pgreact.{name}"
             for name in (
                 "claim",
+                "database_id",
                 "readable",
                 "replaced",
                 "published",
