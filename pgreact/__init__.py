@@ -42,8 +42,8 @@ def setup(app: "Celery", dsn: str | None = None) -> None:
     after an attempt that failed, the job's own attempts and backoff count. A worker that dies loses its
     jobs to the others when the lease ends. This takes two statements a job and one connection per process
     (per running thread in the pool threads), and the role needs execute on ``pgreact.start``, ``renew``,
-    ``hold``, ``settle``, ``give_up`` and ``database_id``. A body that keeps Python from switching threads
-    for longer than the lease is taken for lost.
+    ``hold``, ``postpone``, ``settle``, ``give_up`` and ``database_id``. A body that keeps Python from
+    switching threads for longer than the lease is taken for lost.
 
     Of a route with ``single_flight = "run"``, at most one run and one waiter are there, on all machines
     together; what comes beyond that is dropped, as the waiter will do its work. Each run uses two
@@ -55,8 +55,8 @@ def setup(app: "Celery", dsn: str | None = None) -> None:
     does not hear is told again in the background, and its lease kept, until it is heard or the process ends.
 
     Args:
-        app: The application. It gets one more task, ``pgreact.run_canvas``, which starts a chain, group or
-            chord that was enqueued.
+        app: The application. It gets two more tasks: ``pgreact.job``, which messages of jobs name, and
+            ``pgreact.run_canvas``, which starts a chain, group or chord that was enqueued.
         dsn: The daemon's database, as libpq reads it; by default, when first needed: ``PGREACT_DSN``, else
             ``pgreact.toml``, else the ``PG*`` variables.
     """

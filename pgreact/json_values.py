@@ -10,6 +10,8 @@ from pgreact.payload import TooDeep, check_depth
 # A place in a job, written out only when something is wrong there: what it is in, and the step from there.
 Place = str | tuple["Place", str | int]
 
+# Arguments of further tasks: decoded by a worker, as the job's own are. Publishers read the other options.
+_CALLBACKS = {"link", "link_error", "chain", "chord"}
 _MOST_BITS = 13_000  # Python reads 4,300 digits
 _MARKED = {"__type__", "__value__"}
 
@@ -38,6 +40,26 @@ def write(value: object, place: Place, *, plain: bool = False) -> str:
     except TooDeep as error:
         raise ValueError(f"{_shown(place)} is {error}") from None
     return text
+
+
+def write_options(options: Mapping[str, object]) -> str:
+    """Return options of ``apply_async`` as a JSON object.
+
+    Raises:
+        TypeError: One cannot be written.
+        ValueError: As :func:`write`.
+    """
+    return join(
+        {
+            name: write(value, ("options", name), plain=name not in _CALLBACKS)
+            for name, value in options.items()
+        }
+    )
+
+
+def join(fields: Mapping[str, str]) -> str:
+    """Return a JSON object of fields whose values are JSON text already."""
+    return "{" + ",".join([f"{write(name, 'options')}:{text}" for name, text in fields.items()]) + "}"
 
 
 def _write(value: object, place: Place, plain: bool) -> str:

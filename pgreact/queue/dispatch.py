@@ -227,7 +227,7 @@ def _message(job: dict[str, Any], database: str) -> JobMessage:
         args=job["args"],
         kwargs=job["kwargs"],
         options=job["options"],
-        retries=job.get("retries", 0),
-        before=job.get("before", 0),
+        retries=job["retries"],
+        before=job["before"],
         again=job["again"],
     )

@@ -8,12 +8,10 @@ from reprlib import repr  # noqa: A004 - a value in an error is cut short
 from typing import Any
 from uuid import UUID
 
-from pgreact.json_values import write
+from pgreact.json_values import join, write, write_options
 from pgreact.queue.call import call_of
 from pgreact.queue.job import Job
 
-# Arguments of further tasks: decoded by a worker, as the job's own are. Publishers read the other options.
-_CALLBACKS = {"link", "link_error", "chain", "chord"}
 _REFUSED = {
     "countdown": "give run_at",
     "eta": "give run_at",
@@ -46,8 +44,10 @@ def written(job: Job) -> str:
     if task_id is not None:
         fields["task_id"] = write(_uuid("task_id", task_id), "task_id")
     if options:
-        fields["options"] = _object({name: _option(name, value) for name, value in options.items()})
-    return _object(fields)
+        if isinstance(expires := options.get("expires"), datetime.datetime):
+            options["expires"] = _instant('options["expires"]', expires)
+        fields["options"] = write_options(options)
+    return join(fields)
 
 
 def _uuid(name: str, value: object) -> str:
@@ -65,16 +65,6 @@ def _own_options(job: Job) -> dict[str, Any]:
         if name in options:
             raise ValueError(f'options: no "{name}"; {hint}')
     return options
-
-
-def _option(name: str, value: object) -> str:
-    if name == "expires" and isinstance(value, datetime.datetime):
-        value = _instant('options["expires"]', value)
-    return write(value, ("options", name), plain=name not in _CALLBACKS)
-
-
-def _object(fields: Mapping[str, str]) -> str:
-    return "{" + ",".join([f"{write(name, 'options')}:{text}" for name, text in fields.items()]) + "}"
 
 
 def _list(name: str, value: object) -> list[Any]:

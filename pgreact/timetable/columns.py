@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from pgreact.timetable.planner import Schedule
 from pgreact.timetable.recurrence import Recurrence
 
 
@@ -24,6 +25,25 @@ def recurrence(columns: Mapping[str, Any], anchor: datetime.datetime) -> Recurre
         rrule=columns.get("rrule"),
         timezone=columns.get("timezone", "UTC"),
         anchor=moment(columns.get("grid") or columns.get("anchor")) or anchor,
+    )
+
+
+def schedule(columns: Mapping[str, Any], begin: datetime.datetime) -> Schedule:
+    """Return the schedule that columns describe, as nobody has planned it yet.
+
+    Args:
+        columns: As for :func:`recurrence`.
+        begin: Where an interval begins that has neither an anchor nor a start.
+    """
+    start_at = moment(columns.get("start_at"))
+    return Schedule(
+        id=0,
+        name=columns["name"],
+        turn=0,
+        state="new",
+        recurrence=recurrence(columns, start_at or begin),
+        start_at=start_at,
+        end_at=moment(columns.get("end_at")),
     )
 
 

@@ -3,8 +3,8 @@
 import datetime
 from typing import Any
 
-from pgreact.timetable.columns import moment, recurrence
-from pgreact.timetable.planner import Schedule, following
+from pgreact.timetable.columns import moment, schedule
+from pgreact.timetable.planner import following
 from pgreact.timetable.recurrence import RecurrenceError
 from pgreact.timetable.recurring import rounded
 from pgreact.timetable.uncarried import Uncarried
@@ -40,7 +40,7 @@ def went_on(
         # what lies before the grid was dealt with, too: the first step to it may be longer than the others
         dealt_with = since if grid is None else max(since, grid)
         known = row if grid is None else {**row, "grid": grid.isoformat()}
-        due = following(_schedule(known, since), _remembered(row, dealt_with))
+        due = following(schedule(known, since), _remembered(row, dealt_with))
     except (OverflowError, RecurrenceError) as error:
         return Uncarried(row["name"], str(error))
     more: dict[str, Any] = {"last_nominal_at": dealt_with.isoformat(), "run_count": run_count}
@@ -65,7 +65,7 @@ def never_ran(row: dict[str, Any], now: datetime.datetime) -> dict[str, Any] | U
     begun = went_on(row, now, last_run_at=None)
     if isinstance(begun, Uncarried) or "due" not in begun:
         return begun
-    begins = following(_schedule(row, now), _BEGINNING) if {"anchor", "start_at"} & row.keys() else now
+    begins = following(schedule(row, now), _BEGINNING) if {"anchor", "start_at"} & row.keys() else now
     if begins is None or begins > now:
         return begun
     return {**begun, "last_nominal_at": (now - _JUST).isoformat(), "due": now.isoformat()}
@@ -86,16 +86,3 @@ def _grid(row: dict[str, Any], since: datetime.datetime, *, ran: bool) -> dateti
 def _remembered(row: dict[str, Any], moment: datetime.datetime) -> datetime.datetime:
     """Return a moment with the same answer, which is remembered for others: Celery's cron has five fields."""
     return moment.replace(second=0, microsecond=0) if "cron" in row else moment
-
-
-def _schedule(row: dict[str, Any], begin: datetime.datetime) -> Schedule:
-    start_at = moment(row.get("start_at"))
-    return Schedule(
-        id=0,
-        name=row["name"],
-        turn=0,
-        state="new",
-        recurrence=recurrence(row, start_at or begin),
-        start_at=start_at,
-        end_at=moment(row.get("end_at")),
-    )

@@ -43,18 +43,18 @@ class Door:
         return conninfo.shown(self.dsn)
 
     def refuse_none(self) -> None:
-        """End the worker if nothing tells which database it serves: it could take no job.
+        """End the worker if nothing readable tells which database it serves: it could take no job.
 
         Raises:
             SystemExit: Nothing does.
         """
         try:
-            known = self.dsn or any(os.environ.get(name) for name in _PLACES)
+            if self.dsn or any(os.environ.get(name) for name in _PLACES):
+                conninfo.shown(self.dsn)  # raises if libpq cannot read it
+                return
         except PgreactError as error:
             wrong: object = error
         else:
-            if known:
-                return
             wrong = (
                 "nothing says which database this worker serves: set PGREACT_DSN, or dsn in pgreact.toml, or "
                 "call pgreact.setup(app, dsn)"

@@ -5,17 +5,11 @@ The message waits in PostgreSQL instead, where it takes no place, no worker's me
 
 from typing import Any
 
-from pgreact.json_values import write
+from pgreact.json_values import join, write, write_options
 from pgreact.message_headers import BEFORE, OURS, whole
 
 # What the next message gets anew, and what a broker said of the one before.
 _DROPPED = {"task_id", "retries", "countdown", "eta", "origin", "headers", "redelivered"}
-_CALLS = {
-    "link",
-    "link_error",
-    "chain",
-    "chord",
-}  # with arguments for workers; publishers read the other options
 
 
 def resumption(signature: Any) -> str:
@@ -38,17 +32,8 @@ def resumption(signature: Any) -> str:
         "task": write(signature.task, "task"),
         "args": write(list(signature.args), "args"),
         "kwargs": write(dict(signature.kwargs), "kwargs"),
-        "options": _object(
-            {
-                name: write(value, ("options", name), plain=name not in _CALLS)
-                for name, value in options.items()
-            }
-        ),
+        "options": write_options(options),
         "retries": write(whole(signature.options["retries"]), "retries"),
         "before": write(whole(headers.get(BEFORE) or 0), "before"),
     }
-    return _object(texts)
-
-
-def _object(texts: dict[str, str]) -> str:
-    return "{" + ",".join(f"{write(name, 'options')}:{text}" for name, text in texts.items()) + "}"
+    return join(texts)

@@ -77,7 +77,7 @@ def setup(app: Celery, dsn: str | None = None) -> None:
 
 
 def _name_jobs(app: Celery) -> None:
-    """Let messages that go on with a job, by a retry or a replacing task, be taken as the daemon's are."""
+    """Let messages of replacing tasks, and those handed back, be taken as the daemon's are."""
     sender = app.amqp.send_task_message
 
     def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:

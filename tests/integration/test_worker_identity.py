@@ -119,6 +119,9 @@ def test_a_worker_that_cannot_know_its_database_does_not_start(tmp_path: Path, r
     ended = end()
     assert (ended.returncode, "nothing says which database this worker serves" in ended.stderr) == (2, True)
     assert "Traceback" not in ended.stderr
+    ended = end(PGREACT_DSN="not a dsn")
+    assert (ended.returncode, ended.stderr.count("pgreact: ")) == (2, 1)
+    assert "Traceback" not in ended.stderr
     (tmp_path / "pgreact.toml").write_text("dsn = 5\n")
     ended = end()
     assert (ended.returncode, "pgreact.toml: dsn: " in ended.stderr) == (2, True)

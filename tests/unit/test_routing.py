@@ -35,7 +35,7 @@ def test_a_tasks_own_queue_and_expiry_come_first() -> None:
     app = Celery("proj", set_as_current=False)
     app.conf.task_routes = {"other.*": "slow"}
 
-    @app.task(name="proj.own", queue="own", expires=1.5)
+    @app.task(name="proj.own", queue="own", expires=1.5, shared=False)
     def own() -> None: ...
 
     assert routed(app, "proj.own") == {"name": "proj.own", "queue": "own", "expires": 1.5}

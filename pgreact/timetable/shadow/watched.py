@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from pgreact.timetable.columns import moment, recurrence
+from pgreact.timetable.columns import schedule
 from pgreact.timetable.planner import Schedule, following
 from pgreact.timetable.shadow.call import Call, planned
 
@@ -52,19 +52,9 @@ def watched(columns: Mapping[str, Any], now: datetime.datetime) -> Watched:
         columns: As ``entries.row`` makes them.
         now: Where an interval begins that has no anchor.
     """
-    start_at = moment(columns.get("start_at"))
     every = columns.get("every")
-    schedule = Schedule(
-        id=0,
-        name=columns["name"],
-        turn=0,
-        state="planned",
-        recurrence=recurrence(columns, start_at or now),
-        start_at=start_at,
-        end_at=moment(columns.get("end_at")),
-    )
     call = planned(
         columns["task"],
         *(columns.get(name, empty) for name, empty in (("args", "[]"), ("kwargs", "{}"), ("options", "{}"))),
     )
-    return Watched(columns["name"], call, every and datetime.timedelta(seconds=every), schedule)
+    return Watched(columns["name"], call, every and datetime.timedelta(seconds=every), schedule(columns, now))
