@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.marks import Teller
-from pgreact.dispatch.jobs import JobMessage, JobPublisher, Posted
+from pgreact.broker.job_publisher import JobMessage, JobPublisher, Posted
 
 
 def count_messages(tell: Teller) -> None:

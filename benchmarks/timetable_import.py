@@ -10,8 +10,7 @@ from benchmarks.timetable_entries import idle
 from benchmarks.timetable_ours import Ours
 from benchmarks.timetable_sides import DjangoCeleryBeat
 from pgreact.errors import PgreactError
-from pgreact.timetable import carry
-from pgreact.timetable.importers import django
+from pgreact.timetable.importers import django, upsert
 
 ENTRIES = 10_000
 BAR = 0.5  # seconds
@@ -28,7 +27,7 @@ def _carry(source: DjangoCeleryBeat, target: Ours) -> float:
     target.store([])
     with psycopg.connect(source.dsn) as theirs:
         began = time.monotonic()
-        report = carry.write(target.connection, django.read(theirs), "sql")
+        report = upsert.write(target.connection, django.read(theirs), "sql")
         took = time.monotonic() - began
     if len(report.carried) != ENTRIES:
         raise PgreactError(f"{len(report.carried)} of {ENTRIES} entries were carried: {report.uncarried[:1]}")

@@ -5,7 +5,8 @@ from typing import Any
 from benchmarks.marks import Teller
 from benchmarks.timetable_counted import count_messages
 from benchmarks.timetable_signs import STARTED
-from pgreact import cli, daemon
+from pgreact.cli.main import main
+from pgreact.daemon import daemon
 
 _tell = Teller()
 count_messages(_tell)
@@ -18,4 +19,4 @@ class _Daemon(daemon.Daemon):
 
 
 daemon.Daemon = _Daemon  # type: ignore[misc]
-cli.main(["listen", "--log-format", "json"])
+main.main(["listen", "--log-format", "json"])

@@ -42,7 +42,7 @@ def setup(app: "Celery", dsn: str | None = None) -> None:
     after an attempt that failed, the job's own attempts and backoff count. A worker that dies loses its
     jobs to the others when the lease ends. This takes two statements a job and one connection per process
     (per running thread in the pool threads), and the role needs execute on ``pgreact.start``, ``renew``,
-    ``hold``, ``postpone``, ``settle``, ``give_up`` and ``database_id``. A body that keeps Python from
+    ``snooze``, ``postpone``, ``settle``, ``abandon`` and ``database_id``. A body that keeps Python from
     switching threads for longer than the lease is taken for lost.
 
     Of a route with ``single_flight = "run"``, at most one run and one waiter are there, on all machines

@@ -1,5 +1,5 @@
 """``python -m pgreact``."""
 
-from pgreact.cli import main
+from pgreact.cli.main import main
 
 main()

@@ -10,22 +10,21 @@ from celery import Celery
 from celery.beat import Scheduler
 
 from pgreact import logs, settings
+from pgreact.broker.job_publisher import JobPublisher
+from pgreact.broker.publisher import DEADLINE
 from pgreact.clock import Clock
-from pgreact.database import conninfo, installation
-from pgreact.database.connect import connect
-from pgreact.database.errors import said
-from pgreact.database.session import Session
-from pgreact.database.trouble import Troubles, persist, store
-from pgreact.dispatch.jobs import JobPublisher
-from pgreact.dispatch.publisher import DEADLINE
 from pgreact.errors import PgreactError, SessionLost, first
-from pgreact.identity import application_name
-from pgreact.timetable import carry, entries
+from pgreact.postgres import conninfo, installation
+from pgreact.postgres.application_name import application_name
+from pgreact.postgres.connect import connect
+from pgreact.postgres.errors import said
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Troubles, persist, store
 from pgreact.timetable.engine import Timetable
-from pgreact.timetable.uncarried import Uncarried
-from pgreact.wakeup import ownership
+from pgreact.timetable.importers import rows, upsert
+from pgreact.timetable.importers.skipped import Uncarried
 from pgreact.wakeup.listener import Listener
-from pgreact.worker.door import doors
+from pgreact.worker.database import doors
 
 TICK = 5.0  # seconds: Beat's loop must come by now and then, or "inspect ping" takes it for stalled
 BEAT = 15.0  # seconds between two proofs that the listener hears
@@ -180,7 +179,9 @@ class _Host:
         while True:
             await asyncio.sleep(BEAT)
             await listener.prove_alive()
-            await persist(self._troubles["owner"], lambda: ownership.check(listener.session, _application()))
+            await persist(
+                self._troubles["owner"], lambda: installation.check(listener.session, _application())
+            )
 
     async def _report(self, session: Session, timetable: Timetable) -> None:
         """Write what fails at the moment for ``pgreact status``, while it is this process that fires."""
@@ -195,7 +196,7 @@ class _Host:
         """Make the rows of origin "app" as the application says; rows that are there fire meanwhile."""
         trouble = self._troubles["beat_schedule"]
 
-        async def attempt() -> tuple[carry.Report, int]:
+        async def attempt() -> tuple[upsert.Report, int]:
             try:
                 return await asyncio.to_thread(self._write, dsn)
             finally:
@@ -215,14 +216,14 @@ class _Host:
         for entry in report.uncarried:
             logs.emit(logs.ScheduleRefused(schedule=entry.name, error=entry.reason))
 
-    def _write(self, dsn: str) -> tuple[carry.Report, int]:
+    def _write(self, dsn: str) -> tuple[upsert.Report, int]:
         """Write them, in one transaction; return what became of them, and how many others there are."""
         delivery = self._app.conf.get("pgreact_delivery", "direct")
-        rows = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
-        rows = [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in rows]
+        written = [rows.row(name, entry, self._app) for name, entry in self._entries.items()]
+        written = [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in written]
         with _session(dsn) as connection:
             installation.refuse(installation.owner_of(connection), _application())
-            report = carry.write(connection, rows, "app", prune=True)
+            report = upsert.write(connection, written, "app", prune=True)
             [others] = connection.execute(
                 "select count(*) from pgreact.schedule where origin <> 'app'"
             ).fetchone() or [0]
@@ -230,7 +231,7 @@ class _Host:
 
 
 @contextlib.contextmanager
-def _session(dsn: str) -> Iterator[carry.Connection]:
+def _session(dsn: str) -> Iterator[upsert.Connection]:
     try:
         with connect(dsn) as connection:
             yield connection

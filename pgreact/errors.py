@@ -1,6 +1,11 @@
 """What can go wrong in a way a person can mend."""
 
-from collections.abc import Iterator
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+_SHOWN = 12  # names in a message
 
 
 class PgreactError(Exception):
@@ -34,3 +39,17 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(inner)
     else:
         yield error
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return ``; did you mean "…"?``, or the names there are, or nothing where there are none."""
+    close = difflib.get_close_matches(word, known, 1)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    more = ", …" if len(known) > _SHOWN else ""
+    return f"; there are: {', '.join(sorted(known)[:_SHOWN])}{more}" if known else ""
+
+
+def quoted(key: str) -> str:
+    """Return a key or a name as it stands in a message: as it is, unless it would not be one word."""
+    return key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else json.dumps(key, ensure_ascii=False)

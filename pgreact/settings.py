@@ -1,131 +1,36 @@
-"""The configuration: one TOML file and the environment, checked once, then frozen."""
+"""The configuration: one TOML file and the environment, checked once, then frozen.
 
-import difflib
-import json
+The parts bring their sections (``wakeup.settings``, ``queue.settings``, ``timetable.settings``); this module puts
+them together, and explains what is wrong with a file or a variable.
+"""
+
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from pgreact.errors import ConfigError
+from pgreact.dispatch.route import QUEUE_ROUTE
+from pgreact.errors import ConfigError, nearest, quoted
 from pgreact.logs import Format, Level
-from pgreact.schedule_settings import STRICT, ScheduleSettings
-from pgreact.units import Duration, Keep, Limit, Rate, StartWithin, Tasks
-
-_SHOWN = 12  # names in a message
-_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
-_LANE = r"^[^\x00-\x1f\x7f-\x9f]{1,255}$"  # a Celery queue's name
-_TITLE = r"^[^\x00]{1,200}$"
-_EVENTS = Literal["insert", "update", "delete", "truncate"]
-BUILT_IN = "pgreact.queue"  # the route that wakes the queue's own dispatch
-_RESERVED_OPTIONS = {
-    "countdown": "set the route's own countdown",
-    "expires": "set the route's own expires",
-    "eta": "set the route's own countdown",
-    "task_id": "each dispatch gets an id of its own",
-    "retry": "pgreact retries by itself, for ever",
-    "retry_policy": "pgreact retries by itself, for ever",
-    "connection": "pgreact has its own",
-    "producer": "pgreact has its own",
-    "publisher": "pgreact has its own",
-    "add_to_parent": "a dispatch has no parent",
-}
+from pgreact.queue.settings import (
+    LANE_NAME_RULE,
+    LaneName,
+    LaneSettings,
+    Outbox,
+    QueueSections,
+    QueueSettings,
+)
+from pgreact.section import Section
+from pgreact.timetable.settings import SCHEDULE_NAME_RULE, ScheduleName, ScheduleSettings
+from pgreact.wakeup.settings import ROUTE_NAME_RULE, RouteName, RouteSettings, Watch
 
 
-class _Model(BaseModel):
-    model_config = STRICT
-
-
-class Watch(_Model):
-    """Which changes of one table signal a route."""
-
-    table: str = Field(min_length=1)
-    on: tuple[_EVENTS, ...] = Field(min_length=1)
-    when: str | None = Field(default=None, min_length=1)
-    changed: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(default=None, min_length=1)
-    always: bool = False
-
-    @model_validator(mode="after")
-    def _checked(self) -> Self:
-        if len(set(self.on)) != len(self.on):
-            raise ValueError(f"on names an event twice: {', '.join(self.on)}")
-        if self.when is not None and "truncate" in self.on:
-            raise ValueError("a truncate has no rows, so it takes no when: give it an entry of its own")
-        if self.changed is not None and "update" not in self.on:
-            raise ValueError('changed names columns that an update must change: it needs "update" in on')
-        return self
-
-    def changed_by(self, *events: str) -> list[str] | None:
-        """Return the columns of which an update must change one; ``None``: none, or no event is an update."""
-        return [*self.changed] if self.changed is not None and "update" in events else None
-
-
-class QueueSettings(_Model):
-    """What holds for all lanes together; a key that the file does not name is left as the database has it."""
-
-    max_in_progress: Limit = None
-    lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
-    keep: Keep = None
-    dead_retention: Keep = None
-    start_within: StartWithin = 7 * 86400.0
-
-
-class LaneSettings(_Model):
-    """One lane; a key that the file does not name is left as the database has it."""
-
-    max_in_progress: Limit = None
-    max_unstarted: int = Field(default=200, ge=1, lt=2**31)
-    max_lost: int = Field(default=3, ge=0, lt=2**31)
-    weight: int = Field(default=1, ge=1, le=1000)
-    rate: Rate = None
-    burst: int = Field(default=1, ge=1, lt=2**31)
-    paused: bool = False
-    tasks: Tasks = None
-
-
-class Outbox(Watch):
-    """Which changes of one table enqueue a job of their own."""
-
-    on: tuple[_EVENTS, ...] = Field(default=("insert", "update", "delete"), min_length=1)
-    enqueue: str = Field(min_length=1, max_length=255)
-    lane: str | None = Field(default=None, pattern=_LANE)
-
-
-class RouteSettings(_Model):
-    """One route, as the file names it."""
-
-    task: str = Field(min_length=1)
-    window: Annotated[Duration, Field(le=3600)] = 0.1
-    countdown: Duration = 0.0
-    expires: Duration = 15.0
-    sweep: Duration = 60.0
-    single_flight: Literal["publish", "run"] = "publish"
-    gate: Literal["auto", "open", "closed"] = "auto"
-    gate_poll: Annotated[Duration, Field(ge=0.005, le=10)] = 0.04
-    gate_close_rate: int = Field(default=100, gt=0)
-    gate_open_after: Annotated[Duration, Field(ge=0.1, le=3600)] = 1.0
-    options: dict[str, Any] = {}
-    ready: str | None = Field(default=None, min_length=1)
-    tables: tuple[Watch, ...] = ()
-
-    @model_validator(mode="after")
-    def _checked(self) -> Self:
-        for option in self.options:
-            if option in _RESERVED_OPTIONS:
-                raise ValueError(f"options must not name {option}: {_RESERVED_OPTIONS[option]}")
-        if self.single_flight == "run" and not self.expires:
-            raise ValueError('single_flight = "run" needs expires: a message that is lost tells nobody')
-        if 0 < self.sweep < 1:
-            raise ValueError('sweep must be 0 (off) or at least "1s": it is a backstop, not a poll')
-        return self
-
-
-class Settings(_Model):
+class Settings(Section):
     """All of the configuration."""
 
     dsn: str = ""
@@ -135,11 +40,11 @@ class Settings(_Model):
     broker: str | None = None
     log_format: Format = "auto"
     log_level: Level = "info"
-    routes: dict[Annotated[str, Field(pattern=_NAME)], RouteSettings] = {}
+    routes: dict[RouteName, RouteSettings] = {}
     queue: QueueSettings = QueueSettings()
-    lanes: dict[Annotated[str, Field(pattern=_LANE)], LaneSettings] = {}
+    lanes: dict[LaneName, LaneSettings] = {}
     outbox: tuple[Outbox, ...] = ()
-    schedules: dict[Annotated[str, Field(pattern=_TITLE)], ScheduleSettings] = {}
+    schedules: dict[ScheduleName, ScheduleSettings] = {}
 
     _file: Path | None = None
 
@@ -147,6 +52,16 @@ class Settings(_Model):
     def file(self) -> Path | None:
         """The file it was read from, if any."""
         return self._file
+
+    @property
+    def label(self) -> str:
+        """What messages call it: its file, if it has one."""
+        return str(self._file or "configuration")
+
+    @property
+    def queue_sections(self) -> QueueSections:
+        """What it says of the queue."""
+        return QueueSections(self.queue, self.lanes, self.outbox)
 
     @property
     def belongs_to(self) -> str | None:
@@ -236,20 +151,6 @@ def load(
     return settings
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """Return ``; did you mean "…"?``, or the names there are, or nothing where there are none."""
-    close = difflib.get_close_matches(word, known, 1)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    more = ", …" if len(known) > _SHOWN else ""
-    return f"; there are: {', '.join(sorted(known)[:_SHOWN])}{more}" if known else ""
-
-
-def quoted(key: str) -> str:
-    """Return a key or a name as it stands in a message: as it is, unless it would not be one word."""
-    return key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else json.dumps(key, ensure_ascii=False)
-
-
 def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
     """Lay the environment over the file's data; return where each such key came from."""
     sources: dict[tuple[str, ...], str] = {}
@@ -311,18 +212,14 @@ def _explain(
             wrong = _at(data, detail["loc"])
             known_words = re.findall(r"'([^']+)'", message)
             message = f"{wrong!r} is not known{nearest(str(wrong), known_words)}"
-        case "string_pattern_mismatch" if place[0] == "schedules":
-            message = "a schedule's name has 1 to 200 characters, none of them NUL"
-        case "string_pattern_mismatch" if place[0] != "routes":
-            message = "a lane's name has 1 to 255 characters, none of them a control character"
         case "string_pattern_mismatch":
-            message = (
-                'a route\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." '
-                'and "-", 63 in all'
-            )
+            message = _NAME_RULES.get(place[0], LANE_NAME_RULE)
         case _:
             message = f"{message[:1].lower()}{message[1:]}"
     return f"{source}: {key}: {message}"
+
+
+_NAME_RULES = {"routes": ROUTE_NAME_RULE, "schedules": SCHEDULE_NAME_RULE}
 
 
 def _model(place: tuple[str, ...]) -> type[BaseModel]:
@@ -347,9 +244,9 @@ def _at(data: Any, place: tuple[str | int, ...]) -> Any:
 
 
 def _refuse_twins(settings: Settings, file: str) -> None:
-    if BUILT_IN in settings.routes:
+    if QUEUE_ROUTE in settings.routes:
         raise ConfigError(
-            f"{file}: routes.{BUILT_IN}: this route is built in; [queue] and [lanes.NAME] say what it does"
+            f"{file}: routes.{QUEUE_ROUTE}: this route is built in; [queue] and [lanes.NAME] say what it does"
         )
     attached: dict[tuple[str, str, str], int] = {}
     for index, entry in enumerate(settings.outbox):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from click.testing import CliRunner
 
-from pgreact.cli import main
+from pgreact.cli.main import main
 from tests.harness import Database
 
 

@@ -18,7 +18,7 @@ import psycopg
 from kombu import Connection, Queue
 from psycopg.conninfo import conninfo_to_dict
 
-from pgreact.database.plan import apply
+from pgreact.apply import apply
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
 from tests import hostile

@@ -14,7 +14,14 @@ from psycopg import sql
 # Names that pgreact's tables and functions have, too, in a schema that comes before all others.
 SHADOW = "shadow"
 _SHADOWED_TABLES = ("queue", "in_progress", "lane", "route", "schedule", "migration", "dead", "history")
-_SHADOWED_FUNCTIONS = ("claim(integer)", "enqueue(text)", "signal(text)", "mute()", "moment()", "fire(jsonb)")
+_SHADOWED_FUNCTIONS = (
+    "claim(integer)",
+    "enqueue(text)",
+    "signal(text)",
+    "mute()",
+    "clock_now()",
+    "fire(jsonb)",
+)
 
 _COMMON = {
     "bytea_output": "escape",
@@ -104,40 +111,40 @@ _OWN = options({name: value for name, value in _PLAIN.items() if name not in _LE
 
 # The tests that `./run test` runs under hostile defaults: of each part, those that use most of it.
 FEW = tuple(
-    f"integration/test_{module}.py::test_{name}"
-    for module, names in {
-        "apply": (
+    f"integration/{place}/test_{module}.py::test_{name}"
+    for (place, module), names in {
+        ("cli", "apply"): (
             "the_plan_is_printed_like_a_diff_and_twice_changes_nothing",
             "every_value_converges",
             "drift_is_mended",
             "the_printed_sql_makes_the_same_database",
             "concurrent_applies_all_succeed_and_converge",
         ),
-        "beat": ("the_entries_of_the_application_are_sent", "it_takes_turns_with_the_daemon"),
-        "cli": ("status_shows_leader_standbys_routes_and_triggers",),
-        "daemon": ("every_kind_of_change_reaches_the_queue", "a_ready_query_cannot_write"),
-        "flights": ("a_burst_during_a_run_leads_to_exactly_one_more",),
-        "outbox": (
+        ("timetable", "beat"): ("the_entries_of_the_application_are_sent", "it_takes_turns_with_the_daemon"),
+        ("cli", "cli"): ("status_shows_leader_standbys_routes_and_triggers",),
+        ("daemon", "daemon"): ("every_kind_of_change_reaches_the_queue", "a_ready_query_cannot_write"),
+        ("dispatch", "flights"): ("a_burst_during_a_run_leads_to_exactly_one_more",),
+        ("queue", "outbox"): (
             "each_committed_change_is_a_job_that_names_its_row",
             "a_key_of_several_columns_and_odd_types",
             "the_job_is_of_its_task_and_lane_and_names_the_table",
         ),
-        "queue_apply": (
+        ("queue", "queue_apply"): (
             "the_queue_is_made_as_the_file_says_and_twice_changes_nothing",
             "the_printed_sql_makes_the_same_queue",
         ),
-        "queue_cli": (
+        ("queue", "queue_cli"): (
             "jobs_are_listed_in_columns",
             "a_job_is_shown_wherever_it_is",
             "status_shows_the_lanes",
         ),
-        "queue_daemon": (
+        ("queue", "queue_daemon"): (
             "a_delayed_job_comes_at_its_time",
             "a_rate_is_kept_by_a_timer",
             "more_than_a_batch_goes_out",
             "killed_leaders_lose_no_job_and_claim_none_twice",
         ),
-        "queue_rules": (
+        ("queue", "queue_rules"): (
             "what_was_enqueued_is_what_is_claimed",
             "many_are_enqueued_in_order_by_one_statement",
             "a_unique_key_can_hold_while_in_progress",
@@ -146,22 +153,22 @@ FEW = tuple(
             "a_delayed_job_waits_and_tells_when",
             "history_keeps_attempts_by_the_day_and_drops_whole_days",
         ),
-        "schedule_apply": ("the_printed_sql_makes_the_same_schedules",),
-        "schedule_cli": (
+        ("timetable", "schedule_apply"): ("the_printed_sql_makes_the_same_schedules",),
+        ("timetable", "schedule_cli"): (
             "a_schedule_is_added_with_all_its_columns",
             "schedules_are_listed_in_local_time_and_in_their_own",
         ),
-        "schedule_table": (
+        ("timetable", "schedule_table"): (
             "any_edit_lets_a_failed_one_try_again_unless_it_is_disabled",
             "days_and_months_have_names",
         ),
-        "timetable": (
+        ("timetable", "timetable"): (
             "a_new_cron_waits_for_its_time",
             "a_job_has_all_that_the_schedule_says",
             "max_runs_ends_it",
         ),
-        "worker_flight": ("every_kind_of_task_is_guarded",),
-        "worker_jobs": (
+        ("worker", "worker_flight"): ("every_kind_of_task_is_guarded",),
+        ("worker", "worker_jobs"): (
             "a_job_runs_and_is_done",
             "a_task_that_fails_is_tried_again_and_then_dead",
             "leases_are_renewed_while_bodies_run",
@@ -172,13 +179,32 @@ FEW = tuple(
 
 # All that may run under them: modules whose databases come from the fixtures.
 CORE = tuple(
-    f"integration/test_{name}.py"
-    for name in (
-        "apply", "beat", "cli", "daemon", "flight_locks", "flights", "job_publisher", "outbox", "queue_apply",
-        "queue_cli", "queue_daemon", "queue_rules", "queue_waits", "roles", "schedule_apply", "schedule_cli",
-        "schedule_shadow", "schedule_table", "timetable", "triggers", "worker_flight", "worker_jobs",
+    f"integration/{module}.py"
+    for module in (
+        "broker/test_job_publisher",
+        "cli/test_apply",
+        "cli/test_cli",
+        "daemon/test_daemon",
+        "dispatch/test_flight_locks",
+        "dispatch/test_flights",
+        "postgres/test_roles",
+        "queue/test_outbox",
+        "queue/test_queue_apply",
+        "queue/test_queue_cli",
+        "queue/test_queue_daemon",
+        "queue/test_queue_rules",
+        "queue/test_queue_waits",
+        "timetable/test_beat",
+        "timetable/test_schedule_apply",
+        "timetable/test_schedule_cli",
+        "timetable/test_schedule_shadow",
+        "timetable/test_schedule_table",
+        "timetable/test_timetable",
+        "wakeup/test_triggers",
+        "worker/test_worker_flight",
+        "worker/test_worker_jobs",
     )
-)  # fmt: skip
+)
 
 imposed: dict[str, str] = {}  # what the databases of this run have
 

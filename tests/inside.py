@@ -8,7 +8,7 @@ import pytest
 
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.daemon import Daemon
+from pgreact.daemon.daemon import Daemon
 from pgreact.settings import Settings
 from tests.harness import DEADLINE, Database
 

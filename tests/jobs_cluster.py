@@ -14,9 +14,9 @@ from uuid import uuid4
 import psutil
 from celery import Celery
 
-from pgreact.database.plan import apply
+from pgreact.apply import apply
+from pgreact.broker.message_headers import JOB_TASK
 from pgreact.demo.postgres import EmbeddedPostgres
-from pgreact.message_headers import JOB_TASK
 from pgreact.settings import Settings
 from tests import jobs_app
 from tests.harness import Database, eventually, fresh_database
@@ -88,7 +88,9 @@ class Cluster:
             "create table runs (id serial, name text, task_id text, claim text, pid int, "
             "began timestamptz default clock_timestamp(), ended timestamptz)"
         )
-        self.database.run("update pgreact.queue_setting set keep = '1 day'", "select pgreact.tend_history()")
+        self.database.run(
+            "update pgreact.queue_setting set keep = '1 day'", "select pgreact.maintain_history()"
+        )
         self._gate = self.where_runs.connect()
 
     def start(self, pool: str = "prefork", concurrency: int = 2, **environ: str) -> JobsWorker:

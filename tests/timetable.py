@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from pgreact.clock import Clock
-from pgreact.database.session import Session
-from pgreact.database.trouble import Troubles
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Troubles
 from pgreact.timetable.backlog import Backlog
-from pgreact.timetable.round import play_round
+from pgreact.timetable.firing import play_round
 from pgreact.timetable.step import Delivery, Outcome
 from tests.harness import Database, Inbox
 
@@ -68,7 +68,7 @@ class Timetable:
     def turn_clock(self, by: str) -> None:
         """Let the timetable's clock be off by this much."""
         self.database.run(
-            "create or replace function pgreact.moment() returns timestamptz language sql "
+            "create or replace function pgreact.clock_now() returns timestamptz language sql "
             f"set search_path = pg_catalog, pg_temp as $$ select clock_timestamp() + interval '{by}' $$",
             "notify pgreact, 'schedule'",
         )

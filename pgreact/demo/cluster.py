@@ -17,7 +17,7 @@ from pgreact.demo.journal import Journal
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.demo.process import Process
 from pgreact.errors import PgreactError
-from pgreact.shipped import folder
+from pgreact.postgres.queries import folder
 
 LISTENERS = ("listener A", "listener B")
 WORKER = "worker"

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import psycopg
 
-from pgreact.shipped import query
+from pgreact.postgres.queries import query
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pgreact.demo.journal import Entry, Journal
 from pgreact.demo.producer import Attempt, Commit, Producer
 from pgreact.demo.report import QueueUse
 from pgreact.demo.screen import Screen, said
+from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import PgreactError
-from pgreact.settings import BUILT_IN
 
 LANE = "mail"  # of examples/pgreact.toml
 QUIET = 0.2  # seconds in which nothing follows a rollback
@@ -89,7 +89,7 @@ class QueueScene:
         told = [
             entry
             for entry in self._journal.find("signal.received", self._leader, commit.at)
-            if entry.keys["route"] == BUILT_IN and entry.at < attempt.settled  # which is the next signal
+            if entry.keys["route"] == QUEUE_ROUTE and entry.at < attempt.settled  # which is the next signal
         ]
         told += self._journal.find("queue.dispatched", self._leader, commit.at)
         self._screen.story(

@@ -9,10 +9,10 @@ from typing import Any, Protocol, Self
 from uuid import uuid4
 
 from pgreact import logs
+from pgreact.broker.publisher import Publisher, PublishFailed
 from pgreact.clock import Clock
 from pgreact.dispatch import flight as flights
 from pgreact.dispatch.flight import Airborne, Flight, Load
-from pgreact.dispatch.publisher import Publisher, PublishFailed
 from pgreact.dispatch.route import Route
 from pgreact.errors import SessionLost
 

@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self
 
+QUEUE_ROUTE = "pgreact.queue"  # the built-in route, by which a change of the queue has the leader claim jobs
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Route:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
 from typing import Any, Literal, Protocol
 
+from pgreact.postgres.queries import query
 from pgreact.queue.job import Enqueued
-from pgreact.shipped import query
 
 Name = Literal["enqueue", "enqueue_many"]
 Ids = list[Enqueued] | Coroutine[Any, Any, list[Enqueued]]

@@ -6,7 +6,7 @@ from typing import Any
 from pgreact.queue import eager
 from pgreact.queue.connections import is_asynchronous, run
 from pgreact.queue.job import Enqueued, Job, TaskLike
-from pgreact.queue.written import written
+from pgreact.queue.payload import written
 
 
 def enqueue(connection: object, job: Job) -> Enqueued | Coroutine[Any, Any, Enqueued]:

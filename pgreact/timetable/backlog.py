@@ -15,11 +15,11 @@ from collections.abc import Container, Sequence
 import asyncpg
 
 from pgreact.clock import Clock
-from pgreact.database.errors import Meaning, meaning
-from pgreact.database.session import Session
-from pgreact.database.trouble import Troubles, persist
 from pgreact.errors import SessionLost
-from pgreact.shipped import query
+from pgreact.postgres.errors import Meaning, meaning
+from pgreact.postgres.queries import query
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Troubles, persist
 
 TIMEOUT = 30.0  # seconds for a page
 # Looks begin from the start again after so many seconds, and so many for each row that was passed by: about

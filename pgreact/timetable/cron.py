@@ -15,7 +15,7 @@ from datetime import datetime
 
 from cronsim import CronSim, CronSimError
 
-from pgreact.timetable import wall
+from pgreact.timetable import local_time
 
 _NAMED = {
     "@yearly": "0 0 1 1 *",
@@ -78,13 +78,13 @@ def next_after(text: str, both: bool, zone: str, after: datetime) -> datetime | 
     Raises:
         ValueError: The expression or the zone is wrong, or it never occurs.
     """
-    where = wall.zone(zone)
+    where = local_time.zone(zone)
     walls, by_clock = _parse(text, both)
-    return (wall.next_by_clock if by_clock else wall.next_fixed)(walls, where, after)
+    return (local_time.next_by_clock if by_clock else local_time.next_fixed)(walls, where, after)
 
 
 @functools.lru_cache(maxsize=4096)
-def _parse(text: str, both: bool) -> tuple[wall.Walls, bool]:
+def _parse(text: str, both: bool) -> tuple[local_time.Walls, bool]:
     """Return the wall times that match, and whether they go by the clock."""
     fields = _fields(text)
     values = [_numbers(text, *field) for field in zip(_FIELDS, fields, strict=True)]

@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
-from pgreact.database.session import Session
-from pgreact.dispatch.jobs import JobMessage, Posted
-from pgreact.dispatch.wire import PublishFailed
+from pgreact.broker.connection import PublishFailed
+from pgreact.broker.job_publisher import JobMessage, Posted
+from pgreact.postgres.session import Session
 from pgreact.timetable.planner import Plan, Schedule
 from pgreact.timetable.step import Moved, Step, Work, work_on
 
@@ -27,7 +27,7 @@ class Post(Protocol):
     """What direct delivery needs of Celery."""
 
     async def post(self, messages: Sequence[JobMessage]) -> Posted:
-        """Publish messages; see :class:`pgreact.dispatch.jobs.JobPublisher`."""
+        """Publish messages; see :class:`pgreact.broker.job_publisher.JobPublisher`."""
         ...
 
 

@@ -11,16 +11,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.lead import IDLE_LIMIT, PATIENCE, lead
-from pgreact.database.session import Session
-from pgreact.database.trouble import Trouble, Troubles, persist
 from pgreact.errors import first
-from pgreact.identity import application_name
+from pgreact.postgres import advisory_lock
+from pgreact.postgres.application_name import application_name
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Trouble, Troubles, persist
 from pgreact.timetable.backlog import Backlog
 from pgreact.timetable.delivery import DirectDelivery, Post, QueueDelivery
+from pgreact.timetable.firing import play_round
 from pgreact.timetable.planner import AHEAD
 from pgreact.timetable.replanning import replan_all
-from pgreact.timetable.round import play_round
 from pgreact.timetable.step import Delivery
 
 NAP = 15.0  # seconds it sleeps at most: below the idle limit, and as long a step of the clock goes unnoticed
@@ -100,7 +100,7 @@ class Timetable:
 
     @contextlib.asynccontextmanager
     async def _session(self, role: str) -> AsyncIterator[Session]:
-        session = await Session.open(self._dsn, application_name(role), idle_limit=IDLE_LIMIT)
+        session = await Session.open(self._dsn, application_name(role), idle_limit=advisory_lock.IDLE_LIMIT)
         try:
             # Plans last as long as the session, and were made when there were no schedules yet. What is
             # committed of messages is what was sent.
@@ -128,10 +128,12 @@ class Timetable:
     async def _take_over(self, session: Session, opening: Trouble) -> None:
         trouble = self._troubles["lock timetable"]
         began = self._clock.monotonic()
-        if not await persist(trouble, lambda: lead(session, "timetable", 0.001)):
+        if not await persist(trouble, lambda: advisory_lock.acquire(session, "timetable", 0.001)):
             logs.emit(logs.TimetableWaiting())
             opening.over()
-            while not await persist(trouble, lambda: lead(session, "timetable", PATIENCE)):
+            while not await persist(
+                trouble, lambda: advisory_lock.acquire(session, "timetable", advisory_lock.TIMEOUT)
+            ):
                 pass
         logs.emit(logs.TimetableTaken(waited_s=round(self._clock.monotonic() - began, 3)))
 
@@ -208,6 +210,6 @@ class _Loop:
 
 async def _tidy(session: Session) -> None:
     place: tuple[str, str | None] = "", None
-    while rows := await session.fetch("select * from pgreact.tend_schedule_history($1, $2)", *place):
+    while rows := await session.fetch("select * from pgreact.maintain_schedule_history($1, $2)", *place):
         place = rows[0]["last_schedule"], rows[0]["last_fired_at"]
         await asyncio.sleep(TEND_BATCH_PAUSE)

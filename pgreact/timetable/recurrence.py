@@ -4,7 +4,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from pgreact.errors import PgreactError
-from pgreact.timetable import cron, rule, solar
+from pgreact.timetable import cron, rrule, solar
 
 
 class RecurrenceError(PgreactError):
@@ -64,7 +64,7 @@ def _next(recurrence: Recurrence, after: datetime) -> datetime | None:
     if recurrence.cron is not None:
         return cron.next_after(recurrence.cron, recurrence.cron_and, recurrence.timezone, after)
     if recurrence.rrule is not None:
-        return rule.next_after(recurrence.rrule, recurrence.timezone, recurrence.anchor, after)
+        return rrule.next_after(recurrence.rrule, recurrence.timezone, recurrence.anchor, after)
     raise ValueError("nothing says when: set one of every, cron, at, solar and rrule")
 
 

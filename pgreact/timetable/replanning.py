@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 import asyncpg
 
 from pgreact import logs
-from pgreact.database.session import Session
-from pgreact.database.trouble import Troubles
 from pgreact.errors import SessionLost
-from pgreact.shipped import query
+from pgreact.postgres.queries import query
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Troubles
 from pgreact.timetable.backlog import of_a_row
 from pgreact.timetable.delivery import TIMEOUT, fire
+from pgreact.timetable.firing import SLICE
 from pgreact.timetable.planner import AHEAD, replan
-from pgreact.timetable.round import SLICE
 from pgreact.timetable.row import schedule
 from pgreact.timetable.step import Moved, Step, work_on
 

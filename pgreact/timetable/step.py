@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from pgreact.database.session import Session
-from pgreact.dispatch.jobs import JobMessage
+from pgreact.broker.job_publisher import JobMessage
+from pgreact.postgres.session import Session
 from pgreact.timetable.planner import Plan, Schedule, actual
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.session import Session
-from pgreact.database.trouble import Troubles, persist
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.errors import SessionLost
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Troubles, persist
 from pgreact.wakeup import gate as gates
 from pgreact.wakeup.gate import Gate, Meter, Seen
 from pgreact.wakeup.leadership import Candidate
@@ -206,8 +206,8 @@ class Gatekeeper:
     async def _seen(self, posts: list[Post]) -> list[Seen]:
         if not posts:
             return []
-        (row,) = await self._session.fetch("select * from pgreact.look($1)", _ids(posts))
-        return _read(posts, row["heights"], row["holders"])
+        (row,) = await self._session.fetch("select * from pgreact.poll_gates($1)", _ids(posts))
+        return _read(posts, row["sequence_values"], row["holders"])
 
     # ---- closing and opening ---------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Gatekeeper:
             return []
         row = await self._candidate.set_gates(_ids(posts), height)
         self._trouble.over()
-        return _read(posts, row["heights"], row["holders"], alone=row["alone"])
+        return _read(posts, row["sequence_values"], row["holders"], alone=row["alone"])
 
 
 def _ids(posts: list[Post]) -> list[int]:

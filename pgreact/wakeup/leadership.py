@@ -6,9 +6,9 @@ from typing import Self
 import asyncpg
 
 from pgreact.clock import Clock
-from pgreact.database.lead import IDLE_LIMIT, PATIENCE, lead
-from pgreact.database.session import Session
 from pgreact.errors import SessionLost
+from pgreact.postgres import advisory_lock
+from pgreact.postgres.session import Session
 
 TRUST = 5.0  # seconds for which a sign of life is good enough to publish
 CONFIRM_TIMEOUT = 3.0
@@ -29,9 +29,9 @@ class Candidate:
         Raises:
             SessionLost: The server cannot be reached.
         """
-        return cls(await Session.open(dsn, name, idle_limit=IDLE_LIMIT, direct=False), clock)
+        return cls(await Session.open(dsn, name, idle_limit=advisory_lock.IDLE_LIMIT, direct=False), clock)
 
-    async def try_lead(self, patience: float = PATIENCE) -> bool:
+    async def try_lead(self, timeout: float = advisory_lock.TIMEOUT) -> bool:
         """Wait for the lock for a while; return whether this session holds it.
 
         Raises:
@@ -39,7 +39,7 @@ class Candidate:
             Exception: The server refused, for example since the schema is missing.
         """
         began = self._clock.monotonic()
-        held = await lead(self.session, "leader", patience)
+        held = await advisory_lock.acquire(self.session, "leader", timeout)
         self.alive(began)
         return held
 

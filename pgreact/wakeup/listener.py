@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import asyncpg
 
-from pgreact.database.errors import said
-from pgreact.database.session import Session
 from pgreact.errors import PgreactError, SessionLost
+from pgreact.postgres.errors import said
+from pgreact.postgres.session import Session
 
 CHANNEL = "pgreact"
 HEARING_DEADLINE = 5.0

@@ -3,10 +3,10 @@
 import time
 
 from pgreact import logs
-from pgreact.database.errors import said
-from pgreact.database.session import Session
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.errors import SessionLost
+from pgreact.postgres.errors import said
+from pgreact.postgres.session import Session
 
 READY_TIMEOUT = 5.0
 

@@ -7,10 +7,10 @@ from typing import Any
 from celery import Task
 from celery.app.task import Context
 
-from pgreact.database.errors import said
-from pgreact.message_headers import RETURNED, whole
+from pgreact.broker.message_headers import RETURNED, whole
+from pgreact.postgres.errors import said
+from pgreact.worker.headers import header
 from pgreact.worker.jobs import Foreign
-from pgreact.worker.message import header
 
 PAUSE = 1.0  # seconds: or two workers, neither of which can take it, would do nothing else
 MOST = 20  # times; then its own leader sends it again

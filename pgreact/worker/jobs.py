@@ -1,7 +1,7 @@
 """The worker's half of a job: take its attempt, keep its lease while it runs, tell how it ended.
 
 Words name the attempt by its job and its claim: one that comes twice, or too late, changes nothing. A
-word that PostgreSQL does not hear is told in the background, until it does: see :mod:`pgreact.worker.keeper`.
+word that PostgreSQL does not hear is told in the background, until it does: see :mod:`pgreact.worker.lease_renewer`.
 """
 
 import atexit
@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from pgreact.database.errors import Meaning
-from pgreact.worker.keeper import Keeper
+from pgreact.postgres.errors import Meaning
+from pgreact.worker.lease_renewer import Keeper
 from pgreact.worker.session import NotGuarded, Session, Sessions, meant
 from pgreact.worker.trouble import Trouble, patiently
 
@@ -69,7 +69,7 @@ class Word(NamedTuple):
     @property
     def keeps_lease(self) -> bool:
         """Whether it ends a run that took the attempt: which is not lost as long as this is not told."""
-        return self.query in {"job_settle", "job_hold", "job_postpone"}
+        return self.query in {"job_settle", "job_snooze", "job_postpone"}
 
     def say(self, session: Session) -> None:
         """Tell it; log it if it came too late.
@@ -111,7 +111,7 @@ def held(run: Run, pause: float, *, redelivered: bool = False) -> Word:
         redelivered: It is the same message again, not one under the next number.
     """
     what = "to be redelivered" if redelivered else f"replaced, in {pause:g} s"
-    return Word(run, what, "job_hold", {"pause": pause, "redelivered": redelivered})
+    return Word(run, what, "job_snooze", {"pause": pause, "redelivered": redelivered})
 
 
 def postponed(run: Run, message: str, pause: float, error: str | None = None) -> Word:
@@ -132,7 +132,7 @@ def given_up(run: Run, outcome: str, error: str, pid: int | None = None) -> Word
     return Word(
         run,
         outcome,
-        "job_give_up",
+        "job_abandon",
         {"retries": run.retries, "worker": run.worker, "outcome": outcome, "error": stored(error)},
         pid,
     )

@@ -5,8 +5,8 @@ The message waits in PostgreSQL instead, where it takes no place, no worker's me
 
 from typing import Any
 
-from pgreact.json_values import join, write, write_options
-from pgreact.message_headers import BEFORE, OURS, whole
+from pgreact.broker.json_writer import join, write, write_options
+from pgreact.broker.message_headers import BEFORE, OURS, whole
 
 # What the next message gets anew, and what a broker said of the one before.
 _DROPPED = {"task_id", "retries", "countdown", "eta", "origin", "headers", "redelivered"}

@@ -16,12 +16,12 @@ from celery.exceptions import SoftTimeLimitExceeded
 from psycopg.abc import PQGen
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from pgreact.database import conninfo
-from pgreact.database.connect import readable
-from pgreact.database.errors import Meaning, meaning, said
 from pgreact.errors import PgreactError, SessionLost
-from pgreact.identity import application_name
-from pgreact.shipped import query
+from pgreact.postgres import conninfo
+from pgreact.postgres.application_name import application_name
+from pgreact.postgres.connect import readable
+from pgreact.postgres.errors import Meaning, meaning, said
+from pgreact.postgres.queries import query
 
 # Unless the DSN says otherwise. A server that vanished is noticed after about 10 s, as it notices us.
 _GUARDS = {

@@ -15,12 +15,22 @@ from celery.exceptions import Ignore, OperationalError, Reject, Retry, SoftTimeL
 from celery.utils.imports import symbol_by_name
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-from pgreact.message_headers import AGAIN, ATTEMPT, BEFORE, CLAIM, DATABASE, JOB, JOB_TASK, ROUTE, as_job
-from pgreact.worker.deaths import on_unreadable, watching
-from pgreact.worker.door import Door, Named, doors
+from pgreact.broker.message_headers import (
+    AGAIN,
+    ATTEMPT,
+    BEFORE,
+    CLAIM,
+    DATABASE,
+    JOB,
+    JOB_TASK,
+    ROUTE,
+    as_job,
+)
+from pgreact.worker.database import Door, Named, doors
 from pgreact.worker.hand_back import hand_back
+from pgreact.worker.headers import ENTERED, header, number, run_of, task_id
 from pgreact.worker.jobs import Foreign, Run, Word, described, given_up, held, postponed, settled
-from pgreact.worker.message import ENTERED, header, number, run_of, task_id
+from pgreact.worker.request import on_unreadable, watching
 from pgreact.worker.retry import resumption
 from pgreact.worker.runnable import returned, unrunnable
 from pgreact.worker.session import NotGuarded

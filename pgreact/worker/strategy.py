@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import InvalidTaskError
 
-from pgreact.message_headers import JOB_TASK, TASK
+from pgreact.broker.message_headers import JOB_TASK, TASK
 
 
 def register(app: Celery, on_unreadable: Callable[[Any, Any, Exception], None]) -> None:

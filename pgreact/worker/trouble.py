@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pgreact.clock import Clock
-from pgreact.database.errors import Meaning, pause, said
 from pgreact.errors import PgreactError
+from pgreact.postgres.errors import Meaning, pause, said
 from pgreact.worker.session import NotGuarded, meant
 
 _log = logging.getLogger("pgreact.worker")

@@ -12,10 +12,10 @@ begin
     -- a message that comes finds nothing to start
     delete from pgreact.in_progress p where p.id = job and p.started_at is null returning * into unstarted;
     if found then
-        perform pgreact.remember(unstarted.id, unstarted.lane, unstarted.task, unstarted.key, unstarted.attempt, 'cancelled',
+        perform pgreact.record_history(unstarted.id, unstarted.lane, unstarted.task, unstarted.key, unstarted.attempt, 'cancelled',
             null, unstarted.task_id, null, unstarted.enqueued_at, unstarted.claimed_at, null);
         if unstarted.key is not null then
-            perform pgreact.let_next(unstarted.key, unstarted.round);
+            perform pgreact.unblock_next(unstarted.key, unstarted.round);
         end if;
         return 'cancelled';
     end if;

@@ -60,7 +60,7 @@ begin
     -- one query for all, and no call that can be spared: schedules come by the thousand
     perform pgreact.check_timezone(nullif(schedule.timezone, 'UTC')), pgreact.check_cron(schedule.cron, schedule.cron_and),
         pgreact.check_solar(schedule.solar), pgreact.check_job(job), pgreact.check_rrule(schedule.rrule,
-            coalesce(schedule.anchor, schedule.start_at, schedule.created_at, pgreact.moment()), schedule.timezone);
+            coalesce(schedule.anchor, schedule.start_at, schedule.created_at, pgreact.clock_now()), schedule.timezone);
 end
 $$;
 comment on function pgreact.check_schedule(pgreact.schedule) is 'refuses a schedule that cannot be right';

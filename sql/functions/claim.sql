@@ -164,7 +164,7 @@ begin
                 perform from pgreact.in_progress p where p.key = note.key for update skip locked;
                 if found  -- then the settlement of that job comes after this claim, and lets the next one go
                     or not exists (select from pgreact.in_progress p where p.key = note.key)
-                        and pgreact.let_next(note.key)
+                        and pgreact.unblock_next(note.key)
                 then
                     delete from pgreact.contested_key k where k.id = any (note.ids);
                 else

@@ -9,7 +9,7 @@ begin
     if not found then
         return false;
     end if;
-    perform pgreact.remember(gone.id, gone.lane, gone.task, gone.key, gone.attempt, outcome, error, gone.task_id, null,
+    perform pgreact.record_history(gone.id, gone.lane, gone.task, gone.key, gone.attempt, outcome, error, gone.task_id, null,
         gone.enqueued_at, null, null);
     if outcome <> 'cancelled' then
         insert into pgreact.dead (id, lane, task, args, kwargs, priority, key, attempt, max_attempts, max_lost, backoff, options,
@@ -18,7 +18,7 @@ begin
             gone.max_attempts, gone.max_lost, gone.backoff, gone.options, gone.enqueued_at, gone.task_id, outcome, error);
     end if;
     if gone.key is not null then
-        perform pgreact.let_next(gone.key, 9223372036854775807);
+        perform pgreact.unblock_next(gone.key, 9223372036854775807);
         -- a claim may have passed over the first one while it was held here
         perform pgreact.signal('pgreact.queue');
     end if;

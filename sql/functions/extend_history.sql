@@ -20,7 +20,7 @@ begin
     from (
         select today + n as day from generate_series(0, 2) n
         union
-        -- of the first of these, as many as tend_history moves
+        -- of the first of these, as many as maintain_history moves
         select (f.settled_at at time zone 'UTC')::date
         from (
             select r.settled_at

@@ -8,7 +8,7 @@ create or replace function pgreact.fire(plans jsonb)
 as $$
 #variable_conflict use_column
 declare
-    moment timestamptz := pgreact.moment();
+    moment timestamptz := pgreact.clock_now();
 begin
     return query
     -- No row is looked up twice: PostgreSQL takes the rows of a WITH for few, and would compare all of them with all.

@@ -15,14 +15,14 @@ begin
                 'pgreact.schedule to %s', role);
             execute format('grant select, insert, update on pgreact.flight to %s', role);
             execute format('grant select, insert, update, delete on pgreact.trouble to %s', role);
-            execute format('grant execute on function pgreact.lead(text, interval), pgreact.lock_class(text), '
-                'pgreact.look(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), pgreact.database_id(), '
-                'pgreact.published(uuid[]), pgreact.route_tasks(jsonb), pgreact.unanswered(), pgreact.settle(bigint, uuid, text, text), pgreact.tend_history(), '
+            execute format('grant execute on function pgreact.acquire_lock(text, interval), pgreact.lock_class(text), '
+                'pgreact.poll_gates(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), pgreact.database_id(), '
+                'pgreact.published(uuid[]), pgreact.route_tasks(jsonb), pgreact.unanswered(), pgreact.settle(bigint, uuid, text, text), pgreact.maintain_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
                 'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
                 'pgreact.trigger_state(regclass, text, text, boolean, text), pgreact.replaced(regclass, text), '
-                'pgreact.json_types(), pgreact.readable(text), pgreact.moment(), pgreact.fire(jsonb), '
-                'pgreact.tend_schedule_history(text, text) to %s', role);
+                'pgreact.json_types(), pgreact.readable(text), pgreact.clock_now(), pgreact.fire(jsonb), '
+                'pgreact.maintain_schedule_history(text, text) to %s', role);
         when 'monitor' then
             execute format('grant usage on schema pgreact to %s', role);
             -- of jobs all but what they are called with
@@ -43,7 +43,7 @@ begin
             execute format('grant execute on function pgreact.lock_class(text), pgreact.trigger_arguments(text[]), '
                 'pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), pgreact.trigger_parts(regclass, text), '
                 'pgreact.trigger_definition(regclass, text), pgreact.trigger_state(regclass, text, text, boolean, text), '
-                'pgreact.replaced(regclass, text), pgreact.json_types(), pgreact.readable(text), pgreact.moment(), '
+                'pgreact.replaced(regclass, text), pgreact.json_types(), pgreact.readable(text), pgreact.clock_now(), '
                 'pgreact.unanswered() to %s', role);
         when 'signaller' then
             execute format('grant usage on schema pgreact to %s', role);
@@ -53,10 +53,10 @@ begin
             -- only the decorator asks: a message says by itself which route it is of
             execute format('grant select (id, name) on pgreact.route to %s', role);
             execute format('grant execute on function pgreact.start(bigint, uuid, integer, text), '
-                'pgreact.renew(bigint[], uuid[]), pgreact.hold(bigint, uuid, interval, boolean), '
+                'pgreact.renew(bigint[], uuid[]), pgreact.snooze(bigint, uuid, interval, boolean), '
                 'pgreact.settle(bigint, uuid, text, text), '
                 'pgreact.postpone(bigint, uuid, integer, interval, text, text), pgreact.database_id(), '
-                'pgreact.give_up(bigint, uuid, integer, text, text, text) to %s', role);
+                'pgreact.abandon(bigint, uuid, integer, text, text, text) to %s', role);
         when 'scheduler' then
             execute format('grant usage on schema pgreact to %s', role);
             -- what a user writes; the other columns are pgreact's
@@ -66,7 +66,7 @@ begin
                 'history, description, next_run_at', role);
             execute format('grant select, delete on pgreact.schedule to %s', role);
             execute format('grant select on pgreact.schedule_history, pgreact.lane to %s', role);
-            execute format('grant execute on function pgreact.moment(), pgreact.upsert_schedules(jsonb, text) to %s', role);
+            execute format('grant execute on function pgreact.clock_now(), pgreact.upsert_schedules(jsonb, text) to %s', role);
         when 'enqueuer' then
             execute format('grant usage on schema pgreact to %s', role);
             execute format('grant execute on function pgreact.enqueue(text, jsonb, jsonb, text, integer, timestamptz, text, '

@@ -46,14 +46,14 @@ begin
         returning q.*
     ),
     kept as materialized (
-        select g.key, pgreact.remember(g.id, g.lane, g.task, g.key, g.attempt, 'cancelled', null, g.task_id, null, g.enqueued_at,
+        select g.key, pgreact.record_history(g.id, g.lane, g.task, g.key, g.attempt, 'cancelled', null, g.task_id, null, g.enqueued_at,
             null, null)
         from gone g
     )
     select count(*), array_agg(distinct k.key) filter (where k.key is not null) into purged, keys from kept k;
     if keys is not null then
         -- jobs of other lanes may have waited for these
-        perform pgreact.let_next(k, 9223372036854775807) from unnest(keys) k;
+        perform pgreact.unblock_next(k, 9223372036854775807) from unnest(keys) k;
         perform pgreact.signal('pgreact.queue');
     end if;
 end

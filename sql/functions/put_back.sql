@@ -12,7 +12,7 @@ begin
         octet_length(coalesce(job.resume::text, concat(job.args, job.kwargs, job.options))));
     if job.key is not null then
         -- a job of the key with a lower id may have come meanwhile, and be behind this one
-        perform pgreact.let_next(job.key, job.round);
+        perform pgreact.unblock_next(job.key, job.round);
     end if;
     -- Another job may have come meanwhile, and keeps the unique key: be it one of a transaction that has not committed,
     -- for which the index would wait.

@@ -4,7 +4,7 @@
 create or replace function pgreact.set_gates(
     route_ids integer[],
     height bigint,
-    out heights jsonb,
+    out sequence_values jsonb,
     out holders jsonb,
     out alone boolean
 )
@@ -31,7 +31,7 @@ begin
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     before := pg_current_snapshot()::text;
-    heights := pgreact.heights(route_ids);
+    sequence_values := pgreact.sequence_values(route_ids);
     perform setval(to_regclass('pgreact.gate_' || id), height) from unnest(route_ids) as id;
     holders := pgreact.holders(route_ids);
     alone := before = pg_current_snapshot()::text and current_setting('transaction_isolation') = 'read committed';

@@ -26,7 +26,7 @@ begin
             (select l.max_lost from pgreact.lane l where l.name = ended.lane), 3)
         else false
     end;
-    perform pgreact.remember(ended.id, ended.lane, ended.task, ended.key, ended.attempt, outcome, error, ended.task_id,
+    perform pgreact.record_history(ended.id, ended.lane, ended.task, ended.key, ended.attempt, outcome, error, ended.task_id,
         ended.worker, ended.enqueued_at, ended.claimed_at, ended.started_at);
     if outcome = 'lost' and again then
         -- the same message once more, a retry of the task's own included
@@ -48,7 +48,7 @@ begin
             ended.max_attempts, ended.max_lost, ended.backoff, ended.options, ended.enqueued_at, ended.task_id, outcome, error);
     end if;
     if ended.key is not null then
-        perform pgreact.let_next(ended.key, ended.round);
+        perform pgreact.unblock_next(ended.key, ended.round);
     end if;
     return true;
 end

@@ -36,7 +36,7 @@ begin
             coalesce(r.run_count, 0) as run_count,
             r.grid,
             -- its source runs nothing after the end, not even what is late
-            case when coalesce(r.enabled, true) and (r.end_at > pgreact.moment()) is not false then r.due end as due
+            case when coalesce(r.enabled, true) and (r.end_at > pgreact.clock_now()) is not false then r.due end as due
         from jsonb_array_elements(entries) e,
             jsonb_to_record(e) as r (
                 name text, task text, args text, kwargs text, every float8, cron text, cron_and boolean, at timestamptz, solar text,

@@ -167,7 +167,7 @@ create index queue_delayed on pgreact.queue (run_at) where state = 'delayed';
 create index queue_key on pgreact.queue (key, id) where key is not null;
 create unique index queue_unique on pgreact.queue (unique_key) where unique_key is not null;
 
--- Written where a transaction could not lock the row that decides whether the next job of a key may go; see let_next.
+-- Written where a transaction could not lock the row that decides whether the next job of a key may go; see unblock_next.
 create table pgreact.contested_key (
     id bigint generated always as identity primary key,
     key text not null,
@@ -266,7 +266,7 @@ comment on table pgreact.history is 'attempts that were settled, kept as long as
 
 -- Not a default partition: attaching another one would lock that against all who read it.
 create table pgreact.history_rest (like pgreact.history including all);
-comment on table pgreact.history_rest is 'attempts of days that had no partition yet, until tend_history moves them there';
+comment on table pgreact.history_rest is 'attempts of days that had no partition yet, until maintain_history moves them there';
 create index history_rest_settled on pgreact.history_rest (settled_at);
 
 create table pgreact.outbox (

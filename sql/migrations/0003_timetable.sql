@@ -153,7 +153,7 @@ begin
             new.next_nominal_at := null;
         end if;
         -- what fell due while it was disabled is not made up for, what is to happen once neither
-        if not old.enabled and not planned_anew and new.at is not distinct from old.at and new.at <= pgreact.moment() then
+        if not old.enabled and not planned_anew and new.at is not distinct from old.at and new.at <= pgreact.clock_now() then
             new.last_nominal_at := greatest(new.last_nominal_at, new.at);
         end if;
         new.last_error := null;

@@ -1,8 +1,8 @@
 -- What may have been planned, or ended, by a clock that was far ahead; the planner knows which. $1: behind this id; $2: so many; $3: further than this.
 -- A clock that shows a time before this schema was made is behind: by that one nothing is planned anew.
 with m as materialized (
-    select pgreact.moment() as now
-    where pgreact.moment() > (select min(g.applied_at) from pgreact.migration g)
+    select pgreact.clock_now() as now
+    where pgreact.clock_now() > (select min(g.applied_at) from pgreact.migration g)
 )
 select
     m.now, s.id, s.name, s.turn, s.state,

@@ -1,7 +1,7 @@
 -- What is to be planned, and what is due, behind the places up to which a leader has looked: see timetable_next.
 -- $6: so many of each kind; $7: only these, or null.
 -- The moment is taken once, and outside of the conditions: an index does not take a volatile function.
-with m as materialized (select pgreact.moment() as now),
+with m as materialized (select pgreact.clock_now() as now),
 due as materialized (
     (
         select *

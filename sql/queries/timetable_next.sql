@@ -17,9 +17,9 @@ select
                 and s.id not in (select unnest($5::bigint[]))
             order by s.next_run_at, s.id
             limit 1
-        ) - extract(epoch from pgreact.moment())::float8
+        ) - extract(epoch from pgreact.clock_now())::float8
     end as wait,
-    extract(epoch from pgreact.moment())::float8 as clock,
+    extract(epoch from pgreact.clock_now())::float8 as clock,
     -- in the order of a partial index each, so that no plan reads the table
     coalesce(
         (

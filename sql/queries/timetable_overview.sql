@@ -18,7 +18,7 @@ select
     (
         select count(*)
         from pgreact.schedule s
-        where s.state = 'planned' and s.enabled and s.next_run_at < pgreact.moment() - interval '1 min'
+        where s.state = 'planned' and s.enabled and s.next_run_at < pgreact.clock_now() - interval '1 min'
     ) as overdue,
     (select count(*) from pgreact.schedule s where s.state = 'failed' and s.enabled) as failed,
     (
@@ -35,6 +35,6 @@ select
         select jsonb_build_object('count', count(*), 'last_at', max(r.replanned_at),
             'names', (array_agg(r.name order by r.replanned_at desc, r.name))[:5])
         from pgreact.schedule r
-        where r.replanned_at > pgreact.moment() - interval '7 days'
+        where r.replanned_at > pgreact.clock_now() - interval '7 days'
         having count(*) > 0
     ) as replanned

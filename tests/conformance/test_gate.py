@@ -17,7 +17,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from pgreact.database.plan import apply
+from pgreact.apply import apply
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
 from pgreact.wakeup import gate as gates

@@ -22,14 +22,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
+from pgreact.apply import apply
 from pgreact.clock import Clock
-from pgreact.database.plan import apply
-from pgreact.database.session import Session
-from pgreact.database.trouble import Trouble, Troubles
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.dispatch.route import Route
+from pgreact.postgres.queries import query
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Trouble, Troubles
 from pgreact.settings import Settings
-from pgreact.shipped import query
 from pgreact.wakeup import gate as gates
 from pgreact.wakeup import gatekeeper as keepers
 from pgreact.wakeup.gate import Gate
@@ -211,7 +211,7 @@ class Looks:
         self._world = world
 
     async def fetch(self, sql: str, *args: object) -> list[Any]:
-        """Run a statement, which is ``pgreact.look``."""
+        """Run a statement, which is ``pgreact.poll_gates``."""
         return await self._world.halting(self._session, self._session.fetch(sql, *args), points=1)
 
 
@@ -299,7 +299,7 @@ class World:
         self._looking = database.connect()
         self._brake = database.connect()
         database.run(HALT)
-        self.functions = {name: self._shipped(name) for name in ("look", "set_gates", "signal")}
+        self.functions = {name: self._shipped(name) for name in ("poll_gates", "set_gates", "signal")}
         self._installed: dict[str, str] = {}
         self._pids: dict[Session, int] = {}
         self._listening = database.connect()
@@ -318,8 +318,8 @@ class World:
         """Return a function's definition, with a halt between any two of its steps if it is the leader's."""
         text = str(self.value(f"select pg_get_functiondef('pgreact.{name}'::regproc)"))
         if name != "signal":
-            steps = r"^    (?=heights :=|perform setval|holders :=|alone :=)"
-            points = itertools.count(0 if name == "look" else 1)
+            steps = r"^    (?=sequence_values :=|perform setval|holders :=|alone :=)"
+            points = itertools.count(0 if name == "poll_gates" else 1)
             text = re.sub(
                 steps, lambda _: f"    perform public.halt({next(points)});\n    ", text, flags=re.MULTILINE
             )
@@ -390,7 +390,7 @@ class World:
             await self.take(("elect", []))
             assert self.leader is not None
             for _ in range(6):
-                await self.take(("look", []))
+                await self.take(("poll_gates", []))
                 self.check()
                 await self.take(("long silence", []))
                 self.check()
@@ -563,38 +563,38 @@ NOTHING: st.SearchStrategy[list[Step]] = st.just([])
 TWO = st.builds(lambda one, other: [*one, *other], WRITES, WRITES)
 # a look has two places where others come between, an opening five more
 BETWEEN = st.lists(st.one_of(NOTHING, NOTHING, WRITES, WRITES, TWO), max_size=8)
-DAEMON = ["look", "long silence", "rush", "die", "elect", "refuse"]
+DAEMON = ["poll_gates", "long silence", "rush", "die", "elect", "refuse"]
 # what belongs together is likely to come together; anything may come between, all the same
 DAEMONS = st.one_of(
     st.builds(lambda between: [("rush", between)], BETWEEN),
-    st.builds(lambda between: [("look", []), ("long silence", between)], BETWEEN),
+    st.builds(lambda between: [("poll_gates", []), ("long silence", between)], BETWEEN),
     st.builds(
-        lambda point, steps: [("look", []), ("long silence", [[]] * point + [steps])],
+        lambda point, steps: [("poll_gates", []), ("long silence", [[]] * point + [steps])],
         st.integers(0, 6),
         st.one_of(WHOLE, WRITES),
     ),
     st.builds(
         lambda name, point, number: [
-            ("look", []),
+            ("poll_gates", []),
             (name, [[]] * point + [w(number, "roll back", "begin", "write")]),
             *w(number, "commit"),
         ],
-        st.sampled_from(["look", "long silence"]),
+        st.sampled_from(["poll_gates", "long silence"]),
         st.integers(0, 6),
         NUMBER,
     ),
-    st.builds(lambda between: [("look", between)], BETWEEN),
+    st.builds(lambda between: [("poll_gates", between)], BETWEEN),
     st.builds(lambda between: [("die", []), ("elect", between)], BETWEEN),
     st.builds(lambda name, between: [(name, between)], st.sampled_from(DAEMON), BETWEEN),
 )
-BEGINNING: list[Step] = [("elect", []), ("rush", []), ("look", [])]
+BEGINNING: list[Step] = [("elect", []), ("rush", []), ("poll_gates", [])]
 STEPS = st.builds(
     lambda parts: [*BEGINNING, *itertools.chain(*parts)],
     st.lists(st.one_of(WRITES, DAEMONS), max_size=16),
 )
 
-UP: list[Step] = [("elect", []), ("look", [])]
-SHUT: list[Step] = [*UP, ("rush", []), ("look", [])]
+UP: list[Step] = [("elect", []), ("poll_gates", [])]
+SHUT: list[Step] = [*UP, ("rush", []), ("poll_gates", [])]
 
 
 def opening(point: str, *steps: Step, then: tuple[str, list[Step]] | None = None) -> Step:
@@ -610,72 +610,72 @@ def opening(point: str, *steps: Step, then: tuple[str, list[Step]] | None = None
 # What must not be lost, each one of the shortest ways to lose it if a rule is broken.
 SCENARIOS: dict[str, list[Step]] = {
     "skipped before the opening, committed after it": [
-        *SHUT, *w(0, "begin", "write"), ("look", []), ("long silence", []), *w(0, "commit"), ("look", []),
+        *SHUT, *w(0, "begin", "write"), ("poll_gates", []), ("long silence", []), *w(0, "commit"), ("poll_gates", []),
     ],
     "skipped before the election, committed after it": [
-        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", []), *w(0, "commit"), ("look", []),
+        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", []), *w(0, "commit"), ("poll_gates", []),
     ],
     "prepared before the opening, committed after it": [
-        *SHUT, *w(0, "begin", "write", "prepare"), ("look", []), ("long silence", []), ("look", []),
-        *w(0, "commit prepared"), ("look", []),
+        *SHUT, *w(0, "begin", "write", "prepare"), ("poll_gates", []), ("long silence", []), ("poll_gates", []),
+        *w(0, "commit prepared"), ("poll_gates", []),
     ],
     "skipped between the two reads": [
-        *SHUT, ("look", [[], w(0, "begin", "write")]), *w(0, "commit"), ("look", []),
+        *SHUT, ("poll_gates", [[], w(0, "begin", "write")]), *w(0, "commit"), ("poll_gates", []),
     ],
     "locked S before the opening, took a number after it": [
-        *SHUT, *w(0, "begin", "by hand"), ("look", []), ("long silence", []), *w(0, "by hand", "commit"),
-        ("look", []),
+        *SHUT, *w(0, "begin", "by hand"), ("poll_gates", []), ("long silence", []), *w(0, "by hand", "commit"),
+        ("poll_gates", []),
     ],
     "skipped, then closed again before it was drained": [
-        *SHUT, *w(0, "begin", "write"), ("look", []), ("long silence", []), ("rush", []),
-        *w(0, "commit"), ("look", []),
+        *SHUT, *w(0, "begin", "write"), ("poll_gates", []), ("long silence", []), ("rush", []),
+        *w(0, "commit"), ("poll_gates", []),
     ],
     "skipped, took the savepoint back, wrote again after the opening": [
-        *SHUT, *w(0, "begin", "savepoint", "write", "roll back to savepoint"), ("look", []),
-        ("long silence", []), *w(0, "write", "commit"), ("look", []),
+        *SHUT, *w(0, "begin", "savepoint", "write", "roll back to savepoint"), ("poll_gates", []),
+        ("long silence", []), *w(0, "write", "commit"), ("poll_gates", []),
     ],
     "skipped and ended between the poll and the opening": [*SHUT, opening("open", *w(0, "write"))],
     "skipped and ended before S was read": [*SHUT, opening("A", *w(0, "write"))],
     "skipped and ended before S was set": [*SHUT, opening("read", *w(0, "write"))],
     # the first number after S was set is logged, which needs a transaction id; not so the second
     "signalled by hand and ended before S was set": [
-        *SHUT, *w(1, "write"), ("look", []), opening("read", *w(0, "signal")),
+        *SHUT, *w(1, "write"), ("poll_gates", []), opening("read", *w(0, "signal")),
     ],
     "skipped before S was set, ended before the list": [
         *SHUT, opening("read", *w(0, "begin", "write"), then=("set", w(0, "commit"))),
     ],
     "skipped before S was set, committed after the opening": [
-        *SHUT, opening("read", *w(0, "begin", "write")), *w(0, "commit"), ("look", []),
+        *SHUT, opening("read", *w(0, "begin", "write")), *w(0, "commit"), ("poll_gates", []),
     ],
     "began before S was set, ended before the list": [
         *SHUT, *w(0, "begin"), opening("read", *w(0, "write", "commit")),
     ],
     "wrote between setting S and the list": [
-        *SHUT, opening("set", *w(0, "begin", "write")), *w(0, "commit"), ("look", []),
+        *SHUT, opening("set", *w(0, "begin", "write")), *w(0, "commit"), ("poll_gates", []),
     ],
     "skipped and ended just after S was set shut": [
-        *UP, ("rush", []), *w(0, "write"), ("look", []),
+        *UP, ("rush", []), *w(0, "write"), ("poll_gates", []),
     ],
     "wrote after an opening that failed": [
-        *SHUT, *w(0, "begin", "write"), ("look", []), ("refuse", []), ("long silence", []),
-        *w(1, "write"), ("look", []), *w(0, "commit"), ("look", []), ("look", []),
+        *SHUT, *w(0, "begin", "write"), ("poll_gates", []), ("refuse", []), ("long silence", []),
+        *w(1, "write"), ("poll_gates", []), *w(0, "commit"), ("poll_gates", []), ("poll_gates", []),
     ],
     "skipped and ended before an opening that failed": [
-        *SHUT, ("refuse", []), opening("read", *w(0, "write")), ("look", []),
+        *SHUT, ("refuse", []), opening("read", *w(0, "write")), ("poll_gates", []),
     ],
     "wrote after a closing that failed": [
-        *UP, ("refuse", []), ("rush", []), *w(0, "write"), ("look", []),
+        *UP, ("refuse", []), ("rush", []), *w(0, "write"), ("poll_gates", []),
     ],
     "wrote while a takeover failed": [
         *SHUT, ("die", []), ("refuse", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"),
-        ("look", []),
+        ("poll_gates", []),
     ],
     "left shut by a leader that died": [*SHUT, ("die", []), ("elect", []), *w(0, "write")],
     "ended while the next leader took over": [
-        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", [[], [], w(0, "commit")]), ("look", []),
+        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", [[], [], w(0, "commit")]), ("poll_gates", []),
     ],
     "wrote while the next leader took over": [
-        *SHUT, ("die", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"), ("look", []),
+        *SHUT, ("die", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"), ("poll_gates", []),
     ],
 }  # fmt: skip
 
@@ -767,10 +767,10 @@ class Held:
 @pytest.mark.parametrize(
     "meanwhile",
     [
-        [("look", []), ("look", [])],
-        [("look", []), ("long silence", [])],
+        [("poll_gates", []), ("poll_gates", [])],
+        [("poll_gates", []), ("long silence", [])],
         [("die", []), ("elect", [])],
-        [("look", []), ("long silence", []), ("rush", []), ("look", [])],
+        [("poll_gates", []), ("long silence", []), ("rush", []), ("poll_gates", [])],
     ],
     ids=["polls", "opens", "dies", "opens and closes"],
 )
@@ -778,7 +778,7 @@ def test_a_writer_held_in_the_trigger_is_not_forgotten(
     world: World, point: int, meanwhile: list[Step]
 ) -> None:
     with Held(world, point) as writer:
-        play(world, [*SHUT, ("call", writer.begin), *meanwhile, ("call", writer.go_on), ("look", [])])
+        play(world, [*SHUT, ("call", writer.begin), *meanwhile, ("call", writer.go_on), ("poll_gates", [])])
 
 
 # ---- wrong on purpose --------------------------------------------------------------------------------------
@@ -803,8 +803,8 @@ def _swapped(text: str, *steps: str) -> str:
 
 def holders_first(world: World, patch: pytest.MonkeyPatch) -> None:
     """The holders are read before S."""
-    text = _swapped(world.functions["look"], "heights :=", "holders :=")
-    patch.setitem(world.functions, "look", text)
+    text = _swapped(world.functions["poll_gates"], "sequence_values :=", "holders :=")
+    patch.setitem(world.functions, "poll_gates", text)
 
 
 def list_then_set(world: World, patch: pytest.MonkeyPatch) -> None:

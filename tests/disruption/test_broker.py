@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 
+from pgreact.broker.publisher import CeleryPublisher, Publisher, PublishFailed
 from pgreact.clock import Clock
 from pgreact.dispatch.dispatcher import Dispatcher
-from pgreact.dispatch.publisher import CeleryPublisher, Publisher, PublishFailed
 from pgreact.dispatch.route import Route
 from pgreact.wakeup.listener import Listener
 from tests import servers

@@ -14,12 +14,12 @@ import psycopg
 import pytest
 
 from pgreact import logs
-from pgreact.database import errors
-from pgreact.database.plan import apply
-from pgreact.operate import scribe
-from pgreact.queue import housekeeping
+from pgreact.apply import apply
+from pgreact.daemon import status_writer
+from pgreact.dispatch import run_monitor
+from pgreact.postgres import errors
+from pgreact.queue import maintenance
 from pgreact.settings import Settings
-from pgreact.wakeup import lookout
 from tests.harness import Database, Inbox
 from tests.inside import running
 
@@ -30,12 +30,12 @@ STATEMENTS = {
     "session settings": "set_config(s.name, s.value, false)",
     "replica": "pg_is_in_recovery",
     "probe": "pg_notify($1, $2)",
-    "lead": "pgreact.lead($1",
+    "lead": "pgreact.acquire_lock($1",
     "application name": "set_config('application_name'",
     "routes": "from pgreact.route\n",
     "route errors": "-- Why the last publish of a route failed",
     "take over": "pgreact.set_gates",
-    "look": "pgreact.look",
+    "look": "pgreact.poll_gates",
     "ready": "from job_queue",
     "ready queue": "exists (select from pgreact.queue)",
     "plans": "set_config('enable_seqscan'",
@@ -45,14 +45,14 @@ STATEMENTS = {
     "settle": "pgreact.settle",
     "tasks": "from pgreact.task t",
     "routing of tasks": "pgreact.route_tasks",
-    "housekeeping": "pgreact.tend_history",
+    "housekeeping": "pgreact.maintain_history",
     "status": "insert into pgreact.flight",
     "troubles": "from pgreact.trouble",
     "run monitor": "lock_class('next')",
     "next schedule": "as wait,",
     "due schedules": "due as materialized",
     "fire": "pgreact.fire(",
-    "schedule history": "pgreact.tend_schedule_history",
+    "schedule history": "pgreact.maintain_schedule_history",
     "plans of a wrong clock": "-- What may have been planned, or ended, by a clock",
     "ids of due schedules": "-- The ids of what timetable_due finds",
     "unreadable schedule": "-- What a leader cannot read of a schedule",
@@ -130,11 +130,11 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     monkeypatch.setattr(asyncpg.Connection, "fetch", faulty)
     monkeypatch.setattr(asyncpg.Connection, "fetchval", faulty_value)
     monkeypatch.setattr(errors, "_PAUSES", dict.fromkeys(errors.Meaning, (0.005, 0.02)))
-    monkeypatch.setattr(scribe, "PAUSE", 0.02)
-    monkeypatch.setattr(lookout, "PAUSE", 0.02)
-    monkeypatch.setattr(housekeeping, "PAUSE", 0.1)
-    monkeypatch.setattr(housekeeping, "SOON", 0.05)
-    monkeypatch.setattr("pgreact.daemon.BEAT", 0.1)
+    monkeypatch.setattr(status_writer, "PAUSE", 0.02)
+    monkeypatch.setattr(run_monitor, "PAUSE", 0.02)
+    monkeypatch.setattr(maintenance, "PAUSE", 0.1)
+    monkeypatch.setattr(maintenance, "SOON", 0.05)
+    monkeypatch.setattr("pgreact.daemon.daemon.BEAT", 0.1)
     monkeypatch.setattr("pgreact.timetable.engine.TEND_PAUSE", 0.1)
     return faults
 

@@ -94,7 +94,7 @@ def test_a_leader_killed_in_the_midst_of_a_statement(
             table.database.until(
                 "select exists (select from pg_stat_activity "
                 "where application_name ~ '^pgreact timetable' and wait_event_type = 'Lock' "
-                "and query !~ 'pgreact.lead')"
+                "and query !~ 'pgreact.acquire_lock')"
             )
         leader.kill()
         connection.rollback()

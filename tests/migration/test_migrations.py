@@ -9,15 +9,16 @@ import psycopg
 import pytest
 
 import pgreact
-from pgreact.database import blueprint, plan
-from pgreact.database.lead import Purpose
+from pgreact import apply
 from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.postgres import migrations
+from pgreact.postgres.advisory_lock import Purpose
+from pgreact.postgres.queries import folder
 from pgreact.settings import Settings
-from pgreact.shipped import folder
 from tests.catalog import catalog
 from tests.harness import Database
 
-STEPS = blueprint.migrations()
+STEPS = migrations.migrations()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def fresh(postgres: EmbeddedPostgres) -> Iterator[Database]:
 
 def migrate(database: Database) -> list[str]:
     with database.connect() as connection:
-        return [step.what for step in plan.apply(connection, Settings(), 10.0, lambda _line: None)]
+        return [step.what for step in apply.apply(connection, Settings(), 10.0, lambda _line: None)]
 
 
 def rows(database: Database, statement: str) -> list[tuple[object, ...]]:
@@ -65,7 +66,7 @@ def test_the_oldest_supported_server_gets_the_same_schema(fresh: Database, each_
 def test_functions_may_be_made_again_and_again(database: Database, fresh: Database) -> None:
     migrate(database)
     for _ in range(2):
-        database.run(blueprint.functions().script)
+        database.run(migrations.functions().script)
     assert catalog(database, rows=True) == catalog(fresh, rows=True)
 
 
@@ -125,7 +126,7 @@ def test_every_object_is_explained(fresh: Database) -> None:
 
 
 def test_the_apply_lock_of_python_is_that_of_sql(fresh: Database) -> None:
-    number, thing = (int(found) for found in re.findall(r"\d+", blueprint.APPLY_LOCK))
+    number, thing = (int(found) for found in re.findall(r"\d+", migrations.APPLY_LOCK))
     assert (fresh.value("select pgreact.lock_class('apply')"), thing) == (number, 0)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgreact.dispatch.answers import AGAIN, CONFIRM, SELDOM, Answer, Known, judge
+from pgreact.dispatch.registration import AGAIN, CONFIRM, SELDOM, Answer, Known, judge
 
 ROUTES = {1: "proj.a", 2: "proj.b"}
 

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 from asyncpg import connect_utils
 
-from pgreact.database import conninfo
 from pgreact.errors import ConfigError
+from pgreact.postgres import conninfo
 
 Env = pytest.MonkeyPatch
 
@@ -220,7 +220,7 @@ async def test_a_wrong_dsn_never_reaches_asyncpg(monkeypatch: Env) -> None:
         raise AssertionError("asked asyncpg")
 
     monkeypatch.setattr(asyncpg, "connect", connect)
-    from pgreact.database.session import Session
+    from pgreact.postgres.session import Session
 
     with pytest.raises(ConfigError, match="port"):
         await Session.open("host=h port=bad", "test")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgreact.timetable import wall
+from pgreact.timetable import local_time
 from pgreact.timetable.recurrence import Recurrence, RecurrenceError, next_after
 
 YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,7 +123,7 @@ def test_fractions_of_a_second_make_no_difference() -> None:
     for fraction in (0, 1, 999_999):
         assert next_after(cron("0 12 * * *"), noon.replace(microsecond=fraction)) == noon + timedelta(days=1)
     assert next_after(cron("0 12 * * *"), noon - timedelta(microseconds=1)) == noon
-    assert wall.shown(noon.replace(microsecond=1), ZoneInfo("UTC")) == noon.replace(tzinfo=None)
+    assert local_time.shown(noon.replace(microsecond=1), ZoneInfo("UTC")) == noon.replace(tzinfo=None)
 
 
 # ---- days --------------------------------------------------------------------------------------------------

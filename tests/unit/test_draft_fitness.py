@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 from celery import Celery, Task
 
-from pgreact.dispatch.draft import Draft, Unfit
-from pgreact.dispatch.wire import Wire
-from pgreact.message_headers import unfit
+from pgreact.broker.connection import Wire
+from pgreact.broker.message_headers import unfit
+from pgreact.broker.prepared_message import Draft, Unfit
 
 HEADERS = {"pgreact_job": 7, "pgreact_attempt": 1}
 

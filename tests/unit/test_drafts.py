@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery, signals
 
-from pgreact.dispatch.publisher import CeleryPublisher
+from pgreact.broker.publisher import CeleryPublisher
 from pgreact.dispatch.route import Route
 from tests.harness import eventually
 

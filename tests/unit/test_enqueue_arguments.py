@@ -19,10 +19,10 @@ from kombu.utils.json import register_type
 
 import pgreact
 from pgreact import Job
-from pgreact.json_values import write
-from pgreact.queue.call import RUN_CANVAS
+from pgreact.broker.json_writer import write
 from pgreact.queue.enqueue import enqueue_many
-from pgreact.queue.written import written
+from pgreact.queue.payload import written
+from pgreact.queue.signature import RUN_CANVAS
 
 app = Celery("proj", set_as_current=False)
 app.conf.update(task_always_eager=True, task_eager_propagates=True, result_backend="cache+memory://")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from kombu import Exchange, Queue
 
 from pgreact.timetable.columns import recurrence
-from pgreact.timetable.entries import row
+from pgreact.timetable.importers.rows import row
+from pgreact.timetable.importers.skipped import Uncarried
 from pgreact.timetable.recurrence import next_after
-from pgreact.timetable.uncarried import Uncarried
 
 PARIS = zoneinfo.ZoneInfo("Europe/Paris")
 

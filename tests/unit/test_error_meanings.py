@@ -6,9 +6,9 @@ import pytest
 
 from pgreact import logs
 from pgreact.clock import Clock
-from pgreact.database.errors import Meaning, meaning, pause
-from pgreact.database.trouble import Troubles, persist
 from pgreact.errors import SessionLost
+from pgreact.postgres.errors import Meaning, meaning, pause
+from pgreact.postgres.trouble import Troubles, persist
 
 
 class _Refusal(Exception):

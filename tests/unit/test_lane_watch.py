@@ -3,7 +3,7 @@
 from typing import Any
 
 from pgreact import logs
-from pgreact.queue.lane_watch import STANDING, LaneWatch
+from pgreact.queue.lane_monitor import STANDING, LaneWatch
 
 FULL: dict[str, Any] = {"lane": "mail", "in_progress": 7, "unstarted": 5}
 SILENT: dict[str, Any] = {"lane": "mail", "queue": "q", "jobs": 2, "sent": 3, "verdict": "passed over"}

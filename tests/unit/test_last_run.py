@@ -8,10 +8,10 @@ from celery import Celery
 from celery.schedules import schedule
 
 from pgreact.timetable.columns import recurrence
-from pgreact.timetable.last_run import never_ran, went_on
+from pgreact.timetable.importers.celery_schedules import recurring
+from pgreact.timetable.importers.last_run import never_ran, went_on
+from pgreact.timetable.importers.skipped import Uncarried
 from pgreact.timetable.recurrence import next_after
-from pgreact.timetable.recurring import recurring
-from pgreact.timetable.uncarried import Uncarried
 
 NOON = datetime.datetime(2030, 1, 2, 12, 0, 0, 5000, tzinfo=datetime.UTC)
 HOUR = datetime.timedelta(hours=1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgreact.queue.rest import LONGEST, rest
+from pgreact.queue.claim_delay import LONGEST, rest
 
 
 def test_the_next_claim_comes_when_the_workers_took_a_quarter_of_what_waits() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pgreact.errors import ConfigError
+from pgreact.quantities import keep, limit, rate, short_rate
 from pgreact.settings import Settings, load
-from pgreact.units import keep, limit, rate, short_rate
 
 
 def loaded(text: str) -> Settings:

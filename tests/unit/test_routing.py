@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from pgreact.dispatch.routing import routed
+from pgreact.broker.task_routing import routed
 
 
 def fails(*_: Any, **__: Any) -> None:

@@ -12,7 +12,7 @@ from dateutil.rrule import rrulestr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgreact.timetable import rule as rules
+from pgreact.timetable import rrule as rules
 from pgreact.timetable.recurrence import Recurrence, RecurrenceError, next_after
 
 ANCHOR = datetime(2026, 1, 1, 9, 30, tzinfo=UTC)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pgreact.errors import ConfigError
-from pgreact.schedule_settings import ScheduleSettings
-from pgreact.settings import Settings, load, quoted
-from pgreact.units import moment
+from pgreact.errors import ConfigError, quoted
+from pgreact.quantities import moment
+from pgreact.settings import Settings, load
+from pgreact.timetable.settings import ScheduleSettings
 
 UTC = datetime.UTC
 EVERY = 'task = "t"\nevery = "30s"\n'

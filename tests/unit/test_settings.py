@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pgreact.errors import ConfigError
-from pgreact.settings import load, nearest
-from pgreact.units import duration
+from pgreact.errors import ConfigError, nearest
+from pgreact.quantities import duration
+from pgreact.settings import load
 
 ROUTE = '[routes.dispatch]\ntask = "proj.dispatch"\n'
 

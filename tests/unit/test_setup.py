@@ -4,7 +4,7 @@ import pytest
 from celery import Celery
 
 import pgreact
-from pgreact.worker.door import doors
+from pgreact.worker.database import doors
 
 
 def test_setup_again_without_a_dsn_keeps_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,12 @@ from celery import Celery
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgreact.broker.json_writer import write
 from pgreact.errors import PgreactError
-from pgreact.json_values import write
 from pgreact.timetable.shadow.call import Call, planned
-from pgreact.timetable.shadow.judge import LOST, Difference, Judge, Sent
+from pgreact.timetable.shadow.comparison import LOST, Difference, Judge, Sent
+from pgreact.timetable.shadow.expected import watched
 from pgreact.timetable.shadow.watch import Watch
-from pgreact.timetable.shadow.watched import watched
 
 APP = Celery("proj", set_as_current=False)
 NOON = datetime.datetime(2030, 1, 2, 12, tzinfo=datetime.UTC)

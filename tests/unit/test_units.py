@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgreact.units import duration, short
+from pgreact.quantities import duration, short
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
 
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.timetable.entries import row
-from pgreact.timetable.last_run import went_on
-from pgreact.timetable.uncarried import Uncarried
+from pgreact.timetable.importers.last_run import went_on
+from pgreact.timetable.importers.rows import row
+from pgreact.timetable.importers.skipped import Uncarried
 
 
 def read(app: Celery, state: Path | None = None) -> list[dict[str, Any] | Uncarried]:

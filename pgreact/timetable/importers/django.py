@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row
 
+from pgreact.broker.json_writer import write
 from pgreact.errors import ConfigError
-from pgreact.json_values import write
-from pgreact.shipped import query
-from pgreact.timetable.crontabs import FIELDS, cron
-from pgreact.timetable.entries import call, period
-from pgreact.timetable.last_run import went_on
-from pgreact.timetable.uncarried import Uncarried
+from pgreact.postgres.queries import query
+from pgreact.timetable.importers.crontab import FIELDS, cron
+from pgreact.timetable.importers.last_run import went_on
+from pgreact.timetable.importers.rows import call, period
+from pgreact.timetable.importers.skipped import Uncarried
 
 BY_DUMP = (
     'write them into a file by "python manage.py dumpdata django_celery_beat > beat.json", and import that '

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgreact.errors import ConfigError
 from pgreact.timetable.importers.django import rows
-from pgreact.timetable.uncarried import Uncarried
+from pgreact.timetable.importers.skipped import Uncarried
 
 _APP = "django_celery_beat."
 _KINDS = ("interval", "crontab", "solar", "clocked")

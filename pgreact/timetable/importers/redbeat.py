@@ -11,11 +11,11 @@ from celery.schedules import crontab, schedule
 from dateutil.rrule import weekday
 
 from pgreact.errors import PgreactError
-from pgreact.timetable.entries import row
+from pgreact.timetable.importers.last_run import never_ran, went_on
 from pgreact.timetable.importers.redbeat_redis import Place, connected
-from pgreact.timetable.last_run import never_ran, went_on
-from pgreact.timetable.rrules import Rule
-from pgreact.timetable.uncarried import Uncarried
+from pgreact.timetable.importers.rows import row
+from pgreact.timetable.importers.rrule import Rule
+from pgreact.timetable.importers.skipped import Uncarried
 
 BATCH = 1000  # entries a round trip
 

@@ -11,7 +11,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from pgreact.timetable.shadow.call import Call
-from pgreact.timetable.shadow.judge import Sent
+from pgreact.timetable.shadow.comparison import Sent
 
 MANY = 1000  # what is heard is told after so many, however many more there are
 

@@ -8,9 +8,9 @@ from typing import Any
 from celery import Celery
 
 from pgreact.errors import PgreactError
+from pgreact.timetable.shadow.comparison import Difference, Judge
 from pgreact.timetable.shadow.events import Events
-from pgreact.timetable.shadow.judge import Difference, Judge
-from pgreact.timetable.shadow.watched import watched
+from pgreact.timetable.shadow.expected import watched
 
 LOOK = 1.0  # seconds between two looks at what is missed
 PAUSE = 2.0  # seconds before a lost broker is tried again

@@ -1,0 +1,200 @@
+"""A message as Celery makes it, ready to be sent."""
+
+import contextlib
+import datetime
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from celery import Celery, Task
+from celery.app.task import Context
+from kombu import Producer
+
+from pgreact.broker.connection import Wire
+from pgreact.broker.message_headers import BEFORE, JOB, OURS, as_job, unfit
+
+# What a worker keeps of a message under these names is Celery's, and a header of that name would replace it.
+# "headers" is where the first protocol, and libraries that trace, leave those of others.
+_CELERYS = frozenset({*dir(Context), "task", "lang", "argsrepr", "kwargsrepr", "compression"} - {"headers"})
+
+
+class Unfit(Exception):
+    """A message that must not be sent; it says why."""
+
+
+def check_message(own: Mapping[str, object], added: Mapping[str, object], *, before: bool = False) -> None:
+    """Make sure that a worker can read a message: a header of the wrong kind may end the whole process.
+
+    Args:
+        own: What Celery says of the call: its headers, or the body of its first protocol.
+        added: The headers that were asked for beside them.
+        before: The header ``pgreact_before`` is pgreact's.
+
+    Raises:
+        Unfit: It cannot.
+    """
+    for name in added:
+        if name in _CELERYS or (name == BEFORE and not before):
+            whose = "pgreact" if name == BEFORE else "Celery"
+            raise Unfit(f'the header "{name}" is {whose}\'s own: choose another name')
+    if reason := unfit({**own, **added}):
+        raise Unfit(reason)
+
+
+class _NoResult:
+    """Instead of Celery's result object, which would open the result backend."""
+
+    def __init__(self, task_id: str) -> None:
+        self.id = task_id
+
+
+class Draft:
+    """One call of a task, made by Celery with all that belongs to it.
+
+    Making it takes as long as sending it, so it can be made while nobody waits. For ``send_task`` it is the
+    producer to send through; the message ends here.
+
+    A task whose class overrides ``apply_async`` is called by that, as ``delay()`` would, so that the headers
+    it adds are there. Its message must have the task's id that is given; what else it sends is sent.
+    """
+
+    def __init__(
+        self, wire: Wire, task: str, task_id: str, options: Mapping[str, Any], before: int = 0
+    ) -> None:
+        """Make the message.
+
+        Args:
+            wire: Where it will be sent.
+            task: The task's name.
+            task_id: The call's id.
+            options: Of ``send_task``, ``args`` and ``kwargs`` too. The result is ignored by whoever sends;
+                by the worker, too, if ``ignore_result`` says so.
+            before: Messages of a job's attempt before the first one of this task.
+
+        Raises:
+            Unfit: No worker could read it, or the task's own ``apply_async`` did not make it.
+            Exception: Whatever Celery raises about arguments or options, or ``apply_async``.
+        """
+        _let_drafts_be_made(wire.app)
+        assert wire.producer
+        self.connection = wire.connection  # ``send_task`` asks its producer for it
+        self.task_id = task_id
+        self.task = task
+        self._taken = False
+        self._zone = wire.app.timezone
+        self._lasts = options.get("expires")
+        self._ours = {name: value for name, value in (options.get("headers") or {}).items() if name in OURS}
+        self._before = before > 0
+        if before:
+            self._ours[BEFORE] = before
+        call = {
+            "task_id": task_id,
+            "producer": self,
+            "retry": False,
+            "add_to_parent": False,
+            "confirm_timeout": wire.deadline,
+            "serializer": wire.app.conf.task_serializer,
+            **options,
+            "ignore_result": True,  # the backend is not told: it would begin to wait for the result
+        }
+        if own := _own_apply_async(wire.app, task):
+            self._made_by(own, call)
+        else:
+            wire.app.send_task(task, result_cls=_NoResult, **call)  # type: ignore[arg-type]
+        headers = self._message.headers
+        if isinstance(headers, dict) and "ignore_result" in headers:
+            headers["ignore_result"] = bool(options.get("ignore_result"))
+        check_message(self._says, self._options.get("headers") or {}, before=self._before)
+        if JOB in self._ours:
+            as_job(self._message, self._options, task)
+
+    def _made_by(self, own: Callable[..., object], call: dict[str, Any]) -> None:
+        token = _making.set(self)
+        try:
+            own(call.pop("args", None), call.pop("kwargs", None), **call)
+        except Exception as error:
+            if isinstance(error, Unfit) or not self._taken:
+                raise
+            # it came after the message: what it does with the result is no concern of the message's
+        finally:
+            _making.reset(token)
+        if not self._taken:
+            raise Unfit(f"apply_async of {self.task} made no message")
+        if isinstance(self._lasts, int | float) and not self._expires_in(self._lasts):
+            self._lasts = None
+
+    def _expires_in(self, seconds: float) -> bool:
+        """Whether the message expires as was asked for, not as its own ``apply_async`` would have it."""
+        with contextlib.suppress(TypeError, ValueError):
+            moment = datetime.datetime.fromisoformat(self._says.get("expires"))
+            now = datetime.datetime.now(moment.tzinfo and self._zone)
+            return abs((moment - now).total_seconds() - seconds) < 1
+        return False
+
+    @property
+    def _says(self) -> Any:
+        """What Celery says of the call: its first protocol does so in the body."""
+        return self._message.headers if "id" in (self._message.headers or {}) else self._message.body
+
+    def take(self, sender: Callable[..., object], name: str, message: Any, options: dict[str, Any]) -> bool:
+        """Keep what Celery would send, and with what; false: it is another message, which is none of ours.
+
+        Raises:
+            Unfit: It is this call's, and not as it must be.
+        """
+        task_id = (message.headers or {}).get("id") or message.body["id"]
+        if task_id != self.task_id and name != self.task:
+            return False
+        if task_id != self.task_id:
+            raise Unfit(f"apply_async of {self.task} does not hand on task_id")
+        if self._taken:
+            raise Unfit(f"apply_async of {self.task} makes two messages of one task_id")
+        if self._ours:
+            options["headers"] = {**(options.get("headers") or {}), **self._ours}
+        self._taken = True
+        self._sender, self._name, self._message, self._options = sender, name, message, options
+        return True
+
+    def send(self, producer: Producer) -> None:
+        """Send it, with Celery's signals; if it expires after some seconds, they count from now."""
+        if isinstance(self._lasts, int | float):
+            moment = datetime.datetime.now(self._zone) + datetime.timedelta(seconds=self._lasts)
+            # in the headers, or in the body of the old task protocol, and in the event "task-sent"
+            for part in (self._message.headers, self._message.body, self._message.sent_event):
+                if isinstance(part, dict) and part.get("expires"):
+                    part["expires"] = moment.isoformat()
+        self._sender(producer, self._name, self._message, **self._options)
+
+
+# The draft that a task's own apply_async is making in this thread: it may not hand on the producer.
+_making: ContextVar[Draft | None] = ContextVar("making", default=None)
+
+
+def _own_apply_async(app: Celery, name: str) -> Callable[..., object] | None:
+    """Return how the application calls a task by its own code, if it does."""
+    task = app.tasks.get(name)
+    # Celery would run the task here, in the daemon
+    if task is None or app.conf.task_always_eager:
+        return None
+    own = task.apply_async
+    return None if getattr(own, "__func__", None) is Task.apply_async else own
+
+
+def _let_drafts_be_made(app: Celery) -> None:
+    """Between making a message and sending it: the only place where ``send_task`` can be halted."""
+    sender = app.amqp.send_task_message
+    if getattr(sender, "makes_drafts", False):
+        return
+
+    def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> object:
+        draft = producer if isinstance(producer, Draft) else _making.get()
+        if draft is None:
+            return sender(producer, name, message, **options)
+        if draft.take(sender, name, message, options):
+            return None
+        if producer is draft:
+            raise Unfit(f"apply_async of {draft.task} sends {name}, too, by the producer of its own message")
+        return sender(producer, name, message, **options)
+
+    send_task_message.makes_drafts = True  # type: ignore[attr-defined]
+    app.amqp.send_task_message = send_task_message  # type: ignore[misc]

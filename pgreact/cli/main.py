@@ -1,0 +1,287 @@
+"""The command line."""
+
+import asyncio
+import datetime
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgreact import __version__, logs, settings
+from pgreact.cli.support import NearestGroup, echo, jsonable
+from pgreact.demo.command import demo
+from pgreact.errors import ConfigError, PgreactError, nearest
+from pgreact.queue.cli import queue
+from pgreact.settings import Settings
+from pgreact.timetable.cli import schedule
+from pgreact.timetable.importers.cli import importing
+from pgreact.timetable.shadow.cli import shadow
+
+if TYPE_CHECKING:
+    from pgreact.postgres.change import Change
+
+Load = Callable[..., Settings]  # given to each command: reads the configuration
+
+
+class _Group(NearestGroup):
+    """Turns our errors into one clear message and an exit code: 2 for usage, 1 for failure."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            _fail(error, 2)
+        except PgreactError as error:
+            _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> None:
+    for line in str(error).splitlines():
+        echo(f"pgreact: {line}", err=True)
+    sys.exit(code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pgreact")
+@click.option(
+    "-c", "--config", metavar="FILE", help="Configuration; else PGREACT_CONFIG, else ./pgreact.toml."
+)
+@click.option("-A", "--app", metavar="APP", help="Celery application, as celery -A takes it.")
+@click.option("-b", "--broker", metavar="URL", help="Broker, when the application need not be imported.")
+@click.option("--dsn", metavar="DSN", help="PostgreSQL; else PGREACT_DSN, else libpq's own PG* variables.")
+@click.pass_context
+def main(
+    ctx: click.Context, config: str | None, app: str | None, broker: str | None, dsn: str | None
+) -> None:
+    """A committed change in PostgreSQL becomes one Celery call, at once.
+
+    \b
+    Example:
+      pgreact apply             # triggers onto your tables, as pgreact.toml says
+      pgreact -A proj listen    # the daemon: run it as a service, on two machines
+      pgreact status
+    """
+
+    def load(**more: str | None) -> Settings:
+        return settings.load(config, overrides={"app": app, "broker": broker, "dsn": dsn, **more})
+
+    ctx.obj = load
+
+
+_wait = click.option(
+    "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
+)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Print the plan, try it in a transaction, and change nothing.")
+@click.option("--check", is_flag=True, help="Print the plan and change nothing; exit 1 if there is any.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print plain SQL for your own migration tool.")
+@click.option("--since", default=0, metavar="N", help="With --sql: leave out the first N migrations.")
+@click.option("--delta", is_flag=True, help="With --sql: only what the database lacks.")
+@_wait
+@click.option("--take-over", is_flag=True, help="Take the database from the application it belongs to.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.pass_obj
+def apply(
+    load: Load,
+    dry_run: bool,
+    check: bool,
+    as_sql: bool,
+    since: int,
+    delta: bool,
+    wait: float,
+    take_over: bool,
+    as_json: bool,
+) -> None:
+    """Make the database as the configuration says: schema, routes, lanes, triggers, schedules.
+
+    Running it twice changes nothing; what the file no longer names is detached. Each route is changed as a
+    whole or not at all. It never waits in a lock for longer than 0.2 s, so that it does not hold up writers.
+
+    --dry-run finds what apply would stumble over, and tasks that the application (app) does not have. --check
+    is for CI: it only reads. --sql needs no database, unless with --delta.
+
+    \b
+    Example:
+      pgreact -c pgreact.toml apply --dry-run
+    """
+    from pgreact import apply as plans
+    from pgreact.postgres.connect import connect
+
+    if (since or delta) and not as_sql:
+        raise click.UsageError(f"{'--since' if since else '--delta'} goes with --sql")
+    if sum((dry_run, check, as_sql)) > 1 or (since and delta):
+        raise click.UsageError("give one of --dry-run, --check, --sql, --sql --since and --sql --delta")
+    loaded = load()
+    if as_sql and not delta:
+        click.echo(plans.script(loaded, since), nl=False)
+        return
+
+    def warn(line: str) -> None:
+        echo(line, err=True)
+
+    done: list[Change] = []
+    with connect(loaded.dsn) as connection:
+        if delta:
+            click.echo(plans.delta(connection, loaded, warn), nl=False)
+            return
+        if check:
+            steps = iter(plans.plan(connection, loaded, take_over=take_over))
+        elif dry_run:
+            steps = iter(plans.trial(connection, loaded, warn, take_over=take_over))
+        else:
+            steps = plans.apply(connection, loaded, wait, warn, take_over=take_over)
+        for step in steps:
+            done.append(step)
+            if not as_json:
+                echo(str(step))
+    _summary(done, as_json, "Nothing to change." if not done else "")
+    if dry_run:
+        _refuse_unknown_tasks(loaded)
+    if check and done:
+        sys.exit(1)
+
+
+def _refuse_unknown_tasks(loaded: Settings) -> None:
+    from pgreact.broker.unknown_tasks import unknown_tasks
+
+    if loaded.app is None or not loaded.tasks:
+        return
+    try:
+        unknown = unknown_tasks(loaded.app, loaded.tasks)
+    except PgreactError as error:
+        echo(f"warning: the tasks were not checked: {error}", err=True)
+        return
+    if unknown:
+        raise ConfigError("\n".join(f"{loaded.file or 'configuration'}: {line}" for line in unknown))
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print plain SQL for your own migration tool.")
+@_wait
+@click.pass_obj
+def uninstall(load: Load, yes: bool, as_sql: bool, wait: float) -> None:
+    """Remove pgreact from the database, which is then as it was before.
+
+    \b
+    Example:
+      pgreact uninstall --yes
+    """
+    from pgreact import apply as plans
+    from pgreact.postgres import conninfo
+    from pgreact.postgres.connect import connect
+
+    if as_sql:
+        click.echo(plans.uninstall_script(), nl=False)
+        return
+    loaded = load()
+    with connect(loaded.dsn) as connection:
+        steps = plans.uninstall_plan(connection)
+        if not steps:
+            echo("Nothing to remove.")
+            return
+        if not yes:
+            for step in steps:
+                echo(str(step))
+            if not sys.stdin.isatty():
+                raise ConfigError("uninstall asks before it removes: give --yes where nobody can answer")
+            click.confirm(f"Remove these from {conninfo.shown(loaded.dsn)}?", abort=True)
+        for step in plans.uninstall(connection, wait, lambda line: echo(line, err=True)):
+            echo(str(step))
+
+
+@main.command()
+@click.option(
+    "--log-format", type=click.Choice(["auto", "console", "json"]), help="auto: JSON unless on a terminal."
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info.")
+@click.pass_obj
+def listen(load: Load, log_format: str | None, log_level: str | None) -> None:
+    """Run the daemon: hear commits, call Celery. Run two; one leads, the other takes over.
+
+    Logs to standard error. SIGTERM hands over and exits 0. Under systemd use Type=notify.
+
+    \b
+    Example:
+      pgreact -A proj listen --log-format json
+    """
+    from pgreact.daemon.daemon import listen as run
+
+    loaded = load(log_format=log_format, log_level=log_level)
+    logs.configure(loaded.log_format, loaded.log_level)
+    asyncio.run(run(loaded))
+
+
+@main.command()
+@click.argument("route")
+@click.pass_obj
+def signal(load: Load, route: str) -> None:
+    """Signal a route by hand: one dispatch, within its window.
+
+    \b
+    Example:
+      pgreact signal dispatch
+    """
+    import psycopg
+
+    from pgreact.postgres.connect import connect
+
+    with connect(load().dsn) as connection:
+        try:
+            connection.execute("select pgreact.signal(%s)", (route,))
+        except psycopg.errors.UndefinedObject as error:
+            # who may signal need not be allowed to read the routes
+            hint = re.fullmatch(r"Known routes: (.*)\.", error.diag.message_hint or "")
+            known = hint[1].split(", ") if hint else []
+            raise ConfigError(f'no route "{route}"{nearest(route, known)}') from error
+    echo(f"signalled {route}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def status(load: Load, as_json: bool) -> None:
+    """Show leader and standbys, each route with its tables, triggers and last dispatch, queue and timetable.
+
+    Exits 1 when something is wrong, and says what: nobody leads, a trigger is missing or stands on a table
+    that another has replaced, a route or a schedule fails or is overdue, no worker knows a route's task, jobs
+    keep dying, or the database is not as the file says.
+
+    \b
+    Example:
+      pgreact status --json
+    """
+    from pgreact.cli import status as reader
+    from pgreact.postgres.connect import connect
+
+    loaded = load()
+    with connect(loaded.dsn) as connection:
+        found = reader.read(connection, loaded)
+    if as_json:
+        echo(json.dumps(found, indent=2, default=jsonable))
+    else:
+        for line in reader.lines(found, datetime.datetime.now(datetime.UTC)):
+            echo(line)
+    sys.exit(0 if found["healthy"] else 1)
+
+
+def _summary(done: list[Any], as_json: bool, otherwise: str) -> None:
+    if as_json:
+        echo(json.dumps([{"sign": step.sign, "what": step.what} for step in done], indent=2))
+    elif otherwise:
+        echo(otherwise)
+
+
+main.add_command(demo)
+main.add_command(queue)
+main.add_command(schedule)
+schedule.add_command(importing)
+schedule.add_command(shadow)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""``pgreact listen``: connect, hear commits, lead or stand by, until told to stop."""
+
+import asyncio
+import contextlib
+import gc
+import math
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pgreact import __version__, logs
+from pgreact.broker.job_publisher import JobPublisher
+from pgreact.broker.publisher import DEADLINE, CeleryPublisher, open_app, shown
+from pgreact.clock import Clock
+from pgreact.daemon.systemd import Systemd
+from pgreact.daemon.term import Term, term
+from pgreact.dispatch.registration_monitor import CeleryWorkers
+from pgreact.errors import PgreactError, SessionLost, leaves
+from pgreact.postgres import conninfo, installation
+from pgreact.postgres.application_name import HOST, application_name, parse
+from pgreact.postgres.errors import said
+from pgreact.postgres.queries import query
+from pgreact.postgres.trouble import Troubles, persist
+from pgreact.settings import Settings
+from pgreact.wakeup.leadership import Candidate
+from pgreact.wakeup.listener import Deaf, pooler_suspected
+from pgreact.wakeup.listener_supervisor import Hearing
+
+T = TypeVar("T")
+
+BEAT = 15.0  # seconds between two signs of life: below the idle limit, and few enough for an idle minute
+RECONNECT_BASE = 0.05
+RECONNECT_CAP = 5.0
+HURRY = 1.0  # seconds between two signs of life while PostgreSQL's queue of notifications fills up
+STABLE = 10.0  # seconds after which the sessions count as a success: whatever fails then is a new failure
+STOP_DEADLINE = 4.8
+
+
+async def listen(settings: Settings, clock: Clock | None = None) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: DSN, application or broker are missing or wrong.
+        PgreactError: The first connection failed, or the schema cannot be used.
+    """
+    daemon = Daemon(settings, clock or Clock())
+    reason = "failed"
+    try:
+        daemon.take_signals()
+        logs.emit(
+            logs.DaemonStarted(
+                version=__version__,
+                host=HOST,
+                pid=os.getpid(),
+                database=conninfo.shown(settings.daemon_dsn),
+                celery=shown(daemon.app),
+                config=str(settings.file) if settings.file else None,
+            )
+        )
+        reason = await daemon.run()
+    except PgreactError as error:
+        reason = str(error)
+        raise
+    finally:
+        await daemon.close()
+        logs.emit(logs.DaemonStopped(reason=reason, uptime_s=daemon.uptime()))
+
+
+class Daemon:
+    """One ``pgreact listen`` process."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.app = open_app(settings.app, settings.broker)
+        self.publisher = CeleryPublisher(self.app)
+        self.jobs = JobPublisher(self.app, DEADLINE)
+        self.workers = CeleryWorkers(self.app)
+        self._dsn = settings.daemon_dsn
+        self._application = settings.belongs_to
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._systemd = Systemd()
+        self._stop = asyncio.Event()
+        self._stop_reason = ""
+        self._term: Term | None = None
+        self._led_since: float | None = None
+        self._served = False
+        self._served_at = 0.0
+        self._failures = 0
+        self._troubles = Troubles(clock)
+
+    async def close(self) -> None:
+        """Hang up on the broker and on the service manager."""
+        await self.publisher.close()
+        await self.jobs.close()
+        self._systemd.close()
+
+    def uptime(self) -> float:
+        """Return seconds since the daemon was made."""
+        return round(self._clock.monotonic() - self._began, 3)
+
+    def take_signals(self) -> None:
+        """Let SIGTERM and SIGINT stop the daemon, and a second one end it at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+
+    async def run(self) -> str:
+        """Serve until told to stop; connect again, for ever, whenever a session is lost.
+
+        Returns:
+            Why it stopped.
+
+        Raises:
+            PgreactError: The first connection failed, or the schema cannot be used.
+        """
+        self.publisher.warm_up()
+        gc.freeze()  # what was imported stays: no collection need look at it again
+        while not self._stop.is_set():
+            try:
+                await self._serve()
+            except PgreactError as loss:
+                if not self._served:
+                    raise pooler_suspected(loss) if isinstance(loss, Deaf) else loss from None
+                await self._retreat(loss)
+        self._systemd.stopping()
+        return self._stop_reason
+
+    async def _serve(self) -> None:
+        """Open the sessions and work with them until told to stop, or until one is lost.
+
+        Raises:
+            PgreactError: One is, or something went wrong that nothing below takes for its own.
+        """
+        hearing = Hearing(self._dsn, self._receive, self._hearing_changed, self._clock, self._troubles)
+        candidate: Candidate | None = None
+        try:
+            await hearing.open()
+            candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
+            await self._prove_hearing(hearing, candidate)
+            await self._check_owner(hearing)
+            async with asyncio.TaskGroup() as group:
+                work = [
+                    group.create_task(self._contend(hearing, candidate), name="leadership"),
+                    group.create_task(self._beat(hearing, candidate), name="beat"),
+                    group.create_task(hearing.watch(), name="hearing"),
+                    group.create_task(candidate.session.watch(), name="watch"),
+                ]
+                group.create_task(self._cancel_when_stopped(work), name="stop")
+        except* Exception as errors:  # noqa: BLE001 - no mistake ends the daemon once it has served
+            error = _first(errors)
+            self._end_term(error)
+            raise error from error.__cause__
+        finally:
+            self._end_term(None)
+            await hearing.close()
+            if candidate is not None:
+                await candidate.session.close()
+
+    async def _prove_hearing(self, hearing: Hearing, candidate: Candidate) -> None:
+        """Make sure that notifications arrive, or that nobody sends any.
+
+        Raises:
+            SessionLost: They do not, and some route's writers would send them.
+        """
+        listener = hearing.listener
+        assert listener is not None
+        mode, reason, probe = "notify", "LISTEN delivers: a notification to itself came back", 0.0
+        try:
+            # from the other session: a pooler delivers to whoever just used the server's connection
+            probe = await listener.probe(candidate.session)
+        except Deaf as deaf:
+            if await self._ask("routes", lambda: candidate.session.value(query("notifying_routes"))):
+                raise
+            listener.hears = False
+            mode, reason = "poll", f"the gate of every route is set closed; {deaf}"
+            hearing.fail(reason)
+        except SessionLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is heard later, or the queue of notifications is full
+            mode, reason = "poll", f"it cannot notify itself: {said(error)}"
+        for session in (listener.session, candidate.session):
+            await self._ask("search path", session.pin_names)
+        logs.emit(
+            logs.ListenerConnected(
+                mode=mode, reason=reason, server=listener.session.version, probe_ms=round(probe * 1000, 3)
+            )
+        )
+        hearing.judge_usage()
+
+    async def _contend(self, hearing: Hearing, candidate: Candidate) -> None:
+        """Stand by until elected, then lead."""
+        waiting_since = self._clock.monotonic()
+        if not await self._ask("leadership", lambda: candidate.try_lead(timeout=0.001)):
+            rows = await self._ask("leadership", lambda: candidate.session.fetch(query("daemons")))
+            leader = parse(rows[0]["application_name"]) if rows and rows[0]["granted"] else None
+            logs.emit(logs.StandbyWaiting(leader=f"{leader.host} {leader.pid}" if leader else None))
+            self._settled("standby")
+            while not await self._ask("leadership", candidate.try_lead):
+                pass
+        naming = "select set_config('application_name', $1, false)"
+        await self._ask("leadership", lambda: candidate.session.fetch(naming, application_name("leader")))
+        waited = self._clock.monotonic() - waiting_since
+        async with term(
+            self._dsn,
+            self.publisher,
+            self.jobs,
+            self.workers,
+            candidate,
+            self._clock,
+            self._troubles,
+            hearing,
+            self._ask,
+        ) as current:
+            self._led_since = self._clock.monotonic()
+            logs.emit(logs.LeaderElected(routes=current.routes, waited_s=round(waited, 3)))
+            self._settled("leader")
+            self._term = current
+            try:
+                await current.run()
+            finally:
+                self._term = None
+
+    async def _ask(self, subject: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Run a statement until it works.
+
+        Raises:
+            SessionLost: The session is gone.
+            PgreactError: It is refused, before the daemon has ever served: a mistake in how it is set up.
+        """
+        return await persist(self._troubles[subject], attempt, give_up_if_refused=not self._served)
+
+    async def _beat(self, hearing: Hearing, candidate: Candidate) -> None:
+        """Prove every so often that the sessions live: an open socket proves nothing."""
+        while True:
+            self._systemd.alive()
+            await asyncio.sleep(HURRY if hearing.hurried else BEAT)
+            began = self._clock.monotonic()
+            leading = self._term is not None
+            # a standby's second session cannot send anything: it waits in the lock
+            await hearing.prove_alive(candidate.session if leading else None)
+            if leading:
+                candidate.alive(began)
+            await self._check_owner(hearing)
+
+    async def _check_owner(self, hearing: Hearing) -> None:
+        """Make sure that the database still belongs to our application.
+
+        Raises:
+            PgreactError: It does not.
+        """
+        if hearing.listener is not None:
+            session = hearing.listener.session
+            await self._ask("owner", lambda: installation.check(session, self._application))
+
+    async def _retreat(self, loss: PgreactError) -> None:
+        """Wait a little before the next attempt, and longer after each that led to nothing."""
+        if self._clock.monotonic() - self._served_at > STABLE:
+            self._failures = 0
+        self._served_at = math.inf
+        self._failures += 1
+        delay = self._clock.backoff(self._failures, base=RECONNECT_BASE, cap=RECONNECT_CAP)
+        if self._failures == 1:
+            logs.emit(logs.ListenerLost(reason=str(loss), retry_in_s=round(delay, 3)))
+            self._systemd.status(f"reconnecting: {loss}")
+        self._systemd.alive()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stop.wait()
+
+    def _receive(self, pid: int, payload: str) -> None:
+        # a standby needs to remember nothing: whoever is elected sweeps
+        if self._term is not None:
+            self._term.receive(pid, payload)
+
+    def _hearing_changed(self) -> None:
+        if self._term is not None:
+            self._term.hearing_changed()
+
+    def _settled(self, status: str) -> None:
+        self._served = True
+        self._served_at = self._clock.monotonic()
+        self._systemd.ready(status)
+
+    def _end_term(self, error: PgreactError | None) -> None:
+        since, self._led_since = self._led_since, None
+        if since is None:
+            return
+        led = round(self._clock.monotonic() - since, 3)
+        logs.emit(logs.LeaderLost(reason=str(error), led_s=led) if error else logs.LeaderResigned(led_s=led))
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            os._exit(128 + number)
+        self._stop_reason = signal.Signals(number).name
+        self._stop.set()
+        asyncio.get_running_loop().call_later(STOP_DEADLINE, self._give_up)
+
+    def _give_up(self) -> None:
+        """Broker and database both hang: nothing needs tidying, since the server notices that we are gone."""
+        logs.emit(
+            logs.DaemonStopped(reason=f"{self._stop_reason}; did not wait any longer", uptime_s=self.uptime())
+        )
+        os._exit(0)
+
+    async def _cancel_when_stopped(self, tasks: list["asyncio.Task[None]"]) -> None:
+        await self._stop.wait()
+        for task in tasks:
+            task.cancel()
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> PgreactError:
+    """Return what ended a connection's work: a lost session, if one was."""
+    errors = list(leaves(group))
+    for kind in (SessionLost, PgreactError):
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    mistake = PgreactError(f"{said(errors[0])} (this is a fault of pgreact: please report it)")
+    mistake.__cause__ = errors[0]
+    return mistake

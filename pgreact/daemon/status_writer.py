@@ -1,0 +1,90 @@
+"""Writes each route's flight, and what fails at the moment, for ``pgreact status``."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pgreact.clock import Clock
+from pgreact.dispatch.dispatcher import Runner
+from pgreact.postgres.errors import storable
+from pgreact.postgres.queries import query
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Report, Troubles, persist, store
+from pgreact.wakeup.gate import Gate
+
+SOURCE = "listen"  # in pgreact.trouble
+PAUSE = 1.0  # seconds between two writes: what people read need not be fresher, and it costs a transaction
+
+
+class Scribe:
+    """Notes which routes changed, and writes them in one statement, at most once a second."""
+
+    def __init__(
+        self, session: Session, clock: Clock, gate: Callable[[int], Gate | None], troubles: Troubles
+    ) -> None:
+        self._troubles = troubles
+        self._session = session
+        self._gate = gate
+        self._clock = clock
+        self._changed: dict[int, Runner] = {}
+        self._written: dict[int, int] = {}
+        self._reported: list[Report] | None = None
+        self._something = troubles.changed
+        self._something.set()  # what the leader before left there is no longer true
+
+    def note(self, runner: Runner) -> None:
+        """A route's flight changed."""
+        self._changed[runner.route.id] = runner
+        self._something.set()
+
+    async def run(self) -> None:
+        """Write for ever.
+
+        Raises:
+            SessionLost: The session is gone.
+        """
+        while True:
+            await self._something.wait()
+            await asyncio.sleep(PAUSE)
+            await persist(self._troubles["status"], self.write)
+
+    async def write(self) -> None:
+        """Write what changed since the last time.
+
+        Raises:
+            SessionLost: The session is gone.
+            Exception: The server refused; then it is to be done again.
+        """
+        self._something.clear()
+        changed, self._changed = self._changed, {}
+        try:
+            if changed:
+                rows = json.dumps([self._row(runner) for runner in changed.values()])
+                written = {route_id: runner.dispatches for route_id, runner in changed.items()}
+                await self._session.fetch(query("write_flight"), rows)
+                self._written |= written
+                changed = {}
+            if (reports := self._troubles.reports()) != self._reported:
+                await store(self._session, SOURCE, self._troubles)
+                self._reported = reports
+        finally:
+            self._changed = {**changed, **self._changed}
+
+    def _row(self, runner: Runner) -> dict[str, Any]:
+        now, flight, last = self._clock.monotonic(), runner.flight, runner.last
+        gate = self._gate(runner.route.id)
+        return {
+            "route_id": runner.route.id,
+            "dispatches": runner.dispatches - self._written.get(runner.route.id, 0),
+            "task_id": last and last.task_id,
+            "published_ago": last and now - last.published,
+            "signals": last and last.signals,
+            "waited_ms": last and round(last.waited * 1000, 3),
+            "dirty_for": flight.owed and now - flight.owed.since,
+            "in_flight_for": flight.airborne and now - flight.departed,
+            "gate": gate and ("closed" if gate.mode == "polling" else "open"),
+            "gate_for": gate and now - gate.since,
+            "unanswered_for": runner.unanswered_since and now - runner.unanswered_since,
+            "error": runner.error and storable(runner.error),
+        }

@@ -1,1 +1,0 @@
-"""Sessions with PostgreSQL, and the schema that pgreact keeps there."""

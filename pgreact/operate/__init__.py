@@ -1,1 +1,0 @@
-"""What the people who run it look at."""

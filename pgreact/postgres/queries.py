@@ -1,0 +1,27 @@
+"""Files that are not Python: beside the package in a checkout, inside it in a wheel."""
+
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def folder(name: str) -> Path:
+    """Return a folder that ships with pgreact.
+
+    Args:
+        name: ``sql`` or ``examples``.
+
+    Raises:
+        FileNotFoundError: The installation is damaged.
+    """
+    package = Path(__file__).parents[1]
+    for place in (package / name, package.parent / name):
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(f"{name}/ is missing from {package}: install pgreact again")
+
+
+@cache
+def query(name: str) -> str:
+    """Return the text of ``sql/queries/NAME.sql``."""
+    return (folder("sql") / "queries" / f"{name}.sql").read_text(encoding="utf-8")

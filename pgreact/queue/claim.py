@@ -1,0 +1,232 @@
+"""A dispatch of the queue: claim what may run, and hand it to Celery."""
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pgreact import logs
+from pgreact.broker.job_publisher import JobMessage, Posted
+from pgreact.broker.publisher import Publisher, PublishFailed
+from pgreact.clock import Clock
+from pgreact.dispatch.route import QUEUE_ROUTE, Route
+from pgreact.errors import SessionLost
+from pgreact.postgres.errors import remedy, said, storable
+from pgreact.postgres.session import Session
+from pgreact.postgres.trouble import Troubles
+from pgreact.queue.claim_delay import rest
+from pgreact.queue.lane_monitor import LaneWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH = 100  # jobs a claim
+CLAIM_TIMEOUT = 30.0  # seconds
+LONGEST = 3600.0  # seconds until the next claim, at most: a row's time may be any number
+_KNOWN_TASKS = "select coalesce(jsonb_agg(t.name), '[]') from pgreact.task t"
+ASIDE = 1.0  # seconds until it tries again to mark a job as published, or to end one that cannot be published
+
+
+class Post(Protocol):
+    """What a dispatch needs of Celery."""
+
+    async def post(self, messages: list[JobMessage]) -> Posted:
+        """Publish messages; see :class:`pgreact.broker.job_publisher.JobPublisher`."""
+        ...
+
+    async def routes(self, tasks: list[str]) -> list[dict[str, Any]]:
+        """Return which Celery queues tasks are routed to."""
+        ...
+
+
+class QueueDispatch:
+    """Publishes the calls of routes, and in place of the queue's own call claims jobs and publishes them.
+
+    The leader does that itself: a Celery task that claimed would cost each job another way through the broker
+    and a worker's place.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        post: Post,
+        session: Session,
+        clock: Clock,
+        troubles: Troubles,
+    ) -> None:
+        """Nothing happens yet.
+
+        Args:
+            publisher: For all other routes.
+            post: For the jobs.
+            session: For the claims.
+            clock: Measures.
+            troubles: Where failures that do not end a dispatch are reported.
+        """
+        self._troubles = troubles
+        self._publisher = publisher
+        self._post = post
+        self._session = session
+        self._clock = clock
+        self.signal: Callable[[], None] = lambda: None  # asks for another dispatch of the queue
+        self._timer: asyncio.TimerHandle | None = None
+        self._unmarked: set[str] = set()  # attempts that the broker has, whose rows do not say so yet
+        self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
+        self._claimed = 0  # jobs, since the log last told of claims: the broker had none of their messages
+        self._full_at: float | None = None  # when the claim before this one took the last places
+        self._lanes = LaneWatch()
+        self._database = ""  # what messages call it
+        self._unrouted = False  # there were jobs whose tasks had to be routed
+        self._routed = False  # the routing of all known tasks was looked up in this term
+
+    async def publish(self, route: Route, task_id: str, following: str) -> bool:
+        """Publish one call of a route's task; see :class:`pgreact.broker.publisher.Publisher`.
+
+        Raises:
+            PublishFailed: The broker did not confirm it.
+            SessionLost: The session is gone.
+        """
+        if route.name != QUEUE_ROUTE:
+            return await self._publisher.publish(route, task_id, following)
+        await self._dispatch()
+        return False
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _dispatch(self) -> None:
+        self.close()
+        began = self._clock.monotonic()
+        await self._record()
+        if not self._database:
+            self._database = await self._ask("database id", "select pgreact.database_id()")
+        answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", BATCH))
+        claimed = self._clock.monotonic()
+        # those whose rows are held by another transaction come again until that ends
+        jobs = [job for job in answer["jobs"] if job["claim_id"] not in self._unmarked | self._refused.keys()]
+        failure = await self._publish(jobs, answer, began, claimed) if jobs else None
+        self._watch_lanes(answer, claimed)
+        if failure:
+            raise PublishFailed(failure)
+        await self._route(answer.get("unrouted") or [])
+        # what is held by other transactions is no reason to hurry
+        if answer["more"] and (jobs or answer["claimed"]):
+            self.signal()
+        elif (wait := self._until_next(answer["next_s"])) is not None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self.signal)
+        # a daemon may be newer than the functions of its database
+        waiting = answer.get("waiting", 0)
+        full_at, self._full_at = self._full_at, began if waiting else None
+        if waiting and full_at is not None:
+            await asyncio.sleep(rest(waiting, answer["claimed"], began - full_at, answer["next_s"]))
+
+    async def _publish(
+        self, jobs: list[dict[str, Any]], answer: dict[str, Any], began: float, claimed: float
+    ) -> str | None:
+        """Hand jobs to Celery; return why some were not, if the broker is away."""
+        self._claimed += answer["claimed"]
+        posted = await self._post.post([_message(job, self._database) for job in jobs])
+        self._unmarked |= {message.claim for message in posted.sent}
+        for message, reason in posted.refused:
+            logs.emit(logs.JobRefused(job=message.job or 0, task=message.task, error=reason))
+            self._refused[message.claim] = message, reason
+        await self._record()
+        if posted.sent:
+            logs.emit(
+                logs.QueueDispatched(
+                    claimed=self._claimed,
+                    published=len(posted.sent),
+                    claim_ms=round((claimed - began) * 1000, 3),
+                    publish_ms=round((self._clock.monotonic() - claimed) * 1000, 3),
+                )
+            )
+            self._claimed = 0
+        if posted.late:
+            self.signal()
+            return None
+        return posted.failure
+
+    def _watch_lanes(self, answer: dict[str, Any], now: float) -> None:
+        """Log which lanes stand still, and which messages nobody starts."""
+        if "crowded" in answer:  # else another claim holds the lock
+            served = {job["lane"] for job in answer["jobs"]} if answer["claimed"] else set()
+            for event in self._lanes.observed(now, answer["crowded"], served, answer["unanswered"]):
+                logs.emit(event)
+
+    async def _route(self, tasks: list[str]) -> None:
+        """Say which Celery queues tasks are routed to; in each term once for all that are known."""
+        names = set(tasks)
+        if not self._routed:
+            names |= set(json.loads(await self._ask("tasks", _KNOWN_TASKS)))
+        if names:
+            routes = await self._post.routes(sorted(names))
+            moved = await self._ask("routing of tasks", "select pgreact.route_tasks($1)", json.dumps(routes))
+            if moved:
+                self.signal()
+        self._routed = True
+        self._unrouted = bool(tasks)
+
+    def _until_next(self, due: float | None) -> float | None:
+        """Return the seconds until the next claim, if one is known to be needed."""
+        waits = [] if due is None else [min(max(0.0, float(due)), LONGEST)]
+        if self._unmarked or self._refused or self._unrouted:
+            waits.append(ASIDE)
+        # a little late rather than early, when nothing would be due
+        return min(waits) + 0.001 if waits else None
+
+    async def _record(self) -> None:
+        """Note what was published, and end what cannot be; what cannot be noted now is noted later."""
+        if self._unmarked:
+            left = await self._ask(
+                "published", "select pgreact.published($1::text[]::uuid[])::text[]", list(self._unmarked)
+            )
+            self._unmarked = set(left)
+        for claim, (message, reason) in list(self._refused.items()):
+            trouble = self._troubles[f"job {message.job}"]
+            try:
+                await self._session.fetch(
+                    "select pgreact.settle($1, $2::text::uuid, 'invalid', $3)",
+                    message.job,
+                    claim,
+                    storable(reason),
+                )
+            except SessionLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - the others go on, whatever is wrong with this one
+                trouble.failed(error)
+            else:
+                self._troubles.forget(trouble.subject)
+                del self._refused[claim]
+
+    async def _ask(self, statement: str, sql: str, *args: object) -> Any:
+        """Run one statement of a dispatch.
+
+        Raises:
+            SessionLost: The session is gone.
+            PublishFailed: The server refused; the dispatch is tried again, at growing distances.
+        """
+        try:
+            return await self._session.value(sql, *args, timeout=CLAIM_TIMEOUT)
+        except SessionLost:
+            raise
+        except Exception as error:
+            raise PublishFailed(f"{statement}: {said(error)}{remedy(error)}") from error
+
+
+def _message(job: dict[str, Any], database: str) -> JobMessage:
+    return JobMessage(
+        job=job["id"],
+        attempt=job["attempt"],
+        claim=job["claim_id"],
+        database=database,
+        task_id=job["task_id"],
+        task=job["task"],
+        args=job["args"],
+        kwargs=job["kwargs"],
+        options=job["options"],
+        retries=job["retries"],
+        before=job["before"],
+        again=job["again"],
+    )

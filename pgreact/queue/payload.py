@@ -1,0 +1,137 @@
+"""A job as the JSON that the queries of enqueue read."""
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from reprlib import repr  # noqa: A004 - a value in an error is cut short
+from typing import Any
+from uuid import UUID
+
+from pgreact.broker.json_writer import join, write, write_options
+from pgreact.queue.job import Job
+from pgreact.queue.signature import call_of
+
+_REFUSED = {
+    "countdown": "give run_at",
+    "eta": "give run_at",
+    "task_id": "it is an argument of its own",
+}
+
+
+def written(job: Job) -> str:
+    """Return a job as JSON text; what is as by default is left to the server.
+
+    Raises:
+        TypeError: A field is not what it must be.
+        ValueError: It is, but cannot be kept.
+    """
+    call = call_of(job.task, _list("args", job.args), _dict("kwargs", job.kwargs))
+    options = {**call.options, **_own_options(job)}
+    moment = job.run_at if job.run_at is not None else call.run_at
+    fields = {
+        "task": _text("task", call.task),
+        "args": write(_list("args", call.args), "args"),
+        "kwargs": write(_dict("kwargs", call.kwargs), "kwargs"),
+        **_moment("run_at", "run_in", moment),
+        **_moment("expires", "expires_in", job.expires),
+    }
+    for name, writer in _WRITERS.items():
+        value = getattr(job, name)
+        if isinstance(value, bool) or value != _DEFAULTS[name]:  # True == 1
+            fields[name] = writer(name, value)
+    task_id = job.task_id if job.task_id is not None else call.task_id
+    if task_id is not None:
+        fields["task_id"] = write(_uuid("task_id", task_id), "task_id")
+    if options:
+        if isinstance(expires := options.get("expires"), datetime.datetime):
+            options["expires"] = _instant('options["expires"]', expires)
+        fields["options"] = write_options(options)
+    return join(fields)
+
+
+def _uuid(name: str, value: object) -> str:
+    if not isinstance(value, str | UUID):
+        raise TypeError(f"{name} is {repr(value)}, neither text nor a UUID")
+    try:
+        return str(UUID(str(value)))
+    except ValueError:
+        raise ValueError(f"{name} is {repr(value)}, not a UUID: Celery's own ids are such") from None
+
+
+def _own_options(job: Job) -> dict[str, Any]:
+    options = {name: value for name, value in _dict("options", job.options).items() if value is not None}
+    for name, hint in _REFUSED.items():
+        if name in options:
+            raise ValueError(f'options: no "{name}"; {hint}')
+    return options
+
+
+def _list(name: str, value: object) -> list[Any]:
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        return list(value)
+    raise TypeError(f"{name} is of type {type(value).__name__}, not a list or tuple")
+
+
+def _dict(name: str, value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is of type {type(value).__name__}, not a dict")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{name}: {repr(key)} is no name; names are text")
+    return dict(value)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {repr(value)}, not text")
+    return write(value, name)
+
+
+def _integer(name: str, value: object) -> str:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is {repr(value)}, not a whole number")
+    return write(value, name)
+
+
+def _moment(at: str, after: str, value: object) -> dict[str, str]:
+    """Return the field of a moment, or that of an interval, which begins when the server reads it."""
+    if value is None:
+        return {}
+    if isinstance(value, datetime.datetime):
+        return {at: write(_instant(at, value), at)}
+    return {after: _interval(at, value)}
+
+
+def _instant(name: str, value: datetime.datetime) -> str:
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"{name}: {value.isoformat()} has no time zone; give it one, like datetime.now(timezone.utc), "
+            "or give a timedelta from now"
+        )
+    return value.astimezone(datetime.UTC).isoformat()
+
+
+def _interval(name: str, value: object) -> str:
+    if isinstance(value, datetime.timedelta):
+        value = value.total_seconds()
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} is {repr(value)}, not a time: give seconds or a timedelta")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: {value} is no number of seconds")
+    return write(f"{value:.6f} seconds", name)
+
+
+_WRITERS = {
+    "lane": _text,
+    "priority": _integer,
+    "key": _text,
+    "unique_key": _text,
+    "unique_while": _text,
+    "max_attempts": _integer,
+    "max_lost": _integer,
+    "backoff": _interval,
+}
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Job)}

@@ -1,0 +1,52 @@
+"""The sections ``[queue]``, ``[lanes.NAME]`` and ``[[outbox]]`` of the configuration."""
+
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from pgreact.quantities import Duration, Keep, Limit, Rate, StartWithin, Tasks
+from pgreact.section import Section
+from pgreact.wakeup.settings import Event, Watch
+
+LaneName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,255}$")]  # a Celery queue's name
+LANE_NAME_RULE = "a lane's name has 1 to 255 characters, none of them a control character"
+
+
+class QueueSettings(Section):
+    """What holds for all lanes together; a key that the file does not name is left as the database has it."""
+
+    max_in_progress: Limit = None
+    lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
+    keep: Keep = None
+    dead_retention: Keep = None
+    start_within: StartWithin = 7 * 86400.0
+
+
+class LaneSettings(Section):
+    """One lane; a key that the file does not name is left as the database has it."""
+
+    max_in_progress: Limit = None
+    max_unstarted: int = Field(default=200, ge=1, lt=2**31)
+    max_lost: int = Field(default=3, ge=0, lt=2**31)
+    weight: int = Field(default=1, ge=1, le=1000)
+    rate: Rate = None
+    burst: int = Field(default=1, ge=1, lt=2**31)
+    paused: bool = False
+    tasks: Tasks = None
+
+
+class Outbox(Watch):
+    """Which changes of one table enqueue a job of their own."""
+
+    on: tuple[Event, ...] = Field(default=("insert", "update", "delete"), min_length=1)
+    enqueue: str = Field(min_length=1, max_length=255)
+    lane: LaneName | None = None
+
+
+class QueueSections(NamedTuple):
+    """All that the configuration says of the queue."""
+
+    queue: QueueSettings = QueueSettings()
+    lanes: Mapping[str, LaneSettings] = {}
+    outbox: tuple[Outbox, ...] = ()

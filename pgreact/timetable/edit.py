@@ -1,0 +1,118 @@
+"""Changes of schedules that somebody asks for by name: all that are named, or none."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pgreact.errors import ConfigError
+from pgreact.postgres.change import Connection
+from pgreact.postgres.refusal import refusal
+from pgreact.timetable.plan import columns, insertion
+from pgreact.timetable.settings import WAYS, ScheduleSettings
+from pgreact.timetable.views import named
+
+Rows = dict[str, dict[str, Any]]  # schedules by name, as they were
+
+
+def add(connection: Connection, name: str, schedule: ScheduleSettings) -> None:
+    """Add a schedule.
+
+    Raises:
+        ConfigError: There is one of that name, or the database refuses it.
+    """
+    with _refused():
+        try:
+            connection.execute(insertion(name, schedule))
+        except psycopg.errors.UniqueViolation:
+            raise ConfigError(
+                f'there is a schedule "{name}" already: "pgreact schedule edit" changes it'
+            ) from None
+
+
+def edit(connection: Connection, name: str, changes: Mapping[str, Any]) -> None:
+    """Set columns of a schedule that is there.
+
+    Args:
+        connection: A session in autocommit mode.
+        name: Its name.
+        changes: Keys of an entry and their values. A way to recur replaces the one there was.
+
+    Raises:
+        ConfigError: The database refuses it.
+    """
+    ways = dict.fromkeys(WAYS) if any(way in changes for way in WAYS) else {}
+    changed = columns({**ways, **changes})
+    with _refused():
+        connection.execute(
+            sql.SQL(
+                "update pgreact.schedule s\n"
+                "set ({columns}) = (select {columns} from jsonb_populate_record(s, {changes}))\n"
+                "where s.name = {name}"
+            ).format(columns=sql.SQL(", ".join(changed)), changes=json.dumps(changed), name=name)
+        )
+
+
+def enable(connection: Connection, names: Sequence[str], *, enabled: bool) -> Rows:
+    """Enable schedules, which lets those that failed try again, or disable them.
+
+    Raises:
+        ConfigError: There is none of such a name, or the database refuses it.
+    """
+    found = named(connection, names)
+    with _refused():
+        connection.execute(
+            "update pgreact.schedule set enabled = %s where name = any (%s)", (enabled, [*found])
+        )
+    return found
+
+
+def enable_all(connection: Connection, *, enabled: bool) -> int:
+    """Enable all that are disabled, or disable all that are enabled.
+
+    Returns:
+        How many that were.
+
+    Raises:
+        ConfigError: The database refuses one.
+    """
+    with _refused():
+        return connection.execute(
+            "update pgreact.schedule set enabled = %(enabled)s where enabled <> %(enabled)s",
+            {"enabled": enabled},
+        ).rowcount
+
+
+def run(connection: Connection, names: Sequence[str]) -> Rows:
+    """Have schedules run now, once, besides their occurrences.
+
+    Raises:
+        ConfigError: There is none of such a name, or it is disabled, or the database refuses it.
+    """
+    found = named(connection, names)
+    if disabled := [name for name, row in found.items() if not row["enabled"]]:
+        raise ConfigError("\n".join(f'"{name}" is disabled: enable it first' for name in disabled))
+    with _refused():
+        connection.execute(
+            "update pgreact.schedule set next_run_at = pgreact.clock_now() where name = any (%s)", ([*found],)
+        )
+    return found
+
+
+def remove(connection: Connection, names: Sequence[str]) -> None:
+    """Delete schedules; jobs that they enqueued stay."""
+    connection.execute("delete from pgreact.schedule where name = any (%s)", ([*names],))
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        said = refusal(error)
+        if said is None:
+            raise
+        raise ConfigError(said) from None

@@ -1,0 +1,64 @@
+"""The timetable at a glance: how many schedules, which is due next, and which failed."""
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+from pgreact.postgres.change import Connection, rows
+from pgreact.postgres.queries import query
+from pgreact.quantities import short
+
+
+def overview(connection: Connection) -> dict[str, Any]:
+    """Return how the timetable is, ready for JSON.
+
+    Args:
+        connection: Any session on the database.
+
+    Returns:
+        How many are ``enabled`` and ``disabled``; ``next``: name and ``run_at`` of the one that is due next;
+        how many are ``overdue``, by more than a minute; how many of the enabled have ``failed``;
+        ``failures``: name and ``error`` of the first of them; ``replanned``: how many were planned anew in
+        the last seven days since the clock had been far ahead (``count``, ``last_at``, ``names`` of the last
+        ones), if any; and ``reasons``: what is wrong.
+    """
+    [found] = rows(connection, query("timetable_overview"))
+    if found["next"]:
+        found["next"]["run_at"] = datetime.datetime.fromisoformat(found["next"]["run_at"])
+    if found["replanned"]:
+        found["replanned"]["last_at"] = datetime.datetime.fromisoformat(found["replanned"]["last_at"])
+    return {"reasons": [*_reasons(found)], **found}
+
+
+def _reasons(found: dict[str, Any]) -> Iterator[str]:
+    if found["failed"]:
+        yield f"timetable: schedules failed: {found['failed']}"
+    if found["overdue"]:
+        late = found["next"]["name"]
+        yield f"timetable: schedules are overdue by more than a minute: {found['overdue']}, first {late}"
+
+
+def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
+    """Return the same for people; nothing if there are no schedules."""
+    if not found["enabled"] + found["disabled"]:
+        return
+    yield ""
+    disabled = f", {found['disabled']} disabled" if found["disabled"] else ""
+    line = f"timetable  {found['enabled']} schedules{disabled}"
+    if found["next"]:
+        seconds = (found["next"]["run_at"] - now).total_seconds()
+        when = f"{'in' if seconds > 0 else 'due for'} {short(abs(seconds), roughly=True)}"
+        line += f"; next: {found['next']['name']}, {when}"
+    yield line
+    for failure in found["failures"]:
+        yield f"  FAILED: {failure['name']}: {failure['error']}"
+    if found["failed"] > len(found["failures"]):
+        yield f"  and {found['failed'] - len(found['failures'])} more: pgreact schedule list --failed"
+    if again := found["replanned"]:
+        names = ", ".join(again["names"])
+        more = again["count"] - len(again["names"])
+        ago = short(max((now - again["last_at"]).total_seconds(), 0), roughly=True)
+        yield (
+            f"  planned anew {ago} ago, since the clock had been far ahead: {names}"
+            f"{f' and {more} more' if more else ''}"
+        )

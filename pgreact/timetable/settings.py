@@ -1,0 +1,100 @@
+"""One schedule, as the configuration or the command line writes it."""
+
+import datetime
+import json
+import re
+import zoneinfo
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from pgreact.quantities import Duration, Keep, Moment
+from pgreact.section import Section
+
+ScheduleName = Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]
+SCHEDULE_NAME_RULE = "a schedule's name has 1 to 200 characters, none of them NUL"
+WAYS = ("every", "cron", "at", "solar", "rrule")  # to say when it recurs
+
+_TEN_YEARS = 3650 * 86400
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def _json(value: Any) -> Any:
+    """Keep what JSON has a form for, and make text of TOML's times."""
+    return json.loads(json.dumps(value, default=lambda time: time.isoformat(), allow_nan=False))
+
+
+class ScheduleSettings(Section):
+    """One schedule; a key that is not named has the default of its column.
+
+    What only the database can judge (cron, rrule, solar, time zone, lane, options) is not looked at here.
+    """
+
+    task: str = Field(min_length=1, max_length=255)
+    args: Annotated[list[Any], AfterValidator(_json)] = []
+    kwargs: Annotated[dict[str, Any], AfterValidator(_json)] = {}
+    # stands before the times, which are read in it
+    timezone: str = Field(default="UTC", min_length=1)
+    every: Annotated[Duration, Field(ge=0.1)] | None = None
+    cron: str | None = Field(default=None, min_length=1)
+    cron_and: bool = False
+    at: Moment | None = None
+    solar: str | None = Field(default=None, min_length=1)
+    rrule: str | None = Field(default=None, min_length=1)
+    anchor: Moment | None = None
+    enabled: bool = True
+    start_at: Moment | None = None
+    end_at: Moment | None = None
+    max_runs: int | None = Field(default=None, ge=1, lt=2**63)
+    jitter: Annotated[Duration, Field(le=31 * 86400)] = 0.0
+    misfire: Literal["coalesce", "skip", "all"] = "coalesce"
+    grace: Annotated[Duration, Field(le=_TEN_YEARS)] = 60.0
+    catch_up: int = Field(default=100, ge=1, le=10_000)
+    overlap: bool = True
+    delivery: Literal["queue", "direct"] = "queue"
+    lane: str | None = Field(default=None, min_length=1)
+    priority: int = Field(default=0, ge=-(2**31), lt=2**31)
+    max_attempts: int = Field(default=1, ge=1, lt=2**31)
+    options: Annotated[dict[str, Any], AfterValidator(_json)] = {}
+    expires: Annotated[Duration, Field(gt=0, le=_TEN_YEARS)] | None = None
+    history: Keep = None
+    description: str = ""
+
+    @field_validator("at", "anchor", "start_at", "end_at")
+    @classmethod
+    def _in_zone(cls, moment: datetime.datetime | None, info: ValidationInfo) -> datetime.datetime | None:
+        if moment is None:
+            return None
+        if moment.tzinfo is None:
+            name = info.data.get("timezone", "UTC")
+            try:
+                zone = zoneinfo.ZoneInfo(name)
+            except (KeyError, ValueError, OSError):
+                raise ValueError(
+                    f'{moment} has no offset, and there is no time zone "{name}" to read it in'
+                ) from None
+            moment = moment.replace(tzinfo=zone)
+            if moment.utcoffset() != moment.replace(fold=1).utcoffset():
+                raise ValueError(
+                    f"clocks change in {name} then: {moment:%Y-%m-%d %H:%M:%S} is there twice or not at all; "
+                    "add the offset, like +01:00"
+                )
+        try:
+            return moment.astimezone(datetime.UTC)
+        except OverflowError:
+            raise ValueError(f"{moment} is beyond the calendar") from None
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        ways = [way for way in WAYS if getattr(self, way) is not None]
+        if len(ways) != 1:
+            said = f"says in {len(ways)} ways when it recurs ({', '.join(ways)})" if ways else "never recurs"
+            raise ValueError(f"{said}: set exactly one of every, cron, at, solar and rrule")
+        if _NUL.search(json.dumps(self.entry())):
+            raise ValueError("holds a NUL character, which PostgreSQL does not keep")
+        return self
+
+    def entry(self) -> dict[str, Any]:
+        """Return what was written, each thing in one form only, ready for JSON; durations in seconds."""
+        return self.model_dump(mode="json", exclude_unset=True)

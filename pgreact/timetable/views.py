@@ -1,0 +1,162 @@
+"""What is in the timetable, for people: lists of schedules, and one schedule with what comes next."""
+
+import datetime
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pgreact.errors import ConfigError, nearest
+from pgreact.postgres.change import Connection, rows
+from pgreact.postgres.queries import query
+from pgreact.quantities import short
+from pgreact.queue.views import aligned
+from pgreact.timetable.occurrences import coming, zone_of
+from pgreact.timetable.plan import recurs
+from pgreact.timetable.recurrence import RecurrenceError
+
+COMING = 10  # occurrences shown ahead
+PAST = 20  # and of the history
+
+
+def schedules(
+    connection: Connection, pattern: str | None, limit: int, *, failed: bool
+) -> list[dict[str, Any]]:
+    """Return schedules by name.
+
+    Args:
+        connection: Any session on the database.
+        pattern: Only those whose name matches, in either case; ``*`` stands for any text, ``?`` for one
+            character.
+        limit: So many at most.
+        failed: Only those that failed.
+    """
+    if pattern is not None:
+        for special in "\\%_":
+            pattern = pattern.replace(special, f"\\{special}")
+        pattern = pattern.replace("*", "%").replace("?", "_")
+    return rows(connection, query("schedule_list"), {"pattern": pattern, "failed": failed, "limit": limit})
+
+
+def lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterator[str]:
+    """Return a list of schedules as a table."""
+    table = [("NAME", "RECURS", "NEXT RUN HERE", "IN ITS TIME ZONE", "LAST RUN", "RUNS", "STATE")]
+    for row in found:
+        due = row["next_run_at"] if row["enabled"] else None
+        last = row["last_run_at"]
+        table.append(
+            (
+                row["name"] if row["name"].isprintable() else json.dumps(row["name"]),
+                recurs(row),
+                _clock(due.astimezone()) if due else "-",
+                f"{due.astimezone(zone_of(row)):%Y-%m-%d %H:%M:%S} {row['timezone']}" if due else "-",
+                f"{short((now - last).total_seconds(), roughly=True)} ago" if last else "-",
+                str(row["run_count"]),
+                _state(row),
+            )
+        )
+    return aligned(table, right=(5,))
+
+
+def schedule(connection: Connection, name: str) -> dict[str, Any]:
+    """Return all there is about one schedule.
+
+    Args:
+        connection: Any session on the database.
+        name: Its name.
+
+    Returns:
+        ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why there
+        are none, since it has failed or they cannot be told; ``history``: the last ones, the newest first, if
+        they are kept.
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
+    row = named(connection, [name])[name]
+    [[now]] = connection.execute("select pgreact.clock_now()").fetchall()
+    found: dict[str, Any] = {"schedule": row, "occurrences": [], "error": None}
+    if row["state"] == "failed":
+        found["error"] = row["last_error"] or "nobody knows why"
+    try:
+        found["occurrences"] = coming(row, now, COMING)
+    except RecurrenceError as error:
+        found["error"] = str(error)
+    return {**found, "history": rows(connection, query("schedule_history"), {"name": name, "limit": PAST})}
+
+
+def named(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return schedules by name.
+
+    Raises:
+        ConfigError: There is none of such a name; it says which may have been meant.
+    """
+    found = {row["name"]: row for row in rows(connection, query("schedule_named"), {"names": [*names]})}
+    unknown = [name for name in dict.fromkeys(names) if name not in found]
+    if unknown:
+        known = {
+            name: [row["name"] for row in rows(connection, query("schedule_names"), {"name": name})]
+            for name in unknown
+        }
+        raise ConfigError("\n".join(f'no schedule "{name}"{nearest(name, known[name])}' for name in unknown))
+    return found
+
+
+def details(found: dict[str, Any]) -> Iterator[str]:
+    """Return one schedule for people."""
+    row = found["schedule"]
+    yield from aligned([(key, _text(value)) for key, value in row.items() if value not in (None, "")])
+    yield ""
+    if row["state"] == "failed":
+        yield f"FAILED: {found['error']}"
+        yield f'  it runs no more until an edit, or "pgreact schedule enable {_quoted(row["name"])}"'
+    elif found["error"]:
+        yield f"when it runs next cannot be told: {found['error']}"
+    elif not found["occurrences"]:
+        yield "no further occurrence"
+    else:
+        yield f"next occurrences{'' if row['enabled'] else ', once it is enabled'}:"
+        table = [(f"in {row['timezone']}", "run here", "")]
+        for each in found["occurrences"]:
+            change = f"clocks change: {each['clocks_change']}" if each["clocks_change"] else ""
+            table.append((_clock(each["nominal_at"]), _clock(each["run_at"].astimezone()), change))
+        yield from (f"  {line}" for line in aligned(table))
+    if found["history"]:
+        yield ""
+        yield "history:"
+        kept = [("OCCURRENCE", "OUTCOME", "LATE", "JOB OR TASK", "")]
+        for past in found["history"]:
+            late = short(round((past["fired_at"] - past["nominal_at"]).total_seconds(), 3))
+            what = str(past["job"] or past["task_id"] or "")
+            nominal = _clock(past["nominal_at"].astimezone())
+            kept.append((nominal, past["outcome"], late, what, past["error"] or ""))
+        yield from (f"  {line}" for line in aligned(kept))
+
+
+def public(value: object) -> str:
+    """Return what JSON has no form for, as text: durations as one would write them."""
+    if isinstance(value, datetime.timedelta):
+        return short(value.total_seconds())
+    return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
+
+
+def _state(row: dict[str, Any]) -> str:
+    if not row["enabled"]:
+        return "disabled"
+    return f"FAILED: {row['last_error']}" if row["state"] == "failed" else str(row["state"])
+
+
+def _quoted(name: str) -> str:
+    return shlex.quote(name) if name.isprintable() else json.dumps(name)
+
+
+def _clock(moment: datetime.datetime) -> str:
+    return moment.replace(microsecond=0).isoformat(" ")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime.datetime):
+        return _clock(value.astimezone())
+    if isinstance(value, datetime.timedelta):
+        return public(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,14 @@
+-- In this order: a writer that takes its number between the two is in the list.
+create or replace function pgreact.poll_gates(route_ids integer[], out sequence_values jsonb, out holders jsonb)
+    language plpgsql
+    strict
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    sequence_values := pgreact.sequence_values(route_ids);
+    holders := pgreact.holders(route_ids);
+end
+$$;
+comment on function pgreact.poll_gates(integer[]) is 'the sequence of each route and then, by route, who holds its lock';
+revoke all on function pgreact.poll_gates(integer[]) from public;

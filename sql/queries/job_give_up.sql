@@ -1,1 +1,0 @@
-select pgreact.give_up(%(job)s, %(claim)s, %(retries)s, %(worker)s, %(outcome)s, %(error)s)

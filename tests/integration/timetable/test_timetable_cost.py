@@ -1,0 +1,60 @@
+"""What the engine's statements cost does not depend on how many schedules there are."""
+
+from typing import Any
+
+import pytest
+
+from pgreact.postgres.queries import query
+from tests.harness import Database
+
+MANY = 50_000
+
+
+@pytest.fixture
+def many(database: Database, installed: Any) -> Database:
+    """A timetable with many schedules, of which three are due."""
+    installed(database)
+    database.run(
+        # past the trigger's checks, which have tests of their own
+        "alter table pgreact.schedule disable trigger user",
+        "insert into pgreact.schedule (name, task, every, state, next_nominal_at, next_run_at, delivery) "
+        "select 's' || n, 't', '1 day', 'planned', now() + n * interval '1 s', now() + n * interval '1 s', "
+        f"case when n % 2 = 0 then 'queue' else 'direct' end from generate_series(-2, {MANY}) n",
+        "alter table pgreact.schedule enable trigger user",
+        "vacuum analyze pgreact.schedule",
+    )
+    return database
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all nodes of a plan."""
+    return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
+
+
+@pytest.mark.parametrize("name", ["timetable_next", "timetable_due"])
+def test_a_look_reads_a_few_pages(many: Database, name: str) -> None:
+    statement = query(name)
+    # nobody has looked yet, nothing is set aside, a thousand of each kind, all of them
+    for number, value in enumerate(("'queue'", "0", "null", "0", "'{}'", "1000", "null"), 1):
+        statement = statement.replace(f"${number}", value)
+    with many.connect() as connection:
+        found = connection.execute(f"explain (analyze, buffers, format json) {statement}".encode()).fetchone()
+    assert found is not None
+    plan = found[0][0]["Plan"]
+    assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 40
+
+
+def test_firing_a_few_reads_a_few_rows(many: Database) -> None:
+    with many.connect(autocommit=False) as connection:
+        moved = connection.execute(
+            "select count(*) from pgreact.fire((select jsonb_agg(jsonb_build_object('id', id, 'turn', turn, "
+            "'state', 'planned', 'occurrences', jsonb_build_array(next_nominal_at), "
+            "'next_nominal_at', now() + interval '1 day', 'next_run_at', now() + interval '1 day')) "
+            "from pgreact.schedule where id <= 3))"
+        ).fetchone()
+        assert moved == (3,)
+        read = connection.execute(
+            "select seq_scan, idx_tup_fetch <= 9 from pg_stat_xact_user_tables where relname = 'schedule'"
+        ).fetchone()
+        assert read == (0, True)
