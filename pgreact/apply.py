@@ -1,7 +1,7 @@
 """What must change so that a database is as the configuration says."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
@@ -15,7 +15,9 @@ from pgreact.settings import Settings
 from pgreact.timetable import plan as timetable_plan
 from pgreact.wakeup import plan as wakeup_plan
 from pgreact.wakeup.orphans import repairs
-from pgreact.wakeup.settings import Watch
+
+if TYPE_CHECKING:
+    from pgreact.wakeup.settings import Watch
 
 
 def plan(connection: Connection, settings: Settings, *, take_over: bool = False) -> list[Change]:

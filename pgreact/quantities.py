@@ -142,7 +142,7 @@ def rate(value: object) -> float | None:
     return jobs
 
 
-def keep(value: object) -> float | None:
+def retention(value: object) -> float | None:
     """Read how long settled jobs are kept.
 
     Args:
@@ -211,7 +211,7 @@ def moment(value: object) -> datetime.datetime:
 Duration = Annotated[float, BeforeValidator(duration)]
 Limit = Annotated[int | None, BeforeValidator(limit)]
 Rate = Annotated[float | None, BeforeValidator(rate)]
-Keep = Annotated[float | None, BeforeValidator(keep)]
+Retention = Annotated[float | None, BeforeValidator(retention)]
 StartWithin = Annotated[float | None, BeforeValidator(start_within)]
 Tasks = Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]] | None, BeforeValidator(tasks)]
 Moment = Annotated[datetime.datetime, BeforeValidator(moment)]

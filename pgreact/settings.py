@@ -1,7 +1,7 @@
 """The configuration: one TOML file and the environment, checked once, then frozen.
 
-The parts bring their sections (``wakeup.settings``, ``queue.settings``, ``timetable.settings``); this module puts
-them together, and explains what is wrong with a file or a variable.
+The parts define their sections (``wakeup.settings``, ``queue.settings``, ``timetable.settings``); this module
+composes them, and explains what is wrong with a file or a variable.
 """
 
 import os

@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from pgreact.quantities import Duration, Keep, Limit, Rate, StartWithin, Tasks
+from pgreact.quantities import Duration, Limit, Rate, Retention, StartWithin, Tasks
 from pgreact.section import Section
 from pgreact.wakeup.settings import Event, Watch
 
@@ -18,8 +18,8 @@ class QueueSettings(Section):
 
     max_in_progress: Limit = None
     lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
-    keep: Keep = None
-    dead_retention: Keep = None
+    keep: Retention = None
+    dead_retention: Retention = None
     start_within: StartWithin = 7 * 86400.0
 
 

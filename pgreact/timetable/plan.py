@@ -28,7 +28,7 @@ def plan(
 
     Args:
         connection: Any session on it.
-        schedules: What they should be, by name. What was changed in SQL is left, until the file's own entry changes.
+        schedules: What they should be, by name. What was changed in SQL stays until the entry itself changes.
         label: Where they are written, for errors.
         lanes: Those there will be.
         empty: pgreact's schema is yet to be made.

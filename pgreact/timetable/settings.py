@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from pgreact.quantities import Duration, Keep, Moment
+from pgreact.quantities import Duration, Moment, Retention
 from pgreact.section import Section
 
 ScheduleName = Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]
@@ -21,7 +21,7 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def _json(value: Any) -> Any:
-    """Keep what JSON has a form for, and make text of TOML's times."""
+    """Retention what JSON has a form for, and make text of TOML's times."""
     return json.loads(json.dumps(value, default=lambda time: time.isoformat(), allow_nan=False))
 
 
@@ -58,7 +58,7 @@ class ScheduleSettings(Section):
     max_attempts: int = Field(default=1, ge=1, lt=2**31)
     options: Annotated[dict[str, Any], AfterValidator(_json)] = {}
     expires: Annotated[Duration, Field(gt=0, le=_TEN_YEARS)] | None = None
-    history: Keep = None
+    history: Retention = None
     description: str = ""
 
     @field_validator("at", "anchor", "start_at", "end_at")

@@ -45,8 +45,8 @@ def repairs(connection: Connection, wanted: Callable[[], Iterable[dict[str, Any]
 
     Args:
         connection: Any session on a database with pgreact's schema.
-        wanted: Returns the changes that are about to be attached, see :func:`left_behind`; it is called only if
-            a trigger was left behind.
+        wanted: Returns the changes that are about to be attached, see :func:`left_behind`; called only if a
+            trigger was left behind.
     """
     found = left_behind(connection)
     if any(row["kind"] == "trigger" for row in found):

@@ -9,7 +9,10 @@ from pgreact.section import Section
 
 Event = Literal["insert", "update", "delete", "truncate"]
 RouteName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
-ROUTE_NAME_RULE = 'a route\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." and "-", 63 in all'
+ROUTE_NAME_RULE = (
+    'a route\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." and "-", '
+    "63 in all"
+)
 _RESERVED_OPTIONS = {
     "countdown": "set the route's own countdown",
     "expires": "set the route's own expires",

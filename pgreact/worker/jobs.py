@@ -1,7 +1,8 @@
 """The worker's half of a job: take its attempt, keep its lease while it runs, tell how it ended.
 
 Words name the attempt by its job and its claim: one that comes twice, or too late, changes nothing. A
-word that PostgreSQL does not hear is told in the background, until it does: see :mod:`pgreact.worker.lease_renewer`.
+word that PostgreSQL does not hear is told in the background, until it does: see
+:mod:`pgreact.worker.lease_renewer`.
 """
 
 import atexit

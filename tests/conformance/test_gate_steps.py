@@ -390,7 +390,7 @@ class World:
             await self.take(("elect", []))
             assert self.leader is not None
             for _ in range(6):
-                await self.take(("poll_gates", []))
+                await self.take(("poll", []))
                 self.check()
                 await self.take(("long silence", []))
                 self.check()
@@ -441,7 +441,7 @@ class World:
         for step in self._next():
             await self.take(step)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         if self.leader:
             self.clock.now += keepers.DRAIN_PAUSE_CAP + POLL
             self._begun += 1
@@ -450,13 +450,13 @@ class World:
 
     async def _long_silence(self) -> None:
         self.clock.now += OPEN_AFTER
-        await self._look()
+        await self._poll()
 
     async def _rush(self) -> None:
         if self.leader:
             for _ in range(self.route.gate_close_rate + 1):
                 self.leader.keeper.notified(self.route.id)
-            await self._look()
+            await self._poll()
 
     async def _refuse(self) -> None:
         """The next statement that sets S fails, after it was done."""
@@ -563,38 +563,38 @@ NOTHING: st.SearchStrategy[list[Step]] = st.just([])
 TWO = st.builds(lambda one, other: [*one, *other], WRITES, WRITES)
 # a look has two places where others come between, an opening five more
 BETWEEN = st.lists(st.one_of(NOTHING, NOTHING, WRITES, WRITES, TWO), max_size=8)
-DAEMON = ["poll_gates", "long silence", "rush", "die", "elect", "refuse"]
+DAEMON = ["poll", "long silence", "rush", "die", "elect", "refuse"]
 # what belongs together is likely to come together; anything may come between, all the same
 DAEMONS = st.one_of(
     st.builds(lambda between: [("rush", between)], BETWEEN),
-    st.builds(lambda between: [("poll_gates", []), ("long silence", between)], BETWEEN),
+    st.builds(lambda between: [("poll", []), ("long silence", between)], BETWEEN),
     st.builds(
-        lambda point, steps: [("poll_gates", []), ("long silence", [[]] * point + [steps])],
+        lambda point, steps: [("poll", []), ("long silence", [[]] * point + [steps])],
         st.integers(0, 6),
         st.one_of(WHOLE, WRITES),
     ),
     st.builds(
         lambda name, point, number: [
-            ("poll_gates", []),
+            ("poll", []),
             (name, [[]] * point + [w(number, "roll back", "begin", "write")]),
             *w(number, "commit"),
         ],
-        st.sampled_from(["poll_gates", "long silence"]),
+        st.sampled_from(["poll", "long silence"]),
         st.integers(0, 6),
         NUMBER,
     ),
-    st.builds(lambda between: [("poll_gates", between)], BETWEEN),
+    st.builds(lambda between: [("poll", between)], BETWEEN),
     st.builds(lambda between: [("die", []), ("elect", between)], BETWEEN),
     st.builds(lambda name, between: [(name, between)], st.sampled_from(DAEMON), BETWEEN),
 )
-BEGINNING: list[Step] = [("elect", []), ("rush", []), ("poll_gates", [])]
+BEGINNING: list[Step] = [("elect", []), ("rush", []), ("poll", [])]
 STEPS = st.builds(
     lambda parts: [*BEGINNING, *itertools.chain(*parts)],
     st.lists(st.one_of(WRITES, DAEMONS), max_size=16),
 )
 
-UP: list[Step] = [("elect", []), ("poll_gates", [])]
-SHUT: list[Step] = [*UP, ("rush", []), ("poll_gates", [])]
+UP: list[Step] = [("elect", []), ("poll", [])]
+SHUT: list[Step] = [*UP, ("rush", []), ("poll", [])]
 
 
 def opening(point: str, *steps: Step, then: tuple[str, list[Step]] | None = None) -> Step:
@@ -610,72 +610,72 @@ def opening(point: str, *steps: Step, then: tuple[str, list[Step]] | None = None
 # What must not be lost, each one of the shortest ways to lose it if a rule is broken.
 SCENARIOS: dict[str, list[Step]] = {
     "skipped before the opening, committed after it": [
-        *SHUT, *w(0, "begin", "write"), ("poll_gates", []), ("long silence", []), *w(0, "commit"), ("poll_gates", []),
+        *SHUT, *w(0, "begin", "write"), ("poll", []), ("long silence", []), *w(0, "commit"), ("poll", []),
     ],
     "skipped before the election, committed after it": [
-        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", []), *w(0, "commit"), ("poll_gates", []),
+        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", []), *w(0, "commit"), ("poll", []),
     ],
     "prepared before the opening, committed after it": [
-        *SHUT, *w(0, "begin", "write", "prepare"), ("poll_gates", []), ("long silence", []), ("poll_gates", []),
-        *w(0, "commit prepared"), ("poll_gates", []),
+        *SHUT, *w(0, "begin", "write", "prepare"), ("poll", []), ("long silence", []), ("poll", []),
+        *w(0, "commit prepared"), ("poll", []),
     ],
     "skipped between the two reads": [
-        *SHUT, ("poll_gates", [[], w(0, "begin", "write")]), *w(0, "commit"), ("poll_gates", []),
+        *SHUT, ("poll", [[], w(0, "begin", "write")]), *w(0, "commit"), ("poll", []),
     ],
     "locked S before the opening, took a number after it": [
-        *SHUT, *w(0, "begin", "by hand"), ("poll_gates", []), ("long silence", []), *w(0, "by hand", "commit"),
-        ("poll_gates", []),
+        *SHUT, *w(0, "begin", "by hand"), ("poll", []), ("long silence", []), *w(0, "by hand", "commit"),
+        ("poll", []),
     ],
     "skipped, then closed again before it was drained": [
-        *SHUT, *w(0, "begin", "write"), ("poll_gates", []), ("long silence", []), ("rush", []),
-        *w(0, "commit"), ("poll_gates", []),
+        *SHUT, *w(0, "begin", "write"), ("poll", []), ("long silence", []), ("rush", []),
+        *w(0, "commit"), ("poll", []),
     ],
     "skipped, took the savepoint back, wrote again after the opening": [
-        *SHUT, *w(0, "begin", "savepoint", "write", "roll back to savepoint"), ("poll_gates", []),
-        ("long silence", []), *w(0, "write", "commit"), ("poll_gates", []),
+        *SHUT, *w(0, "begin", "savepoint", "write", "roll back to savepoint"), ("poll", []),
+        ("long silence", []), *w(0, "write", "commit"), ("poll", []),
     ],
     "skipped and ended between the poll and the opening": [*SHUT, opening("open", *w(0, "write"))],
     "skipped and ended before S was read": [*SHUT, opening("A", *w(0, "write"))],
     "skipped and ended before S was set": [*SHUT, opening("read", *w(0, "write"))],
     # the first number after S was set is logged, which needs a transaction id; not so the second
     "signalled by hand and ended before S was set": [
-        *SHUT, *w(1, "write"), ("poll_gates", []), opening("read", *w(0, "signal")),
+        *SHUT, *w(1, "write"), ("poll", []), opening("read", *w(0, "signal")),
     ],
     "skipped before S was set, ended before the list": [
         *SHUT, opening("read", *w(0, "begin", "write"), then=("set", w(0, "commit"))),
     ],
     "skipped before S was set, committed after the opening": [
-        *SHUT, opening("read", *w(0, "begin", "write")), *w(0, "commit"), ("poll_gates", []),
+        *SHUT, opening("read", *w(0, "begin", "write")), *w(0, "commit"), ("poll", []),
     ],
     "began before S was set, ended before the list": [
         *SHUT, *w(0, "begin"), opening("read", *w(0, "write", "commit")),
     ],
     "wrote between setting S and the list": [
-        *SHUT, opening("set", *w(0, "begin", "write")), *w(0, "commit"), ("poll_gates", []),
+        *SHUT, opening("set", *w(0, "begin", "write")), *w(0, "commit"), ("poll", []),
     ],
     "skipped and ended just after S was set shut": [
-        *UP, ("rush", []), *w(0, "write"), ("poll_gates", []),
+        *UP, ("rush", []), *w(0, "write"), ("poll", []),
     ],
     "wrote after an opening that failed": [
-        *SHUT, *w(0, "begin", "write"), ("poll_gates", []), ("refuse", []), ("long silence", []),
-        *w(1, "write"), ("poll_gates", []), *w(0, "commit"), ("poll_gates", []), ("poll_gates", []),
+        *SHUT, *w(0, "begin", "write"), ("poll", []), ("refuse", []), ("long silence", []),
+        *w(1, "write"), ("poll", []), *w(0, "commit"), ("poll", []), ("poll", []),
     ],
     "skipped and ended before an opening that failed": [
-        *SHUT, ("refuse", []), opening("read", *w(0, "write")), ("poll_gates", []),
+        *SHUT, ("refuse", []), opening("read", *w(0, "write")), ("poll", []),
     ],
     "wrote after a closing that failed": [
-        *UP, ("refuse", []), ("rush", []), *w(0, "write"), ("poll_gates", []),
+        *UP, ("refuse", []), ("rush", []), *w(0, "write"), ("poll", []),
     ],
     "wrote while a takeover failed": [
         *SHUT, ("die", []), ("refuse", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"),
-        ("poll_gates", []),
+        ("poll", []),
     ],
     "left shut by a leader that died": [*SHUT, ("die", []), ("elect", []), *w(0, "write")],
     "ended while the next leader took over": [
-        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", [[], [], w(0, "commit")]), ("poll_gates", []),
+        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", [[], [], w(0, "commit")]), ("poll", []),
     ],
     "wrote while the next leader took over": [
-        *SHUT, ("die", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"), ("poll_gates", []),
+        *SHUT, ("die", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"), ("poll", []),
     ],
 }  # fmt: skip
 
@@ -767,10 +767,10 @@ class Held:
 @pytest.mark.parametrize(
     "meanwhile",
     [
-        [("poll_gates", []), ("poll_gates", [])],
-        [("poll_gates", []), ("long silence", [])],
+        [("poll", []), ("poll", [])],
+        [("poll", []), ("long silence", [])],
         [("die", []), ("elect", [])],
-        [("poll_gates", []), ("long silence", []), ("rush", []), ("poll_gates", [])],
+        [("poll", []), ("long silence", []), ("rush", []), ("poll", [])],
     ],
     ids=["polls", "opens", "dies", "opens and closes"],
 )
@@ -778,7 +778,7 @@ def test_a_writer_held_in_the_trigger_is_not_forgotten(
     world: World, point: int, meanwhile: list[Step]
 ) -> None:
     with Held(world, point) as writer:
-        play(world, [*SHUT, ("call", writer.begin), *meanwhile, ("call", writer.go_on), ("poll_gates", [])])
+        play(world, [*SHUT, ("call", writer.begin), *meanwhile, ("call", writer.go_on), ("poll", [])])
 
 
 # ---- wrong on purpose --------------------------------------------------------------------------------------

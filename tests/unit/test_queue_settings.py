@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pgreact.errors import ConfigError
-from pgreact.quantities import keep, limit, rate, short_rate
+from pgreact.quantities import limit, rate, retention, short_rate
 from pgreact.settings import Settings, load
 
 
@@ -49,7 +49,7 @@ def test_a_rate_is_shown_as_one_would_write_it(jobs: float, text: str) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("7d", 604800), ("none", None), (None, None)])
 def test_how_long_jobs_are_kept_is_read(text: object, seconds: float | None) -> None:
-    assert keep(text) == seconds
+    assert retention(text) == seconds
 
 
 def test_without_a_word_the_documented_defaults_hold() -> None:
