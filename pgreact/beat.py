@@ -24,6 +24,7 @@ from pgreact.timetable.engine import Timetable
 from pgreact.timetable.importers import rows, upsert
 from pgreact.timetable.importers.skipped import Uncarried
 from pgreact.wakeup.listener import Listener
+from pgreact.wakeup.notification import SchedulesChanged, parse
 from pgreact.worker.database import doors
 
 TICK = 5.0  # seconds: Beat's loop must come by now and then, or "inspect ping" takes it for stalled
@@ -151,7 +152,7 @@ class _Host:
 
     async def _hear(self, dsn: str, timetable: Timetable) -> None:
         def receive(_pid: int, payload: str) -> None:
-            if payload == "schedule":
+            if isinstance(parse(payload), SchedulesChanged):
                 timetable.poke()
 
         listener = await Listener.open(dsn, application_name("beat"), receive)

@@ -15,19 +15,18 @@ import atexit
 import contextlib
 import logging
 import os
-import re
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from pgreact.postgres.errors import Meaning
+from pgreact.wakeup.notification import RunState, run_changed
 from pgreact.worker.session import NotGuarded, Session, meant
 from pgreact.worker.trouble import Trouble, patiently
 
-Word = Literal["started", "done", "failed", "dropped"]
 R = TypeVar("R")
 
 # The classes of the advisory locks, whose object is the route's id. As in sql/functions/lock_class.sql,
@@ -53,10 +52,9 @@ class _Flight(NamedTuple):
     task_id: str
     patience: float
 
-    def payload(self, word: Word) -> str:
-        """Return what the daemon is told."""
-        task_id = self.task_id if re.fullmatch(r"\S{1,255}", self.task_id) else "-"
-        return f"flight {self.route} {task_id} {word}"
+    def payload(self, word: RunState) -> str:
+        """Return the notification to the daemon."""
+        return run_changed(self.route, self.task_id, word)
 
     def lock(self, lock: int) -> dict[str, object]:
         """Return the parameters of the queries that take a lock."""
@@ -117,7 +115,7 @@ class Flights:
             if not _take_off(pair, flight):
                 return None
             token = _flying.set(_flying.get() | keys)
-            word: Word = "failed"
+            word: RunState = "failed"
             try:
                 result = body()
                 word = "done"
@@ -214,7 +212,7 @@ def _begin(session: Session, flight: _Flight, lock: int) -> bool:
     return patiently(begin, flight.patience)
 
 
-def _notify(session: Session, flight: _Flight, word: Word) -> None:
+def _notify(session: Session, flight: _Flight, word: RunState) -> None:
     """Tell the daemon, in a transaction of its own."""
     patiently(lambda: session.first("flight_notify", payload=flight.payload(word)), flight.patience)
 
@@ -253,7 +251,7 @@ def _give_up(pair: _Pair, flight: _Flight) -> None:
                 return
 
 
-def _land(pair: _Pair, flight: _Flight, word: Word) -> None:
+def _land(pair: _Pair, flight: _Flight, word: RunState) -> None:
     """Free RUN and tell the daemon, in one commit: a worker that is killed does neither by halves."""
     if pair.pid != os.getpid():
         return  # a process that the body forked came back here, too; the run is not over
