@@ -72,15 +72,15 @@ class ListenerLost(Event, name="listener.lost", level="warning"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListenerMuted(Event, name="listener.muted", level="warning"):
-    """Notifications are done without: gates are closed, and the daemon polls. Nothing is lost."""
+class ListenerSuspended(Event, name="listener.suspended", level="warning"):
+    """The daemon does without notifications: it closes the gates and polls. Nothing is lost."""
 
     reason: Annotated[str, "a flood of notifications, or PostgreSQL's queue for them is filling up"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListenerUnmuted(Event, name="listener.unmuted"):
-    """Notifications are heard again."""
+class ListenerResumed(Event, name="listener.resumed"):
+    """The daemon uses notifications again."""
 
     after_s: Annotated[float, "seconds without"]
 
@@ -294,22 +294,22 @@ class RouteChanged(Event, name="route.changed"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RouteUnanswered(Event, name="route.unanswered", level="warning"):
-    """Workers were asked for the tasks that they know, twice, and none that answered knows the route's.
+class RouteUnregistered(Event, name="route.unregistered", level="warning"):
+    """Workers replied twice with the tasks that they registered, and none has the route's task.
 
-    Its calls are published all the same, and discarded by the workers. Reported once, until one knows it. A
-    worker of the pool solo answers between two tasks only; one without remote control never does.
+    Its calls are published all the same, and discarded by the workers. Logged once, until a worker has the
+    task. A worker of the pool solo replies between two tasks only; one without remote control never does.
     """
 
     route: Route
     task: Annotated[str, "its task"]
-    workers: Annotated[int, "how many workers answered"]
+    workers: Annotated[int, "workers that replied"]
     hint: Annotated[str, "what to look at"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RouteAnswered(Event, name="route.answered"):
-    """A worker knows the task of the route again."""
+class RouteRegistered(Event, name="route.registered"):
+    """A worker has registered the route's task after all."""
 
     route: Route
     task: Annotated[str, "its task"]

@@ -9,10 +9,10 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from pgreact.broker.connection import Line, PublishFailed, Wire, told
+from pgreact.broker.connection import BrokerConnection, PublisherThread, PublishFailed, summary
 from pgreact.broker.json_reader import read
 from pgreact.broker.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB
-from pgreact.broker.prepared_message import Draft
+from pgreact.broker.prepared_message import PreparedMessage
 from pgreact.broker.task_routing import routed
 from pgreact.postgres.errors import storable
 
@@ -73,7 +73,7 @@ class JobPublisher:
             deadline: Seconds for a batch.
         """
         self._app = app
-        self._line = Line(app, deadline)
+        self._thread = PublisherThread(app, deadline)
         self._imported = False
 
     async def post(self, messages: Sequence[JobMessage]) -> Posted:
@@ -82,7 +82,7 @@ class JobPublisher:
         Raises:
             PublishFailed: No answer in time: some may have been sent.
         """
-        return await self._line.call(lambda wire: self._post(wire, messages))
+        return await self._thread.call(lambda connection: self._post(connection, messages))
 
     async def routes(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
         """Return what ``pgreact.route_tasks`` is to know of these tasks.
@@ -91,30 +91,30 @@ class JobPublisher:
             PublishFailed: No answer in time.
         """
 
-        def work(_wire: Wire) -> list[dict[str, Any]]:
+        def work(_connection: BrokerConnection) -> list[dict[str, Any]]:
             self._import_tasks()
             return [routed(self._app, task) for task in tasks]
 
-        return await self._line.call(work)
+        return await self._thread.call(work)
 
     async def close(self) -> None:
         """Hang up."""
-        self._line.close()
+        self._thread.close()
 
-    def _post(self, wire: Wire, messages: Sequence[JobMessage]) -> Posted:
+    def _post(self, connection: BrokerConnection, messages: Sequence[JobMessage]) -> Posted:
         self._import_tasks()
         posted = Posted()
         doubtful: list[tuple[int, JobMessage, str]] = []
-        until = time.monotonic() + wire.deadline / 2
+        until = time.monotonic() + connection.deadline / 2
         for group in _groups(messages):
             if time.monotonic() > until and (posted.sent or posted.refused):
                 posted.failure, posted.late = "no time was left", True
                 break
             try:
-                self._post_group(wire, group, until, posted, doubtful)
+                self._post_group(connection, group, until, posted, doubtful)
             except Exception as error:  # noqa: BLE001 - kombu has no common base for what a broker does
-                wire.hang_up()
-                posted.failure = told(error)
+                connection.close()
+                posted.failure = summary(error)
             if posted.failure:
                 break
         for sent_before, message, refusal in doubtful:
@@ -126,7 +126,7 @@ class JobPublisher:
 
     def _post_group(
         self,
-        wire: Wire,
+        connection: BrokerConnection,
         group: Sequence[JobMessage],
         until: float,
         posted: Posted,
@@ -135,30 +135,30 @@ class JobPublisher:
         """Send a group.
 
         Args:
-            wire: The way.
+            connection: To the broker.
             group: The messages.
             until: When time is up.
             posted: What became of them.
             doubtful: What the broker refused, and how many were sent before: unless it takes another one
                 afterwards, it may take none at all (a full disk or memory, a replica that may not write).
         """
-        assert wire.producer  # raises when the broker is away, of which no draft is to blame
-        drafts: list[tuple[JobMessage, Draft]] = []
+        assert connection.producer  # raises when the broker is away, of which no one is to blame
+        prepared: list[tuple[JobMessage, PreparedMessage]] = []
         for message in group:
             try:
                 options = self._options(message)
-                draft = Draft(wire, message.task, message.task_id, options, message.before)
-                drafts.append((message, draft))
+                one = PreparedMessage(connection, message.task, message.task_id, options, message.before)
+                prepared.append((message, one))
             except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
                 posted.refused.append((message, _reason(error)))
-        if time.monotonic() < until and _send_together(wire, [draft for _, draft in drafts]):
-            posted.sent += [message for message, _ in drafts]
+        if time.monotonic() < until and _send_together(connection, [one for _, one in prepared]):
+            posted.sent += [message for message, _ in prepared]
             return
-        for message, draft in drafts:
+        for message, one in prepared:
             if time.monotonic() > until:
                 posted.failure, posted.late = "the broker is slow", bool(posted.sent)
                 return
-            refusal = _send(wire, draft)
+            refusal = _send(connection, one)
             if refusal is None:
                 posted.sent.append(message)
             elif getattr(refusal, "code", None) in _OF_ONE:
@@ -214,19 +214,19 @@ def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:
         yield messages[first:]
 
 
-def _send_together(wire: Wire, drafts: Sequence[Draft]) -> bool:
+def _send_together(connection: BrokerConnection, prepared: Sequence[PreparedMessage]) -> bool:
     """Send messages by one word to the broker, where kombu can; false: who knows which of them it has."""
-    producer = wire.producer
-    if len(drafts) < 2 or not getattr(producer, "supports_batch_publish", False):  # kombu 5.7, for Redis
+    producer = connection.producer
+    if len(prepared) < 2 or not getattr(producer, "supports_batch_publish", False):  # kombu 5.7, for Redis
         return False
     try:
         with producer.batch():  # type: ignore[attr-defined]
-            for draft in drafts:
-                draft.send(producer)
+            for one in prepared:
+                one.send(producer)
     except Exception:  # noqa: BLE001 - each by itself will tell
-        wire.hang_up()
+        connection.close()
         return False
-    wire.used = True
+    connection.used = True
     return True
 
 
@@ -234,28 +234,28 @@ def _send_together(wire: Wire, drafts: Sequence[Draft]) -> bool:
 _OF_ONE = {404, 406}
 
 
-def _send(wire: Wire, draft: Draft) -> Exception | None:
+def _send(connection: BrokerConnection, one: PreparedMessage) -> Exception | None:
     """Send one message; return why the broker, which is there, refuses it, if so."""
-    producer = wire.producer
+    producer = connection.producer
     for last in (False, True):
         try:
-            draft.send(producer)
+            one.send(producer)
         except Exception as error:  # noqa: BLE001
-            fresh = not wire.used
-            wire.hang_up()
+            fresh = not connection.used
+            connection.close()
             # raises when the broker is away; who is there and refuses a message twice means it
-            producer = wire.producer
+            producer = connection.producer
             if last or (fresh and not isinstance(error, OSError | OperationalError)):
                 return error
         else:
-            wire.used = True
+            connection.used = True
             return None
     raise AssertionError
 
 
 def _reason(error: Exception) -> str:
     """Return why a message cannot be sent, in what a database of any encoding keeps."""
-    return storable(told(error)[:1000])
+    return storable(summary(error)[:1000])
 
 
 def _read(name: str, text: str, *, marked: bool = False) -> Any:
@@ -269,7 +269,7 @@ def _read(name: str, text: str, *, marked: bool = False) -> Any:
     try:
         return read(text, marked=marked)
     except Exception as error:
-        raise ValueError(f"{name} cannot be read: {told(error)}") from error
+        raise ValueError(f"{name} cannot be read: {summary(error)}") from error
 
 
 __all__ = ["JobMessage", "JobPublisher", "Posted", "PublishFailed"]

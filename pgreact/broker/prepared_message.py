@@ -10,7 +10,7 @@ from celery import Celery, Task
 from celery.app.task import Context
 from kombu import Producer
 
-from pgreact.broker.connection import Wire
+from pgreact.broker.connection import BrokerConnection
 from pgreact.broker.message_headers import BEFORE, JOB, OURS, as_job, unfit
 
 # What a worker keeps of a message under these names is Celery's, and a header of that name would replace it.
@@ -48,7 +48,7 @@ class _NoResult:
         self.id = task_id
 
 
-class Draft:
+class PreparedMessage:
     """One call of a task, made by Celery with all that belongs to it.
 
     Making it takes as long as sending it, so it can be made while nobody waits. For ``send_task`` it is the
@@ -59,12 +59,17 @@ class Draft:
     """
 
     def __init__(
-        self, wire: Wire, task: str, task_id: str, options: Mapping[str, Any], before: int = 0
+        self,
+        connection: BrokerConnection,
+        task: str,
+        task_id: str,
+        options: Mapping[str, Any],
+        before: int = 0,
     ) -> None:
         """Make the message.
 
         Args:
-            wire: Where it will be sent.
+            connection: Where it will be sent.
             task: The task's name.
             task_id: The call's id.
             options: Of ``send_task``, ``args`` and ``kwargs`` too. The result is ignored by whoever sends;
@@ -75,13 +80,13 @@ class Draft:
             Unfit: No worker could read it, or the task's own ``apply_async`` did not make it.
             Exception: Whatever Celery raises about arguments or options, or ``apply_async``.
         """
-        _let_drafts_be_made(wire.app)
-        assert wire.producer
-        self.connection = wire.connection  # ``send_task`` asks its producer for it
+        _intercept_send(connection.app)
+        assert connection.producer
+        self.connection = connection.connection  # ``send_task`` asks its producer for it
         self.task_id = task_id
         self.task = task
         self._taken = False
-        self._zone = wire.app.timezone
+        self._zone = connection.app.timezone
         self._lasts = options.get("expires")
         self._ours = {name: value for name, value in (options.get("headers") or {}).items() if name in OURS}
         self._before = before > 0
@@ -92,15 +97,15 @@ class Draft:
             "producer": self,
             "retry": False,
             "add_to_parent": False,
-            "confirm_timeout": wire.deadline,
-            "serializer": wire.app.conf.task_serializer,
+            "confirm_timeout": connection.deadline,
+            "serializer": connection.app.conf.task_serializer,
             **options,
             "ignore_result": True,  # the backend is not told: it would begin to wait for the result
         }
-        if own := _own_apply_async(wire.app, task):
+        if own := _own_apply_async(connection.app, task):
             self._made_by(own, call)
         else:
-            wire.app.send_task(task, result_cls=_NoResult, **call)  # type: ignore[arg-type]
+            connection.app.send_task(task, result_cls=_NoResult, **call)  # type: ignore[arg-type]
         headers = self._message.headers
         if isinstance(headers, dict) and "ignore_result" in headers:
             headers["ignore_result"] = bool(options.get("ignore_result"))
@@ -167,7 +172,7 @@ class Draft:
 
 
 # The draft that a task's own apply_async is making in this thread: it may not hand on the producer.
-_making: ContextVar[Draft | None] = ContextVar("making", default=None)
+_making: ContextVar[PreparedMessage | None] = ContextVar("making", default=None)
 
 
 def _own_apply_async(app: Celery, name: str) -> Callable[..., object] | None:
@@ -180,21 +185,23 @@ def _own_apply_async(app: Celery, name: str) -> Callable[..., object] | None:
     return None if getattr(own, "__func__", None) is Task.apply_async else own
 
 
-def _let_drafts_be_made(app: Celery) -> None:
+def _intercept_send(app: Celery) -> None:
     """Between making a message and sending it: the only place where ``send_task`` can be halted."""
     sender = app.amqp.send_task_message
-    if getattr(sender, "makes_drafts", False):
+    if getattr(sender, "prepares_messages", False):
         return
 
     def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> object:
-        draft = producer if isinstance(producer, Draft) else _making.get()
-        if draft is None:
+        prepared = producer if isinstance(producer, PreparedMessage) else _making.get()
+        if prepared is None:
             return sender(producer, name, message, **options)
-        if draft.take(sender, name, message, options):
+        if prepared.take(sender, name, message, options):
             return None
-        if producer is draft:
-            raise Unfit(f"apply_async of {draft.task} sends {name}, too, by the producer of its own message")
+        if producer is prepared:
+            raise Unfit(
+                f"apply_async of {prepared.task} sends {name}, too, by the producer of its own message"
+            )
         return sender(producer, name, message, **options)
 
-    send_task_message.makes_drafts = True  # type: ignore[attr-defined]
+    send_task_message.prepares_messages = True  # type: ignore[attr-defined]
     app.amqp.send_task_message = send_task_message  # type: ignore[misc]

@@ -337,7 +337,7 @@ def test_a_wait_that_is_asked_for_again_leaves_nothing_in_the_servers_log(
 
 FORKING = """
 import os, sys
-from pgreact.worker.flight import Flights
+from pgreact.worker.single_flight import Flights
 from pgreact.worker import session
 
 def backends(flights):
