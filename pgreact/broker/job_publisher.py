@@ -1,4 +1,4 @@
-"""The door to Celery for jobs: many messages at a time, on a line of their own."""
+"""The publisher of jobs: many messages at a time, in a thread of its own."""
 
 import contextlib
 import dataclasses
@@ -16,24 +16,24 @@ from pgreact.broker.prepared_message import PreparedMessage
 from pgreact.broker.task_routing import routed
 from pgreact.postgres.errors import storable
 
-# What a task's own class says about its messages, and send_task does not look at.
+# Options of messages that a task's class may set, and that send_task does not read.
 _TASK_OPTIONS = (
     "queue", "exchange", "routing_key", "priority", "expires", "serializer", "delivery_mode", "compression",
     "time_limit", "soft_time_limit", "ignore_result",
 )  # fmt: skip
 
 
-# What is sent together: the first message is not to wait long until the last is made, up to 0.5 s for 1 MiB.
+# A group is sent together. Making the messages of 1 MiB takes up to 0.5 s, for which the first would wait.
 GROUP = 20  # messages
 GROUP_SIZE = 262_144  # characters of their arguments
 
 
 @dataclasses.dataclass(frozen=True)
 class JobMessage:
-    """One attempt of a job, or a message that belongs to none, as Celery is to have it.
+    """The message of an attempt of a job, or one without a job, before Celery makes it.
 
-    Arguments and options are JSON text until the message is made: what cannot be read concerns this one
-    alone, and what is read takes many times the space.
+    Arguments and options stay JSON text until then: an error in them concerns this message alone, and the
+    parsed values take many times the space.
     """
 
     job: int | None
@@ -43,33 +43,37 @@ class JobMessage:
     args: str
     kwargs: str
     options: str
-    headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # besides those of the options
-    expires: float | None = None  # seconds, instead of what the options say
-    claim: str = ""  # of a job: which attempt this is
-    database: str = ""  # and where it comes from
+    headers: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # in addition to those of the options
+    expires: float | None = None  # seconds, in place of the option
+    claim: str = ""  # the attempt of the job
+    database: str = ""  # the job's: pgreact.database_id()
     again: bool = False  # another attempt follows if this one fails
-    retries: int = 0  # of Celery's own
+    retries: int = 0  # Celery's own count
     before: int = 0  # messages of the attempt before the first one of this task
 
 
 @dataclasses.dataclass
 class Posted:
-    """What became of some messages."""
+    """The result of publishing some messages."""
 
     sent: list[JobMessage] = dataclasses.field(default_factory=list)
-    refused: list[tuple[JobMessage, str]] = dataclasses.field(default_factory=list)  # and why; for good
-    failure: str | None = None  # why the rest was not sent: the broker is away, or time was up
-    late: bool = False  # time was up, and the broker took all that it was given
+    refused: list[tuple[JobMessage, str]] = dataclasses.field(
+        default_factory=list
+    )  # and the reason; for good
+    failure: str | None = None  # why the others were not sent: the broker is away, or time was up
+    late: bool = False  # time was up, and the broker took every message that it got
 
 
 class JobPublisher:
     """Publishes jobs through a Celery application."""
 
     def __init__(self, app: Celery, deadline: float) -> None:
-        """Nothing is connected yet.
+        """Remember where to connect; nothing is connected yet.
 
         Args:
-            app: The application; its routing, serializer and tasks' own options hold.
+            app: The application; its routing, its serializer and its tasks' own options apply.
             deadline: Seconds for a batch.
         """
         self._app = app
@@ -77,7 +81,7 @@ class JobPublisher:
         self._imported = False
 
     async def post(self, messages: Sequence[JobMessage]) -> Posted:
-        """Publish messages until one fails because the broker is away, or time is up.
+        """Publish messages until the broker is away or time is up.
 
         Raises:
             PublishFailed: No answer in time: some may have been sent.
@@ -85,7 +89,7 @@ class JobPublisher:
         return await self._thread.call(lambda connection: self._post(connection, messages))
 
     async def routes(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
-        """Return what ``pgreact.route_tasks`` is to know of these tasks.
+        """Return the rows of these tasks for ``pgreact.route_tasks``.
 
         Raises:
             PublishFailed: No answer in time.
@@ -98,7 +102,7 @@ class JobPublisher:
         return await self._thread.call(work)
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._thread.close()
 
     def _post(self, connection: BrokerConnection, messages: Sequence[JobMessage]) -> Posted:
@@ -138,27 +142,28 @@ class JobPublisher:
             connection: To the broker.
             group: The messages.
             until: When time is up.
-            posted: What became of them.
-            doubtful: What the broker refused, and how many were sent before: unless it takes another one
-                afterwards, it may take none at all (a full disk or memory, a replica that may not write).
+            posted: Gets the result.
+            doubtful: Gets each message that the broker refused, with the number of those sent before it.
+                Unless the broker takes a later one, it may take none at all (its disk or memory is full, or
+                it is a replica).
         """
-        assert connection.producer  # raises when the broker is away, of which no one is to blame
+        assert connection.producer  # raises when the broker is away: no message is at fault
         prepared: list[tuple[JobMessage, PreparedMessage]] = []
         for message in group:
             try:
                 options = self._options(message)
-                one = PreparedMessage(connection, message.task, message.task_id, options, message.before)
-                prepared.append((message, one))
+                ready = PreparedMessage(connection, message.task, message.task_id, options, message.before)
+                prepared.append((message, ready))
             except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
                 posted.refused.append((message, _reason(error)))
-        if time.monotonic() < until and _send_together(connection, [one for _, one in prepared]):
+        if time.monotonic() < until and _send_together(connection, [ready for _, ready in prepared]):
             posted.sent += [message for message, _ in prepared]
             return
-        for message, one in prepared:
+        for message, ready in prepared:
             if time.monotonic() > until:
                 posted.failure, posted.late = "the broker is slow", bool(posted.sent)
                 return
-            refusal = _send(connection, one)
+            refusal = _send(connection, ready)
             if refusal is None:
                 posted.sent.append(message)
             elif getattr(refusal, "code", None) in _OF_ONE:
@@ -184,7 +189,7 @@ class JobPublisher:
             if message.again:
                 headers[AGAIN] = True
             options["retries"] = message.retries
-            # the clock of PostgreSQL decides, at the claim and at the start, and not what the class says
+            # PostgreSQL's clock decides, at the claim and at the start; the class does not
             options["expires"] = None
         return {
             **options,
@@ -196,13 +201,13 @@ class JobPublisher:
     def _import_tasks(self) -> None:
         if not self._imported:
             self._imported = True
-            # for their own options; the worker will tell what is wrong with an import
+            # for their own options; the workers report an import that fails
             with contextlib.suppress(Exception):
                 self._app.loader.import_default_modules()
 
 
 def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:
-    """Cut messages into groups of a size that is made and sent in time."""
+    """Divide messages into groups that are made and sent in time."""
     first = size = 0
     for place, message in enumerate(messages):
         length = len(message.args) + len(message.kwargs) + len(message.options)
@@ -215,35 +220,35 @@ def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:
 
 
 def _send_together(connection: BrokerConnection, prepared: Sequence[PreparedMessage]) -> bool:
-    """Send messages by one word to the broker, where kombu can; false: who knows which of them it has."""
+    """Send messages in one batch, where kombu can; false: the broker may have any of them."""
     producer = connection.producer
     if len(prepared) < 2 or not getattr(producer, "supports_batch_publish", False):  # kombu 5.7, for Redis
         return False
     try:
         with producer.batch():  # type: ignore[attr-defined]
-            for one in prepared:
-                one.send(producer)
-    except Exception:  # noqa: BLE001 - each by itself will tell
+            for message in prepared:
+                message.send(producer)
+    except Exception:  # noqa: BLE001 - sent one by one, each has its own error
         connection.close()
         return False
     connection.used = True
     return True
 
 
-# AMQP's reply codes that concern one message, never all: no such exchange, a precondition failed (its size)
+# AMQP's reply codes about one message, never about all: no such exchange, precondition failed (its size)
 _OF_ONE = {404, 406}
 
 
-def _send(connection: BrokerConnection, one: PreparedMessage) -> Exception | None:
-    """Send one message; return why the broker, which is there, refuses it, if so."""
+def _send(connection: BrokerConnection, message: PreparedMessage) -> Exception | None:
+    """Send one message; return the error if the broker answers and refuses it."""
     producer = connection.producer
     for last in (False, True):
         try:
-            one.send(producer)
+            message.send(producer)
         except Exception as error:  # noqa: BLE001
             fresh = not connection.used
             connection.close()
-            # raises when the broker is away; who is there and refuses a message twice means it
+            # raises when the broker is away; a broker that refuses a message twice means it
             producer = connection.producer
             if last or (fresh and not isinstance(error, OSError | OperationalError)):
                 return error
@@ -254,15 +259,20 @@ def _send(connection: BrokerConnection, one: PreparedMessage) -> Exception | Non
 
 
 def _reason(error: Exception) -> str:
-    """Return why a message cannot be sent, in what a database of any encoding keeps."""
+    """Return why a message cannot be sent, in characters that a database of any encoding stores."""
     return storable(summary(error)[:1000])
 
 
 def _read(name: str, text: str, *, marked: bool = False) -> Any:
-    """Read what a job is called with.
+    """Return the value of an argument or option of a job.
+
+    Args:
+        name: Which, for errors.
+        text: Its JSON.
+        marked: See :func:`pgreact.broker.json_reader.read`.
 
     Raises:
-        ValueError: Nobody could read it.
+        ValueError: No worker could read it.
     """
     if text in {"[]", "{}"}:  # most options, and half of all arguments
         return [] if text == "[]" else {}

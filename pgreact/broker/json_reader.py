@@ -1,10 +1,10 @@
-"""What a job is called with, from the JSON text that PostgreSQL keeps."""
+"""Reads the arguments and options of a job from the JSON text that PostgreSQL stores."""
 
 import json
 import math
 from typing import Any
 
-DEEPEST = 200  # levels of lists and objects that a worker surely reads: Python gives up at some hundreds
+DEEPEST = 200  # levels of lists and objects that every worker can read: Python fails at some hundreds
 
 
 class TooDeep(ValueError):
@@ -19,12 +19,12 @@ def read(text: str, *, marked: bool = False) -> Any:
 
     Args:
         text: As PostgreSQL prints a ``jsonb``.
-        marked: Turn what Celery's JSON marks as a date, a UUID and so on into that again.
+        marked: Decode the values that Celery's JSON marks as a date, a UUID and so on.
 
     Raises:
         ValueError: Python's parser refuses it, or no worker could read the message: a number has too many
             digits or is beyond the range of floats, or there are too many levels.
-        Exception: Whatever Celery raises about a value that is marked, and is not what the mark says.
+        Exception: Whatever Celery raises about a value that its mark does not fit.
     """
     check_depth(text)
     if marked and '"__type__"' in text:
@@ -35,13 +35,13 @@ def read(text: str, *, marked: bool = False) -> Any:
 
 
 def check_depth(text: str) -> None:
-    """Refuse JSON that no worker may be able to read.
+    """Refuse JSON that a worker may not be able to read.
 
     Raises:
         TooDeep: It has more than :data:`DEEPEST` levels.
     """
     if text.count("[") + text.count("{") <= DEEPEST:
-        return  # nearly all
+        return  # the usual case
     try:
         level = [json.loads(text)]
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Python values as JSON that PostgreSQL keeps and Celery's workers read back as what they were."""
+"""Writes Python values as JSON that PostgreSQL stores and Celery's workers decode to the same values."""
 
 import json
 import math
@@ -7,10 +7,10 @@ from typing import Any
 
 from pgreact.broker.json_reader import TooDeep, check_depth
 
-# A place in a job, written out only when something is wrong there: what it is in, and the step from there.
+# A place in a job, formatted only for an error: the place around it, and the key or index there.
 Place = str | tuple["Place", str | int]
 
-# Arguments of further tasks: decoded by a worker, as the job's own are. Publishers read the other options.
+# Options with arguments of further tasks, which a worker decodes. Publishers read the other options.
 _CALLBACKS = {"link", "link_error", "chain", "chord"}
 _MOST_BITS = 13_000  # Python reads 4,300 digits
 _MARKED = {"__type__", "__value__"}
@@ -19,18 +19,18 @@ _MARKED = {"__type__", "__value__"}
 def write(value: object, place: Place, *, plain: bool = False) -> str:
     """Return a value as JSON text in ASCII.
 
-    What goes beyond JSON is written as Celery's own serializer does: ``datetime``, ``date``, ``time``,
-    ``Decimal``, ``UUID``, ``bytes``, what ``kombu.utils.json.register_type`` knows, and objects with
+    Values beyond JSON are written as Celery's own serializer does: ``datetime``, ``date``, ``time``,
+    ``Decimal``, ``UUID``, ``bytes``, types of ``kombu.utils.json.register_type``, and objects with
     ``__json__``.
 
     Args:
-        value: What to write.
-        place: Where it is, for errors.
-        plain: Take nothing that goes beyond JSON: no worker will decode it.
+        value: The value.
+        place: Its place in the job, for errors.
+        plain: Refuse values beyond JSON: no worker will decode this one.
 
     Raises:
         TypeError: It cannot be written.
-        ValueError: It can, but PostgreSQL would refuse it, or no worker could read it.
+        ValueError: PostgreSQL would refuse it, or no worker could read it.
     """
     try:
         text = _write(value, place, plain)
@@ -143,15 +143,15 @@ def _encoded(value: object, place: Place) -> object:
 
 
 def _check_marked(text: str, place: Place) -> None:
-    """Refuse what a worker would take for an encoded value, and throw away with its message."""
+    """Refuse an object that a worker would take for an encoded value, and reject with its message."""
     from kombu.utils.json import loads
 
     try:
         loads(text)
     except Exception as error:
         raise ValueError(
-            f'{_shown(place)}: "__type__" with "__value__" is how Celery marks a value that it encoded, '
-            f"and this one it cannot decode"
+            f'{_shown(place)}: "__type__" with "__value__" is how Celery marks an encoded value, '
+            f"and it cannot decode this one"
         ) from error
 
 
@@ -166,7 +166,7 @@ def _not_json(value: object, place: Place) -> TypeError:
 
 
 def _shown(place: Place) -> str:
-    """Return a place as its author would write it: ``kwargs["users"][3]``."""
+    """Return a place in Python's notation: ``kwargs["users"][3]``."""
     steps = []
     while not isinstance(place, str):
         place, step = place

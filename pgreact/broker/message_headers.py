@@ -1,4 +1,4 @@
-"""What a worker must be able to read in a message's headers: a value of the wrong kind may end it."""
+"""The headers of messages: pgreact's own, and the check of Celery's. A wrong value may end a worker."""
 
 import datetime
 import math
@@ -6,29 +6,29 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 JOB = "pgreact_job"  # the header of a job's messages
-ROUTE = "pgreact_route"  # and of a route's calls
-TASK = "pgreact_task"  # what a job's message calls, under the name JOB_TASK
-CLAIM = "pgreact_claim"  # which attempt a message is of
-DATABASE = "pgreact_database"  # which database it comes from: pgreact.database_id()
+ROUTE = "pgreact_route"  # the header of the calls of a route with single_flight = "run"
+TASK = "pgreact_task"  # the task of a job's message, whose own task is JOB_TASK
+CLAIM = "pgreact_claim"  # the attempt of a message
+DATABASE = "pgreact_database"  # the database of a message: pgreact.database_id()
 ATTEMPT = "pgreact_attempt"
 AGAIN = "pgreact_again"  # another attempt follows if this one fails
-RETURNED = "pgreact_returned"  # how often workers of other databases have handed it back
-# How many messages of the attempt there were before the first one of this task, which replaced another.
+RETURNED = "pgreact_returned"  # how often workers of other databases have returned it
+# The number of messages of the attempt before the first one of this task, which replaced another.
 BEFORE = "pgreact_before"
 OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, RETURNED})
 
-# The task that messages of jobs name. Only pgreact.setup registers it: a worker without it takes none.
+# The task that the messages of jobs name. Only pgreact.setup registers it, so no other worker runs them.
 JOB_TASK = "pgreact.job"
 
 _LONGEST = 1e9  # seconds of a time limit
-_YEARS = range(1970, 9000)  # in all of which any time zone can be reckoned with
+_YEARS = range(1970, 9000)  # in which every time zone can be computed
 
 
 def unfit(headers: Mapping[str, object]) -> str | None:
-    """Return why no worker could run a message; ``None``: it could.
+    """Return why no worker could run a message; ``None``: one could.
 
     Args:
-        headers: Celery's own, of its second protocol; or the body of its first, which has the same names.
+        headers: Celery's own headers, or the body of its first protocol, which has the same names.
     """
     for name, (is_fit, expected) in _KINDS.items():
         value = headers.get(name)
@@ -38,29 +38,29 @@ def unfit(headers: Mapping[str, object]) -> str | None:
 
 
 def as_job(message: Any, options: dict[str, Any], task: str) -> None:
-    """Let nobody take a job's message but a worker that knows what a job is.
+    """Change a job's message so that only a worker with pgreact runs it.
 
     Args:
-        message: As Celery has made it.
-        options: What Celery sends it with; its headers are added to the message's.
-        task: What the message calls; Celery's logs and monitors show it, as its ``shadow``.
+        message: The message that Celery made.
+        options: Celery sends it with them; their headers are added to the message's.
+        task: The job's task, which Celery's logs and monitors show as the message's ``shadow``.
     """
     headers = {**(options.get("headers") or {}), TASK: task}
-    headers.pop("task", None)  # a retry carries that of the message before it
+    headers.pop("task", None)  # a retry carries that of the previous message
     options["headers"] = headers
-    said = message.headers
-    if "task" in said:
-        said["shadow"] = said.get("shadow") or task
+    data = message.headers
+    if "task" in data:
+        data["shadow"] = data.get("shadow") or task
     else:
-        said = message.body  # of Celery's first protocol
-    said["task"] = JOB_TASK
+        data = message.body  # of Celery's first protocol
+    data["task"] = JOB_TASK
 
 
 def whole(value: object) -> int:
-    """Return a header's number, which some brokers turn into text.
+    """Return the number in a header, which some brokers turn into text.
 
     Raises:
-        ValueError: It is none, or negative.
+        ValueError: The value is no number, or negative.
     """
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)

@@ -301,29 +301,8 @@ values (0, 'pgreact.queue', 'pgreact.dispatch_next_available', '5 ms', '20 ms', 
 create domain pgreact.lane_name as text;
 comment on domain pgreact.lane_name is 'tells attach for a task from attach for a route';
 
--- Without this a row that is deleted would leave its triggers behind, enqueuing for nobody.
-create function pgreact.unwatch_outbox() returns trigger
-    language plpgsql
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform pgreact.drop_triggers(
-        pgreact.outbox_trigger(old.task, old.event),
-        array(
-            select part
-            from pgreact.outbox o
-            cross join pgreact.trigger_parts(o.relation, o.event) part
-            where o.task = old.task and o.event = old.event
-        )
-    );
-    return old;
-end
-$$;
-comment on function pgreact.unwatch_outbox() is 'drops the triggers of a table that no longer enqueues';
-revoke all on function pgreact.unwatch_outbox() from public;
-
 create trigger unwatch after delete on pgreact.outbox
-    for each row execute function pgreact.unwatch_outbox();
+    for each row execute function pgreact.unwatch();
 
 -- Without it what is settled next would be in the history only after the next housekeeping.
 create function pgreact.keep_changed() returns trigger

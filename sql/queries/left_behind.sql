@@ -1,5 +1,5 @@
--- What a restore, or a truncate of pgreact's own tables, leaves behind or leaves out: triggers of ours that nothing here
--- has attached nor will (%(wanted)s), sequences that are of no route, routes that have none.
+-- What a restore, or a truncate of pgreact's own tables, leaves behind or leaves out: triggers of pgreact that are not attached
+-- and not about to be (%(wanted)s), sequences without a route, routes without a sequence.
 with known (relation, route, task, event) as (
     select w.relation, w.route_id, null, w.event from pgreact.watched w
     union all
@@ -27,7 +27,7 @@ where p.pronamespace = 'pgreact'::regnamespace
     and p.proname ~ '^(signal|outbox)_v'
     and t.tgparentid = 0
     and not exists (select from attached a where a.relation = t.tgrelid and a.name = t.tgname)
-    -- what is built in is put back by a step of its own
+    -- a step of its own restores the triggers of the built-in route
     and not (n.nspname = 'pgreact' and t.tgname ~ '^pgreact_0_')
 union all
 select 'sequence', c.relname, null, null

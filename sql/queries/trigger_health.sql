@@ -1,4 +1,4 @@
--- Each watched change, and whether the trigger that should report it stands.
+-- Each attached event of a table, and the state of its trigger.
 select
     r.name as route,
     w.relation::oid::bigint as relation,

@@ -1,4 +1,4 @@
--- What fails at the moment, longest first. What a process has left there that is gone does not count.
+-- What fails at the moment, longest first; without rows left behind by a process that is gone.
 select t.source, t.subject, t.error, t.since
 from pgreact.trouble t
 where exists (

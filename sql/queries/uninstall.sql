@@ -1,4 +1,4 @@
--- Removes pgreact. The database is then as it was before.
+-- Removes pgreact with its triggers; the database is then as it was before.
 do $$
 declare
     amiss record;

@@ -135,7 +135,7 @@ def test_what_an_own_apply_async_sends_beside_the_message_is_sent() -> None:
 @pytest.mark.parametrize(
     ("base", "error", "reason"),
     [
-        (Renaming, Unfit, "apply_async of t does not hand on task_id"),
+        (Renaming, Unfit, "apply_async of t does not pass on task_id"),
         (Silent, Unfit, "apply_async of t made no message"),
         (Twice, Unfit, "apply_async of t makes two messages of one task_id"),
         (Raising, LookupError, "no tenant"),
