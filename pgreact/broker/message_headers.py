@@ -12,10 +12,10 @@ CLAIM = "pgreact_claim"  # which attempt a message is of
 DATABASE = "pgreact_database"  # which database it comes from: pgreact.database_id()
 ATTEMPT = "pgreact_attempt"
 AGAIN = "pgreact_again"  # another attempt follows if this one fails
-RETURNED = "pgreact_returned"  # how often workers of other databases have handed it back
+REQUEUES = "pgreact_requeues"  # how often workers of other databases have requeued it
 # How many messages of the attempt there were before the first one of this task, which replaced another.
 BEFORE = "pgreact_before"
-OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, RETURNED})
+OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, REQUEUES})
 
 # The task that messages of jobs name. Only pgreact.setup registers it: a worker without it takes none.
 JOB_TASK = "pgreact.job"
@@ -56,7 +56,7 @@ def as_job(message: Any, options: dict[str, Any], task: str) -> None:
     said["task"] = JOB_TASK
 
 
-def whole(value: object) -> int:
+def parse_count(value: object) -> int:
     """Return a header's number, which some brokers turn into text.
 
     Raises:

@@ -72,7 +72,7 @@ def test_a_broker_that_redelivers_at_once_is_not_faster_than_the_lease(database:
             job, task_id = cluster.run("plain", sql="max_attempts => 2")
             cluster.until_running()
             cluster.kill_worker()
-            cluster.start(TASK_LATE="1").said(f"job.dropped: job {job}, task {task_id}")
+            cluster.start(TASK_LATE="1").said(f"message.dropped: job {job}, task {task_id}")
             cluster.open_gate()
             cluster.until_settled(job, "lost", "done", dispatching=True)
             assert len(cluster.runs()) == 2
@@ -93,7 +93,7 @@ def test_a_child_that_was_frozen_wakes_up_too_late(cluster: Cluster) -> None:
     cluster.open_gate()
     cluster.until_settled(job, "lost", "done")
     child.resume()
-    cluster.workers[0].said(f"job.late: job {job}, task {task_id}: done")
+    cluster.workers[0].said(f"settlement.ignored: job {job}, task {task_id}: done")
     assert cluster.attempts(job) == ["lost", "done"]
 
 
@@ -108,8 +108,8 @@ def test_an_end_that_postgresql_does_not_hear_is_told_when_it_is_back(
     mortal.until_running(count=2)
     other_postgres.stop()
     mortal.open_gate()
-    worker.said(f"job.untold: job {done}, task {task_id}: done: is told as soon as possible")
-    worker.said(f"job.untold: job {failing}")
+    worker.said(f"settlement.delayed: job {done}, task {task_id}: done: is sent as soon as possible")
+    worker.said(f"settlement.delayed: job {failing}")
     other_postgres.start()
     mortal.until_settled(done, "done")
     mortal.until_settled(failing, "failed")
@@ -129,7 +129,7 @@ def test_a_restart_between_start_and_end_goes_unnoticed(
     mortal.database.until("select lease_until > started_at + interval '3 s' from pgreact.in_progress")
     mortal.open_gate()
     mortal.until_settled(job, "done")
-    assert not [line for line in worker.lines if "job.untold" in line]
+    assert not [line for line in worker.lines if "settlement.delayed" in line]
 
 
 def test_a_worker_that_stops_tells_the_end_first(mortal: Cluster, other_postgres: EmbeddedPostgres) -> None:
@@ -139,9 +139,9 @@ def test_a_worker_that_stops_tells_the_end_first(mortal: Cluster, other_postgres
     mortal.until_running()
     other_postgres.stop()
     mortal.open_gate()
-    worker.said("job.untold")
+    worker.said("settlement.delayed")
     worker.process.terminate()
-    worker.said("job.farewell: this process ends when 1 words are told, or in 5 s")
+    worker.said("shutdown.delayed: this process ends when 1 settlements are sent, or in 5 s")
     other_postgres.start()
     mortal.until_settled(job, "done")
     assert worker.process.wait(20) == 0
@@ -156,7 +156,7 @@ def test_a_death_that_postgresql_does_not_hear_is_told_when_it_is_back(
     pid = mortal.until_running()
     other_postgres.stop()
     psutil.Process(pid).kill()
-    worker.said(f"job.untold: job {job}")
+    worker.said(f"settlement.delayed: job {job}")
     other_postgres.start()
     mortal.until_settled(job, "lost")
 
@@ -186,7 +186,7 @@ def test_a_message_whose_attempt_cannot_be_taken_runs_nothing_and_comes_again(
     claimed = mortal.claim()
     other_postgres.stop()
     mortal.post(claimed)
-    worker.said(f"job.untaken: job {job}, task {claimed[0]['task_id']}: cannot be taken, so it does not run")
+    worker.said(f"job.start_failed: job {job}, task {claimed[0]['task_id']}: cannot be started")
     assert not [line for line in worker.lines if "Traceback" in line]
     assert mortal.runs() == []
     other_postgres.start()

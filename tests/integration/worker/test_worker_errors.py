@@ -17,11 +17,12 @@ import psycopg
 import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.errors import NotGuarded
 from pgreact.postgres.queries import folder
-from pgreact.worker.database import Door, Named
-from pgreact.worker.jobs import Foreign, Jobs, Run, given_up, held, postponed, settled
-from pgreact.worker.session import NotGuarded
-from pgreact.worker.single_flight import RUN, Flights
+from pgreact.worker.database import RouteId, WorkerDatabase
+from pgreact.worker.jobs import Jobs, OtherDatabase
+from pgreact.worker.run import Run, abandoned, postponed, settled, snoozed
+from pgreact.worker.single_flight import RUN, SingleFlight
 from tests.harness import Database, eventually
 from tests.jobs_cluster import prepare
 
@@ -32,7 +33,7 @@ EVERY = (*PASSING, *REFUSED, PYTHON)
 TIMES = 2
 RESUMED = '{"task": "x", "args": [], "kwargs": {}, "options": {}, "retries": 1, "before": 0}'
 ROUTE = 11
-PATIENCE = 2.0
+TIMEOUT = 2.0
 
 _OURS = {  # by their statements
     **{f"job_{name}": name for name in ("start", "settle", "snooze", "postpone", "abandon", "renew")},
@@ -169,7 +170,7 @@ def faults(_one: Faults) -> Faults:
 @pytest.fixture
 def jobs(faults: Faults, caplog: pytest.LogCaptureFixture) -> Iterator[Jobs]:
     caplog.set_level(logging.INFO, "pgreact.worker")
-    found = Jobs(faults.database.dsn, patience=PATIENCE)
+    found = Jobs(faults.database.dsn, timeout=TIMEOUT)
     yield found
     found.close()
 
@@ -189,14 +190,14 @@ def test_start_waits_for_an_error_that_passes_and_loses_no_message(
     run = faults.claimed()
     with faults.of("job_start", error, monkeypatch):
         assert jobs.start(run) is (error in PASSING)
-        assert said(caplog, "job.untaken") == (error not in PASSING)
+        assert said(caplog, "job.start_failed") == (error not in PASSING)
         jobs.start(faults.claimed())  # told once
-        assert said(caplog, "job.untaken") == (error not in PASSING)
+        assert said(caplog, "job.start_failed") == (error not in PASSING)
     if error != PYTHON:
         assert faults.row(run, "started_at is null") is (error not in PASSING)
         jobs.start(run)
     assert jobs.start(faults.claimed())
-    assert said(caplog, "job.taken") == (error not in PASSING)
+    assert said(caplog, "job.start_recovered") == (error not in PASSING)
 
 
 @pytest.mark.parametrize("error", EVERY)
@@ -204,10 +205,10 @@ def test_message_of_another_database_is_dropped_when_ours_cannot_be_asked_for_it
     error: str, faults: Faults, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger = Run(2**40, str(uuid4()), 0, "w", "t", "elsewhere/0")
-    with faults.of("database_id", error, monkeypatch), contextlib.suppress(Foreign):
+    with faults.of("database_id", error, monkeypatch), contextlib.suppress(OtherDatabase):
         # an error that passes with its session may have passed by then
         assert not jobs.start(stranger)
-    with pytest.raises(Foreign, match="it comes from database elsewhere/0, and this worker serves t_"):
+    with pytest.raises(OtherDatabase, match="it comes from database elsewhere/0, and this worker serves t_"):
         jobs.start(stranger)
 
 
@@ -223,27 +224,27 @@ def test_end_of_a_run_is_told_whatever_the_error(
 ) -> None:
     run = faults.claimed()
     assert jobs.start(run)
-    word = {
+    settlement = {
         "settle": settled(run, "failed", "as € told"),
-        "snooze": held(run, 1000.0),
+        "snooze": snoozed(run, 1000.0),
         "postpone": postponed(run, RESUMED, 1000.0, "as € told"),
-        "abandon": given_up(run, "failed", "as € told"),
+        "abandon": abandoned(run, "failed", "as € told"),
     }[statement]
     with faults.of(f"job_{statement}", error, monkeypatch):
-        (jobs.tell if statement == "abandon" else jobs.end)(word)
+        (jobs.end_later if statement == "abandon" else jobs.end)(settlement)
         if statement == "snooze":
             eventually(lambda: faults.row(run, "lease_until > now() + interval '900 s'"), "it is held")
         elif statement == "postpone":
             eventually(lambda: faults.delayed(run), "it waits")
         else:
             eventually(lambda: faults.outcome(run) == "failed", "it is settled")
-        eventually(lambda: not jobs._keeper._untold, "it was told")
+        eventually(lambda: not jobs._renewer._delayed, "it was told")
     # a lost session is followed by a new one at once, and an error of data by a text in ASCII
     quick = {"57P01": 1, "25006": 1, "0A000": 1, "22003": 1}
-    assert said(caplog, "job.untold") <= 1
-    assert said(caplog, "job.told") == said(caplog, "job.untold")
+    assert said(caplog, "settlement.delayed") <= 1
+    assert said(caplog, "settlement.sent") == said(caplog, "settlement.delayed")
     if error not in quick and error != PYTHON:
-        assert said(caplog, "job.untold") == 1
+        assert said(caplog, "settlement.delayed") == 1
 
 
 @pytest.mark.parametrize("error", EVERY)
@@ -254,11 +255,11 @@ def test_lease_is_renewed_soon_after_an_error_and_told_once(
     assert jobs.start(run)
     with faults.of("job_renew", error, monkeypatch):
         eventually(lambda: faults.row(run, "lease_until > started_at + interval '3 s'"), "it is renewed")
-        eventually(lambda: not jobs._keeper._renewal.failures, "it is over")
+        eventually(lambda: not jobs._renewer._renewal_trouble.failures, "it is over")
     jobs.end(settled(run, "done"))
     assert faults.outcome(run) == "done"
-    assert said(caplog, "job.unrenewed") == said(caplog, "job.renewed")
-    assert said(caplog, "job.unrenewed") <= 1
+    assert said(caplog, "lease.renewal_failed") == said(caplog, "lease.renewed")
+    assert said(caplog, "lease.renewal_failed") <= 1
 
 
 @pytest.mark.parametrize("error", EVERY)
@@ -274,8 +275,8 @@ def test_what_a_session_needs_is_asked_again_after_an_error(
 
 
 @pytest.fixture
-def flights(faults: Faults) -> Iterator[Flights]:
-    found = Flights(faults.database.dsn, patience=PATIENCE)
+def flights(faults: Faults) -> Iterator[SingleFlight]:
+    found = SingleFlight(faults.database.dsn, timeout=TIMEOUT)
     yield found
     found.close()
 
@@ -283,7 +284,7 @@ def flights(faults: Faults) -> Iterator[Flights]:
 @pytest.mark.parametrize("error", [*PASSING, *REFUSED])
 @pytest.mark.parametrize("statement", ["flight_begin", "flight_notify", "flight_wait", "landing"])
 def test_flight_waits_for_an_error_that_passes(
-    statement: str, error: str, faults: Faults, flights: Flights, monkeypatch: pytest.MonkeyPatch
+    statement: str, error: str, faults: Faults, flights: SingleFlight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = threading.Event()
     with faults.of(statement, error, monkeypatch), faults.database.connect() as other:
@@ -313,10 +314,10 @@ def test_route_is_looked_up_again_after_an_error_that_passes(
     database = faults.database
     with contextlib.suppress(psycopg.errors.UniqueViolation):
         database.run("insert into pgreact.route_real (name, task) values ('dispatch', 't')")
-    named = Named("dispatch", Door(database.dsn))
+    route_id = RouteId("dispatch", WorkerDatabase(database.dsn))
     with faults.of("route_ids", error, monkeypatch):
         if error in PASSING:
-            assert named.id(None) > 0
+            assert route_id.get(None) > 0
         else:
             with pytest.raises(NotGuarded, match='look up route "dispatch"'):
-                named.id(None)
+                route_id.get(None)

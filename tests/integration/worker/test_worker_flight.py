@@ -16,8 +16,7 @@ from celery import Celery
 from celery.exceptions import Retry
 
 import pgreact
-from pgreact.errors import ConfigError
-from pgreact.worker.session import NotGuarded
+from pgreact.errors import ConfigError, NotGuarded
 from pgreact.worker.single_flight import NEXT, RUN
 from tests import servers, worker_app
 from tests.harness import Database, Inbox
@@ -165,7 +164,7 @@ def test_a_message_that_is_no_flight_runs_as_ever(cluster: Cluster, pool: str) -
     assert set(cluster.runs()) == {plain, other}
     lost = cluster.send()
     cluster.workers[0].said(
-        f"flight.untaken: tests.worker_app.plain: route {ROUTE}, task {lost}: cannot be guarded, so it does "
+        f"flight.start_failed: tests.worker_app.plain: route {ROUTE}, task {lost}: cannot be guarded, so it "
     )
     assert len(cluster.runs()) == 2
 

@@ -94,7 +94,7 @@ def test_a_message_of_another_database_goes_to_its_own_worker(
         cluster.start("solo")
         cluster.until_settled(job, "done")
         assert cluster.runs() == ["plain"]
-        assert sum("job.foreign" in line for line in astray.lines) == 1
+        assert sum("message.misrouted" in line for line in astray.lines) == 1
 
 
 def test_a_worker_says_which_database_it_serves(cluster: Cluster) -> None:
@@ -117,7 +117,7 @@ def test_a_worker_that_cannot_know_its_database_does_not_start(tmp_path: Path, r
         )
 
     ended = end()
-    assert (ended.returncode, "nothing says which database this worker serves" in ended.stderr) == (2, True)
+    assert (ended.returncode, "no database is configured for this worker" in ended.stderr) == (2, True)
     assert "Traceback" not in ended.stderr
     ended = end(PGREACT_DSN="not a dsn")
     assert (ended.returncode, ended.stderr.count("pgreact: ")) == (2, 1)

@@ -17,8 +17,9 @@ from celery.result import AsyncResult
 
 import pgreact
 from pgreact.demo.postgres import EmbeddedPostgres
-from pgreact.worker.jobs import Jobs, Run, described, held, settled
-from pgreact.worker.session import NotGuarded
+from pgreact.errors import NotGuarded
+from pgreact.worker.jobs import Jobs
+from pgreact.worker.run import Run, error_text, settled, snoozed
 from tests import servers
 from tests.harness import Database, eventually
 from tests.jobs_cluster import Cluster, a_cluster, prepare
@@ -95,7 +96,7 @@ def test_a_message_that_comes_twice_runs_once(cluster: Cluster) -> None:
     cluster.until_settled(job, "done")
     last, _ = cluster.run("plain", "last")
     cluster.until_settled(last, "done")
-    cluster.workers[0].said(f"job.dropped: job {job}, task {task_id}: another message runs it or ran it")
+    cluster.workers[0].said(f"message.dropped: job {job}, task {task_id}: another message runs it or ran it")
     assert cluster.runs() == ["plain", "last"]
     assert result(cluster, task_id).state == "SUCCESS"
 
@@ -459,7 +460,7 @@ def test_a_redelivered_message_of_a_killed_child_is_dropped(prefork: Cluster) ->
     job, task_id = prefork.run("again", sql="max_attempts => 2")
     os.kill(prefork.until_running(), signal.SIGKILL)
     prefork.until_settled(job, "lost")
-    prefork.workers[0].said(f"job.dropped: job {job}, task {task_id}")
+    prefork.workers[0].said(f"message.dropped: job {job}, task {task_id}")
     prefork.open_gate()
     prefork.until_settled(job, "lost", "done", dispatching=True)
     assert len(prefork.runs()) == 2
@@ -530,7 +531,7 @@ def claimed(database: Database) -> Callable[..., Run]:
 
 @pytest.fixture
 def jobs(database: Database) -> Iterator[Jobs]:
-    found = Jobs(database.dsn, patience=0.0)
+    found = Jobs(database.dsn, timeout=0.0)
     yield found
     found.close()
 
@@ -545,7 +546,7 @@ def test_an_attempt_is_taken_once_per_retry(claimed: Callable[..., Run], jobs: J
         False,
         False,
     ]
-    jobs.end(held(first, 0.0, redelivered=True))
+    jobs.end(snoozed(first, 0.0, redelivered=True))
     assert jobs.start(retry)
     jobs.end(settled(retry, "done"))
     assert not jobs.start(Run(first.job, first.claim, 2, "w"))
@@ -558,7 +559,9 @@ def test_a_word_that_comes_too_late_changes_nothing(
     assert jobs.start(run)
     database.run("select pgreact.settle(id, claim_id, 'rejected') from pgreact.in_progress")
     jobs.end(settled(run, "done"))
-    assert f"job.late: job {run.job}, task {run.task_id}: done: given up meanwhile" in caplog.text
+    assert (
+        f"settlement.ignored: job {run.job}, task {run.task_id}: done: the attempt had ended: " in caplog.text
+    )
     assert database.value("select outcome from pgreact.dead") == "rejected"
 
 
@@ -568,7 +571,7 @@ def test_whoever_has_nothing_to_run_asks_nothing(
     database.run("update pgreact.queue_setting set lease = '1 s'")
     idle = claimed()
     assert jobs.start(idle)
-    with jobs._sessions.one() as session:
+    with jobs._pool.session() as session:
         assert session._connection
         pid = session._connection.info.backend_pid
     jobs.end(settled(idle, "done"))
@@ -616,7 +619,7 @@ def test_an_error_says_what_happened_and_where() -> None:
 
     with pytest.raises(ValueError, match="too deep") as caught:
         deep(50)
-    lines = described(caught.value).splitlines()
+    lines = error_text(caught.value).splitlines()
     assert lines[0] == "ValueError: too deep"
     assert "in deep" in lines[1]
     assert len(lines) < 20
@@ -625,13 +628,14 @@ def test_an_error_says_what_happened_and_where() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no")
 
-    assert "str() failed" in described(Mute())
-    assert len(described(ValueError("€" * 9000)).encode()) <= 8192
+    assert "str() failed" in error_text(Mute())
+    assert len(error_text(ValueError("€" * 9000)).encode()) <= 8192
 
 
 FORKING = """
 import os, sys
-from pgreact.worker.jobs import Jobs, Run, settled
+from pgreact.worker.jobs import Jobs
+from pgreact.worker.run import Run, settled
 
 jobs = Jobs(os.environ["PROJ_DSN"])
 one, two = (Run(int(job), task_id, 0, "w") for job, task_id in (pair.split("/") for pair in sys.argv[1:]))
@@ -639,7 +643,7 @@ assert jobs.start(one)
 child = os.fork()
 if not child:
     jobs.end(settled(one, "failed"))  # as if the body had forked, and came back here
-    assert jobs._keeper._runs == set()
+    assert jobs._renewer._runs == set()
     two.pid = os.getpid()
     assert jobs.start(two)
     jobs.end(settled(two, "done"))
@@ -691,7 +695,7 @@ def test_a_role_needs_the_functions_alone(
     database.run(f"create role {name} {database.login}")
     jobs, run = Jobs(psycopg.conninfo.make_conninfo(database.dsn, user=name)), claimed()
     assert not jobs.start(run)
-    assert re.search(r"job.untaken: .* it does not run; .* permission denied", caplog.text)
+    assert re.search(r"job.start_failed: .* cannot be started; .* permission denied", caplog.text)
     caplog.clear()
     database.run(
         f"grant usage on schema pgreact to {name}",
@@ -699,8 +703,8 @@ def test_a_role_needs_the_functions_alone(
         f"pgreact.abandon to {name}",
     )
     assert jobs.start(run)
-    jobs._keeper._renew(everything=True)
-    jobs.end(held(run, 0.0))
+    jobs._renewer._renew(everything=True)
+    jobs.end(snoozed(run, 0.0))
     jobs.end(settled(run, "done"))
     jobs.close()
     assert not caplog.records
@@ -716,7 +720,7 @@ def test_a_pooler_in_transaction_mode_may_stand_between(
         for _ in range(3):
             run = claimed()
             assert jobs.start(run)
-            jobs._keeper._renew(everything=True)
+            jobs._renewer._renew(everything=True)
             jobs.end(settled(run, "done"))
         jobs.close()
     assert database.value("select count(*) from pgreact.in_progress") == 0

@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgreact.worker.jobs import Jobs, Run, settled
+from pgreact.worker.jobs import Jobs
+from pgreact.worker.run import Run, settled
 from tests import servers
 from tests.harness import DEADLINE, Database, eventually
 from tests.jobs_cluster import prepare
@@ -67,11 +68,13 @@ def test_row_that_another_transaction_holds_costs_no_other_run_its_lease(
     for run in runs:
         jobs.end(settled(run, "done"))
     assert outcomes(database) == {"done": 3}
-    (told,) = [record.getMessage() for record in caplog.records if "job.unrenewed" in record.getMessage()]
+    (told,) = [
+        record.getMessage() for record in caplog.records if "lease.renewal_failed" in record.getMessage()
+    ]
     assert told.endswith(
         f"1 of 3 jobs that run here; tried again: another transaction holds their rows: jobs [{runs[0].job}]"
     )
-    assert "job.renewed: " in caplog.text
+    assert "lease.renewed: " in caplog.text
 
 
 def test_end_of_a_run_waits_for_nobody_longer_than_a_part_of_the_lease(
@@ -85,7 +88,8 @@ def test_end_of_a_run_waits_for_nobody_longer_than_a_part_of_the_lease(
         jobs.end(settled(run, "done"))
         assert time.monotonic() - began < 1.5
         assert (
-            f"job.untold: job {run.job}, task {run.task_id}: done: is told as soon as possible" in caplog.text
+            f"settlement.delayed: job {run.job}, task {run.task_id}: done: is sent as soon as possible"
+            in caplog.text
         )
         # the server gave up, too: nothing is left that would hold up others
         database.until(
@@ -93,7 +97,7 @@ def test_end_of_a_run_waits_for_nobody_longer_than_a_part_of_the_lease(
             "where not l.granted and a.query like '%settle%' and a.pid <> pg_backend_pid()"
         )
     eventually(lambda: outcomes(database) == {"done": 1}, "it is told")
-    eventually(lambda: "job.told: " in caplog.text, "it is over")
+    eventually(lambda: "settlement.sent: " in caplog.text, "it is over")
 
 
 def test_server_process_that_is_frozen_holds_up_no_run(
@@ -101,7 +105,7 @@ def test_server_process_that_is_frozen_holds_up_no_run(
 ) -> None:
     run = claimed()
     assert jobs.start(run)
-    with jobs._sessions.one() as session:
+    with jobs._pool.session() as session:
         assert session._connection
         pid = session._connection.info.backend_pid
     os.kill(pid, signal.SIGSTOP)
@@ -131,7 +135,7 @@ def test_run_whose_end_is_refused_keeps_its_lease_until_a_right_is_granted(
     database.run(f"grant execute on function pgreact.settle to {name}")
     eventually(lambda: outcomes(database) == {"done": 1}, "it is told")
     jobs.close()
-    assert caplog.text.count("job.untold: ") == 1
+    assert caplog.text.count("settlement.delayed: ") == 1
     database.run(f"drop owned by {name}", f"drop role {name}")
 
 
@@ -145,21 +149,21 @@ def test_thread_that_keeps_leases_survives_any_mistake(
     mistakes: SimpleQueue[Exception] = SimpleQueue()
     for mistake in (KeyError("a"), KeyError("b"), MemoryError()):
         mistakes.put(mistake)
-    renew = jobs._keeper._renew
+    renew = jobs._renewer._renew
 
     def mistaken(**values: Any) -> None:
         if not mistakes.empty():
             raise mistakes.get()
         renew(**values)
 
-    monkeypatch.setattr(jobs._keeper, "_renew", mistaken)
+    monkeypatch.setattr(jobs._renewer, "_renew", mistaken)
     run = claimed()
     assert jobs.start(run)
     database.until("select lease_until > started_at + interval '4 s' from pgreact.in_progress")
     jobs.end(settled(run, "done"))
     assert outcomes(database) == {"done": 1}
-    eventually(lambda: "job.kept: " in caplog.text, "it is over")
-    assert caplog.text.count("job.unkept: ") == 2  # once for each kind
+    eventually(lambda: "lease.renewer_recovered: " in caplog.text, "it is over")
+    assert caplog.text.count("lease.renewer_failed: ") == 2  # once for each kind
 
 
 HOSTILE = {
