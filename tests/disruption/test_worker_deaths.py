@@ -40,7 +40,7 @@ def mortal(other_postgres: EmbeddedPostgres, database: Database, inbox: Inbox) -
     found.stop()
 
 
-def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
+def test_killed_worker_loses_no_job(cluster: Cluster) -> None:
     cluster.start()
     cluster.close_gate()
     jobs = [cluster.enqueue("plain") for _ in range(3)]
@@ -80,7 +80,7 @@ def test_a_broker_that_redelivers_at_once_is_not_faster_than_the_lease(database:
             cluster.stop()
 
 
-def test_a_child_that_was_frozen_wakes_up_too_late(cluster: Cluster) -> None:
+def test_settlement_of_a_frozen_child_comes_too_late(cluster: Cluster) -> None:
     cluster.start()
     cluster.close_gate()
     job, task_id = cluster.run("plain", sql="max_attempts => 2")
@@ -98,7 +98,7 @@ def test_a_child_that_was_frozen_wakes_up_too_late(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_an_end_that_postgresql_does_not_hear_is_told_when_it_is_back(
+def test_settlement_is_sent_when_postgresql_is_back(
     mortal: Cluster, other_postgres: EmbeddedPostgres, pool: str
 ) -> None:
     worker = mortal.start(pool)
@@ -132,7 +132,7 @@ def test_a_restart_between_start_and_end_goes_unnoticed(
     assert not [line for line in worker.lines if "settlement.delayed" in line]
 
 
-def test_a_worker_that_stops_tells_the_end_first(mortal: Cluster, other_postgres: EmbeddedPostgres) -> None:
+def test_stopping_worker_sends_delayed_settlements(mortal: Cluster, other_postgres: EmbeddedPostgres) -> None:
     worker = mortal.start()
     mortal.close_gate()
     job, _ = mortal.run("plain")
@@ -147,7 +147,7 @@ def test_a_worker_that_stops_tells_the_end_first(mortal: Cluster, other_postgres
     assert worker.process.wait(20) == 0
 
 
-def test_a_death_that_postgresql_does_not_hear_is_told_when_it_is_back(
+def test_settlement_of_a_dead_child_is_sent_when_postgresql_is_back(
     mortal: Cluster, other_postgres: EmbeddedPostgres
 ) -> None:
     worker = mortal.start()
@@ -177,7 +177,7 @@ def test_a_message_waits_for_a_restart_of_postgresql(
     mortal.until_settled(job, "done")
 
 
-def test_a_message_whose_attempt_cannot_be_taken_runs_nothing_and_comes_again(
+def test_message_that_cannot_be_started_runs_nothing_and_is_published_again(
     mortal: Cluster, other_postgres: EmbeddedPostgres
 ) -> None:
     worker = mortal.start()

@@ -17,7 +17,7 @@ from pgreact.worker import single_flight
 from pgreact.worker.session import Session
 from pgreact.worker.single_flight import NEXT, RUN, SingleFlight
 from tests.harness import DEADLINE, Database, eventually
-from tests.worker import ROOT, Words
+from tests.worker import ROOT, FlightEvents
 
 ROUTE = 5
 OURS = "from pg_stat_activity where application_name ~ '^pgreact worker ' and datname = current_database()"
@@ -60,8 +60,8 @@ def flights(database: Database) -> Iterator[SingleFlight]:
 
 
 @pytest.fixture
-def words(database: Database) -> Iterator[Words]:
-    with Words(database) as found:
+def words(database: Database) -> Iterator[FlightEvents]:
+    with FlightEvents(database) as found:
         yield found
 
 
@@ -80,7 +80,7 @@ def holder(lock: int) -> str:
 
 
 def test_a_body_begins_after_everybody_could_hear_of_it(
-    flights: SingleFlight, database: Database, words: Words
+    flights: SingleFlight, database: Database, words: FlightEvents
 ) -> None:
     def body() -> list[tuple[str, str, str]]:
         assert database.value(held(RUN))
@@ -93,7 +93,7 @@ def test_a_body_begins_after_everybody_could_hear_of_it(
 
 
 def test_one_runs_one_waits_and_a_third_is_dropped(
-    flights: SingleFlight, database: Database, words: Words
+    flights: SingleFlight, database: Database, words: FlightEvents
 ) -> None:
     first = Run(flights, "a")
     assert first.began.wait(DEADLINE)
@@ -153,7 +153,7 @@ def test_the_waiter_keeps_next_until_it_has_run_and_tells_before_it_begins(
     assert first.end() == "ran"
 
 
-def test_never_two_at_a_time(database: Database, flights: SingleFlight, words: Words) -> None:
+def test_never_two_at_a_time(database: Database, flights: SingleFlight, words: FlightEvents) -> None:
     running: list[str] = []
     most: list[int] = []
 
@@ -183,7 +183,7 @@ def test_never_two_at_a_time(database: Database, flights: SingleFlight, words: W
     assert words.of("done")
 
 
-def test_how_a_body_ends(flights: SingleFlight, words: Words) -> None:
+def test_how_a_body_ends(flights: SingleFlight, words: FlightEvents) -> None:
     def fail(error: BaseException) -> Callable[[], None]:
         def body() -> None:
             raise error
@@ -201,13 +201,17 @@ def test_how_a_body_ends(flights: SingleFlight, words: Words) -> None:
     assert words.of("done") == ["b"]
 
 
-def test_a_task_id_that_is_no_word_does_not_break_the_message(flights: SingleFlight, words: Words) -> None:
+def test_a_task_id_that_is_no_word_does_not_break_the_message(
+    flights: SingleFlight, words: FlightEvents
+) -> None:
     flights.run(ROUTE, "done dropped", lambda: None)
     words.until(lambda heard: len(heard) == 2)
-    assert words.heard == [("5", "-", "started"), ("5", "-", "done")]
+    assert words.received == [("5", "-", "started"), ("5", "-", "done")]
 
 
-def test_a_run_inside_a_run_of_the_same_route_is_part_of_it(flights: SingleFlight, words: Words) -> None:
+def test_a_run_inside_a_run_of_the_same_route_is_part_of_it(
+    flights: SingleFlight, words: FlightEvents
+) -> None:
     def body() -> object:
         return (
             flights.run(ROUTE, "b", lambda: "inner"),
@@ -217,7 +221,7 @@ def test_a_run_inside_a_run_of_the_same_route_is_part_of_it(flights: SingleFligh
 
     assert flights.run(ROUTE, "a", body) == ("inner", "same message", "other")
     words.until(lambda heard: ("5", "a", "done") in heard)
-    assert words.heard == [
+    assert words.received == [
         ("5", "a", "started"),
         ("6", "c", "started"),
         ("6", "c", "done"),
@@ -226,7 +230,7 @@ def test_a_run_inside_a_run_of_the_same_route_is_part_of_it(flights: SingleFligh
 
 
 def test_a_waiter_whose_sessions_break_waits_on(
-    flights: SingleFlight, database: Database, words: Words
+    flights: SingleFlight, database: Database, words: FlightEvents
 ) -> None:
     first = Run(flights, "a")
     assert first.began.wait(DEADLINE)
@@ -247,7 +251,7 @@ def test_a_waiter_whose_sessions_break_waits_on(
 
 
 def test_a_run_whose_session_breaks_ends_and_says_so(
-    flights: SingleFlight, database: Database, words: Words, caplog: pytest.LogCaptureFixture
+    flights: SingleFlight, database: Database, words: FlightEvents, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = Run(flights, "a")
     assert first.began.wait(DEADLINE)
@@ -279,7 +283,7 @@ def test_without_the_database_nothing_runs() -> None:
 
 
 def test_without_a_second_connection_nothing_runs(
-    flights: SingleFlight, database: Database, words: Words, monkeypatch: pytest.MonkeyPatch
+    flights: SingleFlight, database: Database, words: FlightEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_one"
     database.run(f"create role {user} {database.login} connection limit 1")
@@ -292,7 +296,7 @@ def test_without_a_second_connection_nothing_runs(
     database.run(f"drop role {user}")
 
 
-def test_a_run_outlives_time_outs_and_holds_back_no_vacuum(database: Database, words: Words) -> None:
+def test_a_run_outlives_time_outs_and_holds_back_no_vacuum(database: Database, words: FlightEvents) -> None:
     settings = {
         "default_transaction_isolation": "serializable",
         "default_transaction_read_only": "on",
@@ -380,7 +384,7 @@ print("all is well")
 """
 
 
-def test_a_fork_shares_no_connection(database: Database, words: Words) -> None:
+def test_a_fork_shares_no_connection(database: Database, words: FlightEvents) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", FORKING],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PROJ_DSN": database.dsn},

@@ -214,7 +214,7 @@ def test_message_of_another_database_is_dropped_when_ours_cannot_be_asked_for_it
 
 @pytest.mark.parametrize("error", [*EVERY])
 @pytest.mark.parametrize("statement", ["settle", "snooze", "postpone", "abandon"])
-def test_end_of_a_run_is_told_whatever_the_error(
+def test_settlement_is_sent_after_any_error(
     statement: str,
     error: str,
     faults: Faults,
@@ -248,7 +248,7 @@ def test_end_of_a_run_is_told_whatever_the_error(
 
 
 @pytest.mark.parametrize("error", EVERY)
-def test_lease_is_renewed_soon_after_an_error_and_told_once(
+def test_lease_is_renewed_soon_after_an_error_and_logged_once(
     error: str, faults: Faults, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = faults.claimed()
@@ -263,7 +263,7 @@ def test_lease_is_renewed_soon_after_an_error_and_told_once(
 
 
 @pytest.mark.parametrize("error", EVERY)
-def test_what_a_session_needs_is_asked_again_after_an_error(
+def test_session_settings_are_looked_up_again_after_an_error(
     error: str, faults: Faults, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = faults.claimed()

@@ -77,7 +77,7 @@ def test_row_that_another_transaction_holds_costs_no_other_run_its_lease(
     assert "lease.renewed: " in caplog.text
 
 
-def test_end_of_a_run_waits_for_nobody_longer_than_a_part_of_the_lease(
+def test_settlement_waits_no_longer_than_a_part_of_the_lease(
     claimed: Callable[[], Run], jobs: Jobs, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = claimed()
@@ -100,7 +100,7 @@ def test_end_of_a_run_waits_for_nobody_longer_than_a_part_of_the_lease(
     eventually(lambda: "settlement.sent: " in caplog.text, "it is over")
 
 
-def test_server_process_that_is_frozen_holds_up_no_run(
+def test_frozen_server_process_holds_up_no_run(
     claimed: Callable[[], Run], jobs: Jobs, database: Database
 ) -> None:
     run = claimed()
@@ -139,7 +139,7 @@ def test_run_whose_end_is_refused_keeps_its_lease_until_a_right_is_granted(
     database.run(f"drop owned by {name}", f"drop role {name}")
 
 
-def test_thread_that_keeps_leases_survives_any_mistake(
+def test_lease_renewer_survives_any_exception(
     claimed: Callable[[], Run],
     jobs: Jobs,
     database: Database,
