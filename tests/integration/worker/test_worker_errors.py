@@ -1,4 +1,4 @@
-"""Every statement of a worker meets every class of errors, some times, and then works.
+"""Every statement of a worker recovers from every class of errors.
 
 The errors are real: a function of pgreact, or one of PostgreSQL's that the search path shadows, raises them
 in the server. An exception of Python's is raised while the answer is read.
@@ -27,7 +27,7 @@ from tests.harness import Database, eventually
 from tests.jobs_cluster import prepare
 
 PASSING = ("40001", "40P01", "53100", "53200", "55P03", "57014", "57P01", "25006", "0A000")
-REFUSED = ("42501", "22003")  # and data, of which no statement of a worker has any but an error's text
+REFUSED = ("42501", "22003")  # and errors of data, which only an error's text can cause
 PYTHON = "python"
 EVERY = (*PASSING, *REFUSED, PYTHON)
 TIMES = 2
@@ -35,7 +35,7 @@ RESUMED = '{"task": "x", "args": [], "kwargs": {}, "options": {}, "retries": 1, 
 ROUTE = 11
 TIMEOUT = 2.0
 
-_OURS = {  # by their statements
+_OURS = {  # function by query
     **{f"job_{name}": name for name in ("start", "settle", "snooze", "postpone", "abandon", "renew")},
     "database_id": "database_id",
 }
@@ -66,7 +66,7 @@ class Faults:
             "create schema faults",
             "create sequence faults.left",
             "create table faults.now (statement text, sqlstate text)",
-            # the sequence counts whatever is rolled back
+            # a sequence counts across rollbacks
             "create function faults.meet(met text) returns void language plpgsql as $$ begin "
             "if exists (select from faults.now where statement = met) and nextval('faults.left') <= 0 then "
             "raise exception 'as told' using errcode = (select sqlstate from faults.now); end if; end $$",
@@ -102,7 +102,7 @@ class Faults:
 
     @contextlib.contextmanager
     def of(self, statement: str, error: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Let a statement fail twice."""
+        """Make a statement fail twice."""
         with monkeypatch.context() as patch:
             if error == PYTHON:
                 left, fetchall = [None] * TIMES, psycopg.ClientCursor.fetchall
@@ -124,7 +124,7 @@ class Faults:
         self.database.run("truncate faults.now")
 
     def claimed(self, **values: Any) -> Run:
-        """Return a run of a job that was just claimed."""
+        """Claim a job; return its run."""
         self.database.value("select pgreact.enqueue('x', lane => 'default')")
         job = self.database.value("select pgreact.claim(1) -> 'jobs' -> 0")
         self.database.value("select pgreact.published(%s::uuid[])", [job["claim_id"]])
@@ -135,14 +135,14 @@ class Faults:
         return self.database.value(f"select (select {column} from pgreact.in_progress where id = {run.job})")
 
     def delayed(self, run: Run) -> Any:
-        """Whether it waits to be run again."""
+        """Return whether a run's job waits for its retry; ``None``: it is not in the queue."""
         return self.database.value(
             "select (select run_at > now() + interval '900 s' and resume is not null from pgreact.queue "
             f"where id = {run.job})"
         )
 
     def outcome(self, run: Run) -> Any:
-        """Return how it ended."""
+        """Return the outcome of a run's attempt."""
         return self.database.value(f"select (select max(outcome) from pgreact.history where id = {run.job})")
 
 
@@ -175,8 +175,8 @@ def jobs(faults: Faults, caplog: pytest.LogCaptureFixture) -> Iterator[Jobs]:
     found.close()
 
 
-def said(caplog: pytest.LogCaptureFixture, event: str) -> int:
-    """Count the lines of an event."""
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> int:
+    """Count the log lines of an event."""
     return sum(
         record.getMessage().startswith(f"{event}:") and record.levelno > logging.DEBUG
         for record in caplog.records
@@ -190,14 +190,14 @@ def test_start_waits_for_an_error_that_passes_and_loses_no_message(
     run = faults.claimed()
     with faults.of("job_start", error, monkeypatch):
         assert jobs.start(run) is (error in PASSING)
-        assert said(caplog, "job.start_failed") == (error not in PASSING)
-        jobs.start(faults.claimed())  # told once
-        assert said(caplog, "job.start_failed") == (error not in PASSING)
+        assert logged(caplog, "job.start_failed") == (error not in PASSING)
+        jobs.start(faults.claimed())  # logged once
+        assert logged(caplog, "job.start_failed") == (error not in PASSING)
     if error != PYTHON:
         assert faults.row(run, "started_at is null") is (error not in PASSING)
         jobs.start(run)
     assert jobs.start(faults.claimed())
-    assert said(caplog, "job.start_recovered") == (error not in PASSING)
+    assert logged(caplog, "job.start_recovered") == (error not in PASSING)
 
 
 @pytest.mark.parametrize("error", EVERY)
@@ -206,7 +206,7 @@ def test_message_of_another_database_is_dropped_when_ours_cannot_be_asked_for_it
 ) -> None:
     stranger = Run(2**40, str(uuid4()), 0, "w", "t", "elsewhere/0")
     with faults.of("database_id", error, monkeypatch), contextlib.suppress(OtherDatabase):
-        # an error that passes with its session may have passed by then
+        # after two errors the session may work again
         assert not jobs.start(stranger)
     with pytest.raises(OtherDatabase, match="it comes from database elsewhere/0, and this worker serves t_"):
         jobs.start(stranger)
@@ -233,18 +233,18 @@ def test_settlement_is_sent_after_any_error(
     with faults.of(f"job_{statement}", error, monkeypatch):
         (jobs.end_later if statement == "abandon" else jobs.end)(settlement)
         if statement == "snooze":
-            eventually(lambda: faults.row(run, "lease_until > now() + interval '900 s'"), "it is held")
+            eventually(lambda: faults.row(run, "lease_until > now() + interval '900 s'"), "it is snoozed")
         elif statement == "postpone":
             eventually(lambda: faults.delayed(run), "it waits")
         else:
             eventually(lambda: faults.outcome(run) == "failed", "it is settled")
-        eventually(lambda: not jobs._renewer._delayed, "it was told")
-    # a lost session is followed by a new one at once, and an error of data by a text in ASCII
+        eventually(lambda: not jobs._renewer._delayed, "it was sent")
+    # these are retried at once: a lost session by a new one, an error of data with its text in ASCII
     quick = {"57P01": 1, "25006": 1, "0A000": 1, "22003": 1}
-    assert said(caplog, "settlement.delayed") <= 1
-    assert said(caplog, "settlement.sent") == said(caplog, "settlement.delayed")
+    assert logged(caplog, "settlement.delayed") <= 1
+    assert logged(caplog, "settlement.sent") == logged(caplog, "settlement.delayed")
     if error not in quick and error != PYTHON:
-        assert said(caplog, "settlement.delayed") == 1
+        assert logged(caplog, "settlement.delayed") == 1
 
 
 @pytest.mark.parametrize("error", EVERY)
@@ -258,8 +258,8 @@ def test_lease_is_renewed_soon_after_an_error_and_logged_once(
         eventually(lambda: not jobs._renewer._renewal_trouble.failures, "it is over")
     jobs.end(settled(run, "done"))
     assert faults.outcome(run) == "done"
-    assert said(caplog, "lease.renewal_failed") == said(caplog, "lease.renewed")
-    assert said(caplog, "lease.renewal_failed") <= 1
+    assert logged(caplog, "lease.renewal_failed") == logged(caplog, "lease.renewed")
+    assert logged(caplog, "lease.renewal_failed") <= 1
 
 
 @pytest.mark.parametrize("error", EVERY)
@@ -268,7 +268,9 @@ def test_session_settings_are_looked_up_again_after_an_error(
 ) -> None:
     run = faults.claimed()
     with faults.of("worker_pins", error, monkeypatch):
-        assert jobs.start(run) is (error in PASSING or error == PYTHON)  # Python's does not reach this one
+        assert jobs.start(run) is (
+            error in PASSING or error == PYTHON
+        )  # Python's error does not meet this statement
 
 
 # ---- flights -----------------------------------------------------------------------------------------------

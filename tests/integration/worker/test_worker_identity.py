@@ -1,4 +1,4 @@
-"""Which worker takes a job's message, which database it serves, and what a job's task is called."""
+"""The worker that accepts a job's message, the database it serves, and the id of a job's task."""
 
 import os
 import pickle
@@ -48,7 +48,7 @@ def test_a_worker_without_setup_runs_nothing(cluster: Cluster) -> None:
     assert cluster.runs() == []
     assert cluster.database.value("select id from pgreact.in_progress where started_at is null") == job
     assert cluster.send("plain")
-    cluster.until_running()  # its own it does run
+    cluster.until_running()  # it runs messages of its own
 
 
 def test_replacing_task_is_accepted_only_by_workers_with_setup(running: Cluster, redis_url: str) -> None:
@@ -166,7 +166,7 @@ def test_enqueue_of_a_duplicate_returns_the_ids_of_the_first_job(running: Cluste
         connection.execute("select pgreact.cancel(%s)", (first,))
 
 
-# ---- what cannot be read -----------------------------------------------------------------------------------
+# ---- unreadable messages -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Celery workers that run jobs: real processes of each pool, a real Redis, a real PostgreSQL."""
+"""Jobs in Celery workers: processes of each pool, with Redis and PostgreSQL."""
 
 import os
 import re
@@ -59,13 +59,13 @@ def prefork(one_that_forks: Cluster) -> Cluster:
 
 
 def result(cluster: Cluster, task_id: str) -> AsyncResult[Any]:
-    """Return what Celery knows of a task."""
+    """Return Celery's result of a task."""
     app = Celery("reader", backend=cluster.broker, set_as_current=False)
     return AsyncResult(task_id, app=app)
 
 
 def dead(cluster: Cluster, job: int) -> tuple[Any, ...] | None:
-    """Return how a job is kept in ``pgreact.dead``."""
+    """Return outcome, attempt and error of a job in ``pgreact.dead``."""
     with cluster.database.connect() as connection:
         return connection.execute(
             "select outcome, attempt, error from pgreact.dead where id = %s", (job,)
@@ -286,7 +286,7 @@ def test_replaced_task_holds_its_job_until_the_replacement_ended(cluster: Cluste
     cluster.until_running(task_id)
     cluster.open_gate()
     cluster.until_running(task_id, 2)
-    # a claim at any moment while the replacement runs takes nothing else of the key
+    # no claim while the replacement runs takes another job of the key
     cluster.database.until(f"select not exists (select from pgreact.in_progress where id = {job})")
     cluster.until_settled(job, "done")
     assert cluster.runs("task_id") == [task_id] * 2
@@ -297,7 +297,7 @@ def test_replaced_task_holds_its_job_until_the_replacement_ended(cluster: Cluste
 def test_job_is_in_progress_while_its_replacement_runs(cluster: Cluster) -> None:
     job = cluster.enqueue("replacing", "again", sql="max_attempts => 1, key => 'k'")
     cluster.enqueue("plain", "behind", sql="key => 'k'")
-    # the replacement waits, and the first task does not
+    # only the replacement waits
     cluster.database.run(
         "create or replace function public.shut() returns trigger language plpgsql as $$ begin "
         "if new.name = 'again' then perform pg_advisory_lock_shared(7003); "
@@ -508,7 +508,7 @@ def test_requeued_message_is_redelivered(prefork: Cluster) -> None:
     if "TASK_LATE" in prefork.workers[0].environ:
         prefork.until_settled(job, "done")
         assert prefork.runs("task_id") == [task_id] * 2
-    else:  # it was acknowledged, and is gone
+    else:  # the message was acknowledged, and is gone
         prefork.until_settled(job, "lost")
 
 
@@ -517,7 +517,7 @@ def test_requeued_message_is_redelivered(prefork: Cluster) -> None:
 
 @pytest.fixture
 def claimed(database: Database) -> Callable[..., Run]:
-    """Makes a run of a job that was just claimed."""
+    """Return a function that claims a job and returns its run."""
     prepare(database)
 
     def claim(**values: Any) -> Run:
@@ -640,7 +640,7 @@ one, two = (Run(int(job), task_id, 0, "w") for job, task_id in (pair.split("/") 
 assert jobs.start(one)
 child = os.fork()
 if not child:
-    jobs.end(settled(one, "failed"))  # as if the body had forked, and came back here
+    jobs.end(settled(one, "failed"))  # as if the body had forked, and returned here
     assert jobs._renewer._runs == set()
     two.pid = os.getpid()
     assert jobs.start(two)

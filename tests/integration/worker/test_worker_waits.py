@@ -1,4 +1,4 @@
-"""A worker beside others' transactions, frozen servers and hostile defaults: no neighbour is hurt."""
+"""A worker beside other transactions, frozen servers and hostile defaults: no other run is affected."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ from tests.jobs_cluster import prepare
 
 @pytest.fixture
 def claimed(database: Database) -> Callable[[], Run]:
-    """Makes a run of a job that was just claimed; a lease is 2 seconds."""
+    """Return a function that claims a job and returns its run; the lease is 2 s."""
     prepare(database)
     database.run(
         "update pgreact.queue_setting set keep = '1 day', lease = '2 s'", "select pgreact.maintain_history()"
@@ -46,7 +46,7 @@ def jobs(claimed: Callable[[], Run], database: Database, caplog: pytest.LogCaptu
 
 
 def outcomes(database: Database) -> dict[str, int]:
-    """Count how attempts ended."""
+    """Return the number of attempts by outcome."""
     with database.connect() as connection:
         rows = connection.execute("select outcome, count(*) from pgreact.history group by outcome").fetchall()
     return dict(rows)
@@ -68,10 +68,10 @@ def test_row_that_another_transaction_holds_costs_no_other_run_its_lease(
     for run in runs:
         jobs.end(settled(run, "done"))
     assert outcomes(database) == {"done": 3}
-    (told,) = [
+    (logged,) = [
         record.getMessage() for record in caplog.records if "lease.renewal_failed" in record.getMessage()
     ]
-    assert told.endswith(
+    assert logged.endswith(
         f"1 of 3 jobs that run here; tried again: another transaction holds their rows: jobs [{runs[0].job}]"
     )
     assert "lease.renewed: " in caplog.text
@@ -91,13 +91,13 @@ def test_settlement_waits_no_longer_than_a_part_of_the_lease(
             f"settlement.delayed: job {run.job}, task {run.task_id}: done: is sent as soon as possible"
             in caplog.text
         )
-        # the server gave up, too: nothing is left that would hold up others
+        # the statement ended on the server, too: it holds up no other
         database.until(
             "select count(*) = 0 from pg_locks l join pg_stat_activity a using (pid) "
             "where not l.granted and a.query like '%settle%' and a.pid <> pg_backend_pid()"
         )
-    eventually(lambda: outcomes(database) == {"done": 1}, "it is told")
-    eventually(lambda: "settlement.sent: " in caplog.text, "it is over")
+    eventually(lambda: outcomes(database) == {"done": 1}, "it is settled")
+    eventually(lambda: "settlement.sent: " in caplog.text, "recovered")
 
 
 def test_frozen_server_process_holds_up_no_run(
@@ -111,7 +111,7 @@ def test_frozen_server_process_holds_up_no_run(
     os.kill(pid, signal.SIGSTOP)
     try:
         jobs.end(settled(run, "done"))
-        eventually(lambda: outcomes(database) == {"done": 1}, "another session told it")
+        eventually(lambda: outcomes(database) == {"done": 1}, "another session settled it")
     finally:
         os.kill(pid, signal.SIGCONT)
 
@@ -133,7 +133,7 @@ def test_run_whose_end_is_refused_keeps_its_lease_until_a_right_is_granted(
     database.value("select pgreact.claim(1)")
     assert outcomes(database) == {}
     database.run(f"grant execute on function pgreact.settle to {name}")
-    eventually(lambda: outcomes(database) == {"done": 1}, "it is told")
+    eventually(lambda: outcomes(database) == {"done": 1}, "it is settled")
     jobs.close()
     assert caplog.text.count("settlement.delayed: ") == 1
     database.run(f"drop owned by {name}", f"drop role {name}")
@@ -162,7 +162,7 @@ def test_lease_renewer_survives_any_exception(
     database.until("select lease_until > started_at + interval '4 s' from pgreact.in_progress")
     jobs.end(settled(run, "done"))
     assert outcomes(database) == {"done": 1}
-    eventually(lambda: "lease.renewer_recovered: " in caplog.text, "it is over")
+    eventually(lambda: "lease.renewer_recovered: " in caplog.text, "recovered")
     assert caplog.text.count("lease.renewer_failed: ") == 2  # once for each kind
 
 
@@ -198,7 +198,7 @@ def test_jobs_run_once_each_whatever_the_databases_defaults(
     name = psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"]
     for setting, value in defaults.items():
         database.run(f"alter database {name} set {setting} = {value}")
-    # what stands for the daemon pins its own
+    # the session that plays the daemon pins its settings
     pins = {"default_transaction_isolation": "read\\ committed", "default_transaction_read_only": "off"}
     options = " ".join(
         f"-c {setting}={value}" for setting, value in (pins | {"statement_timeout": "0"}).items()
