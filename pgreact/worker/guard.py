@@ -48,9 +48,7 @@ from pgreact.worker.runnable import call_signature, checked_result, unrunnable
 CLEAN_EXITS = (Retry, Ignore, Reject)
 # Attributes of a request.
 _REPLACED = "_pgreact_replaced"  # seconds until the task is due that replaces this one
-_RETRIED = (
-    "_pgreact_retried"  # the message of the retry that the task asked for, and the seconds until it is due
-)
+_RETRIED = "_pgreact_retried"  # the message of the retry that the task asked for, and seconds until it is due
 _CANVASES = {"chain", "group", "chord"}
 
 _log = logging.getLogger("pgreact.worker")
@@ -61,7 +59,7 @@ def guard(task: "Task[Any, Any]", database: WorkerDatabase) -> None:
 
     Args:
         task: The task. Calls of it that are not by a message of ours run as before.
-        database: Of the jobs and flights.
+        database: Which has the jobs, and in which flights take their locks.
     """
     inner = task.run
     if getattr(inner, "_pgreact_guarded", False):

@@ -18,7 +18,7 @@ from pgreact.worker.trouble import Trouble
 
 RENEWALS = 3  # in the time of a lease
 RETRY = 1.0  # seconds until a lease that could not be renewed is tried again, at most
-CHILD_TIMEOUT = 10.0  # seconds after which a child that was told to end is taken for dead
+CHILD_TIMEOUT = 10.0  # seconds after which a child that must end is taken for dead
 FORK_TIMEOUT = 1.0  # seconds that a fork waits for a statement to end
 _CHILD_POLL = 0.01  # seconds between two looks at a child that is to end
 

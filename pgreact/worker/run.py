@@ -1,4 +1,4 @@
-"""The run of a job, that is one message executed by a worker, and the settlement of its attempt.
+"""A run, which is one message of a job in a worker, and the settlement that ends it.
 
 The states of a run in a worker:
 
@@ -8,11 +8,11 @@ state      entered when                                left when
 received   the message arrives                         ``Jobs.start`` returns: started or dropped
 dropped    PostgreSQL refuses the start, or cannot be  never. If no other message runs the attempt, the
            reached                                     daemon publishes it again after the lease
-started    PostgreSQL has recorded the start; the      the body ends, or its process dies
-           lease is renewed from now on
+started    PostgreSQL has recorded the start; the      the body ends; or its process dies, and then the main
+           lease is renewed from now on                process abandons the attempt, or its lease expires
 delayed    the body ended, but its settlement could    the settlement is sent, or the process ends and the
            not be sent; the lease is still renewed     attempt is lost when its lease expires
-settled    PostgreSQL has executed the settlement      never
+settled    PostgreSQL has executed a settlement        never
 ========== =========================================== ======================================================
 
 The settlements, each made by the function of this name:

@@ -284,4 +284,6 @@ def _end(pair: _Pair, flight: _Flight, status: Status) -> None:
             _notify(pair.next, flight, status)
         except NotGuarded as unsent:
             # the daemon sees that the lock is free and that no notification came
-            _log.warning("flight.notify_failed: %s: is %s, but cannot say so: %s", flight, status, unsent)
+            _log.warning(
+                "flight.notify_failed: %s: cannot notify the daemon that it is %s: %s", flight, status, unsent
+            )
