@@ -25,7 +25,7 @@ from pgreact.timetable.importers import rows, upsert
 from pgreact.timetable.importers.skipped import Uncarried
 from pgreact.wakeup.listener import Listener
 from pgreact.wakeup.notification import SchedulesChanged, parse
-from pgreact.worker.database import doors
+from pgreact.worker.database import databases
 
 TICK = 5.0  # seconds: Beat's loop must come by now and then, or "inspect ping" takes it for stalled
 BEAT = 15.0  # seconds between two proofs that the listener hears
@@ -251,7 +251,7 @@ def _application() -> str | None:
 
 
 def _dsn(app: Celery) -> str:
-    door = doors.get(app)
-    if door is not None and door.given is not None:
-        return door.given
+    database = databases.get(app)
+    if database is not None and database.given is not None:
+        return database.given
     return settings.load(None).daemon_dsn

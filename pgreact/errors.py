@@ -20,6 +20,10 @@ class SessionLost(PgreactError):
     """A session with PostgreSQL ended, or gives no sign of life; whoever used it must begin again."""
 
 
+class NotGuarded(PgreactError):
+    """The locks of a flight, or the attempt of a job, cannot be had: the task does not run."""
+
+
 def first(error: BaseException) -> Exception:
     """Return the first error of a group, and of groups in it; any other error as it is.
 

@@ -52,7 +52,7 @@ class JobsWorker(Worker):
         self.name = f"{queue}-{id(self)}@t"
         self.environ = environ
         self.lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "-A", "tests.jobs_app", "worker", "-P", pool),

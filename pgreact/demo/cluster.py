@@ -1,4 +1,4 @@
-"""The parts of the demo: PostgreSQL, the broker on it, a worker and the listeners."""
+"""The processes of the demo: PostgreSQL, which is the broker too, a worker and the daemons."""
 
 import contextlib
 import importlib.util
@@ -21,17 +21,17 @@ from pgreact.postgres.queries import folder
 
 LISTENERS = ("listener A", "listener B")
 WORKER = "worker"
-WORKER_PROCESSES = 5  # the example's limit of jobs, and one for the dispatcher
+WORKER_PROCESSES = 5  # as many as the example's limit of jobs, and one for the dispatcher
 
 
 class Cluster:
-    """Everything the example application needs, on this machine, gone when the ``with`` block ends."""
+    """The processes that the example application needs, ended when the ``with`` block ends."""
 
     def __init__(self, journal: Journal) -> None:
-        """Choose the parts; nothing is started yet.
+        """Find PostgreSQL and the broker's package; start nothing yet.
 
         Raises:
-            PgreactError: A package or PostgreSQL is missing.
+            PgreactError: A package or PostgreSQL is missing; says how to get it.
         """
         if importlib.util.find_spec("pgmq") is None:
             raise PgreactError('the demo needs more packages: pip install "pgreact[demo]"')
@@ -39,14 +39,14 @@ class Cluster:
         self.listeners: dict[str, Process] = {}
         self._worker: Process | None = None
         self._journal = journal
-        # commit times are PostgreSQL's own
+        # the demo measures from the commit times that PostgreSQL keeps
         self.postgres = EmbeddedPostgres(settings={"track_commit_timestamp": "on"})
-        self._stack = contextlib.ExitStack()  # what must end, and in which order
+        self._stack = contextlib.ExitStack()  # ends the processes, the last one first
         self._guard: Guard | None = None
 
     @property
     def dsn(self) -> str:
-        """The database of the application, and of the broker."""
+        """The DSN of the database of application and broker."""
         return self.postgres.dsn()
 
     def __enter__(self) -> Self:
@@ -62,7 +62,7 @@ class Cluster:
         self._stack.close()
 
     def make_tables(self) -> None:
-        """Create the application's tables, and the broker's."""
+        """Create the tables of the application and of the broker."""
         from pgmq.install import install_pgmq_from_sql
 
         with psycopg.connect(self.dsn, autocommit=True) as connection:
@@ -70,7 +70,7 @@ class Cluster:
         install_pgmq_from_sql(dsn=self.dsn)
 
     def apply(self) -> list[str]:
-        """Run ``pgreact apply``; return what it prints.
+        """Run ``pgreact apply``; return its output as lines.
 
         Raises:
             PgreactError: It failed.
@@ -90,24 +90,24 @@ class Cluster:
         return done.stdout.splitlines()
 
     def start_worker(self) -> None:
-        """Start a Celery worker, which reports ``worker.ready``."""
+        """Start a Celery worker; the journal gets ``worker.ready`` when it takes messages."""
         options = ["--loglevel=INFO", f"--concurrency={WORKER_PROCESSES}"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        # killed, since it would take seconds to go and has nothing left to do
+        # stopped by SIGKILL: a worker takes seconds to end, and has no work left
         self._worker = self._start(
-            WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], patience=0
+            WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], timeout=0
         )
 
     def start_listener(self, name: str) -> None:
-        """Start a daemon."""
+        """Start a daemon, whose log goes to the journal."""
         options = ["--log-format", "json", "--log-level", "debug"]
-        self.listeners[name] = self._start(name, ["pgreact", "listen", *options], patience=5)
+        self.listeners[name] = self._start(name, ["pgreact", "listen", *options], timeout=5)
 
     def kill_child(self, pid: int) -> float:
-        """Kill one process of the worker's pool; return when.
+        """Kill one process of the worker's pool; return the time in seconds since 1970.
 
         Raises:
-            PgreactError: It is none of them, or is gone.
+            PgreactError: The process is not one of the pool, or has ended.
         """
         assert self._worker is not None
         try:
@@ -119,7 +119,7 @@ class Cluster:
             raise PgreactError(f"the worker's process {pid} ended before it was killed") from None
         return at
 
-    def _start(self, name: str, command: list[str], patience: float) -> Process:
+    def _start(self, name: str, command: list[str], timeout: float) -> Process:
         assert self._guard is not None
         process = Process(
             name,
@@ -129,11 +129,11 @@ class Cluster:
             journal=self._journal,
             guard=self._guard,
         )
-        self._stack.callback(process.stop, patience)
+        self._stack.callback(process.stop, timeout)
         return process
 
     def _environ(self) -> dict[str, str]:
-        # what configures the user's own pgreact and PostgreSQL must not reach the demo's
+        # without the configuration of the user's own pgreact, PostgreSQL and Celery
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "CELERY_"))}
         return {
             **inherited,

@@ -1,4 +1,4 @@
-"""What the demo measured."""
+"""The measurements of the demo."""
 
 import dataclasses
 import math
@@ -12,33 +12,33 @@ BEAT = 30.0  # seconds between two dispatches on a clock, for comparison
 
 @dataclasses.dataclass(frozen=True)
 class Takeover:
-    """How the standby took over, in seconds since 1970."""
+    """The takeover by the standby; times in seconds since 1970."""
 
     killed: float
-    who: str
+    leader: str  # the new one
     elected: float
     dispatched: float
 
 
 @dataclasses.dataclass(frozen=True)
 class QueueUse:
-    """What the built-in queue did."""
+    """Measurements of the built-in queue."""
 
     to_start: Sequence[float]  # seconds from a commit of one job to its start
     places: int  # of the lane that has a limit
     most: int  # jobs of that lane in progress at the same instant
-    rolled_back: bool  # a job of a transaction that was rolled back left no trace
-    survived: bool  # a job whose process was killed was done by a later attempt
+    rolled_back: bool  # a job that was rolled back is gone
+    survived: bool  # a later attempt did a job whose process was killed
 
     @property
     def passed(self) -> bool:
-        """Whether it kept its promises."""
+        """Whether the queue kept its promises."""
         return 0 < self.most <= self.places and self.rolled_back and self.survived
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The raw numbers, and what follows from them."""
+    """The raw measurements, and what is computed of them."""
 
     commits: Sequence[Commit]
     dispatches: Sequence[Entry]  # dispatch.published
@@ -48,7 +48,7 @@ class Report:
 
     @property
     def committed(self) -> int:
-        """How many jobs were committed."""
+        """The number of committed jobs."""
         return sum(len(commit.jobs) for commit in self.commits)
 
     @property
@@ -71,7 +71,7 @@ class Report:
         """Return for each job that is done the seconds from its commit to its start.
 
         Args:
-            alone: Only of commits of a single job.
+            alone: Only for commits of a single job.
         """
         return [
             self.done[job][0] - commit.at
@@ -88,11 +88,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def lines(report: Report, limit: int, window: float) -> Iterator[str]:
-    """Return the summary.
+    """Return the lines of the summary.
 
     Args:
-        report: What was measured.
-        limit: How many jobs may be in progress at a time.
+        report: The measurements.
+        limit: The most jobs in progress at a time.
         window: The route's window in seconds.
     """
     signals = sum(int(entry.keys["signals"]) for entry in report.dispatches)
@@ -100,7 +100,7 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
     yield f"Celery calls        {len(report.dispatches)}, for {signals} signals"
     led = report.takeover.elected - report.takeover.killed
     called = report.takeover.dispatched - report.takeover.killed
-    yield f"takeover            {_ms(led).strip()} from kill -9 until {report.takeover.who} led,"
+    yield f"takeover            {_ms(led).strip()} from kill -9 until {report.takeover.leader} led,"
     yield f"                    {_ms(called).strip()} until its first Celery call"
     yield f"built-in queue      {_queue(report.queue)}"
     yield ""
@@ -122,14 +122,14 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
 
 
 def _queue(use: QueueUse) -> str:
-    words = [
+    parts = [
         f"commit → start p50 {_ms(percentile(use.to_start, 0.5)).strip()}",
         f"{use.most} of {use.places} places, {'never more' if use.most <= use.places else 'TOO MANY'}",
     ]
     if not use.rolled_back:
-        words.append("A ROLLBACK LEFT A JOB")
-    words.append("a killed job ran again" if use.survived else "A KILLED JOB DID NOT RUN AGAIN")
-    return "; ".join(words)
+        parts.append("A ROLLBACK LEFT A JOB")
+    parts.append("a killed job ran again" if use.survived else "A KILLED JOB DID NOT RUN AGAIN")
+    return "; ".join(parts)
 
 
 def _ms(seconds: float) -> str:

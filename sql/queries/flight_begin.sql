@@ -9,8 +9,8 @@ from (
         ('idle_in_transaction_session_timeout', '0'),
         ('transaction_timeout', '0'),
         ('statement_timeout', '0'),
-        ('lock_timeout', %(patience_ms)s),
-        -- without it a backend that waits in a lock never checks that its client is still there
+        ('lock_timeout', %(timeout_ms)s),
+        -- a backend that waits in a lock otherwise never looks whether its client is still there
         ('client_connection_check_interval', '2000'),
         ('tcp_keepalives_idle', '4'),
         ('tcp_keepalives_interval', '2'),

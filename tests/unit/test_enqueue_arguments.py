@@ -262,8 +262,8 @@ class Model:
         ({"a\0": 1}, ValueError, 'kwargs["user"]["a\\u0000"]: a NUL character'),
         ("\ud83d", ValueError, 'kwargs["user"]: half a character (U+D83D)'),
         (decimal.Decimal("NaN"), None, ""),
-        ({"__type__": "spam", "__value__": 1}, ValueError, '"__type__" with "__value__" is how'),
-        ({"__type__": "datetime", "__value__": "x"}, ValueError, '"__type__" with "__value__" is how'),
+        ({"__type__": "spam", "__value__": 1}, ValueError, '"__type__" with "__value__" marks'),
+        ({"__type__": "datetime", "__value__": "x"}, ValueError, '"__type__" with "__value__" marks'),
     ],
 )  # fmt: skip
 def test_what_cannot_travel_is_refused_by_its_place(value: object, kind: Any, message: str) -> None:
