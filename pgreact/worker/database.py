@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 
 from pgreact import settings
-from pgreact.errors import ConfigError, PgreactError, nearest
+from pgreact.errors import ConfigError, NotGuarded, PgreactError, nearest
 from pgreact.postgres import conninfo
 from pgreact.worker.jobs import Jobs
-from pgreact.worker.session import NotGuarded, Session
+from pgreact.worker.session import Session
 from pgreact.worker.single_flight import PATIENCE, Flights
 from pgreact.worker.trouble import patiently
 

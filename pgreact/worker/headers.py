@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from pgreact.broker.message_headers import BEFORE, CLAIM, DATABASE, JOB, ROUTE, whole
+from pgreact.errors import NotGuarded
 from pgreact.worker.jobs import Run, worker_name
-from pgreact.worker.session import NotGuarded
 
 ENTERED = "_pgreact_entered"  # of a request: the guard has seen it
 _LIMITS = {ROUTE: 2**31, JOB: 2**63}

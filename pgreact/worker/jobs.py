@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from pgreact.errors import NotGuarded
 from pgreact.postgres.errors import Meaning
 from pgreact.worker.lease_renewer import Keeper
-from pgreact.worker.session import NotGuarded, Session, Sessions, meant
+from pgreact.worker.session import Session, Sessions, meant
 from pgreact.worker.trouble import Trouble, patiently
 
 PATIENCE = 5.0  # seconds a message waits for a database that is away, before it is given up

@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from psycopg.abc import PQGen
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from pgreact.errors import PgreactError, SessionLost
+from pgreact.errors import NotGuarded, PgreactError, SessionLost
 from pgreact.postgres import conninfo
 from pgreact.postgres.application_name import application_name
 from pgreact.postgres.connect import readable
@@ -43,10 +43,6 @@ _REPLICA = {"25006", "0A000"}
 # By these a server's, a database's or a role's defaults show that they are not what our statements need.
 _DEFAULTS_CHANGED = {"25006", "40001", "57014", "55P03"}
 T = TypeVar("T")
-
-
-class NotGuarded(PgreactError):
-    """The locks of a flight, or the attempt of a job, cannot be had: so its task does not run."""
 
 
 def meant(error: BaseException) -> Meaning:

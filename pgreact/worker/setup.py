@@ -26,6 +26,7 @@ from pgreact.broker.message_headers import (
     ROUTE,
     as_job,
 )
+from pgreact.errors import NotGuarded
 from pgreact.worker.database import Door, Named, doors
 from pgreact.worker.hand_back import hand_back
 from pgreact.worker.headers import ENTERED, header, number, run_of, task_id
@@ -33,7 +34,6 @@ from pgreact.worker.jobs import Foreign, Run, Word, described, given_up, held, p
 from pgreact.worker.request import on_unreadable, watching
 from pgreact.worker.retry import resumption
 from pgreact.worker.runnable import returned, unrunnable
-from pgreact.worker.session import NotGuarded
 from pgreact.worker.strategy import register
 
 CANVAS = "pgreact.run_canvas"  # the task of a job that is a chain, a group or a chord

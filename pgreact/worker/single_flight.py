@@ -23,8 +23,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, TypeVar
 
+from pgreact.errors import NotGuarded
 from pgreact.postgres.errors import Meaning
-from pgreact.worker.session import NotGuarded, Session, meant
+from pgreact.worker.session import Session, meant
 from pgreact.worker.trouble import Trouble, patiently
 
 Word = Literal["started", "done", "failed", "dropped"]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pgreact.clock import Clock
-from pgreact.errors import PgreactError
+from pgreact.errors import NotGuarded, PgreactError
 from pgreact.postgres.errors import Meaning, pause, said
-from pgreact.worker.session import NotGuarded, meant
+from pgreact.worker.session import meant
 
 _log = logging.getLogger("pgreact.worker")
 _CLOCK = Clock()

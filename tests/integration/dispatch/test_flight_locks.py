@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres, free_port
+from pgreact.errors import NotGuarded
 from pgreact.worker import single_flight
-from pgreact.worker.session import NotGuarded, Session
+from pgreact.worker.session import Session
 from pgreact.worker.single_flight import NEXT, RUN, Flights
 from tests.harness import DEADLINE, Database, eventually
 from tests.worker import ROOT, Words

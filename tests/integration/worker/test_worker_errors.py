@@ -17,10 +17,10 @@ import psycopg
 import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.errors import NotGuarded
 from pgreact.postgres.queries import folder
 from pgreact.worker.database import Door, Named
 from pgreact.worker.jobs import Foreign, Jobs, Run, given_up, held, postponed, settled
-from pgreact.worker.session import NotGuarded
 from pgreact.worker.single_flight import RUN, Flights
 from tests.harness import Database, eventually
 from tests.jobs_cluster import prepare
@@ -152,7 +152,8 @@ def _one(postgres: EmbeddedPostgres) -> Iterator[Faults]:
     database = Database(postgres.dsn(dbname=name))
     prepare(database)
     database.run(
-        "update pgreact.queue_setting set keep = '1 day', lease = '2 s'", "select pgreact.maintain_history()"
+        "update pgreact.queue_setting set retention = '1 day', lease = '2 s'",
+        "select pgreact.maintain_history()",
     )
     yield Faults(database)
     admin.run(f"drop database {name} with (force)")

@@ -16,8 +16,7 @@ from celery import Celery
 from celery.exceptions import Retry
 
 import pgreact
-from pgreact.errors import ConfigError
-from pgreact.worker.session import NotGuarded
+from pgreact.errors import ConfigError, NotGuarded
 from pgreact.worker.single_flight import NEXT, RUN
 from tests import servers, worker_app
 from tests.harness import Database, Inbox

@@ -17,8 +17,8 @@ from celery.result import AsyncResult
 
 import pgreact
 from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.errors import NotGuarded
 from pgreact.worker.jobs import Jobs, Run, described, held, settled
-from pgreact.worker.session import NotGuarded
 from tests import servers
 from tests.harness import Database, eventually
 from tests.jobs_cluster import Cluster, a_cluster, prepare
@@ -650,7 +650,7 @@ jobs.end(settled(one, "done"))
 
 
 def test_a_fork_runs_jobs_of_its_own(claimed: Callable[..., Run], database: Database) -> None:
-    database.run("update pgreact.queue_setting set keep = '1 day'")
+    database.run("update pgreact.queue_setting set retention = '1 day'")
     runs = [claimed(), claimed()]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "default::DeprecationWarning", "-c", FORKING]

@@ -24,7 +24,8 @@ def claimed(database: Database) -> Callable[[], Run]:
     """Makes a run of a job that was just claimed; a lease is 2 seconds."""
     prepare(database)
     database.run(
-        "update pgreact.queue_setting set keep = '1 day', lease = '2 s'", "select pgreact.maintain_history()"
+        "update pgreact.queue_setting set retention = '1 day', lease = '2 s'",
+        "select pgreact.maintain_history()",
     )
 
     def claim() -> Run:
