@@ -16,12 +16,12 @@ class ConfigError(PgreactError):
     """The configuration or a command was written wrongly. The command line exits with 2."""
 
 
+class NotGuarded(PgreactError):
+    """A worker cannot take the locks of a flight or the attempt of a job, so the task does not run."""
+
+
 class SessionLost(PgreactError):
     """A session with PostgreSQL ended, or gives no sign of life; whoever used it must begin again."""
-
-
-class NotGuarded(PgreactError):
-    """The locks of a flight, or the attempt of a job, cannot be had: the task does not run."""
 
 
 def first(error: BaseException) -> Exception:

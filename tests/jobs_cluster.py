@@ -89,7 +89,7 @@ class Cluster:
             "began timestamptz default clock_timestamp(), ended timestamptz)"
         )
         self.database.run(
-            "update pgreact.queue_setting set keep = '1 day'", "select pgreact.maintain_history()"
+            "update pgreact.queue_setting set retention = '1 day'", "select pgreact.maintain_history()"
         )
         self._gate = self.where_runs.connect()
 

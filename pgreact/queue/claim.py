@@ -13,8 +13,8 @@ from pgreact.errors import SessionLost
 from pgreact.postgres.errors import remedy, said, storable
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
-from pgreact.queue.claim_delay import rest
-from pgreact.queue.lane_monitor import LaneWatch
+from pgreact.queue.claim_delay import claim_delay
+from pgreact.queue.lane_monitor import LaneMonitor
 
 BATCH = 100  # jobs a claim
 CLAIM_TIMEOUT = 30.0  # seconds
@@ -59,7 +59,7 @@ class QueueDispatch:
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
         self._claimed = 0  # jobs, since the log last told of claims: the broker had none of their messages
         self._full_at: float | None = None  # when the claim before this one took the last places
-        self._lanes = LaneWatch()
+        self._lanes = LaneMonitor()
         self._database = ""  # what messages call it
         self._at_once = False  # another claim is to follow this one at once
         self._unrouted = False  # there were jobs whose tasks had to be routed
@@ -94,7 +94,7 @@ class QueueDispatch:
         waiting = answer.get("waiting", 0)
         full_at, self._full_at = self._full_at, began if waiting else None
         if waiting and full_at is not None:
-            pause = rest(waiting, answer["claimed"], began - full_at, answer["next_s"])
+            pause = claim_delay(waiting, answer["claimed"], began - full_at, answer["next_s"])
             await asyncio.sleep(pause)
             again_in = None if again_in is None else max(0.0, again_in - pause)
         return Claimed(0.0 if self._at_once else again_in)
@@ -127,9 +127,9 @@ class QueueDispatch:
 
     def _watch_lanes(self, answer: dict[str, Any], now: float) -> None:
         """Log which lanes stand still, and which messages nobody starts."""
-        if "crowded" in answer:  # else another claim holds the lock
+        if "full_lanes" in answer:  # else another claim holds the lock
             served = {job["lane"] for job in answer["jobs"]} if answer["claimed"] else set()
-            for event in self._lanes.observed(now, answer["crowded"], served, answer["unanswered"]):
+            for event in self._lanes.observe(now, answer["full_lanes"], served, answer["unanswered"]):
                 logs.emit(event)
 
     async def _route(self, tasks: list[str]) -> None:

@@ -8,7 +8,7 @@ from pgreact import logs
 STANDING = 60.0  # seconds without a new job, after which a lane that is full is worth a line
 
 
-class LaneWatch:
+class LaneMonitor:
     """Tells each change once, from the answers of one claim after the other."""
 
     def __init__(self) -> None:
@@ -16,10 +16,10 @@ class LaneWatch:
         self._told: set[str] = set()
         self._unanswered: set[tuple[str, str | None]] = set()
 
-    def observed(
+    def observe(
         self,
         now: float,
-        crowded: Collection[dict[str, Any]],
+        full_lanes: Collection[dict[str, Any]],
         served: Collection[str],
         unanswered: Collection[dict[str, Any]] | None,
     ) -> Iterator[logs.Event]:
@@ -27,7 +27,7 @@ class LaneWatch:
 
         Args:
             now: Seconds, by a clock that is never set.
-            crowded: Lanes with more ready jobs than places, and what takes these.
+            full_lanes: Lanes with more ready jobs than places, and what takes these.
             served: Lanes of which it took jobs.
             unanswered: Jobs that no worker starts, as ``pgreact.unanswered`` has them; ``None``: it did not
                 look.
@@ -35,7 +35,7 @@ class LaneWatch:
         Returns:
             What is to be logged.
         """
-        full = {lane["lane"]: lane for lane in crowded if lane["lane"] not in served}
+        full = {lane["lane"]: lane for lane in full_lanes if lane["lane"] not in served}
         for name in self._full.keys() - full.keys():
             since = self._full.pop(name)
             if name in self._told:

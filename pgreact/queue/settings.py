@@ -18,7 +18,7 @@ class QueueSettings(Section):
 
     max_in_progress: Limit = None
     lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
-    keep: Retention = None
+    retention: Retention = None
     dead_retention: Retention = None
     start_within: StartWithin = 7 * 86400.0
 

@@ -54,7 +54,11 @@ def test_how_long_jobs_are_kept_is_read(text: object, seconds: float | None) -> 
 
 def test_without_a_word_the_documented_defaults_hold() -> None:
     settings = loaded("[lanes.mail]\n")
-    assert (settings.queue.max_in_progress, settings.queue.lease, settings.queue.keep) == (None, 60, None)
+    assert (settings.queue.max_in_progress, settings.queue.lease, settings.queue.retention) == (
+        None,
+        60,
+        None,
+    )
     lane = settings.lanes["mail"]
     assert (lane.max_in_progress, lane.weight, lane.rate, lane.burst, lane.paused) == (
         None,
@@ -87,7 +91,7 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
         ("[queue]\nlease = '100ms'", "queue.lease: input should be greater than or equal to 1"),
         ("[queue]\nlease = '2d'", "queue.lease: input should be less than or equal to 86400"),
         ("[queue]\nlease = 'long'", "queue.lease: 'long' is not a duration"),
-        ("[queue]\nkeep = '1m'", "queue.keep: '1m' is not between \"1h\" and \"3650d\"; \"none\""),
+        ("[queue]\nretention = '1m'", "queue.retention: '1m' is not between \"1h\" and \"3650d\"; \"none\""),
         ("[queue]\nstart_within = '1m'", "queue.start_within: '1m' is not between \"1h\" and"),
         ("[lanes.mail]\ntasks = 'proj.t'", "lanes.mail.tasks: "),
         ("[lanes.mail]\ntasks = ['']", "lanes.mail.tasks[0]: "),

@@ -188,13 +188,13 @@ def test_several_mistakes_are_told_at_once() -> None:
         ("PGREACT_ROUTES__DISPACH__WINDOW", "1s", 'no route "dispach" in the file; did you mean "dispatch"?'),
         ("PGREACT_ROUTES__DISPATCH__WINDOWS", "1s", '"windows" cannot be set here; did you mean "window"?'),
         ("PGREACT_ROUTES__DISPATCH__TABLES", "x", '"tables" cannot be set here; '),
-        ("PGREACT_QUEUE__KEP", "7d", '"kep" cannot be set here; did you mean "keep"?'),
+        ("PGREACT_QUEUE__RETENTIN", "7d", '"retentin" cannot be set here; did you mean "retention"?'),
         (
-            "PGREACT_QUEUE__DEFAULT__KEEP",
+            "PGREACT_QUEUE__DEFAULT__LEASE",
             "7d",
-            '"default__keep" cannot be set here; there are: dead_retention, keep',
+            '"default__lease" cannot be set here; there are: dead_retention, lease',
         ),
-        ("PGREACT_QUEUE__KEEP", "soon", "__KEEP: queue.keep: 'soon'"),
+        ("PGREACT_QUEUE__RETENTION", "soon", "__RETENTION: queue.retention: 'soon'"),
         ("PGREACT_LANES__MAIL__WEIGHT", "1", 'no lane "mail" in the file'),
         ("PGREACT_SCHEDULES__A", "1", 'no schedule "a" in the file'),
         ("PGREACT_LOG_LEVEL", "loud", "PGREACT_LOG_LEVEL: log_level: 'loud' is not known"),
@@ -217,7 +217,7 @@ def test_the_environment_says_what_queue_lanes_and_schedules_are() -> None:
             '[schedules.other]\ntask = "t"\nevery = "1d"\n'
         ),
         {
-            "PGREACT_QUEUE__KEEP": "7d",
+            "PGREACT_QUEUE__RETENTION": "7d",
             "PGREACT_QUEUE__MAX_IN_PROGRESS": "50",
             "PGREACT_LANES__MAIL__PAUSED": "true",
             "PGREACT_LANES__MAIL__RATE": "5/s",
@@ -225,7 +225,7 @@ def test_the_environment_says_what_queue_lanes_and_schedules_are() -> None:
             "PGREACT_SCHEDULES__OTHER__ENABLED": "false",
         },
     )
-    assert (settings.queue.keep, settings.queue.max_in_progress) == (7 * 86400, 50)
+    assert (settings.queue.retention, settings.queue.max_in_progress) == (7 * 86400, 50)
     assert (settings.lanes["mail"].paused, settings.lanes["mail"].weight) == (True, 2)
     assert settings.schedules["send mail (daily)"].every == 3600
     assert not settings.schedules["other"].enabled

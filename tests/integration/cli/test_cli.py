@@ -296,8 +296,8 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
         "  no dispatch yet",
         "  watches no table",
         "",
-        "queue    0 ready, 0 delayed, 0 behind; 0/- in progress; 0 dead",
-        "  lane     ready  delayed  behind  oldest  in progress  jobs/s",
+        "queue    0 ready, 0 delayed, 0 blocked; 0/- in progress; 0 dead",
+        "  lane     ready  delayed  blocked  oldest  in progress  jobs/s",
         "  default      0        0       0       -          0/-    0.00",
     ]
 

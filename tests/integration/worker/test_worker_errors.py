@@ -153,7 +153,8 @@ def _one(postgres: EmbeddedPostgres) -> Iterator[Faults]:
     database = Database(postgres.dsn(dbname=name))
     prepare(database)
     database.run(
-        "update pgreact.queue_setting set keep = '1 day', lease = '2 s'", "select pgreact.maintain_history()"
+        "update pgreact.queue_setting set retention = '1 day', lease = '2 s'",
+        "select pgreact.maintain_history()",
     )
     yield Faults(database)
     admin.run(f"drop database {name} with (force)")

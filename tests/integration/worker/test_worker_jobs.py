@@ -652,7 +652,7 @@ jobs.end(settled(one, "done"))
 
 
 def test_forked_process_runs_jobs_of_its_own(claimed: Callable[..., Run], database: Database) -> None:
-    database.run("update pgreact.queue_setting set keep = '1 day'")
+    database.run("update pgreact.queue_setting set retention = '1 day'")
     runs = [claimed(), claimed()]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "default::DeprecationWarning", "-c", FORKING]

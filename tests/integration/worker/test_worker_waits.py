@@ -25,7 +25,8 @@ def claimed(database: Database) -> Callable[[], Run]:
     """Return a function that claims a job and returns its run; the lease is 2 s."""
     prepare(database)
     database.run(
-        "update pgreact.queue_setting set keep = '1 day', lease = '2 s'", "select pgreact.maintain_history()"
+        "update pgreact.queue_setting set retention = '1 day', lease = '2 s'",
+        "select pgreact.maintain_history()",
     )
 
     def claim() -> Run:
