@@ -25,7 +25,7 @@ from pgreact.queue.settings import (
     QueueSections,
     QueueSettings,
 )
-from pgreact.section import Section
+from pgreact.section import Section, explain
 from pgreact.timetable.settings import SCHEDULE_NAME_RULE, ScheduleName, ScheduleSettings
 from pgreact.wakeup.settings import ROUTE_NAME_RULE, RouteName, RouteSettings, Watch
 
@@ -199,23 +199,17 @@ def _explain(
         for part in detail["loc"]
         if part != "[key]"
     ).lstrip(".")
-    message = detail["msg"].removeprefix("Value error, ")
+    message = explain(detail)
     match detail["type"]:
         case "extra_forbidden":
             known = _model(place).model_fields
             message = f'unknown key "{place[-1]}"{nearest(place[-1], list(known))}'
-        case "missing":
-            message = "is missing"
-        case "too_short":
-            message = "must not be empty"
         case "literal_error":
             wrong = _at(data, detail["loc"])
-            known_words = re.findall(r"'([^']+)'", message)
+            known_words = re.findall(r"'([^']+)'", detail["msg"])
             message = f"{wrong!r} is not known{nearest(str(wrong), known_words)}"
         case "string_pattern_mismatch":
             message = _NAME_RULES.get(place[0], LANE_NAME_RULE)
-        case _:
-            message = f"{message[:1].lower()}{message[1:]}"
     return f"{source}: {key}: {message}"
 
 

@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pgreact.quantities import Duration
-from pgreact.section import Section
+from pgreact.section import Duration, Section, between
 
 Event = Literal["insert", "update", "delete", "truncate"]
 RouteName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
@@ -55,15 +54,15 @@ class RouteSettings(Section):
     """One route, as the file names it."""
 
     task: str = Field(min_length=1)
-    window: Annotated[Duration, Field(le=3600)] = 0.1
+    window: Annotated[Duration, between("0s", "1h")] = 0.1
     countdown: Duration = 0.0
     expires: Duration = 15.0
     sweep: Duration = 60.0
     single_flight: Literal["publish", "run"] = "publish"
     gate: Literal["auto", "open", "closed"] = "auto"
-    gate_poll: Annotated[Duration, Field(ge=0.005, le=10)] = 0.04
+    gate_poll: Annotated[Duration, between("5ms", "10s")] = 0.04
     gate_close_rate: int = Field(default=100, gt=0)
-    gate_open_after: Annotated[Duration, Field(ge=0.1, le=3600)] = 1.0
+    gate_open_after: Annotated[Duration, between("100ms", "1h")] = 1.0
     options: dict[str, Any] = {}
     ready: str | None = Field(default=None, min_length=1)
     tables: tuple[Watch, ...] = ()

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from pgreact.errors import ConfigError, nearest
-from pgreact.quantities import duration
+from pgreact.quantities import parse_duration
 from pgreact.settings import load
 
 ROUTE = '[routes.dispatch]\ntask = "proj.dispatch"\n'
@@ -42,7 +42,7 @@ def refused(text: str, environ: dict[str, str] | None = None) -> str:
     ],
 )
 def test_a_duration_is_read(text: object, seconds: float) -> None:
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
 )
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|has no unit"):
-        duration(text)
+        parse_duration(text)
 
 
 def test_a_route_has_the_documented_defaults() -> None:
@@ -152,7 +152,7 @@ def test_a_routes_variable_matches_names_that_no_variable_can_hold() -> None:
         (ROUTE + 'tables = "x"', "routes.dispatch.tables: "),
         (ROUTE + "window = '1 fortnight'", "routes.dispatch.window: '1 fortnight' is not a duration"),
         (ROUTE + "window = '100'", '"100" has no unit: write "100s" or another'),
-        (ROUTE + "window = '2h'", "routes.dispatch.window: "),
+        (ROUTE + "window = '2h'", 'window: \'2h\' is not a duration between "0s" and "1h"'),
         (ROUTE + "sweep = '1ms'", "sweep must be 0 (off) or at least"),
         (ROUTE + "single_flight = 'publsh'", 'did you mean "publish"?'),
         (ROUTE + "options = { eta = 1 }", "options must not name eta: set the route's own countdown"),

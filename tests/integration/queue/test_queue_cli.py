@@ -83,9 +83,9 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         ("retry", "name jobs by their ids, or give --dead"),
         ("retry 1 --dead", "name jobs by their ids, or give --dead"),
         ("retry 1 --lane mail", "--lane and --task go with --dead"),
-        ("limit mail 0", "Invalid value for N: 0 is no limit: write a number"),
-        ("limit mail -- -1", "Invalid value for N: -1 is no limit"),
-        ("limit mail many", "Invalid value for N: 'many' is no limit"),
+        ("limit mail 0", "Invalid value for N: 0 is not a limit: write a number"),
+        ("limit mail -- -1", "Invalid value for N: -1 is not a limit"),
+        ("limit mail many", "Invalid value for N: 'many' is not a limit"),
     ],
 )
 def test_a_mistake_in_the_command_exits_2(arguments: str, message: str) -> None:

@@ -480,7 +480,7 @@ def test_a_schedule_recurs_in_one_of_five_ways(
         (["--every", "1s", "--max-runs", "many"], "--max-runs: input should be a valid integer"),
         (["--every", "1s", "--args", "[1"], "--args: [1 is no JSON: "),
         (["--every", "1s", "--args", "{}"], "--args: input should be a valid list"),
-        (["--at", "noon"], "--at: 'noon' is no time: write it like"),
+        (["--at", "noon"], "--at: 'noon' is not a time: write it like"),
         (["--cron", "* * *"], 'cron "* * *" has 3 fields; It has five'),
         (["--rrule", "x"], 'rrule "x": there is no "X"'),
         (["--solar", "x"], 'solar "x" is no event, latitude and longitude'),

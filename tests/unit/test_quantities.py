@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgreact.quantities import duration, short
+from pgreact.quantities import check_between, parse_duration, short
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from pgreact.quantities import duration, short
 )  # fmt: skip
 def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) -> None:
     assert short(seconds) == text
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) ->
 )
 def test_an_age_is_shown_roughly(seconds: float, text: str) -> None:
     assert short(seconds, roughly=True) == text
+
+
+@pytest.mark.parametrize("text", ["99ms", "61s"])
+def test_a_duration_out_of_bounds_is_refused_with_its_bounds(text: str) -> None:
+    with pytest.raises(ValueError, match=f"""^'{text}' is not a duration between "100ms" and "1m"$"""):
+        check_between(parse_duration(text), "100ms", "1m")
+
+
+def test_bounds_are_durations_that_are_allowed() -> None:
+    assert [check_between(seconds, "100ms", "1m") for seconds in (0.1, 60.0)] == [0.1, 60.0]
