@@ -68,8 +68,8 @@ def short(seconds: float, *, roughly: bool = False) -> str:
     for unit, size in _LONG_UNITS:
         if seconds and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
-    if 0 < seconds < 1 and (ms := round(seconds * 1000)) == round(seconds * 1000, 3):
-        return f"{ms}ms"
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.3f}".rstrip("0").rstrip(".") + "ms"
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgreact import __version__, logs, settings
-from pgreact.cli.support import NearestGroup, echo, jsonable
+from pgreact.cli.support import DURATION, NearestGroup, echo, jsonable
 from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.queue.cli import queue
@@ -72,7 +72,11 @@ def main(
 
 
 _wait = click.option(
-    "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
+    "--wait",
+    default="1m",
+    show_default=True,
+    type=DURATION,
+    help="How long to go on asking for a lock that another transaction holds.",
 )
 
 

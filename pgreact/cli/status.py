@@ -186,9 +186,10 @@ def _wrong(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
 def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     last = route["last_dispatch"]
     if last:
+        waited = short(last["waited_ms"] / 1000)
         yield (
             f"  last dispatch {_ago(last['published_at'], now)} ago: task {last['task_id']}, "
-            f"{last['signals']} signals, waited {last['waited_ms']:g} ms; {route['dispatches']} in all"
+            f"{last['signals']} signals, waited {waited}; {route['dispatches']} in all"
         )
     elif route["name"] != QUEUE_ROUTE:
         yield "  no dispatch yet"

@@ -3,12 +3,13 @@
 import datetime
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from pgreact.errors import ConfigError, nearest
 from pgreact.logs import printable
+from pgreact.quantities import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,17 @@ class Configuration(Protocol):
         ...
 
 
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = _Duration()  # the type of an option: text like "30s", as seconds
 Load = Callable[..., Configuration]  # given to each command: reads the configuration
 
 limit_option = click.option(

@@ -10,6 +10,7 @@ from psycopg import sql
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.postgres import migrations
 from pgreact.postgres.change import Change, Connection, savepoint
+from pgreact.quantities import short
 
 # A DDL statement that waits for a table makes every later writer wait behind it: so it gives up soon, lets
 # them pass, and tries again. Steps that are taken together hold the locks they have while they wait for more.
@@ -64,8 +65,8 @@ def execute(
             step = str(error) if isinstance(error, _Locked) else "another pgreact apply"
             if time.monotonic() > deadline:
                 raise PgreactError(
-                    f"{step}: a lock could not be had in {patience:g} s: a long transaction holds it; end it "
-                    "or give --wait more seconds; what was printed before is done"
+                    f"{step}: no lock in {short(patience)}: a long transaction holds it; end that, or raise "
+                    "--wait; the steps printed before are done"
                 ) from error
             if waiting_for != step:
                 told(f"waiting for a lock: {step}")

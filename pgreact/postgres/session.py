@@ -12,6 +12,7 @@ from pgreact.errors import SessionLost
 from pgreact.postgres import conninfo
 from pgreact.postgres.errors import Meaning, meaning, said
 from pgreact.postgres.session_settings import SESSION_SETTINGS, pin
+from pgreact.quantities import short
 
 # A vanished host frees its locks after idle + interval * count = 10 s; see "Leadership" in docs/protocols.md.
 # Set one by one after connecting: a pooler refuses them as start-up parameters with an obscure message.
@@ -177,7 +178,7 @@ class Session:
                 yield
         except TimeoutError:
             self.abandon()
-            raise SessionLost(f"no answer from PostgreSQL in {timeout:g} s") from None
+            raise SessionLost(f"no answer from PostgreSQL in {short(timeout)}") from None
         except Exception as error:
             if self._connection.is_closed() or meaning(error) is Meaning.LOST:
                 self.abandon()

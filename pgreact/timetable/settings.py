@@ -55,7 +55,7 @@ class ScheduleSettings(Section):
     priority: int = Field(default=0, ge=-(2**31), lt=2**31)
     max_attempts: int = Field(default=1, ge=1, lt=2**31)
     options: Annotated[dict[str, Any], AfterValidator(_json)] = {}
-    expires: Annotated[Duration, between("0.000001s", "3650d")] | None = None
+    expires: Annotated[Duration, between("0.001ms", "3650d")] | None = None
     history: Retention = None
     description: str = ""
 

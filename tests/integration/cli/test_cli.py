@@ -102,7 +102,7 @@ def test_the_version_is_printed() -> None:
         (["aply"], "No such command 'aply'; did you mean \"apply\"?"),
         (["zzz"], "No such command 'zzz'; there are: apply, "),
         (["apply", "--dryrun"], "No such option"),
-        (["apply", "--wait", "soon"], "'soon' is not a valid float"),
+        (["apply", "--wait", "soon"], "'--wait': 'soon' is not a duration: write"),
         (["apply", "extra"], "unexpected extra argument"),
         (["apply", "--since", "1"], "--since goes with --sql"),
         (["signal"], "Missing argument 'ROUTE'"),
@@ -285,7 +285,7 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
     assert second.startswith("standby  host-1 pid 8, for ")
     assert rest[0] == ""
     assert rest[1] == "route dispatch → proj.dispatch (window 100ms)"
-    assert rest[2].startswith("  last dispatch 0s ago: task task-1, 3 signals, waited 4.5 ms; 12 in all")
+    assert rest[2].startswith("  last dispatch 0s ago: task task-1, 3 signals, waited 4.5ms; 12 in all")
     assert rest[3:] == [
         "  dirty for 3h",
         "  insert on public.job_queue: trigger ok",
@@ -465,7 +465,7 @@ def test_status_tells_in_what_the_database_differs_from_the_file(applied: Databa
         applied.run("create table job_queue (id int)")
         found = said(1)
         assert found["file"]["differs"] == pgreact("apply", "--check", dsn=applied.dsn).out.splitlines()
-        assert found["file"]["differs"][-1] == '~ route idle: task "x" → "proj.idle"'
+        assert found["file"]["differs"][-1] == '~ route idle: task x → proj.idle'
         assert found["reasons"][-1].startswith("the database is not as pgreact.toml says: + route dispatch: ")
         apply_command(applied)
         assert said(0)["reasons"] == []
