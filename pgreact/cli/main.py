@@ -136,7 +136,7 @@ def apply(
         if check:
             steps = iter(plans.plan(connection, loaded, take_over=take_over))
         elif dry_run:
-            steps = iter(plans.trial(connection, loaded, warn, take_over=take_over))
+            steps = iter(plans.dry_run(connection, loaded, warn, take_over=take_over))
         else:
             steps = plans.apply(connection, loaded, wait, warn, take_over=take_over)
         for step in steps:

@@ -381,7 +381,7 @@ def test_a_step_that_something_undoes_is_not_repeated_for_ever(applied: Database
         ('"jobs"', '"job"', 'tables[2].table: no table "job" in the database; did you mean "public.jobs"?'),
         ('"jobs"', '"other.jobs"', 'no table "other.jobs" in the database; did you mean "public.jobs"?'),
         ('"jobs"', "'\"jobs'", 'tables[2].table: '),
-        ('"jobs"', '"a.b.c.d"', 'tables[2].table: "a.b.c.d" is no table name: improper'),
+        ('"jobs"', '"a.b.c.d"', 'tables[2].table: "a.b.c.d" is not a table name: improper'),
         ('"public.in_progress"', '"public.job_queue"',
          "routes.dispatch.tables[1]: insert of public.job_queue is named twice for this route"),
         ("from job_queue)", "from jobqueue)", 'routes.dispatch.ready: relation "jobqueue" does not exist'),

@@ -465,7 +465,7 @@ def test_status_tells_in_what_the_database_differs_from_the_file(applied: Databa
         applied.run("create table job_queue (id int)")
         found = said(1)
         assert found["file"]["differs"] == pgreact("apply", "--check", dsn=applied.dsn).out.splitlines()
-        assert found["file"]["differs"][-1] == '~ route idle: task x → proj.idle'
+        assert found["file"]["differs"][-1] == "~ route idle: task x → proj.idle"
         assert found["reasons"][-1].startswith("the database is not as pgreact.toml says: + route dispatch: ")
         apply_command(applied)
         assert said(0)["reasons"] == []

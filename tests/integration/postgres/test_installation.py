@@ -99,7 +99,7 @@ def test_another_may_take_over_and_its_routes_replace_those_before(taken: Databa
     write(file(None, "sell"))
     said = pgreact("apply", "--take-over", dsn=taken.dsn)
     assert (said.code, said.err) == (
-        2, "pgreact: --take-over needs to know who we are: set application (or app) in pgreact.toml\n",
+        2, "pgreact: --take-over needs a name: set application (or app) in pgreact.toml\n",
     )  # fmt: skip
 
 
