@@ -108,7 +108,7 @@ class Inquiry:
         for route in verdict.unanswered:
             name, workers = self._runners[route].route.name, answer.workers if answer else 0
             hint = "is it the right name, and do the workers import its module?"
-            logs.emit(logs.RouteUnanswered(route=name, task=tasks[route], workers=workers, hint=hint))
+            logs.emit(logs.RouteUnregistered(route=name, task=tasks[route], workers=workers, hint=hint))
             self._reported[route] = f"task of route {name}"
             self._troubles.note(
                 self._reported[route], f'no worker that answers ({workers}) knows "{tasks[route]}": {hint}'
@@ -116,7 +116,7 @@ class Inquiry:
         for route in verdict.answered:
             self._over(route)
             if route in tasks:
-                logs.emit(logs.RouteAnswered(route=self._runners[route].route.name, task=tasks[route]))
+                logs.emit(logs.RouteRegistered(route=self._runners[route].route.name, task=tasks[route]))
         return verdict.ask_in
 
     def _tasks(self) -> dict[int, str]:

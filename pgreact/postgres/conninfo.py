@@ -38,8 +38,8 @@ def resolve(dsn: str) -> dict[str, str]:
 
     Returns:
         Values by libpq's keyword: from the DSN, else its service, else ``PG*``, else compiled in (the order
-        of PostgreSQL's documentation, "Database Connection Control Functions"). The password of a password file
-        is left out, since it depends on the host.
+        of "Database Connection Control Functions" in PostgreSQL's documentation). The password of a password
+        file is left out, since it depends on the host.
 
     Raises:
         ConfigError: The DSN is invalid, or names an unknown service.

@@ -147,12 +147,12 @@ class Hearing:
     def _mute(self, reason: str) -> None:
         self._muted_at = self._clock.monotonic()
         self.muted = reason
-        logs.emit(logs.ListenerMuted(reason=reason))
+        logs.emit(logs.ListenerPaused(reason=reason))
         self._troubles.note("notifications", reason)
         self._changed()
 
     def _unmute(self) -> None:
         self.muted = None
-        logs.emit(logs.ListenerUnmuted(after_s=round(self._clock.monotonic() - self._muted_at, 3)))
+        logs.emit(logs.ListenerResumed(paused_s=round(self._clock.monotonic() - self._muted_at, 3)))
         self._troubles.note("notifications", None)
         self._changed()

@@ -93,19 +93,19 @@ async def test_a_route_whose_task_no_worker_knows_is_told_once_and_when_it_is_ov
 ) -> None:
     start(Worker)
     async with running(two, inbox.url, monkeypatch) as run:
-        await run.until(lambda: run.count(logs.RouteUnanswered), "it is told")
+        await run.until(lambda: run.count(logs.RouteUnregistered), "it is told")
         (told,) = await until_said(run, two, 1)
         assert told.startswith(f'task of route wrong: no worker that answers (1) knows "{UNKNOWN}": is it ')
         before = asked["answered"]
         await run.until(lambda: asked["answered"] > before + 1, "they are asked again")
-        assert run.count(logs.RouteUnanswered, route="wrong", task=UNKNOWN, workers=1) == 1
-        assert run.count(logs.RouteUnanswered) == 1
+        assert run.count(logs.RouteUnregistered, route="wrong", task=UNKNOWN, workers=1) == 1
+        assert run.count(logs.RouteUnregistered) == 1
         two.run(f"update pgreact.route set task = '{KNOWN}' where name = 'wrong'")
         assert await until_said(run, two, 0) == []
         two.run("update pgreact.route set task = 'tests.jobs_app.noop' where name = 'wrong'")
-        await run.until(lambda: run.count(logs.RouteUnanswered) == 2, "the other task is not known, either")
+        await run.until(lambda: run.count(logs.RouteUnregistered) == 2, "the other task is not known, either")
         start(JobsWorker)
-        await run.until(lambda: run.count(logs.RouteAnswered, route="wrong"), "a worker knows it")
+        await run.until(lambda: run.count(logs.RouteRegistered, route="wrong"), "a worker knows it")
         assert await until_said(run, two, 0) == []
 
 
@@ -114,7 +114,7 @@ async def test_workers_that_do_not_answer_prove_nothing(
 ) -> None:
     async with running(two, inbox.url, monkeypatch) as run:
         await run.until(lambda: asked["silent"] >= 3, "they are asked three times")
-        assert not run.count(logs.RouteUnanswered)
+        assert not run.count(logs.RouteUnregistered)
         assert troubles(two) == []
     assert not asked["answered"]
 
