@@ -110,13 +110,13 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
         (OUTBOX + "whn = 'x'", 'outbox[0].whn: unknown key "whn"; did you mean "when"?'),
         (OUTBOX + "on = ['insrt']", "outbox[0].on[0]: 'insrt' is not known; did you mean \"insert\"?"),
         (OUTBOX + "on = []", "outbox[0].on: must not be empty"),
-        (OUTBOX + "on = ['truncate']\nwhen = 'true'", "takes no when"),
+        (OUTBOX + "on = ['truncate']\nwhen = 'true'", "so when cannot apply"),
         (OUTBOX + 'lane = "a\\u0007"', "outbox[0].lane: a lane's name has 1 to 255 characters"),
         ("[[outbox]]\ntable = 'orders'", "outbox[0].enqueue: is missing"),
         ("[[outbox]]\nenqueue = 't'", "outbox[0].table: is missing"),
-        (OUTBOX + OUTBOX, "outbox[1]: insert of orders enqueues proj.t already in outbox[0]"),
+        (OUTBOX + OUTBOX, "outbox[1]: insert of orders enqueues proj.t in outbox[0] already"),
         ("[outbox]\ntable = 'orders'", "pgreact.toml: outbox: "),
-        ("[routes.'pgreact.queue']\ntask = 't'", "routes.pgreact.queue: this route is built in; [queue] and"),
+        ("[routes.'pgreact.queue']\ntask = 't'", "routes.pgreact.queue: this route is built in: [queue] and"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_and_key(text: str, message: str) -> None:

@@ -143,10 +143,10 @@ def test_a_routes_variable_matches_names_that_no_variable_can_hold() -> None:
             "routes.dispatch.tables[0].on[0]: 'inserts' is not known; did you mean \"insert\"?",
         ),
         (ROUTE + 'tables = [{ table = "x", on = ["insert", "insert"] }]', "on names an event twice"),
-        (ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]', "takes no when"),
+        (ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]', "so when cannot apply"),
         (
             ROUTE + 'tables = [{ table = "x", on = ["insert"] }, { table = "x", on = ["insert"] }]',
-            "routes.dispatch.tables[1]: insert of x is named already in tables[0]",
+            "routes.dispatch.tables[1]: insert of x is in tables[0] already",
         ),
         (ROUTE + 'tables = [{ table = "", on = ["insert"] }]', "routes.dispatch.tables[0].table: "),
         (ROUTE + 'tables = "x"', "routes.dispatch.tables: "),
@@ -186,7 +186,11 @@ def test_several_mistakes_are_told_at_once() -> None:
     [
         ("PGREACT_ROUTES__DISPATCH__WINDOW", "soon", "__WINDOW: routes.dispatch.window: 'soon'"),
         ("PGREACT_ROUTES__DISPACH__WINDOW", "1s", 'no route "dispach" in the file; did you mean "dispatch"?'),
-        ("PGREACT_ROUTES__DISPATCH__WINDOWS", "1s", '"windows" cannot be set here; did you mean "window"?'),
+        (
+            "PGREACT_ROUTES__DISPATCH__WINDOWS",
+            "1s",
+            '"windows" cannot be set here; did you mean "window"?',
+        ),
         ("PGREACT_ROUTES__DISPATCH__TABLES", "x", '"tables" cannot be set here; '),
         ("PGREACT_QUEUE__KEP", "7d", '"kep" cannot be set here; did you mean "keep"?'),
         (

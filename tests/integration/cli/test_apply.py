@@ -511,7 +511,7 @@ def test_a_dry_run_lets_writers_pass(applied: Database) -> None:
     with applied.connect() as long, connect(applied.dsn) as connection:
         long.execute("begin")
         long.execute("insert into jobs values (1)")
-        steps = plans.trial(connection, load(None), tell)
+        steps = plans.dry_run(connection, load(None), tell)
         long.execute("rollback")
     assert len(told) == 1
     assert [str(step).split(":")[0] for step in steps] == [
@@ -695,7 +695,7 @@ def test_uninstall_asks_and_without_an_answer_removes_nothing(applied: Database)
     before = catalog(applied, rows=True)
     said = pgreact("uninstall", dsn=applied.dsn)
     assert said.code == 2
-    assert said.err == "pgreact: uninstall asks before it removes: give --yes where nobody can answer\n"
+    assert said.err.startswith("pgreact: uninstall asks before it deletes these objects: give --yes to ")
     assert "- schema pgreact\n" in said.out
     assert catalog(applied, rows=True) == before
 
