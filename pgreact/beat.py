@@ -80,7 +80,7 @@ class _Host:
     """An event loop that runs while Beat ticks. No error ends it: each of its parts tries again by itself."""
 
     def __init__(self, app: Celery, entries: dict[str, Any]) -> None:
-        logs.join("celery.beat")
+        logs.log_to("celery.beat")
         gc.freeze()  # what was imported stays: no collection need look at it again
         self._app = app
         self._entries = entries

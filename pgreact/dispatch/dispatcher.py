@@ -128,7 +128,7 @@ class Runner:
             if self.unanswered_since is None:
                 hint = "are workers up, and does the application call pgreact.setup(app)?"
                 task_id = in_flight.task_id
-                logs.emit(logs.FlightUnanswered(route=self.route.name, task_id=task_id, hint=hint))
+                logs.emit(logs.FlightUnstarted(route=self.route.name, task_id=task_id, hint=hint))
             self.unanswered_since = self.unanswered_since or in_flight.began
         self.advance()
 

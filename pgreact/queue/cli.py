@@ -17,7 +17,7 @@ from pgreact.cli.support import (
     limit_option,
 )
 from pgreact.errors import ConfigError, PgreactError, nearest
-from pgreact.quantities import limit as read_limit
+from pgreact.quantities import parse_limit as read_limit
 
 if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
     from pgreact.queue.views import Connection

@@ -40,25 +40,25 @@ class LaneMonitor:
             since = self._full.pop(name)
             if name in self._told:
                 self._told.remove(name)
-                yield logs.LaneFreed(lane=name, full_s=round(now - since, 3))
+                yield logs.LaneRecovered(lane=name, stalled_s=round(now - since, 3))
         for name, lane in full.items():
             since = self._full.setdefault(name, now)
             if now - since >= STANDING and name not in self._told:
                 self._told.add(name)
-                yield logs.LaneFilled(
+                yield logs.LaneStalled(
                     lane=name,
                     running=lane["in_progress"] - lane["unstarted"],
                     unstarted=lane["unstarted"],
-                    full_s=round(now - since, 3),
+                    stalled_s=round(now - since, 3),
                 )
         if unanswered is None:
             return
         current = {(row["lane"], row["queue"]): row for row in unanswered}
         for lane_name, queue in self._unanswered - current.keys():
-            yield logs.QueueAnswered(lane=lane_name, queue=queue)
+            yield logs.QueueRecovered(lane=lane_name, queue=queue)
         for key in current.keys() - self._unanswered:
             row = current[key]
-            yield logs.QueueUnanswered(
+            yield logs.QueueStalled(
                 lane=row["lane"],
                 queue=row["queue"],
                 jobs=row["jobs"],

@@ -160,6 +160,6 @@ class ListenerSupervisor:
 
     def _resume(self) -> None:
         self.suspended = None
-        logs.emit(logs.ListenerResumed(after_s=round(self._clock.monotonic() - self._suspended_at, 3)))
+        logs.emit(logs.ListenerResumed(suspended_s=round(self._clock.monotonic() - self._suspended_at, 3)))
         self._troubles.note("notifications", None)
         self._changed()

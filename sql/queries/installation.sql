@@ -1,2 +1,2 @@
--- The application that owns the database, if it has a name.
+-- The application that owns the database; no row: none does.
 select application from pgreact.installation

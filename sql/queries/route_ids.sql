@@ -1,2 +1,2 @@
--- The ids of routes by name, without the queue's built-in route, which has no flights.
+-- without the built-in queue, which has no flights
 select name, id from pgreact.route where id > 0

@@ -1,4 +1,4 @@
--- Each attached event of a table, and the state of its trigger.
+-- Each watched change (route, table, event) and the state of its trigger: 'ok' or what is wrong with it.
 select
     r.name as route,
     w.relation::oid::bigint as relation,

@@ -14,11 +14,11 @@ def test_lane_that_stands_is_told_once_and_told_when_it_gets_on() -> None:
     assert [*monitor.observe(0, [FULL], set(), None)] == []
     assert [*monitor.observe(STANDING - 1, [FULL], set(), None)] == []
     assert [*monitor.observe(STANDING, [FULL], set(), None)] == [
-        logs.LaneFilled(lane="mail", running=2, unstarted=5, full_s=STANDING)
+        logs.LaneStalled(lane="mail", running=2, unstarted=5, stalled_s=STANDING)
     ]
     assert [*monitor.observe(STANDING + 9, [FULL], set(), None)] == []
     assert [*monitor.observe(STANDING + 10, [FULL], {"mail"}, None)] == [
-        logs.LaneFreed(lane="mail", full_s=STANDING + 10)
+        logs.LaneRecovered(lane="mail", stalled_s=STANDING + 10)
     ]
 
 
@@ -31,8 +31,8 @@ def test_busy_lane_that_is_always_full_is_no_news() -> None:
 def test_messages_that_nobody_starts_are_told_once_and_told_when_they_are_gone() -> None:
     monitor = LaneMonitor()
     assert [*monitor.observe(0, [], set(), [SILENT])] == [
-        logs.QueueUnanswered(lane="mail", queue="q", jobs=2, sent=3, consumed=True)
+        logs.QueueStalled(lane="mail", queue="q", jobs=2, sent=3, consumed=True)
     ]
     assert [*monitor.observe(1, [], set(), None)] == []
     assert [*monitor.observe(2, [], set(), [{**SILENT, "sent": 4}])] == []
-    assert [*monitor.observe(3, [], set(), [])] == [logs.QueueAnswered(lane="mail", queue="q")]
+    assert [*monitor.observe(3, [], set(), [])] == [logs.QueueRecovered(lane="mail", queue="q")]

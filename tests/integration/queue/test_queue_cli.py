@@ -83,9 +83,9 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         ("retry", "name jobs by their ids, or give --dead"),
         ("retry 1 --dead", "name jobs by their ids, or give --dead"),
         ("retry 1 --lane mail", "--lane and --task go with --dead"),
-        ("limit mail 0", "Invalid value for N: 0 is no limit: write a number"),
-        ("limit mail -- -1", "Invalid value for N: -1 is no limit"),
-        ("limit mail many", "Invalid value for N: 'many' is no limit"),
+        ("limit mail 0", "Invalid value for N: 0 is not a limit: write a number"),
+        ("limit mail -- -1", "Invalid value for N: -1 is not a limit"),
+        ("limit mail many", "Invalid value for N: 'many' is not a limit"),
     ],
 )
 def test_a_mistake_in_the_command_exits_2(arguments: str, message: str) -> None:
@@ -327,7 +327,7 @@ def test_purge_deletes_what_waits_and_nothing_else(filled: Database) -> None:
     assert states(filled) == {1: "in_progress"}
 
 
-REMEDY = "give --yes where nobody can answer"
+REMEDY = "give --yes to delete without a terminal"
 
 
 def test_purge_asks_and_without_an_answer_deletes_nothing(filled: Database) -> None:
@@ -345,7 +345,7 @@ def test_purge_asks_and_without_an_answer_deletes_nothing(filled: Database) -> N
 def test_purge_does_what_it_is_answered(
     filled: Database, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
 ) -> None:
-    monkeypatch.setattr(support, "_answers", lambda: True)
+    monkeypatch.setattr(support, "_interactive", lambda: True)
     said = pgreact("queue", "purge", dsn=filled.dsn, typed=f"{answer}\n")
     assert said.code == (1 if left else 0)
     assert said.out.startswith("Delete 3 waiting jobs from ")
