@@ -349,7 +349,7 @@ class Judge:
             if fault.began <= ended and fault.ended >= began
         ]
         leaders = [
-            f"{entry.who} {entry.name} ({entry.at - began:+.1f} s)"
+            f"{entry.source} {entry.name} ({entry.at - began:+.1f} s)"
             for name in ("leader.elected", "leader.lost", "listener.lost")
             for entry in self._plant.diary.find(name, after=began - WAKE_PATIENCE)
             if entry.at <= ended
@@ -386,7 +386,7 @@ class Judge:
     def leaders_lost(self) -> list[str]:
         """Leaders that stepped down while no session was ended."""
         return [
-            f"{entry.who}: {entry.keys.get('reason')}"
+            f"{entry.source}: {entry.keys.get('reason')}"
             for entry in self._plant.diary.find("leader.lost")
             if self.holding(entry.at)
         ]

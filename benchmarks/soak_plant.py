@@ -155,18 +155,20 @@ class Diary(Journal):
         """Take an event."""
         self.counts[entry.name] += 1
         said = str(entry.keys.get("text") or {"event": entry.name, **entry.keys})
-        self.latest.setdefault(entry.who, collections.deque(maxlen=LATEST)).append(f"{entry.at:.3f} {said}")
+        self.latest.setdefault(entry.source, collections.deque(maxlen=LATEST)).append(
+            f"{entry.at:.3f} {said}"
+        )
         if entry.name == "dispatch.published":
             began = entry.at - entry.keys["publish_ms"] / 1000
             route = entry.keys["route"]
             self.published[route] = max(began, self.published.get(route, 0.0))
         elif entry.name in {"worker.ready", "leader.elected", "standby.waiting"}:
-            self.ready.add(entry.who)
+            self.ready.add(entry.source)
         if entry.name == "(text)" and (found := _COMPLAINT.search(entry.keys["text"])):
-            self.errors[re.sub(r"[0-9a-f-]{30,}|\d+", "…", f"{entry.who}: {found[1]}")[:160]] += 1
+            self.errors[re.sub(r"[0-9a-f-]{30,}|\d+", "…", f"{entry.source}: {found[1]}")[:160]] += 1
         if entry.name != ENDED and entry.keys.get("level") in {"warning", "error"}:
             why = entry.keys.get("error") or entry.keys.get("reason") or ""
-            self.errors[f"{entry.who}: {entry.name}: {why}"[:160]] += 1
+            self.errors[f"{entry.source}: {entry.name}: {why}"[:160]] += 1
         if entry.name in self._KEPT:
             super().add(entry)
 
@@ -380,7 +382,7 @@ class Plant:
 
     def last_words(self) -> str:
         """Return what the processes that ended said last."""
-        return "\n".join(f"{e.who}: {e.keys['last_words']}" for e in self.diary.find(ENDED))
+        return "\n".join(f"{e.source}: {e.keys['output']}" for e in self.diary.find(ENDED))
 
     def _install(self, workshop: Workshop) -> None:
         with self.connect() as owner:
@@ -469,7 +471,7 @@ class Plant:
         process.stop(0)
         if not slot.killed:
             words = self.diary.find(ENDED, slot.name)
-            said = str(words[-1].keys["last_words"]) if words else ""
+            said = str(words[-1].keys["output"]) if words else ""
             self.exits.append(Exit(time.time(), slot.name, said))
         self._run(slot)
 

@@ -1,4 +1,4 @@
-"""The parts of the demo: PostgreSQL, the broker on it, a worker and the listeners."""
+"""The demo's cluster: PostgreSQL, a broker on it, a Celery worker and two daemons."""
 
 import contextlib
 import importlib.util
@@ -25,10 +25,10 @@ WORKER_PROCESSES = 5  # the example's limit of jobs, and one for the dispatcher
 
 
 class Cluster:
-    """Everything the example application needs, on this machine, gone when the ``with`` block ends."""
+    """All processes of the example application; the end of the ``with`` block removes them."""
 
     def __init__(self, journal: Journal) -> None:
-        """Choose the parts; nothing is started yet.
+        """Choose the parts; start nothing.
 
         Raises:
             PgreactError: A package or PostgreSQL is missing.
@@ -39,14 +39,14 @@ class Cluster:
         self.listeners: dict[str, Process] = {}
         self._worker: Process | None = None
         self._journal = journal
-        # commit times are PostgreSQL's own
+        # the demo reads commit times from PostgreSQL
         self.postgres = EmbeddedPostgres(settings={"track_commit_timestamp": "on"})
-        self._stack = contextlib.ExitStack()  # what must end, and in which order
+        self._stack = contextlib.ExitStack()  # what to end, last started first
         self._guard: Guard | None = None
 
     @property
     def dsn(self) -> str:
-        """The database of the application, and of the broker."""
+        """DSN of the database, which application and broker share."""
         return self.postgres.dsn()
 
     def __enter__(self) -> Self:
@@ -62,7 +62,7 @@ class Cluster:
         self._stack.close()
 
     def make_tables(self) -> None:
-        """Create the application's tables, and the broker's."""
+        """Create the tables of the application and of the broker."""
         from pgmq.install import install_pgmq_from_sql
 
         with psycopg.connect(self.dsn, autocommit=True) as connection:
@@ -70,10 +70,10 @@ class Cluster:
         install_pgmq_from_sql(dsn=self.dsn)
 
     def apply(self) -> list[str]:
-        """Run ``pgreact apply``; return what it prints.
+        """Run ``pgreact apply`` and return its output by lines.
 
         Raises:
-            PgreactError: It failed.
+            PgreactError: The command failed.
         """
         done = subprocess.run(
             [sys.executable, "-m", "pgreact", "apply"],
@@ -90,24 +90,24 @@ class Cluster:
         return done.stdout.splitlines()
 
     def start_worker(self) -> None:
-        """Start a Celery worker, which reports ``worker.ready``."""
+        """Start a Celery worker; the journal gets ``worker.ready``."""
         options = ["--loglevel=INFO", f"--concurrency={WORKER_PROCESSES}"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        # killed, since it would take seconds to go and has nothing left to do
+        # SIGKILL, since a warm shutdown takes seconds and no job is left
         self._worker = self._start(
-            WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], patience=0
+            WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], timeout=0
         )
 
     def start_listener(self, name: str) -> None:
-        """Start a daemon."""
+        """Start a daemon under this name."""
         options = ["--log-format", "json", "--log-level", "debug"]
-        self.listeners[name] = self._start(name, ["pgreact", "listen", *options], patience=5)
+        self.listeners[name] = self._start(name, ["pgreact", "listen", *options], timeout=5)
 
     def kill_child(self, pid: int) -> float:
-        """Kill one process of the worker's pool; return when.
+        """Kill one process of the worker's pool; return the time in seconds since 1970.
 
         Raises:
-            PgreactError: It is none of them, or is gone.
+            PgreactError: The process is not of the pool, or has ended.
         """
         assert self._worker is not None
         try:
@@ -119,7 +119,7 @@ class Cluster:
             raise PgreactError(f"the worker's process {pid} ended before it was killed") from None
         return at
 
-    def _start(self, name: str, command: list[str], patience: float) -> Process:
+    def _start(self, name: str, command: list[str], timeout: float) -> Process:
         assert self._guard is not None
         process = Process(
             name,
@@ -129,11 +129,11 @@ class Cluster:
             journal=self._journal,
             guard=self._guard,
         )
-        self._stack.callback(process.stop, patience)
+        self._stack.callback(process.stop, timeout)
         return process
 
     def _environ(self) -> dict[str, str]:
-        # what configures the user's own pgreact and PostgreSQL must not reach the demo's
+        # the user's own settings of pgreact, PostgreSQL and Celery must not reach the demo
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "CELERY_"))}
         return {
             **inherited,

