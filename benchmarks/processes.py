@@ -1,4 +1,4 @@
-"""The processes under measurement: started, known to be ready, gone afterwards."""
+"""The processes under measurement: start, wait for readiness, clean-up."""
 
 import contextlib
 import os
@@ -21,16 +21,16 @@ ROOT = Path(__file__).parents[1]
 
 
 class Workshop:
-    """A directory for files and logs, and what was started there; all gone when the block ends."""
+    """A temporary directory for files and logs, and its processes; the end of the block removes all."""
 
     def __enter__(self) -> Self:
-        """Make the directory."""
+        """Create the directory."""
         self.directory = Path(tempfile.mkdtemp(prefix="pgreact-bench-", dir="/tmp"))
         self._guard = Guard(self.directory)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove it."""
+        """Remove the directory."""
         self._guard.close()
 
     def python(self, *arguments: str, **environment: str) -> None:
@@ -101,10 +101,12 @@ class Workshop:
             self._guard.forget(process.pid)
 
     def environment(self, more: dict[str, str]) -> dict[str, str]:
-        """Return the environment of a process: none of this machine's settings of PostgreSQL and Celery.
+        """Return the environment of a process, without this machine's settings of PostgreSQL and Celery.
 
         Args:
-            more: On top of ours.
+            more: Variables to add.
         """
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CELERY"))}
-        return {**ours, "PYTHONPATH": str(ROOT), **more}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PG", "CELERY"))
+        }
+        return {**inherited, "PYTHONPATH": str(ROOT), **more}
