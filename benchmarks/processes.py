@@ -58,12 +58,12 @@ class Workshop:
 
         Args:
             *arguments: Its arguments.
-            says_ready: Wait until it says so the way systemd's services do, before the block begins.
-            may_end: It may be gone at the end of the block, since it is killed within.
+            says_ready: Wait for its READY=1, as systemd does, before the block begins.
+            may_end: Accept that the process has ended by the end of the block.
             **environment: On top of ours.
 
         Raises:
-            PgreactError: It is not ready in time.
+            PgreactError: The process is not ready in time.
         """
         address = str(self.directory / f"notify-{time.monotonic_ns()}")
         log = self.directory / f"{Path(address).name}.log"

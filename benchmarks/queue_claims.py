@@ -37,14 +37,14 @@ _SETTINGS = {
     "max_wal_senders": "0",
 }
 # Half of the rows are of a paused lane, a tenth of a few keys. What a claim finds of these the first time it
-# sets 'behind', once for each row; that is done here.
+# sets 'blocked', once for each row; that is done here.
 _LANES = f"""
 insert into pgreact.lane (name, paused)
 select 'lane' || n, false from generate_series(1, {LANES}) n union all select 'deep', true
 """
 _ROWS = f"""
 insert into pgreact.queue (state, lane, task, kwargs, priority, run_at, key)
-select case when r.key is null then 'ready' else 'behind' end, r.lane, 'bench.noop', '{{"user_id": 42}}',
+select case when r.key is null then 'ready' else 'blocked' end, r.lane, 'bench.noop', '{{"user_id": 42}}',
     floor(3 * random()), timestamptz '2026-01-01' + n * interval '1 ms', r.key
 from generate_series(1, %s) n
 cross join lateral (
@@ -65,7 +65,7 @@ with done as materialized (
     limit %s
 )
 insert into pgreact.queue (state, lane, task, kwargs, priority, key)
-select case when d.key is null then 'ready' else 'behind' end, d.lane, d.task, d.kwargs, d.priority, d.key
+select case when d.key is null then 'ready' else 'blocked' end, d.lane, d.task, d.kwargs, d.priority, d.key
 from done d
 where pgreact.settle(d.id, d.claim_id, 'done')
 """

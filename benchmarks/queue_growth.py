@@ -64,7 +64,7 @@ class Mill:
         """Connect.
 
         Args:
-            dsn: Of a database that has a queue.
+            dsn: A database with pgreact's queue.
         """
         self._connection = psycopg.connect(dsn, autocommit=True)
         self._connection.execute("set pgreact.muted = on")
@@ -77,7 +77,7 @@ class Mill:
         self.claims: list[float] = []
         self.spent = dict.fromkeys(("enqueue", "claim", "published", "start", "settle"), 0.0)
 
-    def turn(self) -> None:
+    def run_batch(self) -> None:
         """Take a batch of jobs through all steps."""
         while self._enqueued - self.settled - self._in_progress < WAITING:
             first = self._enqueued
@@ -107,7 +107,7 @@ class Mill:
         """Settle more jobs, and return a reading."""
         end = self.settled + jobs
         while self.settled < end:
-            self.turn()
+            self.run_batch()
         if self._connection.info.server_version >= 150000:
             self._connection.execute("select pg_stat_force_next_flush()")
         row = self._connection.execute(_SIZES.encode()).fetchone()

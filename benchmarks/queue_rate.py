@@ -41,8 +41,8 @@ class Meter:
         """Take the parts of one side.
 
         Args:
-            side: Its processes, with their children; this one is the producer.
-            broker: Redis.
+            side: The side, whose processes count with their children; this process is the producer.
+            broker: Redis' URL.
         """
         self._roots = {**side.processes, "PostgreSQL": _postmaster(side), "producer": psutil.Process()}
         self._redis = redis.Redis.from_url(broker)
@@ -65,11 +65,11 @@ def measure(
     """Run the jobs of every side in each round.
 
     Args:
-        sides: By name; their workers are idle now.
-        marks: Where tasks tell that they ended.
-        broker: Redis, to be asked what it used.
-        rounds: How often.
-        jobs: How many for each side: as many as take it some seconds.
+        sides: The sides by name, with idle workers.
+        marks: The marks of ended tasks.
+        broker: Redis' URL, for its CPU time.
+        rounds: The number of rounds.
+        jobs: The number of jobs of each side, enough for some seconds.
     """
     found = []
     for _ in range(rounds):

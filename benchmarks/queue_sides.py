@@ -34,9 +34,9 @@ class Side(abc.ABC):
     """One side; its processes run already.
 
     Attributes:
-        connection: To its database.
-        processes: Those behind it.
-        settles: Whether somebody writes about a job when its task has ended.
+        connection: A session on the side's database.
+        processes: The side's processes, by name.
+        settles: Whether the end of a task is written to the database.
     """
 
     settles = True

@@ -247,7 +247,7 @@ class Cluster:
         """Connect as superuser, with PostgreSQL's own defaults.
 
         Args:
-            autocommit: Each statement is a transaction.
+            autocommit: Run each statement in its own transaction.
             **settings: Of the session, as PostgreSQL names them.
         """
         return psycopg.connect(

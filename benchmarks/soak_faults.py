@@ -66,10 +66,10 @@ class Faults:
         """Take the parts; start nothing.
 
         Args:
-            cluster: What it happens to.
-            load: What goes on meanwhile.
-            rng: Decides.
-            left_out: Names of faults that are not done.
+            cluster: The target of the faults.
+            load: The running load.
+            rng: Chooses the faults.
+            left_out: Names of faults to leave out.
         """
         self._left_out = left_out
         self._servers = threading.Lock()  # at most one server is restarted or full at a time
@@ -86,8 +86,8 @@ class Faults:
         """Execute faults for a while, and wait for the end of all of them.
 
         Args:
-            seconds: How long new faults begin.
-            ending: Processes, sessions, servers and messages end, too; else workers of the busy queue alone.
+            seconds: Time during which new faults begin.
+            ending: End processes, sessions, servers and messages, too; else only workers of the busy queue.
         """
         running: list[threading.Thread] = []
         until = time.monotonic() + seconds

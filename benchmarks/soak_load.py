@@ -73,8 +73,8 @@ class Load:
         """Take the parts; start nothing.
 
         Args:
-            cluster: What they use.
-            seed: Of all chance.
+            cluster: The target of the load.
+            seed: Seed of the random choices.
         """
         self._cluster = cluster
         self._seed = seed
@@ -126,11 +126,11 @@ class Load:
         """Enqueue a job, and record it in the same transaction.
 
         Args:
-            connection: In a transaction.
-            kind: What it is to show.
-            task: Its task; ``soak.work`` takes some time.
-            seconds: How long.
-            queue: Of Celery.
+            connection: A session in a transaction.
+            kind: The kind of job, for the checks.
+            task: The task's name; ``soak.work`` sleeps.
+            seconds: The duration of ``soak.work``.
+            queue: The Celery queue.
             **more: Arguments of ``pgreact.enqueue``.
 
         Returns:
