@@ -24,9 +24,7 @@ RETIRED = {
     "door": "WorkerDatabase",
     "draft": "PreparedMessage",
     "drafts": "PreparedMessage",
-    "give_up": "abandon",
     "heights": "sequence_values",
-    "judge": "comparison",
     "keeper": "lease_renewer",
     "let_next": "unblock_next",
     "lookout": "run_monitor",
@@ -42,9 +40,11 @@ RETIRED = {
     "wire": "BrokerConnection",
     # ordinary words, which are retired as the name of one thing only
     ".deaths": "lease_renewer",
+    ".judge": "comparison",
     ".turn": "virtual_time of a lane, revision of a schedule",
     "'behind'": "'blocked'",
     "`behind`": "`blocked`",
+    "pgreact.give_up": "pgreact.abandon",
     "pgreact.hold": "pgreact.snooze",
     "pgreact.look": "pgreact.poll_gates",
     "pgreact.moment": "pgreact.clock_now",
@@ -169,7 +169,7 @@ def test_retired_name_is_reported_of_a_path() -> None:
         "two deaths of a worker",
         "it is their turn, and the others stand behind",
         "pgreact.look_up, pgreact.holders(1), pgreact.moments",
-        "give up after 5 s",
+        "give_up_if_refused",
     ],
 )
 def test_ordinary_word_is_no_retired_name(text: str) -> None:
