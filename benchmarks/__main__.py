@@ -8,15 +8,15 @@ from benchmarks.report import Report
 from pgreact.errors import PgreactError
 from tests.servers import Missing
 
-# each a module with run(report, *, quick, …), and with add_options(parser) where it has more options
+# each is a module with run(report, *, quick, …), and add_options(parser) if it has further options
 BENCHES = {
     "wakeup": "commit to message, a burst, an idle minute; beside a bare pair and Celery Beat (3 minutes)",
     "writers": "commits a second with and without pgreact's triggers, on two flushes (4 minutes)",
     "queue": "jobs: commit to start, jobs a second, claims, sizes; beside delay() and two peers (5 minutes)",
     "timetable": "schedules: start, idle, all due, edits, takeover; beside Beat and two peers (5 minutes)",
-    "timetable_whole": "the same with 100 000 entries of the peers, and nothing estimated (an hour)",
-    "soak": "a cluster under load while all kinds of things go wrong: lost, doubled, held up (20 minutes)",
-    "flights": "single_flight = run under a storm: no overlap, one waits, nothing missed",
+    "timetable_whole": "timetable with 100 000 entries on all sides, without estimates (an hour)",
+    "soak": "a cluster under load and faults: jobs lost, doubled, delayed (20 minutes)",
+    "flights": "single_flight = run under 1000 signals a second: overlaps, waiting runs, missed signals",
 }
 
 
@@ -28,9 +28,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bench", choices=BENCHES, metavar="NAME", help="see below")
-    parser.add_argument(
-        "--quick", action="store_true", help="the same in less than a minute, on fewer samples"
-    )
+    parser.add_argument("--quick", action="store_true", help="take fewer samples, in less than a minute")
     chosen, _ = parser.parse_known_args()
     module = importlib.import_module(f"benchmarks.{chosen.bench}")
     if hasattr(module, "add_options"):
@@ -41,7 +39,7 @@ def main() -> int:
     try:
         module.run(report, **arguments)
     except Missing as missing:
-        print(f"bench: not on this machine: {missing}", file=sys.stderr)
+        print(f"bench: not installed here: {missing}", file=sys.stderr)
         return 2
     except PgreactError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""The limit: asyncpg hears the commit, and kombu publishes from within the callback. No promise is kept.
+"""The lower bound: an asyncpg listener whose callback publishes by kombu, without any guarantee.
 
-``BENCH_DSN=DSN BENCH_BROKER=URL python -m benchmarks.bare QUEUE``. The message is what Celery would
-send, made beforehand: both sides give the broker, and the one who reads it, the same to do.
+``BENCH_DSN=DSN BENCH_BROKER=URL python -m benchmarks.bare QUEUE``. The message is
+Celery's, made beforehand, so that broker and consumer do the same work for both sides.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ async def main(dsn: str, broker: str, queue: str) -> None:
     producer = Connection(broker, transport_options=options).Producer()
     assert producer.channel is not None  # connects
 
-    def heard(*_: object) -> None:
+    def publish(*_: object) -> None:
         task_id = str(uuid4())
         producer.publish(
             BODY,
@@ -54,7 +54,7 @@ async def main(dsn: str, broker: str, queue: str) -> None:
         )
 
     connection = await asyncpg.connect(dsn)
-    await connection.add_listener("pgreact", heard)
+    await connection.add_listener("pgreact", publish)
     sdnotify.SystemdNotifier().notify("READY=1")
     await asyncio.Event().wait()
 

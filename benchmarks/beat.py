@@ -1,4 +1,4 @@
-"""Celery Beat as people use it instead: one dispatch a second, whether or not anything happened."""
+"""Celery Beat as the alternative to wake-ups: one dispatch a second."""
 
 import os
 

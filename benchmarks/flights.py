@@ -1,4 +1,4 @@
-"""A dispatch task that takes 200 ms under a storm of signals: how often it runs, and never twice at once."""
+"""``single_flight = "run"`` under load: a task of 200 ms, 1000 signals a second, no overlapping runs."""
 
 import itertools
 import os
@@ -55,7 +55,7 @@ create table run (
 
 
 def run(report: Report, *, quick: bool) -> None:
-    """Measure, and print it."""
+    """Measure, and print the results."""
     seconds = QUICK if quick else FULL
     with (
         Workshop() as workshop,
@@ -75,12 +75,14 @@ def run(report: Report, *, quick: bool) -> None:
             workshop.running(*worker, says_ready=False, **environment),
             workshop.running("-m", "pgreact", "listen", **environment),
         ):
-            _until(dsn, "select exists (select from run where ended_at is not null)")  # of the first sweep
+            _until(
+                dsn, "select exists (select from run where ended_at is not null)"
+            )  # the run after the first sweep
             stop = threading.Event()
             waiting: list[int] = []
             watcher = threading.Thread(target=_watch, args=(dsn, stop, waiting))
             watcher.start()
-            sent = _storm(dsn, seconds)
+            sent = _signal(dsn, seconds)
             _until(
                 dsn,
                 "select exists (select from run where ended_at is not null and began_at > "
@@ -91,8 +93,8 @@ def run(report: Report, *, quick: bool) -> None:
         _print(report, dsn, sent, seconds, max(waiting, default=0))
 
 
-def _storm(dsn: str, seconds: float) -> int:
-    """Commit so many times a second."""
+def _signal(dsn: str, seconds: float) -> int:
+    """Commit `SIGNALS` rows a second, one each; return their number."""
     began = time.monotonic()
     sent = 0
     with psycopg.connect(dsn, autocommit=True) as writer:
@@ -105,7 +107,7 @@ def _storm(dsn: str, seconds: float) -> int:
 
 
 def _watch(dsn: str, stop: threading.Event, waiting: list[int]) -> None:
-    """Count, again and again, who waits for its turn."""
+    """Sample the number of workers that hold NEXT, until `stop`."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         while not stop.wait(0.005):
             row = connection.execute(

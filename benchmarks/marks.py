@@ -1,6 +1,6 @@
-"""What a task under measurement tells the bench, so cheaply that it need not be taken into account.
+"""Marks: how tasks under measurement report start and end, at negligible cost.
 
-When it began: one datagram. How many ended: a number in memory that each process shares with the bench.
+A start is one datagram. The number of ends is a counter in memory that each process shares with the bench.
 Both sides read CLOCK_MONOTONIC, which is one clock on one machine.
 """
 
@@ -14,7 +14,7 @@ from typing import Self
 
 from pgreact.errors import PgreactError
 
-DIRECTORY = "BENCH_MARKS"  # the variable that leads the tasks here
+DIRECTORY = "BENCH_MARKS"  # the environment variable with the marks' directory
 _PAIR = struct.Struct("qq")
 
 
@@ -29,11 +29,11 @@ class Teller:
         self._ended = 0
 
     def began(self, number: int) -> None:
-        """Tell that the task of this number begins now."""
+        """Report that the task of this number begins now."""
         self._socket.sendto(_PAIR.pack(number, time.monotonic_ns()), self._address)
 
     def ended(self) -> None:
-        """Tell that one more task ended now."""
+        """Report that one more task has ended."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._ended = 0
@@ -48,7 +48,7 @@ class Marks:
     """The bench's side."""
 
     def __init__(self, directory: Path) -> None:
-        """Make the place where the tasks leave their marks."""
+        """Use a directory, which is created by `with`."""
         self._directory = directory
 
     def __enter__(self) -> Self:
@@ -64,29 +64,29 @@ class Marks:
         """Wait until the task of this number begins.
 
         Args:
-            number: What it tells.
+            number: The task's number.
             deadline: Seconds.
 
         Returns:
-            When, in seconds as ``time.monotonic`` has them.
+            The time of ``time.monotonic``, in seconds.
 
         Raises:
-            PgreactError: It does not, in time.
+            PgreactError: The task does not begin in time.
         """
         end = time.monotonic() + deadline
         while (left := end - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:
-                told, at = _PAIR.unpack(self._socket.recv(_PAIR.size))
+                found, at = _PAIR.unpack(self._socket.recv(_PAIR.size))
             except TimeoutError:
                 break
-            if told == number:
+            if found == number:
                 return float(at) / 1e9
         raise PgreactError(f"task {number} did not begin in {deadline:g} s")
 
     def ended(self) -> tuple[int, float]:
-        """Return how many tasks ended so far, and when the last of them did."""
+        """Return the number of tasks that have ended, and the time of the last end."""
         marks = [file.read_bytes() for file in self._directory.glob("*.ended")]
-        # a file that was just made is empty
+        # a new file is empty
         found = [_PAIR.unpack(mark) for mark in marks if len(mark) == _PAIR.size]
         return sum(count for count, _ in found), max((at for _, at in found), default=0) / 1e9

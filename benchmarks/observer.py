@@ -1,4 +1,4 @@
-"""The one consumer that sees what was published, whoever published it."""
+"""A consumer that records when messages arrive, from all sides."""
 
 import contextlib
 import time
@@ -13,10 +13,10 @@ DEADLINE = 30.0
 
 
 class Observer:
-    """Reads several durable queues on one connection, as a Celery worker does, and notes when.
+    """A consumer of several durable queues on one connection, like a Celery worker.
 
     Attributes:
-        seen: For each queue the moments its messages arrived, as ``time.perf_counter`` tells them.
+        seen: For each queue the times of arrival, of ``time.perf_counter``.
     """
 
     def __init__(self, broker: str, queues: Sequence[str]) -> None:
@@ -28,18 +28,18 @@ class Observer:
         self._consumer.consume()
 
     def watch(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
-        """Take in messages until a condition is true; return whether it became so in time."""
+        """Receive messages until a condition holds; return whether it does in time."""
         end = time.perf_counter() + seconds
-        while not (true := until()) and (left := end - time.perf_counter()) > 0:
+        while not (holds := until()) and (left := end - time.perf_counter()) > 0:
             with contextlib.suppress(TimeoutError):
                 self._connection.drain_events(timeout=left)
-        return true
+        return holds
 
     def expect(self, queue: str, count: int) -> float:
-        """Wait until so many messages were seen in a queue; return the moment of the last of them.
+        """Wait for ``count`` messages in a queue; return the arrival of the last one.
 
         Raises:
-            PgreactError: They do not come, or there are more.
+            PgreactError: Fewer arrive in time, or more.
         """
         seen = self.seen[queue]
         if not self.watch(DEADLINE, lambda: len(seen) >= count) or len(seen) > count:
@@ -47,7 +47,7 @@ class Observer:
         return seen[count - 1]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.release()
 
     def _note(self, message: Any) -> None:

@@ -1,6 +1,6 @@
-"""PgQueuer's worker: what ``pgq run`` runs, with its defaults and on its event loop.
+"""PgQueuer's worker, with the defaults and the event loop of ``pgq run``.
 
-Not by that command itself: the one of PgQueuer 1.6 does not start with the typer of today.
+That command of PgQueuer 1.6 itself does not start with current releases of typer.
 """
 
 import os
@@ -17,7 +17,7 @@ _tell = Teller()
 
 
 async def main() -> None:
-    """Work until terminated."""
+    """Run the worker until it is terminated."""
     queue = PgQueuer(AsyncpgDriver(await asyncpg.connect(os.environ["BENCH_DSN"])))
 
     @queue.entrypoint("start")

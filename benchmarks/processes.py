@@ -1,4 +1,4 @@
-"""The processes under measurement: started, known to be ready, gone afterwards."""
+"""The processes under measurement: start, wait for readiness, clean-up."""
 
 import contextlib
 import os
@@ -21,16 +21,16 @@ ROOT = Path(__file__).parents[1]
 
 
 class Workshop:
-    """A directory for files and logs, and what was started there; all gone when the block ends."""
+    """A temporary directory for files and logs, and its processes; the end of the block removes all."""
 
     def __enter__(self) -> Self:
-        """Make the directory."""
+        """Create the directory."""
         self.directory = Path(tempfile.mkdtemp(prefix="pgreact-bench-", dir="/tmp"))
         self._guard = Guard(self.directory)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove it."""
+        """Remove the directory."""
         self._guard.close()
 
     def python(self, *arguments: str, **environment: str) -> None:
@@ -58,12 +58,12 @@ class Workshop:
 
         Args:
             *arguments: Its arguments.
-            says_ready: Wait until it says so the way systemd's services do, before the block begins.
-            may_end: It may be gone at the end of the block, since it is killed within.
+            says_ready: Wait for its READY=1, as systemd does, before the block begins.
+            may_end: Accept that the process has ended by the end of the block.
             **environment: On top of ours.
 
         Raises:
-            PgreactError: It is not ready in time.
+            PgreactError: The process is not ready in time.
         """
         address = str(self.directory / f"notify-{time.monotonic_ns()}")
         log = self.directory / f"{Path(address).name}.log"
@@ -101,10 +101,12 @@ class Workshop:
             self._guard.forget(process.pid)
 
     def environment(self, more: dict[str, str]) -> dict[str, str]:
-        """Return the environment of a process: none of this machine's settings of PostgreSQL and Celery.
+        """Return the environment of a process, without this machine's settings of PostgreSQL and Celery.
 
         Args:
-            more: On top of ours.
+            more: Variables to add.
         """
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CELERY"))}
-        return {**ours, "PYTHONPATH": str(ROOT), **more}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PG", "CELERY"))
+        }
+        return {**inherited, "PYTHONPATH": str(ROOT), **more}

@@ -10,14 +10,14 @@ app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.env
 _tell = Teller()
 
 
-# coroutines, as it recommends: a plain function would cost it a thread
+# coroutines, as Procrastinate recommends: a plain function needs a thread
 @app.task(name="bench.start")
 async def start(number: int) -> None:
-    """Tell when it began."""
+    """Report the start."""
     _tell.began(number)
 
 
 @app.task(name="bench.noop")
 async def noop() -> None:
-    """Do nothing, and be counted."""
+    """Report the end only."""
     _tell.ended()

@@ -1,4 +1,4 @@
-"""The queue: how soon a job starts, how many a second, what a claim costs, what jobs leave behind."""
+"""The queue: latency, throughput, cost of a claim, growth of the tables."""
 
 import dataclasses
 from contextlib import ExitStack
@@ -14,12 +14,12 @@ from tests.servers import rabbitmq_server, redis_server
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The number of samples."""
 
     rounds: int  # of latencies
     jobs: int  # in each round, for each side
     rate_rounds: int
-    rate_jobs: int  # in each round; the peers do as many as take them about as long
+    rate_jobs: int  # in each round; a slow peer gets fewer, see `many`
 
 
 FULL = Size(rounds=5, jobs=30, rate_rounds=5, rate_jobs=2500)
@@ -27,12 +27,12 @@ QUICK = Size(rounds=2, jobs=6, rate_rounds=1, rate_jobs=800)
 
 
 def run(report: Report, *, quick: bool) -> None:
-    """Measure all, and print it."""
+    """Measure, and print the results."""
     size = QUICK if quick else FULL
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop())
         postgres = stack.enter_context(EmbeddedPostgres(settings={"shared_buffers": "128MB"}))
-        report.note(f"PostgreSQL {postgres.major}, which flushes nothing; Redis; RabbitMQ confirms")
+        report.note(f"PostgreSQL {postgres.major}, fsync = off; Redis; RabbitMQ with publisher confirms")
         if not quick:
             _on_rabbitmq(report, workshop, postgres, size)
         _on_redis(report, workshop, postgres, size)

@@ -1,4 +1,4 @@
-"""The Celery application whose worker runs jobs of the queue and plain Celery tasks alike."""
+"""The Celery application whose worker runs jobs of the queue and plain Celery tasks."""
 
 import os
 
@@ -18,11 +18,11 @@ _tell = Teller()
 
 @app.task(name="bench.start")
 def start(number: int) -> None:
-    """Tell when it began."""
+    """Report the start."""
     _tell.began(number)
 
 
 @app.task(name="bench.noop")
 def noop() -> None:
-    """Do nothing, and be counted."""
+    """Report the end only."""
     _tell.ended()

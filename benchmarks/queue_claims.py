@@ -1,4 +1,4 @@
-"""What a claim costs with few jobs waiting and with very many."""
+"""Cost of a claim by the number of waiting jobs."""
 
 import random
 import shutil
@@ -20,15 +20,15 @@ LANES = 200
 KEYS = 20
 BATCH = 100
 IN_PROGRESS = 500
-DISK = 6e9  # bytes that 10⁷ rows take, with their indexes, the log and what is sorted
+DISK = 6e9  # bytes of 10⁷ rows, with indexes, WAL and sort files
 
-AT_ONCE = 10**5  # rows that come to a dispatcher that never saw more than a few
+AT_ONCE = 10**5  # rows for a dispatcher whose plans are of an almost empty queue
 
 FULL = ({"10⁴": 10**4, "10⁶": 10**6, "10⁷": 10**7}, 60)  # rows, claims of each
 QUICK = ({"10⁴": 10**4, "10⁶": 10**6}, 30)
 
 _SETTINGS = {
-    "autovacuum": "off",  # it is done by hand
+    "autovacuum": "off",  # vacuum is called explicitly
     "shared_buffers": "512MB",
     "maintenance_work_mem": "512MB",
     "max_wal_size": "4GB",
@@ -56,7 +56,7 @@ _FIRST = """
 update pgreact.queue set state = 'ready'
 where id in (select min(id) from pgreact.queue where key is not null group by key)
 """
-# Whoever was claimed first is settled, and another like him comes: so the backlog stays as it is.
+# Settle the jobs that were claimed first and enqueue equal ones, so that the backlog keeps its size.
 _NEXT = """
 with done as materialized (
     select p.id, p.claim_id, p.lane, p.priority, p.key, p.task, p.kwargs
@@ -72,20 +72,20 @@ where pgreact.settle(d.id, d.claim_id, 'done')
 
 
 class Backlog:
-    """A database whose queue holds so many rows."""
+    """A database whose queue holds a given number of rows."""
 
     def __init__(self, dsn: str, rows: int, *, at_once: bool = False) -> None:
-        """Fill it.
+        """Fill the queue.
 
         Args:
-            dsn: Of a database that has a queue.
-            rows: How many.
-            at_once: To a dispatcher that claimed before, and with no word to PostgreSQL's statistics.
+            dsn: A database with pgreact's queue.
+            rows: The number of rows.
+            at_once: Fill it after the dispatcher's first claims, and without ANALYZE.
         """
         self._dispatcher = psycopg.connect(dsn, autocommit=True)
         self._worker = psycopg.connect(dsn, autocommit=True)
         self.seconds: list[float] = []  # of each claim
-        self.fewest = BATCH  # jobs that a claim took
+        self.fewest = BATCH  # the smallest number of jobs in a claim
         self._worker.execute(_LANES.encode())
         self._worker.execute(f"update pgreact.queue_setting set max_in_progress = {2 * IN_PROGRESS}")
         if at_once:
@@ -100,8 +100,8 @@ class Backlog:
         self._process = psutil.Process(self._dispatcher.info.backend_pid)
         self._began = self._used()
 
-    def turn(self) -> None:
-        """Claim once, and make room for the next."""
+    def claim_once(self) -> None:
+        """Claim one batch, and settle as many jobs."""
         jobs, seconds = self._claim()
         self.seconds.append(seconds)
         self.fewest = min(self.fewest, jobs)
@@ -110,18 +110,18 @@ class Backlog:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds of a claim, within PostgreSQL."""
+        """CPU seconds of a claim in PostgreSQL."""
         return (self._used() - self._began) / len(self.seconds)
 
     @property
     def size(self) -> int:
-        """Bytes of the queue with its indexes."""
+        """The size of the queue with its indexes, in bytes."""
         row = self._worker.execute("select pg_total_relation_size('pgreact.queue')").fetchone()
         assert row is not None
         return int(row[0])
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._dispatcher.close()
         self._worker.close()
 
@@ -132,7 +132,7 @@ class Backlog:
             self._claim()
 
     def _load(self, rows: int) -> None:
-        # in a transaction that empties the table, rows need no log; and whole indexes are built sooner
+        # after TRUNCATE in the same transaction, rows need no WAL; building whole indexes is faster
         with _muted(self._worker) as connection:
             connection.execute("truncate pgreact.queue")
             indexes = connection.execute(
@@ -148,7 +148,7 @@ class Backlog:
         self._worker.execute("vacuum (analyze) pgreact.queue")
 
     def _claim(self) -> tuple[int, float]:
-        """Return how many jobs were claimed, and how long it took."""
+        """Claim; return the number of jobs and the seconds."""
         began = time.perf_counter()
         row = self._dispatcher.execute("select pgreact.claim(%s)", (BATCH,)).fetchone()
         seconds = time.perf_counter() - began
@@ -163,7 +163,7 @@ class Backlog:
 
 
 def run(report: Report, *, quick: bool) -> None:
-    """Measure, and print it."""
+    """Measure, and print the results."""
     sizes, claims = QUICK if quick else FULL
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop())
@@ -180,7 +180,7 @@ def run(report: Report, *, quick: bool) -> None:
         stack.callback(backlogs["10⁵"].close)
         for _ in range(claims):
             for backlog in random.sample(list(backlogs.values()), len(backlogs)):
-                backlog.turn()
+                backlog.claim_once()
         _print(report, backlogs)
 
 

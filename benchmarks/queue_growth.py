@@ -1,4 +1,4 @@
-"""What many jobs leave behind in the tables they went through, and what that costs a claim."""
+"""Growth of the tables after many jobs, and its cost for a claim."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ IN_PROGRESS = 500
 LANES = 10
 READINGS = 10
 
-# Jobs, and seconds between two looks of autovacuum. By default that is a minute: a short run would see none.
+# Jobs, and autovacuum_naptime in seconds: with the default of a minute, a short run would see no vacuum.
 FULL = (400_000, 5)
 QUICK = (16_000, 1)
 
@@ -38,7 +38,7 @@ where s.relid in ('pgreact.queue'::regclass, 'pgreact.in_progress'::regclass)
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How it looks after so many jobs."""
+    """Sizes and costs after a number of jobs."""
 
     jobs: int
     sizes: tuple[int, int, int, int]  # bytes: queue, its indexes, in_progress, its indexes
@@ -48,23 +48,23 @@ class Reading:
 
     @property
     def bytes(self) -> int:
-        """All of it."""
+        """The sum of all sizes, in bytes."""
         return sum(self.sizes)
 
     @property
     def claim(self) -> float:
-        """Seconds of a claim in the middle."""
+        """The median seconds of a claim."""
         return statistics.median(self.claims)
 
 
 class Mill:
-    """Jobs go through all of their life, many in a statement, with no broker."""
+    """Jobs that take all their steps in SQL, many in a statement, without a broker."""
 
     def __init__(self, dsn: str) -> None:
         """Connect.
 
         Args:
-            dsn: Of a database that has a queue.
+            dsn: A database with pgreact's queue.
         """
         self._connection = psycopg.connect(dsn, autocommit=True)
         self._connection.execute("set pgreact.muted = on")
@@ -77,8 +77,8 @@ class Mill:
         self.claims: list[float] = []
         self.spent = dict.fromkeys(("enqueue", "claim", "published", "start", "settle"), 0.0)
 
-    def turn(self) -> None:
-        """Let a batch of jobs take each of their steps."""
+    def run_batch(self) -> None:
+        """Take a batch of jobs through all steps."""
         while self._enqueued - self.settled - self._in_progress < WAITING:
             first = self._enqueued
             jobs = [
@@ -104,10 +104,10 @@ class Mill:
             self.settled += settled
 
     def go(self, jobs: int) -> Reading:
-        """Let so many more be settled; return how it looks then."""
+        """Settle more jobs, and return a reading."""
         end = self.settled + jobs
         while self.settled < end:
-            self.turn()
+            self.run_batch()
         if self._connection.info.server_version >= 150000:
             self._connection.execute("select pg_stat_force_next_flush()")
         row = self._connection.execute(_SIZES.encode()).fetchone()
@@ -116,7 +116,7 @@ class Mill:
         return Reading(self.settled, row[:4], row[4], row[5], claims)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._connection.close()
 
     def _time(self, step: str, statement: str, *values: object) -> Any:
@@ -128,7 +128,7 @@ class Mill:
 
 
 def run(report: Report, *, quick: bool) -> None:
-    """Measure, and print it."""
+    """Measure, and print the results."""
     jobs, nap = QUICK if quick else FULL
     with (
         Workshop() as workshop,
@@ -140,7 +140,7 @@ def run(report: Report, *, quick: bool) -> None:
             readings = [mill.go(jobs // READINGS) for _ in range(READINGS)]
             seconds = time.perf_counter() - began
             spent = dict(mill.spent)
-            with psycopg.connect(dsn) as reader:  # in a transaction, whose snapshot vacuum must respect
+            with psycopg.connect(dsn) as reader:  # an open snapshot holds back vacuum
                 reader.execute("set transaction isolation level repeatable read")
                 reader.execute("select from pgreact.lane")
                 held = mill.go(jobs // READINGS)

@@ -1,4 +1,4 @@
-"""Commit → task start, one job at a time: plain delay(), pgreact and the peers in turn, in any order."""
+"""Commit → task start, one job at a time: plain delay(), pgreact and the peers in random order."""
 
 import dataclasses
 import itertools
@@ -24,16 +24,16 @@ PAUSE = (0.02, 0.1)  # seconds from the start of one job to the commit of the ne
 
 @dataclasses.dataclass(frozen=True)
 class Latencies:
-    """Seconds from commit to start."""
+    """Seconds from commit to start, by side and round."""
 
     rounds: list[dict[str, list[float]]]
 
     def all(self, side: str) -> list[float]:
-        """Return those of all rounds."""
+        """Return the seconds of all rounds."""
         return [seconds for found in self.rounds for seconds in found[side]]
 
     def ratio(self, side: str, other: str) -> float:
-        """Return the medians' ratio, compared round by round: what disturbs one disturbs both."""
+        """Return the median of the rounds' ratios of medians: a disturbance hits both sides of a round."""
         return statistics.median(
             statistics.median(found[side]) / statistics.median(found[other]) for found in self.rounds
         )
@@ -43,14 +43,14 @@ _numbers = itertools.count(1)
 
 
 def warm_up(sides: Mapping[str, Side], marks: Marks) -> None:
-    """Wait until every way leads to its worker."""
+    """Run jobs until each side's worker answers."""
     for _ in range(WARM_UP):
         for side in sides.values():
             _measure(side, marks)
 
 
 def measure(sides: Mapping[str, Side], marks: Marks, *, rounds: int, jobs: int) -> Latencies:
-    """Measure so many jobs of each side in each round."""
+    """Measure ``jobs`` jobs of each side in each round."""
     found = []
     for _ in range(rounds):
         this: dict[str, list[float]] = {name: [] for name in sides}
@@ -62,7 +62,7 @@ def measure(sides: Mapping[str, Side], marks: Marks, *, rounds: int, jobs: int) 
 
 
 def print_latencies(report: Report, broker: str, found: Latencies) -> None:
-    """Print them, and hold them against their bars."""
+    """Print the latencies, and check their bars."""
     sides = list(found.rounds[0])
     report.table(
         f"commit → task start, {broker}, ms",

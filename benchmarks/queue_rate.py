@@ -1,4 +1,4 @@
-"""Jobs a second, from the first enqueue until the last is settled, and the CPU time they take."""
+"""Jobs a second, from the first enqueue to the last settlement, and their CPU time."""
 
 import contextlib
 import dataclasses
@@ -22,11 +22,11 @@ PLACES = ("PostgreSQL", "daemon", "worker", "producer", "broker")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """So many jobs of one side, one after another as fast as they go."""
+    """One round of one side."""
 
     jobs: int
     seconds: float
-    cpu: Mapping[str, float]  # seconds, by place
+    cpu: Mapping[str, float]  # seconds, by part of the system
 
     @property
     def rate(self) -> float:
@@ -35,21 +35,21 @@ class Run:
 
 
 class Meter:
-    """Reads how much CPU time each part of the system used."""
+    """The CPU time of each part of the system."""
 
     def __init__(self, side: Side, broker: str) -> None:
-        """Know the parts of one side.
+        """Take the parts of one side.
 
         Args:
-            side: Its processes, with their children; this one is the producer.
-            broker: Redis.
+            side: The side, whose processes count with their children; this process is the producer.
+            broker: Redis' URL.
         """
         self._roots = {**side.processes, "PostgreSQL": _postmaster(side), "producer": psutil.Process()}
         self._redis = redis.Redis.from_url(broker)
         self._begin = self._read()
 
     def spent(self) -> dict[str, float]:
-        """Return the seconds since the beginning, by place."""
+        """Return the CPU seconds since the creation, by part."""
         now = self._read()
         return {place: now[place] - before for place, before in self._begin.items()}
 
@@ -62,14 +62,14 @@ class Meter:
 def measure(
     sides: Mapping[str, Side], marks: Marks, broker: str, *, rounds: int, jobs: Mapping[str, int]
 ) -> list[dict[str, Run]]:
-    """Let every side do its jobs in each round.
+    """Run the jobs of every side in each round.
 
     Args:
-        sides: By name; their workers are idle now.
-        marks: Where tasks tell that they ended.
-        broker: Redis, to be asked what it used.
-        rounds: How often.
-        jobs: How many for each side: as many as take it some seconds.
+        sides: The sides by name, with idle workers.
+        marks: The marks of ended tasks.
+        broker: Redis' URL, for its CPU time.
+        rounds: The number of rounds.
+        jobs: The number of jobs of each side, enough for some seconds.
     """
     found = []
     for _ in range(rounds):
@@ -82,7 +82,7 @@ def measure(
 
 
 def print_rates(report: Report, found: list[dict[str, Run]]) -> None:
-    """Print them, and hold them against their bars."""
+    """Print the rates, and check their bars."""
     names = list(found[0])
     report.table(
         f"no-op jobs, {CONCURRENCY} at a time",
@@ -147,10 +147,10 @@ def _postmaster(side: Side) -> psutil.Process:
 
 
 def _cpu(process: psutil.Process, *, family: bool) -> float:
-    """Return the CPU seconds of a process, with those of its children who live and of those who died."""
+    """Return the CPU seconds of a process and of its children, dead ones included."""
     alive = 0.0
     for child in process.children() if family else []:
-        with contextlib.suppress(psutil.NoSuchProcess):  # then its parent has its time
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended: its parent has its time
             alive += _cpu(child, family=True)
     times = process.cpu_times()
     gone = times.children_user + times.children_system if family else 0.0

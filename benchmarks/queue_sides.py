@@ -1,4 +1,4 @@
-"""The ways a job gets to a worker: plain Celery, pgreact, Procrastinate, PgQueuer."""
+"""The sides of the comparison: plain Celery, pgreact, Procrastinate, PgQueuer."""
 
 import abc
 import asyncio
@@ -22,7 +22,7 @@ from benchmarks.processes import Workshop
 from pgreact.demo.postgres import EmbeddedPostgres
 
 CONCURRENCY = 4  # of each worker: Celery's processes, the peers' coroutines
-MANY = 1000  # jobs a statement, where many are enqueued
+MANY = 1000  # jobs of a statement in bulk enqueues
 
 _CONFIGURATION = """
 [queue]
@@ -31,12 +31,12 @@ max_in_progress = 1000
 
 
 class Side(abc.ABC):
-    """One way; the processes behind it run already.
+    """One side; its processes run already.
 
     Attributes:
-        connection: To its database.
-        processes: Those behind it.
-        settles: Whether somebody writes about a job when its task has ended.
+        connection: A session on the side's database.
+        processes: The side's processes, by name.
+        settles: Whether the end of a task is written to the database.
     """
 
     settles = True
@@ -47,18 +47,18 @@ class Side(abc.ABC):
 
     @abc.abstractmethod
     def start(self, number: int) -> float:
-        """Enqueue the task that tells when it began; return when the commit returned, by time.monotonic."""
+        """Enqueue the task that reports its start; return the time after the commit, of time.monotonic."""
 
     @abc.abstractmethod
     def noops(self, count: int) -> None:
-        """Enqueue so many tasks that do nothing."""
+        """Enqueue tasks that do nothing."""
 
     @abc.abstractmethod
     def settled(self) -> bool:
-        """Whether no job is left that somebody has still to write about."""
+        """Whether all jobs are settled."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.connection.close()
 
     def _none(self, statement: str) -> bool:
@@ -66,7 +66,7 @@ class Side(abc.ABC):
 
 
 class Delay(Side):
-    """What one writes without pgreact: commit, then delay()."""
+    """Celery without pgreact: commit, then delay()."""
 
     settles = False
 
@@ -95,7 +95,7 @@ class Delay(Side):
 
 
 class Pgreact(Side):
-    """``pgreact.enqueue``, by the transaction itself."""
+    """``pgreact.enqueue`` in the transaction."""
 
     def start(self, number: int) -> float:
         self.connection.execute("select pgreact.enqueue('bench.start', %s)", (json.dumps([number]),))
@@ -155,14 +155,14 @@ class PgQueuer(Side):
 
 
 def _nothing() -> None:
-    """Stand for a task that lives in the worker."""
+    """Stand for the task in the worker."""
 
 
-# ---- the processes behind them -----------------------------------------------------------------------------
+# ---- the processes of the sides ----------------------------------------------------------------------------
 
 
 def install(workshop: Workshop, postgres: EmbeddedPostgres, name: str) -> str:
-    """Make a database with a queue of pgreact's; return its DSN."""
+    """Create a database with pgreact's queue; return its DSN."""
     dsn = _database(postgres, name)
     (workshop.directory / "pgreact.toml").write_text(_CONFIGURATION)
     workshop.python("-m", "pgreact", "apply", PGREACT_DSN=dsn)
@@ -173,7 +173,7 @@ def install(workshop: Workshop, postgres: EmbeddedPostgres, name: str) -> str:
 def celery_sides(
     workshop: Workshop, postgres: EmbeddedPostgres, broker: str, marks: Path, name: str
 ) -> Iterator[dict[str, Side]]:
-    """Run `pgreact listen`, and a Celery worker that serves ``delay()`` and the jobs alike."""
+    """Run `pgreact listen`, and a Celery worker for both ``delay()`` and jobs."""
     dsn = install(workshop, postgres, name)
     with ExitStack() as stack:
         daemon = stack.enter_context(
@@ -197,7 +197,7 @@ def celery_sides(
 
 @contextmanager
 def peer_sides(workshop: Workshop, postgres: EmbeddedPostgres, marks: Path) -> Iterator[dict[str, Side]]:
-    """Run the peers' own workers by their own command lines, with their own defaults."""
+    """Run the peers' workers by their own commands, with their own defaults."""
     with ExitStack() as stack:
         sides: dict[str, Side] = {}
         dsn = _database(postgres, "procrastinate")

@@ -1,4 +1,4 @@
-"""What every bench prints: tables, and bars that the run meets or misses."""
+"""The output of the benches: tables, and bars that a run meets or misses."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A promise about one number: at most so much, or at least."""
+    """A limit for one number: at most, or at least."""
 
     what: str
     value: float
@@ -19,12 +19,12 @@ class Bar:
 
     @property
     def met(self) -> bool:
-        """Whether the number keeps it."""
+        """Whether the number is within the limit."""
         return self.value >= self.limit if self.least else self.value <= self.limit
 
 
 class Report:
-    """Prints as it goes, and remembers the bars."""
+    """Prints results at once, and keeps the bars for the verdict."""
 
     def __init__(self) -> None:
         self._bars: list[Bar] = []
@@ -33,7 +33,7 @@ class Report:
         )
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
-        """Print a table: the first column to the left, the numbers to the right."""
+        """Print a table, its first column left-aligned and the others right-aligned."""
         first = max(len(title), *(len(name) for name, _ in rows)) + 2
         widths = [
             max(len(column), *(len(cells[index]) for _, cells in rows)) + 2
@@ -52,7 +52,7 @@ class Report:
         print(f"  {text}", flush=True)
 
     def bar(self, what: str, value: float, limit: float, unit: str = "", *, least: bool = False) -> None:
-        """Hold a number against its bar."""
+        """Add a number and its limit to the verdict."""
         self._bars.append(Bar(what, value, limit, unit, least))
 
     def verdict(self) -> int:

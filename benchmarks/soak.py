@@ -1,4 +1,4 @@
-"""A whole cluster under load, while all kinds of things go wrong: what is lost, doubled or held up."""
+"""A whole cluster under load and faults: jobs lost, doubled or delayed."""
 
 import argparse
 import contextlib
@@ -12,25 +12,25 @@ import psycopg
 
 from benchmarks import soak_names as names
 from benchmarks.report import Report, percentile
+from benchmarks.soak_checks import Checks, Window, gather
+from benchmarks.soak_cluster import Cluster
 from benchmarks.soak_faults import Faults
-from benchmarks.soak_judge import Judge, Window, gather
-from benchmarks.soak_load import WAKE_PATIENCE, Load
-from benchmarks.soak_plant import Plant
+from benchmarks.soak_load import WAKE_DEADLINE, Load
 from pgreact.errors import PgreactError
 
 SECONDS, QUICK_SECONDS = 900.0, 60.0
-WARM_UP = 6.0  # seconds of load alone: every process has used every kind of session by then
+WARM_UP = 6.0  # seconds of load without faults, in which every process opens all its sessions
 HOLDING, ENDING = (
     20.0,
     12.0,
-)  # seconds of a window in which only locks are held, and of one in which things end
-WELL = 0.5  # seconds a job of the calm lane may wait where nothing is wrong
+)  # seconds of a window that only holds locks, and of one that also ends processes
+WELL = 0.5  # seconds that a job of the calm lane may wait without a fault
 # A message that was lost four times is sent again after sixteen leases.
 QUIET = 20 * names.LEASE
 EXAMPLES = 3
 
 # bars
-STALL = 2.0  # seconds a lane may wait for transactions that are none of its business
+STALL = 2.0  # seconds that a lane may wait for transactions on other lanes
 # After the last fault: a standby waits 5 s for the guard of a leader that was killed, reconnects within 5 s,
 # and a message that was lost is sent again after a lease, or two.
 RECOVERY = 10.0 + 2 * names.LEASE
@@ -39,15 +39,15 @@ GROWTH = 1.5  # median of the last third by that of the second
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the soak's own options."""
-    parser.add_argument("--seconds", type=float, help=f"how long things go wrong (default {SECONDS:g})")
-    parser.add_argument("--seed", type=int, help="of all chance (default: another each time)")
+    """Add the options of the soak."""
+    parser.add_argument("--seconds", type=float, help=f"seconds of faults (default {SECONDS:g})")
+    parser.add_argument("--seed", type=int, help="seed of the random choices (default: a new one)")
     parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument(
         "--without",
         default="",
         metavar="FAULTS",
-        help="names of faults that are left out, with commas between",
+        help="names of faults to leave out, separated by commas",
     )
 
 
@@ -60,47 +60,47 @@ def run(
     broker: str = "redis",
     without: str = "",
 ) -> None:
-    """Soak, and print what it showed."""
+    """Run the soak, and print the results."""
     seconds = seconds or (QUICK_SECONDS if quick else SECONDS)
     seed = seed if seed is not None else random.SystemRandom().randrange(10**6)
     report.note(f"soak of {seconds:g} s, --seed {seed}, --broker {broker}")
     windows: list[Window] = []
     recoveries: list[float] = []
-    with Plant(broker) as plant:
-        if plant.filler is None:
-            report.note("no full disk here: that needs root, and the right to mount")
+    with Cluster(broker) as cluster:
+        if cluster.filler is None:
+            report.note("without a full disk: that needs root, and the right to mount")
         left_out = {name.strip() for name in without.split(",") if name.strip()}
-        with Load(plant, seed) as load:
-            faults = Faults(plant, load, random.Random(seed), left_out)
+        with Load(cluster, seed) as load:
+            faults = Faults(cluster, load, random.Random(seed), left_out)
             time.sleep(WARM_UP)
-            first = _recover(plant, load)
+            first = _recover(cluster, load)
             if math.isinf(first):
-                raise PgreactError(f"nothing runs, without a fault:\n{plant.last_words()}")
-            sessions = _sessions(plant)
+                raise PgreactError(f"no job runs, before any fault:\n{cluster.output()}")
+            sessions = _sessions(cluster)
             end = time.monotonic() + seconds
             ending = False
             while (left := end - time.monotonic()) > 0 and not load.over.is_set():
                 windows.append(_window(load, faults, min(left, ENDING if ending else HOLDING), ending=ending))
-                recoveries.append(_recover(plant, load))
-                _progress(report, plant, windows[-1], recoveries[-1])
+                recoveries.append(_recover(cluster, load))
+                _progress(report, cluster, windows[-1], recoveries[-1])
                 if math.isinf(recoveries[-1]):
-                    report.note(plant.state())
+                    report.note(cluster.state())
                 ending = not ending
             stopped = datetime.datetime.now(datetime.UTC)
             load.stop()
             for error in [*load.failures, *faults.errors]:
                 raise error
-        quiet = _be_quiet(plant, stopped)
-        sessions_after = _sessions(plant)
-        judge = Judge(plant, load, faults, gather(plant), windows)
-        _report_faults(report, plant, faults)
-        _report_left(report, plant)
-        _report_figures(report, plant, load, judge, stopped)
+        quiet = _be_quiet(cluster, stopped)
+        sessions_after = _sessions(cluster)
+        checks = Checks(cluster, load, faults, gather(cluster), windows)
+        _report_faults(report, cluster, faults)
+        _report_left(report, cluster)
+        _report_figures(report, cluster, load, checks, stopped)
         report.note(
-            f"quiet after {quiet:.0f} s; {load.refused} transactions of the load failed, and were done anew"
+            f"quiet after {quiet:.0f} s; {load.refused} transactions of the load failed, and were repeated"
         )
         report.bar("longest recovery after faults, s", max(recoveries), RECOVERY)
-        _report_resources(report, plant, sessions, sessions_after)
+        _report_resources(report, cluster, sessions, sessions_after)
 
 
 def _window(load: Load, faults: Faults, seconds: float, *, ending: bool) -> Window:
@@ -113,17 +113,17 @@ def _window(load: Load, faults: Faults, seconds: float, *, ending: bool) -> Wind
     return Window(began, time.time(), ending)
 
 
-def _recover(plant: Plant, load: Load) -> float:
-    """Wait until a job of the calm lane starts at once; return after how many seconds, or infinity."""
+def _recover(cluster: Cluster, load: Load) -> float:
+    """Wait until a job of the calm lane starts at once; return the seconds, or infinity."""
     began = time.monotonic()
-    load.troubled.set()  # what is late now is judged by this alone
+    load.troubled.set()  # the recovery is measured here alone
     try:
         while (passed := time.monotonic() - began) < 2 * RECOVERY and not load.over.is_set():
             since = time.time() - WELL
             fresh = {number: at for number, at in list(load.calm.items())[-50:] if at >= since}
             if len(fresh) > 2:
-                ran = {n for (n,) in plant.runs(f"select number from run where number >= {min(fresh)}")}
-                if set(list(fresh)[:-2]) <= ran:  # the last two may be on their way
+                ran = {n for (n,) in cluster.runs(f"select number from run where number >= {min(fresh)}")}
+                if set(list(fresh)[:-2]) <= ran:  # the last two may not have started yet
                     return passed
             time.sleep(0.1)
         return math.inf
@@ -131,51 +131,51 @@ def _recover(plant: Plant, load: Load) -> float:
         load.troubled.clear()
 
 
-def _be_quiet(plant: Plant, stopped: datetime.datetime) -> float:
-    """Wait until everything is settled that will be; return after how many seconds."""
+def _be_quiet(cluster: Cluster, stopped: datetime.datetime) -> float:
+    """Wait until all jobs are settled; return the seconds."""
     began = time.monotonic()
     schedules = [*names.QUEUED_SCHEDULES, *names.DIRECT_SCHEDULES, names.BEAT_ENTRY]
     _until(
-        plant,
+        cluster,
         "select count(*) filter (where last_nominal_at >= %s) = %s from pgreact.schedule",
         RECOVERY,
         stopped,
         len(schedules),
     )
-    plant.rows("update pgreact.schedule set enabled = false returning 1")
+    cluster.rows("update pgreact.schedule set enabled = false returning 1")
     _until(
-        plant,
+        cluster,
         "select not exists (select from pgreact.queue) and not exists (select from pgreact.in_progress)",
         QUIET,
     )
     return time.monotonic() - began
 
 
-def _until(plant: Plant, condition: str, deadline: float, *values: object) -> None:
+def _until(cluster: Cluster, condition: str, deadline: float, *values: object) -> None:
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         with contextlib.suppress(psycopg.Error):
-            if plant.rows(condition, *values)[0][0]:
+            if cluster.rows(condition, *values)[0][0]:
                 return
         time.sleep(0.2)
 
 
-def _sessions(plant: Plant) -> int:
-    ((count,),) = plant.rows(
+def _sessions(cluster: Cluster) -> int:
+    ((count,),) = cluster.rows(
         "select count(*) from pg_stat_activity where application_name like %s", "pgreact%"
     )
     return int(count)
 
 
-def _progress(report: Report, plant: Plant, window: Window, recovery: float) -> None:
+def _progress(report: Report, cluster: Cluster, window: Window, recovery: float) -> None:
     kind = "things ended" if window.ending else "locks were held"
     report.note(
         f"{window.ended - window.began:4.0f} s {kind}, well again after {recovery:.1f} s; "
-        f"{len(plant.exits)} unexpected exits so far"
+        f"{len(cluster.exits)} unexpected exits so far"
     )
 
 
-def _report_faults(report: Report, plant: Plant, faults: Faults) -> None:
+def _report_faults(report: Report, cluster: Cluster, faults: Faults) -> None:
     report.table(
         "faults",
         ["done", "not possible", "since"],
@@ -187,12 +187,12 @@ def _report_faults(report: Report, plant: Plant, faults: Faults) -> None:
     report.table(
         "warnings and errors",
         ["times"],
-        [(said, [str(n)]) for said, n in plant.diary.errors.most_common(25)] or [("none", ["0"])],
+        [(said, [str(n)]) for said, n in cluster.log.errors.most_common(25)] or [("none", ["0"])],
     )
 
 
-def _report_left(report: Report, plant: Plant) -> None:
-    left = plant.rows(
+def _report_left(report: Report, cluster: Cluster) -> None:
+    left = cluster.rows(
         "select 'queue, ' || state, lane, count(*) from pgreact.queue group by 1, 2 "
         "union all "
         "select 'in_progress, ' || case when published_at is null then 'claimed' "
@@ -206,34 +206,34 @@ def _report_left(report: Report, plant: Plant) -> None:
 
 
 def _report_figures(
-    report: Report, plant: Plant, load: Load, judge: Judge, stopped: datetime.datetime
+    report: Report, cluster: Cluster, load: Load, checks: Checks, stopped: datetime.datetime
 ) -> None:
-    facts = judge.facts
-    occurrences, missing, double = judge.occurrences(stopped)
+    facts = checks.facts
+    occurrences, missing, double = checks.occurrences(stopped)
     figures = {
-        "jobs lost": judge.lost(),
-        "jobs not settled after the quiet time": judge.left(),
-        "jobs dead without a reason": judge.dead(),
-        "runs of rolled-back jobs": judge.phantoms(),
-        "attempts started twice": judge.started_twice(),
-        "jobs done twice without a reason": judge.done_twice(),
-        "attempts taken for lost though their worker lived": judge.lost_in_vain(),
-        "jobs done though cancelled": judge.ran_though_cancelled(),
-        "jobs claimed before their time": judge.too_early(),
-        "limits exceeded": judge.above_limits(),
-        "orders of a key broken": judge.out_of_order(),
-        "runs of one key beside each other": judge.keys_beside(),
-        "rows whose changes are not one job each, in order": judge.outbox(),
+        "jobs lost": checks.lost(),
+        "jobs not settled after the quiet time": checks.left(),
+        "jobs dead without a reason": checks.dead(),
+        "runs of rolled-back jobs": checks.phantoms(),
+        "attempts started twice": checks.started_twice(),
+        "jobs done twice without a reason": checks.done_twice(),
+        "attempts lost though their worker lived": checks.lost_in_vain(),
+        "jobs done though cancelled": checks.ran_though_cancelled(),
+        "jobs claimed before their time": checks.too_early(),
+        "limits exceeded": checks.above_limits(),
+        "orders of a key broken": checks.out_of_order(),
+        "runs of one key beside each other": checks.keys_beside(),
+        "rows whose changes are not one job each, in order": checks.outbox(),
         "occurrences missing": missing,
         "occurrences double": double,
-        f"wake-ups lost: no dispatch in {WAKE_PATIENCE:g} s": judge.wakes_lost(),
-        "flights beside each other, no session ended": judge.flights_beside(),
-        "leaders that stepped down, no session ended": judge.leaders_lost(),
-        "processes that ended by a fault of pgreact's": [str(end) for end in plant.exits if end.ours],
+        f"wake-ups lost: no dispatch in {WAKE_DEADLINE:g} s": checks.wakes_lost(),
+        "flights beside each other, no session ended": checks.flights_beside(),
+        "leaders that stepped down, no session ended": checks.leaders_lost(),
+        "processes that ended by a fault of pgreact's": [str(end) for end in cluster.exits if end.ours],
     }
-    for end in plant.exits:
+    for end in cluster.exits:
         if not end.ours:
-            report.note(f"ended by Celery's own doing: {end.name}: {end.last_words.splitlines()[-1:]}")
+            report.note(f"ended by Celery's own doing: {end.name}: {end.output.splitlines()[-1:]}")
     for what, found in figures.items():
         for example in found[:EXAMPLES]:
             report.note(f"{what}: {example}")
@@ -247,12 +247,12 @@ def _report_figures(
             ("runs", [f"{len(facts.runs):,}"]),
             ("occurrences", [f"{occurrences:,}"]),
             ("wake-ups waited for", [f"{len(load.wakes):,}"]),
-            ("elections", [f"{plant.diary.counts['leader.elected']:,}"]),
+            ("elections", [f"{cluster.log.counts['leader.elected']:,}"]),
         ],
     )
     for what, found in figures.items():
         report.bar(what, len(found), 0)
-    stalls, wakes = list(judge.stalls().values()), judge.wake_delays()
+    stalls, wakes = list(checks.stalls().values()), checks.wake_delays()
     if stalls:
         report.table(
             "while locks were held, s",
@@ -273,16 +273,16 @@ def _report_figures(
             ],
         )
         if max(stalls) > STALL:
-            report.note(f"longest stall of the calm lane: {judge.longest_stall()}")
+            report.note(f"longest stall of the calm lane: {checks.longest_stall()}")
         report.bar("longest stall of the calm lane while locks were held, s", max(stalls), STALL)
     if wakes:
         report.bar("longest wait for a dispatch while locks were held, s", max(wakes), STALL)
 
 
-def _report_resources(report: Report, plant: Plant, before: int, after: int) -> None:
+def _report_resources(report: Report, cluster: Cluster, before: int, after: int) -> None:
     memory = [
         (sample.at, size / 1e6)
-        for sample in plant.samples
+        for sample in cluster.samples
         for name, size in sample.memory.items()
         if name.startswith("daemon")
     ]

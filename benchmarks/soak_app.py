@@ -1,4 +1,4 @@
-"""The application of the soak: each run of a task leaves a row in a database that no fault reaches."""
+"""The Celery application of the soak; each run of a task writes a row to a database without faults."""
 
 import functools
 import os
@@ -36,7 +36,7 @@ def _connect(**_: Any) -> None:
 
 
 def recorded(body: Callable[P, None]) -> Callable[P, None]:
-    """Record each run of a body: when it begins and, unless it fails or is killed, when it ends."""
+    """Record start and end of each run; a failed or killed run has no end."""
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -50,7 +50,8 @@ def recorded(body: Callable[P, None]) -> Callable[P, None]:
                 args[0] if args else None,
                 _header("pgreact_job"),
                 _header("pgreact_attempt"),
-                _header("pgreact_claim") or task.request.id,  # an attempt has many messages, and one claim
+                _header("pgreact_claim")
+                or task.request.id,  # an attempt may have many messages, but has one claim
                 _header("pgreact_occurrence"),
                 os.getpid(),
             ),
@@ -64,14 +65,14 @@ def recorded(body: Callable[P, None]) -> Callable[P, None]:
 @app.task(name="soak.work")
 @recorded
 def work(_number: int, seconds: float) -> None:
-    """Take some time."""
+    """Sleep for a while, as a job."""
     time.sleep(seconds)
 
 
 @app.task(name="soak.shaky")
 @recorded
 def shaky(number: int) -> None:
-    """Fail at the first attempt."""
+    """Fail in the first attempt."""
     if int(_header("pgreact_attempt")) == 1:
         raise RuntimeError(f"job {number} fails at its first attempt")
 
@@ -79,25 +80,25 @@ def shaky(number: int) -> None:
 @app.task(name="soak.changed")
 @recorded
 def changed(**_: Any) -> None:
-    """Do nothing, for a change of a table."""
+    """Do nothing, as an outbox's job."""
 
 
 @app.task(name="soak.tick")
 @recorded
 def tick() -> None:
-    """Do nothing, for an occurrence of a schedule."""
+    """Do nothing, as an occurrence of a schedule."""
 
 
 @app.task(name="soak.woken")
 @recorded
 def woken() -> None:
-    """Do nothing, for a dispatch."""
+    """Do nothing, as a dispatch task."""
 
 
 @app.task(name="soak.flown")
 @recorded
 def flown() -> None:
-    """Take some time, for a dispatch of a route with one run at a time."""
+    """Sleep for a while, as the dispatch task of a route with ``single_flight = "run"``."""
     time.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""What an application does: it enqueues, changes tables, rolls back; and notes what it committed."""
+"""The load of the soak: threads enqueue, change tables and roll back, and record their commits."""
 
 import dataclasses
 import itertools
@@ -12,22 +12,22 @@ from typing import Any, NamedTuple, Self
 import psycopg
 
 from benchmarks import soak_names as names
-from benchmarks.soak_plant import Plant
+from benchmarks.soak_cluster import Cluster
 from tests.hostile import HOSTILE
 
 ENQUEUERS = 3
-ENQUEUE_PAUSE = 0.06  # seconds between two transactions of one enqueuer, on average
-CALM_PAUSE = 0.1  # seconds between two jobs of the lane that no fault is about
-ROLLED_BACK = 0.1  # of all transactions
-MOST_ATTEMPTS = 100_000  # a job is to be lost by nobody's limit
-WRITER_WAIT = "5s"  # how long a writer of the application waits for a lock before it tries again later
-KEYS = 4  # of each enqueuer: alone with them, it knows their order
-UNIQUE_KEYS = 5  # of all enqueuers and faults together
+ENQUEUE_PAUSE = 0.06  # mean seconds between two transactions of one enqueuer
+CALM_PAUSE = 0.1  # seconds between two jobs of the calm lane
+ROLLED_BACK = 0.1  # share of all transactions
+MOST_ATTEMPTS = 100_000  # no limit of attempts may lose a job
+WRITER_WAIT = "5s"  # lock_timeout of the application's writers
+KEYS = 4  # of each enqueuer, which alone uses them and so knows their order
+UNIQUE_KEYS = 5  # shared by all enqueuers and faults
 ORDERS = 12
-# Seconds without a dispatch after a commit, while no session and no server ends, that prove its wake-up lost.
-# An election sweeps, and would hide it.
-WAKE_PATIENCE = 10.0
-LOOK = 0.02  # seconds between two looks for a dispatch
+# Seconds from a commit without a dispatch that prove its wake-up lost, while no session and no server ends:
+# the sweep of an election would hide the loss.
+WAKE_DEADLINE = 10.0
+LOOK = 0.02  # seconds between two checks for a dispatch
 
 _ENQUEUE = (
     "select pgreact.enqueue(%(task)s, %(args)s, lane => %(lane)s, key => %(key)s, "
@@ -39,60 +39,58 @@ _ENQUEUE = (
 
 @dataclasses.dataclass(frozen=True)
 class Wake:
-    """A commit that ought to lead to a dispatch, and when it did."""
+    """A commit and its dispatch."""
 
     route: str
     committed: float
-    published: float | None  # none: never
+    published: float | None  # None: no dispatch followed
 
 
 class Sent(NamedTuple):
-    """A job that was enqueued."""
+    """An enqueued job."""
 
     number: int
     job: int
 
 
 class Numbers:
-    """Numbers for jobs, each given once."""
+    """A thread-safe counter of job numbers."""
 
     def __init__(self) -> None:
         self._next = itertools.count(1)
         self._lock = threading.Lock()
 
     def __call__(self) -> int:
-        """Return the next."""
+        """Return the next number."""
         with self._lock:
             return next(self._next)
 
 
 class Load:
-    """Threads that use pgreact until told to stop."""
+    """Threads that use pgreact until `stop`."""
 
-    def __init__(self, plant: Plant, seed: int) -> None:
-        """Nothing runs yet.
+    def __init__(self, cluster: Cluster, seed: int) -> None:
+        """Take the parts; start nothing.
 
         Args:
-            plant: What they use.
-            seed: Of all chance.
+            cluster: The target of the load.
+            seed: Seed of the random choices.
         """
-        self._plant = plant
+        self._cluster = cluster
         self._seed = seed
         self.number = Numbers()
         self.over = threading.Event()
-        self.troubled = (
-            threading.Event()
-        )  # sessions and servers are being ended: what is late now proves nothing
+        self.troubled = threading.Event()  # set while sessions and servers end: delays prove nothing then
         self.failures: list[BaseException] = []
         self.refused = 0  # transactions that failed
         self.wakes: list[Wake] = []
-        self.calm: dict[int, float] = {}  # when each job of the calm lane was about to be enqueued
+        self.calm: dict[int, float] = {}  # time before the enqueue of each job of the calm lane
         bodies: list[Callable[[random.Random], None]] = [
-            *(lambda dice, own=own: self._enqueue(dice, own) for own in range(ENQUEUERS)),
+            *(lambda rng, own=own: self._enqueue(rng, own) for own in range(ENQUEUERS)),
             self._order,
             self._order,
             self._stay_calm,
-            *(lambda dice, route=route: self._wake(dice, route) for route in names.ROUTES),
+            *(lambda rng, route=route: self._wake(rng, route) for route in names.ROUTES),
         ]
         self._threads = [
             threading.Thread(
@@ -125,14 +123,14 @@ class Load:
         queue: str = names.BUSY,
         **more: Any,
     ) -> Sent:
-        """Enqueue a job, and note in the same transaction that it was.
+        """Enqueue a job, and record it in the same transaction.
 
         Args:
-            connection: In a transaction.
-            kind: What it is to show.
-            task: Its task; ``soak.work`` takes some time.
-            seconds: How long.
-            queue: Of Celery.
+            connection: A session in a transaction.
+            kind: The kind of job, for the checks.
+            task: The task's name; ``soak.work`` sleeps.
+            seconds: The duration of ``soak.work``.
+            queue: The Celery queue.
             **more: Arguments of ``pgreact.enqueue``.
 
         Returns:
@@ -158,10 +156,10 @@ class Load:
         )
         return Sent(number, int(row[0]))
 
-    def _guarded(self, body: Callable[[random.Random], None], dice: random.Random) -> None:
+    def _guarded(self, body: Callable[[random.Random], None], rng: random.Random) -> None:
         while not self.over.is_set():
             try:
-                body(dice)
+                body(rng)
             except psycopg.Error:
                 self.refused += (
                     1  # the server is away, the disk is full, a lock is held: an application retries
@@ -171,80 +169,80 @@ class Load:
                 self.failures.append(error)
                 self.over.set()
 
-    def _enqueue(self, dice: random.Random, own: int) -> None:
+    def _enqueue(self, rng: random.Random, own: int) -> None:
         kinds: dict[str, dict[str, Any]] = {
             "plain": {},
             "slow": {"seconds": 0.1},
             "narrow": {"lane": names.NARROW, "seconds": 0.05},
             "rated": {"lane": names.RATED},
             "shaky": {"task": "soak.shaky"},
-            "unknown": {"task": "soak.unknown"},  # to no worker
+            "unknown": {"task": "soak.unknown"},  # no worker knows it
         }
-        with self._plant.connect(autocommit=False, lock_timeout=WRITER_WAIT) as connection:
-            while not self.over.wait(dice.expovariate(1 / ENQUEUE_PAUSE)):
-                for _ in range(dice.choice([1, 1, 1, 2, 5])):
-                    kind = dice.choice([*kinds, "plain", "keyed", "keyed", "unique", "delayed"])
+        with self._cluster.connect(autocommit=False, lock_timeout=WRITER_WAIT) as connection:
+            while not self.over.wait(rng.expovariate(1 / ENQUEUE_PAUSE)):
+                for _ in range(rng.choice([1, 1, 1, 2, 5])):
+                    kind = rng.choice([*kinds, "plain", "keyed", "keyed", "unique", "delayed"])
                     more = dict(kinds.get(kind, {}))
-                    if kind == "unknown" and dice.random() < 0.8:  # each of them is dead in the end
+                    if kind == "unknown" and rng.random() < 0.8:  # each of them becomes a dead job
                         kind, more = "plain", {}
                     if kind == "keyed":
-                        more = {"key": f"{own}-{dice.randrange(KEYS)}", "priority": dice.choice([0, 0, 5])}
-                        if dice.random() < 0.3:
+                        more = {"key": f"{own}-{rng.randrange(KEYS)}", "priority": rng.choice([0, 0, 5])}
+                        if rng.random() < 0.3:
                             more["task"] = "soak.shaky"
                     elif kind == "unique":
-                        more = unique(dice)
+                        more = unique(rng)
                     elif kind == "delayed":
                         row = connection.execute(
-                            "select clock_timestamp() + make_interval(secs => %s)", (dice.uniform(0.2, 4),)
+                            "select clock_timestamp() + make_interval(secs => %s)", (rng.uniform(0.2, 4),)
                         ).fetchone()
                         assert row is not None
                         more = {"run_at": row[0]}
                     self.enqueue(connection, kind, **more)
                     if kind == "unique":
-                        break  # two of them in one transaction may deadlock with two of another
-                if dice.random() < ROLLED_BACK:
+                        break  # two in one transaction may deadlock with two of another
+                if rng.random() < ROLLED_BACK:
                     connection.rollback()
                 else:
                     connection.commit()
 
-    def _order(self, dice: random.Random) -> None:
-        """Change the rows of an outbox, in sessions that show values in all ways there are."""
-        with self._plant.connect(autocommit=False, lock_timeout=WRITER_WAIT) as connection:
-            while not self.over.wait(dice.expovariate(1 / ENQUEUE_PAUSE)):
+    def _order(self, rng: random.Random) -> None:
+        """Change the rows of an outbox, in sessions with different output formats."""
+        with self._cluster.connect(autocommit=False, lock_timeout=WRITER_WAIT) as connection:
+            while not self.over.wait(rng.expovariate(1 / ENQUEUE_PAUSE)):
                 for name in ("bytea_output", "IntervalStyle", "DateStyle", "extra_float_digits", "TimeZone"):
-                    if dice.random() < 0.3:
+                    if rng.random() < 0.3:
                         connection.execute(
                             "select set_config(%s, %s, true)",
-                            (name, dice.choice([settings[name] for settings in HOSTILE.values()])),
+                            (name, rng.choice([settings[name] for settings in HOSTILE.values()])),
                         )
-                n = dice.randrange(ORDERS)
+                n = rng.randrange(ORDERS)
                 changed = connection.execute("update orders set version = version + 1 where n = %s", (n,))
                 if changed.rowcount == 0:
                     connection.execute("insert into orders (n) values (%s) on conflict do nothing", (n,))
-                if dice.random() < ROLLED_BACK:
+                if rng.random() < ROLLED_BACK:
                     connection.rollback()
                 else:
                     connection.commit()
 
-    def _stay_calm(self, _dice: random.Random) -> None:
-        with self._plant.connect(autocommit=False) as connection:
+    def _stay_calm(self, _rng: random.Random) -> None:
+        with self._cluster.connect(autocommit=False) as connection:
             while not self.over.wait(CALM_PAUSE):
                 began = time.time()
                 sent = self.enqueue(connection, "calm", lane=names.CALM, queue=names.CALM)
                 connection.commit()
                 self.calm[sent.number] = began
 
-    def _wake(self, dice: random.Random, route: str) -> None:
-        """Commit a few changes, and wait until a dispatch follows the last of them."""
+    def _wake(self, rng: random.Random, route: str) -> None:
+        """Commit a few changes, and wait for a dispatch after the last one."""
         table = names.ROUTES[route]
-        with self._plant.connect(autocommit=False, lock_timeout=WRITER_WAIT) as connection:
-            while not self.over.wait(dice.random() * 0.5):
+        with self._cluster.connect(autocommit=False, lock_timeout=WRITER_WAIT) as connection:
+            while not self.over.wait(rng.random() * 0.5):
                 last = None
-                for _ in range(dice.choice([1, 2, 50])):
+                for _ in range(rng.choice([1, 2, 50])):
                     row = connection.execute(
                         f"insert into {table} default values returning id".encode()
                     ).fetchone()
-                    if dice.random() < ROLLED_BACK:
+                    if rng.random() < ROLLED_BACK:
                         connection.rollback()
                     else:
                         connection.commit()
@@ -260,23 +258,23 @@ class Load:
                     self._await(route, row[0])
 
     def _await(self, route: str, committed: float) -> None:
-        diary = self._plant.diary
-        end = time.monotonic() + WAKE_PATIENCE
-        while diary.published.get(route, 0.0) < committed:
+        log = self._cluster.log
+        end = time.monotonic() + WAKE_DEADLINE
+        while log.published.get(route, 0.0) < committed:
             if self.troubled.is_set():
-                end = time.monotonic() + WAKE_PATIENCE
+                end = time.monotonic() + WAKE_DEADLINE
             if time.monotonic() > end:
                 self.wakes.append(Wake(route, committed, None))
                 return
             time.sleep(LOOK)
-        self.wakes.append(Wake(route, committed, diary.published[route]))
+        self.wakes.append(Wake(route, committed, log.published[route]))
 
 
-def unique(dice: random.Random) -> dict[str, Any]:
-    """Return arguments of a job with a unique key that others want, too."""
+def unique(rng: random.Random) -> dict[str, Any]:
+    """Return the arguments of a job with a contended unique key."""
     return {
-        "unique_key": f"unique {dice.randrange(UNIQUE_KEYS)}",
-        "unique_while": dice.choice(["queued", "queued", "in_progress"]),
-        "task": dice.choice(["soak.work", "soak.shaky"]),
+        "unique_key": f"unique {rng.randrange(UNIQUE_KEYS)}",
+        "unique_while": rng.choice(["queued", "queued", "in_progress"]),
+        "task": rng.choice(["soak.work", "soak.shaky"]),
         "lane": "default",
     }

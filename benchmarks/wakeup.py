@@ -1,4 +1,4 @@
-"""A commit becomes a message: how fast, how few, and what it costs while nothing happens."""
+"""Wake-ups: latency from commit to message, coalescing of a burst, cost of an idle minute."""
 
 import bisect
 import dataclasses
@@ -23,7 +23,7 @@ WINDOW = 0.1
 POLL = 40  # milliseconds, the default of gate_poll
 WRITERS = 16
 WARM_UP = 10  # commits
-STATISTICS_DELAY = 11.0  # seconds until an idle PostgreSQL backend has reported what it did before
+STATISTICS_DELAY = 11.0  # seconds until an idle PostgreSQL backend has reported its statistics
 SIDES = ("pgreact", "bare")
 
 _CONFIGURATION = """
@@ -45,7 +45,7 @@ create table job_queue (
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The number of samples."""
 
     rounds: int
     commits: int  # in each round, for each side
@@ -65,27 +65,27 @@ class Latencies:
     beat: list[float]
 
     def p50(self, side: str) -> float:
-        """Median over the rounds of each round's median."""
+        """The median of the rounds' medians."""
         return statistics.median(statistics.median(found[side]) for found in self.rounds)
 
     def p99(self, side: str) -> float:
-        """Of all commits."""
+        """The percentile of all commits."""
         return percentile([seconds for found in self.rounds for seconds in found[side]], 99)
 
     @property
     def ratio(self) -> float:
-        """pgreact's median by the bare pair's, compared round by round: what disturbs one disturbs both."""
+        """The median of the rounds' ratios of medians: a disturbance hits both sides of a round."""
         return statistics.median(
             statistics.median(found["pgreact"]) / statistics.median(found["bare"]) for found in self.rounds
         )
 
 
 def run(report: Report, *, quick: bool) -> None:
-    """Measure all, and print it."""
+    """Measure, and print the results."""
     size = QUICK if quick else FULL
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop())
-        # autovacuum has transactions of its own, which are not the daemon's
+        # autovacuum's transactions would count as the daemon's
         postgres = stack.enter_context(EmbeddedPostgres(settings={"autovacuum": "off"}))
         brokers = {
             "RabbitMQ": stack.enter_context(rabbitmq_server()).url,
@@ -106,7 +106,7 @@ def run(report: Report, *, quick: bool) -> None:
 def _database(
     workshop: Workshop, postgres: EmbeddedPostgres, name: str, *, window: float, sweep: float
 ) -> str:
-    """Make a database with a table that is watched. Each has its own: PostgreSQL wakes only its listeners."""
+    """Create a database with a watched table; one per side, since PostgreSQL wakes all listeners of one."""
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
         admin.execute(f"create database {name}".encode())
     dsn = postgres.dsn(name)
@@ -120,7 +120,7 @@ def _database(
 
 @contextmanager
 def _daemon(workshop: Workshop, dsn: str, broker: str) -> Iterator[psutil.Process]:
-    """Run `pgreact listen`, which leads."""
+    """Run `pgreact listen` as leader."""
     with workshop.running("-m", "pgreact", "listen", PGREACT_DSN=dsn, PGREACT_BROKER=broker) as process:
         yield process
 
@@ -129,7 +129,7 @@ def _daemon(workshop: Workshop, dsn: str, broker: str) -> Iterator[psutil.Proces
 
 
 def _latencies(workshop: Workshop, dsns: Mapping[str, str], broker: str, size: Size) -> Latencies:
-    """Commit now on this side, now on that, and let the same consumer see the message of each.
+    """Commit on the sides in random order; one consumer receives the messages of both.
 
     Beat runs beside them: any of these commits would have waited for its next message.
     """
@@ -139,7 +139,7 @@ def _latencies(workshop: Workshop, dsns: Mapping[str, str], broker: str, size: S
             side: stack.enter_context(psycopg.connect(dsn, autocommit=True)) for side, dsn in dsns.items()
         }
         for writer in writers.values():
-            writer.execute("truncate job_queue")  # nothing for the sweep at the election
+            writer.execute("truncate job_queue")  # leave no work for the sweep at the election
         stack.enter_context(_daemon(workshop, dsns["pgreact"], broker))
         stack.enter_context(
             workshop.running("-m", "benchmarks.bare", "bare", BENCH_DSN=dsns["bare"], BENCH_BROKER=broker)
@@ -201,7 +201,7 @@ def _print_latencies(report: Report, found: Mapping[str, Latencies]) -> None:
 
 
 def _polled(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, broker: str, size: Size) -> None:
-    """The same with the gate closed: writers do not notify, the daemon polls."""
+    """Measure with a closed gate: writers do not notify, and the daemon polls."""
     dsn = _database(workshop, postgres, "polled", window=0, sweep=0)
     waits = []
     with (
@@ -211,14 +211,14 @@ def _polled(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, brok
         writer.execute("update pgreact.route set gate = 'closed'")
         seen = observer.seen["pgreact"]
         with _daemon(workshop, dsn, broker):
-            observer.watch(5, lambda: bool(seen))  # the first poll has nothing to compare with
+            observer.watch(5, lambda: bool(seen))  # the first poll always signals
             for _ in range(size.rounds * size.commits // 2):
                 writer.execute("insert into job_queue default values")
                 committed = time.perf_counter()
                 if not observer.watch(5, lambda since=committed: seen[-1] > since):
                     raise PgreactError("no message for a commit while the gate was closed")
                 waits.append(seen[-1] - committed)
-                observer.watch(random.uniform(0.05, 0.15))  # a second one may follow it
+                observer.watch(random.uniform(0.05, 0.15))  # a second message may follow
     columns = ["p50", "p99"]
     report.table(
         "gate closed, ms",
@@ -232,7 +232,7 @@ def _polled(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, brok
 
 
 def _burst(report: Report, dsn: str, broker: str, size: Size) -> None:
-    """Commit many single rows from many writers, and count the messages."""
+    """Commit many single rows by many writers; count the messages."""
     pgbench = find_binaries() / "pgbench"
     if not pgbench.exists():
         raise PgreactError(f"no pgbench beside {pgbench.parent}/postgres; the wheel of pgreact[demo] has one")
@@ -250,10 +250,10 @@ def _burst(report: Report, dsn: str, broker: str, size: Size) -> None:
             while writers.poll() is None:
                 observer.watch(0.2)
             ended = time.perf_counter()
-        # the last commit is owed a message; then a while in which no other may come
-        owed = observer.watch(5, lambda: seen[-1:] > [ended - WINDOW])
+        # the last commit needs a message; after that, none may come
+        answered = observer.watch(5, lambda: seen[-1:] > [ended - WINDOW])
         observer.watch(10 * WINDOW)
-        if writers.returncode or not owed:
+        if writers.returncode or not answered:
             raise PgreactError(f"pgbench ended with {writers.returncode}, and {len(seen)} messages came")
     with psycopg.connect(dsn) as reader:
         row = reader.execute(
@@ -273,7 +273,7 @@ def _burst(report: Report, dsn: str, broker: str, size: Size) -> None:
 
 
 def _idle(report: Report, observer_dsn: str, daemon: psutil.Process, size: Size, *, quick: bool) -> None:
-    """Look at a leader that has nothing to do, from another database: our own reads do not count there."""
+    """Measure an idle leader, from another database so that the reads do not count."""
     with psycopg.connect(observer_dsn, autocommit=True) as reader:
 
         def transactions() -> int:

@@ -1,4 +1,4 @@
-"""What the triggers cost the writers: commits beside no trigger, and beside a NOTIFY in every transaction."""
+"""Cost of the triggers for writers, compared with no trigger and with a NOTIFY in every transaction."""
 
 import dataclasses
 import random
@@ -17,13 +17,13 @@ from pgreact.demo.postgres import EmbeddedPostgres, find_binaries
 from pgreact.errors import PgreactError
 from tests.servers import Missing, redis_server
 
-FLUSH = 1.5  # ms: a network disk; the native one is whatever this machine has
+FLUSH = 1.5  # ms, like a network disk; the native flush is this machine's
 FLUSHES = ("native", "slow")
 WRITERS = (1, 16, 64)
 SIDES = {"none": "no trigger", "pgreact": "pgreact, gate closed", "notify": "NOTIFY each"}
 IDLE_SIDES = {"none": "no trigger", "idle": "pgreact, gate open"}
 
-# A server whose commits really reach the disk, by the call that we can slow.
+# A server that flushes its commits, by the call that the library slows.
 _SETTINGS = {
     "fsync": "on",
     "wal_sync_method": "fdatasync",
@@ -82,11 +82,11 @@ int fdatasync(int file)
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The number of samples."""
 
     rounds: int
     seconds: int  # of each run of pgbench
-    settling: float  # seconds at its start that do not count: connections, and the gate closing
+    settling: float  # first seconds of a run, not counted: connections, and closing the gate
 
 
 FULL = Size(rounds=4, seconds=2, settling=0.6)
@@ -103,25 +103,25 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The same number of writers on the same flush: the sides one after the other, round by round."""
+    """One number of writers on one kind of flush: the runs of all sides, by round."""
 
     rounds: list[dict[str, Run]]
 
     def rate(self, side: str) -> float:
-        """Median of the rounds."""
+        """The median rate of the rounds."""
         return statistics.median(found[side].rate for found in self.rounds)
 
     def p99(self, side: str) -> float:
-        """Median of the rounds' p99."""
+        """The median of the rounds' p99."""
         return statistics.median(found[side].p99 for found in self.rounds)
 
     def ratio(self, side: str, other: str) -> float:
-        """Of the rates, compared round by round: neighbours on the machine are fair."""
+        """The median of the rounds' ratios: a disturbance hits both sides of a round."""
         return statistics.median(found[side].rate / found[other].rate for found in self.rounds)
 
 
 def run(report: Report, *, quick: bool) -> None:
-    """Measure all, and print it."""
+    """Measure, and print the results."""
     size = QUICK if quick else FULL
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop())
@@ -156,11 +156,11 @@ def run(report: Report, *, quick: bool) -> None:
     )
 
 
-# ---- what is compared --------------------------------------------------------------------------------------
+# ---- the sides ---------------------------------------------------------------------------------------------
 
 
 def _database(workshop: Workshop, postgres: EmbeddedPostgres, name: str) -> str:
-    """Make a database with a table, and the triggers of this side."""
+    """Create a database with a table and the triggers of this side."""
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
         admin.execute(f"create database {name}".encode())
     dsn = postgres.dsn(name)
@@ -170,7 +170,7 @@ def _database(workshop: Workshop, postgres: EmbeddedPostgres, name: str) -> str:
             owner.execute(_NOTIFY.encode())
     if name in {"pgreact", "idle"}:
         file = workshop.directory / "pgreact.toml"
-        # one writer at full speed is not idle for long, so its gate is held open; the other closes by itself
+        # for one writer the gate is kept open; with many it closes by itself
         gate = "open" if name == "idle" else "auto"
         file.write_text(_CONFIGURATION.format(name=name, gate=gate))
         workshop.python("-m", "pgreact", "apply", PGREACT_DSN=dsn)
@@ -179,7 +179,7 @@ def _database(workshop: Workshop, postgres: EmbeddedPostgres, name: str) -> str:
 
 @contextmanager
 def _listener(dsn: str, channel: str) -> Iterator[None]:
-    """Listen and take in nothing else: what plain NOTIFY users have at least."""
+    """Listen and discard: the least that users of plain NOTIFY have."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f"listen {channel}".encode())
         yield
@@ -193,7 +193,7 @@ def _daemon(workshop: Workshop, dsn: str, broker: str) -> Iterator[None]:
 
 
 def _build_slow_flush(workshop: Workshop) -> Path:
-    """Compile the library that PostgreSQL loads to flush slowly.
+    """Compile the library that slows PostgreSQL's flush.
 
     Raises:
         Missing: There is no C compiler.
@@ -212,7 +212,7 @@ def _build_slow_flush(workshop: Workshop) -> Path:
     )
     if built.returncode:
         raise PgreactError(f"the slow flush does not compile:\n{built.stderr}")
-    workshop.directory.chmod(0o755)  # under root PostgreSQL is `nobody`, and must get at it
+    workshop.directory.chmod(0o755)  # under root, PostgreSQL runs as `nobody` and must reach it
     library.chmod(0o755)
     return library
 
@@ -222,14 +222,14 @@ def _build_slow_flush(workshop: Workshop) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Runs pgbench, and reads its log of transactions."""
+    """pgbench, and its log of transactions."""
 
     workshop: Workshop
     pgbench: Path
     size: Size
 
     def compare(self, dsns: Mapping[str, str], sides: Mapping[str, str], writers: int) -> dict[str, Run]:
-        """Let so many writers commit on each side in turn, in any order."""
+        """Run the writers on all sides in random order."""
         return {side: self._run(dsns[side], writers) for side in random.sample(list(sides), len(sides))}
 
     def _run(self, dsn: str, writers: int) -> Run:
@@ -244,7 +244,7 @@ class Bench:
         )
         if done.returncode:
             raise PgreactError(f"pgbench failed:\n{done.stderr}")
-        commits = []  # (when it ended, how long it took)
+        commits = []  # (end, duration)
         for log in prefix.parent.glob(f"{prefix.name}.*"):
             for line in log.read_text().splitlines():
                 _, _, took, _, epoch, fraction = line.split()
@@ -253,7 +253,7 @@ class Bench:
         with psycopg.connect(dsn, autocommit=True) as owner:
             owner.execute("truncate job_queue")
         begin = min(commits)[0] + self.size.settling
-        # at the end pgbench's clients leave one by one
+        # at the end of a run, pgbench's clients leave one by one
         end = min(commits)[0] + self.size.seconds - 0.1
         counted = [took for when, took in commits if begin <= when < end]
         return Run(len(counted) / (end - begin), percentile(counted, 99))

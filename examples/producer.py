@@ -1,4 +1,4 @@
-"""Commit jobs, singly and in bursts: ``python producer.py [COMMITS]``."""
+"""Commit jobs, one by one and in bursts: ``python producer.py [COMMITS]``."""
 
 import os
 import random
@@ -10,7 +10,7 @@ import psycopg
 with psycopg.connect(os.environ.get("PROJ_DSN", ""), autocommit=True) as connection:
     for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 50):
         jobs = random.choice([1, 1, 1, 1, 5, 20])
-        # One statement, one transaction, one signal, for any number of rows.
+        # One statement is one transaction and one signal, for any number of rows.
         connection.execute(
             """insert into job_queue (payload)
                select jsonb_build_object('seconds', 0.02 + 0.06 * random()) from generate_series(1, %s)""",

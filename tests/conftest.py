@@ -1,4 +1,4 @@
-"""Fixtures on real parts: one PostgreSQL per major for the whole run, a database of its own for each test."""
+"""Fixtures on real servers: one PostgreSQL per major version and run, one database per test."""
 
 import os
 import zlib
@@ -18,7 +18,7 @@ MAJOR = int(os.environ.get("PGREACT_PG_MAJOR", "18"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add options for hostile defaults of the databases; see ``tests/hostile.py``."""
+    """Add the options for hostile defaults of the databases; see ``tests/hostile.py``."""
     group = parser.getgroup("pgreact")
     group.addoption(
         "--hostile", action="store_true", help="run the core of the tests under each hostile set of defaults"
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test under each set of defaults, or under one of them in turn."""
+    """Run each test under each set of defaults, or, with ``--hostile-few``, under one of them."""
     sets = sorted(hostile.HOSTILE)
     if metafunc.config.getoption("--hostile-few"):
         sets = [sets[zlib.crc32(metafunc.definition.nodeid.encode()) % len(sets)]]
@@ -37,7 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not to run under hostile defaults."""
+    """Deselect the tests that are not meant for hostile defaults."""
     few = config.getoption("--hostile-few")
     if not few and not config.getoption("--hostile"):
         return
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def _defaults(request: pytest.FixtureRequest) -> None:
-    """Set what the databases of the tests have as defaults."""
+    """Set the defaults of the tests' databases."""
     hostile.imposed.clear()
     if name := getattr(request, "param", None):
         hostile.imposed.update(hostile.HOSTILE[name])
@@ -57,7 +57,7 @@ def _defaults(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of this machine's configuration reaches a test, and it works in a directory of its own."""
+    """Hide this machine's configuration from the test, and give the test a working directory of its own."""
     for variable in list(os.environ):
         if variable.startswith(("PGREACT_", "PG")) and variable not in {
             "PGREACT_REQUIRE",
@@ -69,14 +69,14 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """The server most tests use."""
+    """The server of most tests."""
     with EmbeddedPostgres(bindir=servers.postgres_binaries(MAJOR)) as server:
         yield server
 
 
 @pytest.fixture(scope="session", params=[14, 18])
 def each_postgres(request: pytest.FixtureRequest, postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """The oldest supported server, and the newest."""
+    """The oldest supported server, then the newest."""
     if request.param == MAJOR:
         yield postgres
         return
@@ -87,7 +87,7 @@ def each_postgres(request: pytest.FixtureRequest, postgres: EmbeddedPostgres) ->
 
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
-    """A server for one test alone, which may restart it."""
+    """A server for this test alone, which may restart it."""
     with EmbeddedPostgres(bindir=servers.postgres_binaries(MAJOR)) as server:
         hostile.give(server.dsn())
         yield server
@@ -109,21 +109,21 @@ def each_database(each_postgres: EmbeddedPostgres) -> Iterator[Database]:
 
 @pytest.fixture
 def installed() -> Callable[..., None]:
-    """Applies a configuration to a database: ``installed(database, {"routes": {...}})``."""
+    """Apply a configuration to a database: ``installed(database, {"routes": {...}})``."""
 
     return lambda database, configuration=None: install(database, configuration or {})
 
 
 @pytest.fixture(scope="module")
 def module_queue(each_postgres: EmbeddedPostgres, _defaults: None) -> Iterator[Queue]:
-    """A database with a queue, for all tests of a module."""
+    """A database with a queue, shared by the tests of a module."""
     with queue_database(each_postgres) as found:
         yield found
 
 
 @pytest.fixture
 def steps(module_queue: Queue) -> Queue:
-    """An empty queue with its default lane, that a test drives in single steps."""
+    """An empty queue with its default lane; the test drives it step by step."""
     module_queue.empty()
     return module_queue
 
@@ -138,7 +138,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def inbox(redis_url: str) -> Iterator[Inbox]:
-    """A Celery queue of its own on Redis, read as a worker would, without running anything."""
+    """A Celery queue on Redis for this test, whose messages are read and not run."""
     box = Inbox(redis_url, f"q_{uuid4().hex[:12]}")
     yield box
     box.close()
@@ -146,7 +146,7 @@ def inbox(redis_url: str) -> Iterator[Inbox]:
 
 @pytest.fixture
 def daemons(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Starts ``pgreact listen`` processes: ``daemons(dsn, broker)``; all are gone after the test."""
+    """Start ``pgreact listen`` processes: ``daemons(dsn, broker)``; kill them after the test."""
     started: list[Daemon] = []
 
     def start(dsn: str, broker: str, **options: Any) -> Daemon:

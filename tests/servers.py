@@ -1,4 +1,4 @@
-"""Real servers for tests: each on free ports of 127.0.0.1, in a directory of its own, gone afterwards."""
+"""Real servers for tests: on free ports of 127.0.0.1, each in a temporary directory that is removed."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ from pgreact.errors import PgreactError
 from tests.harness import by_way_of, eventually
 
 DEADLINE = 60.0
-# Read once: tests run without this machine's settings.
+# Read at import: fixtures hide the machine's settings from the tests.
 MAJOR = int(os.environ.get("PGREACT_PG_MAJOR") or 18)
 _CACHE = Path(__file__).parents[1] / ".cache"
 _SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -36,14 +36,14 @@ class Missing(Exception):
     """A server or tool that is not installed here."""
 
 
-# ---- what this machine has ---------------------------------------------------------------------------------
+# ---- programs of this machine ------------------------------------------------------------------------------
 
 
 def program(name: str) -> str:
-    """Find a program, in the system administrator's directories too.
+    """Return the path of a program, from PATH or the sbin directories.
 
     Raises:
-        Missing: it is not installed.
+        Missing: The program is not installed.
     """
     if path := shutil.which(name, path=_SBIN):
         return path
@@ -51,13 +51,13 @@ def program(name: str) -> str:
 
 
 def postgres_binaries(major: int | None = None) -> Path:
-    """Find PostgreSQL's binaries of one major version.
+    """Return the directory of PostgreSQL's binaries of one major version.
 
     Args:
-        major: by default `$PGREACT_PG_MAJOR`, or else 18.
+        major: By default `$PGREACT_PG_MAJOR`, or else 18.
 
     Raises:
-        Missing: there are none.
+        Missing: There are none.
     """
     major = major or MAJOR
     fetched = _CACHE / f"pg{major}" / "bin"
@@ -70,7 +70,7 @@ def postgres_binaries(major: int | None = None) -> Path:
 
 
 def _namespaces() -> None:
-    """Network namespaces need the tool and the right to make one."""
+    """Check that a network namespace can be made, which needs `ip` and the right to use it."""
     name = f"pgreact-{os.getpid()}"
     made = subprocess.run([program("ip"), "netns", "add", name], capture_output=True, text=True, check=False)
     if made.returncode:
@@ -87,7 +87,7 @@ _NEEDS: Mapping[str, Callable[[], object]] = {
 
 
 def require_or_skip(name: str) -> None:
-    """Skip the test if this machine lacks something; fail it if `$PGREACT_REQUIRE` names that, or "all".
+    """Skip the test if this machine lacks a server; fail it if `$PGREACT_REQUIRE` names it, or "all".
 
     Args:
         name: "redis", "rabbitmq", "pgbouncer", "netns", or "pg14" and the like.
@@ -104,13 +104,13 @@ def require_or_skip(name: str) -> None:
         pytest.skip(reason)
 
 
-# ---- running it --------------------------------------------------------------------------------------------
+# ---- running servers ---------------------------------------------------------------------------------------
 
 
 class Server:
-    """One server process with its children, which a test may stop, kill, freeze and start again.
+    """One server process with its children; a test may stop, kill, freeze and restart it.
 
-    It comes back on the same port with the same directory.
+    A restart keeps port and directory.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class Server:
 
     @property
     def log(self) -> Path:
-        """What the server wrote to its standard output."""
+        """The file with the server's output."""
         return self.directory / "log"
 
     def start(self) -> None:
-        """Start it and wait until its port answers."""
+        """Start the server and wait until its port answers."""
         assert self._process is None, "already started"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -146,19 +146,19 @@ class Server:
         self._wait_for_port(answers=True)
 
     def stop(self) -> None:
-        """End it as its administrator would, and wait."""
+        """Send SIGTERM and wait for the end."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a crash would, and wait."""
+        """Send SIGKILL and wait for the end."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze it: connections stay open, nothing answers."""
+        """Send SIGSTOP: connections stay open, and nothing answers."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Send SIGCONT after `pause`."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, signum: signal.Signals) -> None:
@@ -201,8 +201,8 @@ class Server:
 
 @contextlib.contextmanager
 def _place() -> Iterator[tuple[Path, Guard]]:
-    """A directory that anyone can reach, and a guard that removes it."""
-    directory = Path(tempfile.mkdtemp(prefix="pgreact-test-", dir="/tmp"))  # short, and open to all
+    """A directory that every user can reach, and the guard that removes it."""
+    directory = Path(tempfile.mkdtemp(prefix="pgreact-test-", dir="/tmp"))  # short, and open to every user
     directory.chmod(0o755)
     with Guard(directory) as guard:
         yield directory, guard
@@ -219,17 +219,17 @@ def _running(server: Server) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[Server]:
-    """Run Redis; its data are gone when it stops.
+    """Run Redis without persistence.
 
     Raises:
-        Missing: it is not installed.
+        Missing: The program is not installed.
     """
     redis = program("redis-server")
     port = free_port()
     password = secrets.token_urlsafe(24)
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     with _place() as (directory, guard):
-        # whoever may talk to Redis may let it write files
+        # a client of Redis can make it write files
         settings = private(directory / "redis.conf", f"requirepass {password}\n")
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         with _running(Server(url, port, directory, guard, [redis, str(settings), *options])) as server:
@@ -238,7 +238,7 @@ def redis_server() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def redis_sentinel(server: Server, name: str) -> Iterator[Server]:
-    """Run a Sentinel, which knows a Redis as the primary of that name."""
+    """Run a Sentinel that monitors a Redis under this name."""
     port = free_port()
     password = urlsplit(server.url).password
     with _place() as (directory, guard):
@@ -292,12 +292,12 @@ def redis_cluster() -> Iterator[list[Server]]:
 
 @contextlib.contextmanager
 def rabbitmq_server() -> Iterator[Server]:
-    """Run RabbitMQ; durable queues outlive a restart.
+    """Run RabbitMQ; durable queues survive a restart.
 
     Raises:
-        Missing: it is not installed.
+        Missing: The program is not installed.
     """
-    # What is on the PATH may be Debian's wrapper, which changes user; the script behind it does not.
+    # Debian's wrapper on the PATH changes the user; the script behind it does not.
     script = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
     rabbitmq = str(script) if script.exists() else program("rabbitmq-server")
     port, dist_port, names_port = free_port(), free_port(), free_port()
@@ -311,7 +311,7 @@ def rabbitmq_server() -> Iterator[Server]:
         (directory / "env.conf").touch()
         environment = {
             "PATH": _SBIN,
-            "HOME": str(directory),  # the nodes' shared cookie
+            "HOME": str(directory),  # of the nodes' shared cookie
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(names_port),
             "RABBITMQ_NODENAME": "pgreact@localhost",
@@ -325,7 +325,7 @@ def rabbitmq_server() -> Iterator[Server]:
             "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
             "RABBITMQ_CONF_ENV_FILE": str(directory / "env.conf"),
         }
-        # Erlang's name server would be started by the first node and outlive it: so we bring our own.
+        # The first node would start Erlang's name server, which outlives it: start one here instead.
         names = Server("", names_port, directory, guard, [program("epmd")], env=environment)
         url = f"amqp://pgreact:{password}@127.0.0.1:{port}//"
         with (
@@ -337,20 +337,20 @@ def rabbitmq_server() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def pgbouncer(dsn: str, mode: str = "transaction", **settings: str) -> Iterator[Server]:
-    """Run PgBouncer before a PostgreSQL; `url` is the way through it.
+    """Run PgBouncer before a PostgreSQL; `url` is the DSN through it.
 
     Args:
-        dsn: the PostgreSQL behind it. Every database and the role named in it can be reached.
+        dsn: The PostgreSQL behind it; all databases can be reached, by the role of the DSN.
         mode: "session", "transaction" or "statement".
-        settings: further settings of `pgbouncer.ini`.
+        settings: Further settings of `pgbouncer.ini`.
 
     Raises:
-        Missing: it is not installed.
+        Missing: The program is not installed.
     """
     bouncer = program("pgbouncer")
     target = psycopg.conninfo.conninfo_to_dict(dsn)
     port = free_port()
-    # It refuses to be root.
+    # PgBouncer refuses to run as root.
     user: dict[str, Any] = {"user": pwd.getpwnam("nobody").pw_uid} if os.geteuid() == 0 else {}
     with _place() as (directory, guard):
         users = private(directory / "users", f'"{target["user"]}" "{target["password"]}"\n', **user)
@@ -375,12 +375,12 @@ def pgbouncer(dsn: str, mode: str = "transaction", **settings: str) -> Iterator[
 
 
 def private(file: Path, text: str, user: int | None = None) -> Path:
-    """Write a file that only its owner can read, before anybody could; return it.
+    """Write a file that only its owner can read, with these rights from its creation on; return it.
 
     Args:
-        file: it does not exist yet.
-        text: what it holds.
-        user: its owner, by default the one who runs the tests.
+        file: A path where no file exists.
+        text: The content.
+        user: The owner's id; by default the user of the tests.
     """
     file.touch(mode=0o600)
     file.write_text(text)

@@ -9,16 +9,15 @@ import pgreact
 BROKER_URL = os.environ.get("PROJ_BROKER_URL", "amqp://")
 
 app = Celery("proj", broker=BROKER_URL, include=["proj.tasks"])
-pgreact.setup(app)  # for jobs of the built-in queue; other messages run as before
+pgreact.setup(app)  # for jobs of the built-in queue; leaves other messages alone
 app.conf.update(
     broker_connection_retry_on_startup=True,
     task_ignore_result=True,
-    worker_prefetch_multiplier=1,  # a dispatch must not wait in a worker process that runs a job
+    worker_prefetch_multiplier=1,  # do not let a dispatch wait behind a running job
 )
 
 if BROKER_URL.startswith("pgmq:"):
-    # PostgreSQL as the broker, for demo and development, with nothing to install. In production use RabbitMQ
-    # or Redis.
+    # A broker on PostgreSQL, for demo and development. Use RabbitMQ or Redis in production.
     app.conf.broker_transport_options = {
         "init_extension": False,
         "use_notify": True,

@@ -1,4 +1,4 @@
-"""The dispatcher and the jobs: plain Celery tasks. pgreact calls the dispatcher after a commit."""
+"""The dispatch task, which pgreact calls after a commit, and the jobs. Nothing here imports pgreact."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from proj.celery import app
 DSN = os.environ.get("PROJ_DSN", "")
 LIMIT = 4  # jobs in progress at a time, on all workers together
 
-# Two dispatches may overlap. The second waits for the first, to count the jobs that the first has claimed.
+# Two dispatches may overlap: the second waits here, and then counts the claims of the first.
 ONE_AT_A_TIME = "select pg_advisory_xact_lock(hashtext('proj.dispatch'))"
 
 CLAIM = """
@@ -36,24 +36,24 @@ def dispatch_next_available() -> None:
     with psycopg.connect(DSN) as connection:
         connection.execute(ONE_AT_A_TIME)
         claimed = connection.execute(CLAIM, (LIMIT,)).fetchall()
-    # Sent after the commit: a job that starts before it finds no row. A crash here leaves claimed jobs
-    # unsent. To survive that, send jobs again that stay in in_progress for too long (outbox).
+    # Send after the commit: a job that starts before it does not find its row. A crash right here leaves jobs
+    # claimed but not sent; to survive that, send jobs again that stay in in_progress for too long (outbox).
     for (job_id,) in claimed:
         run_job.delay(job_id)
 
 
 @app.task(
-    acks_late=True,  # another worker gets the message of one that dies
+    acks_late=True,  # the broker gives the message of a dead worker to another
     reject_on_worker_lost=True,
     autoretry_for=(Exception,),
     retry_backoff=True,
     max_retries=None,  # a job keeps its place until it is done
 )
 def run_job(job_id: int) -> None:
-    """Do one job. The same commit deletes its row from in_progress, which signals a free place."""
+    """Do one job and delete its row from in_progress; that commit signals a free place."""
     with psycopg.connect(DSN) as connection:
-        # The row is locked while the job runs. A second message for the same job waits here. Then the row is
-        # gone and the job is done, or the first run crashed and this one does the job.
+        # The lock lasts as long as the job runs. A second message for the same job waits here; then the row
+        # is gone and the job is done, or the first run has crashed and this one does the job.
         found = connection.execute(
             "select payload, clock_timestamp() from in_progress where job_id = %s for update", (job_id,)
         ).fetchone()
@@ -67,7 +67,7 @@ def run_job(job_id: int) -> None:
 
 @app.task
 def send_email(user_id: int, seconds: float = 0.05) -> None:
-    """Do a job of pgreact's built-in queue: a task like any other."""
+    """Run as a job of pgreact's built-in queue, or as any other Celery task."""
     # select pgreact.enqueue('proj.tasks.send_email', kwargs => '{"user_id": 42}', lane => 'mail');
     print(f"sends an email to user {user_id}")
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The processes of the demo: PostgreSQL, which is the broker too, a worker and the daemons."""
+"""The demo's cluster: PostgreSQL, a broker on it, a Celery worker and two daemons."""
 
 import contextlib
 import importlib.util
@@ -25,10 +25,10 @@ WORKER_PROCESSES = 5  # as many as the example's limit of jobs, and one for the 
 
 
 class Cluster:
-    """The processes that the example application needs, ended when the ``with`` block ends."""
+    """All processes of the example application; the end of the ``with`` block removes them."""
 
     def __init__(self, journal: Journal) -> None:
-        """Find PostgreSQL and the broker's package; start nothing yet.
+        """Choose the parts; start nothing.
 
         Raises:
             PgreactError: A package or PostgreSQL is missing; says how to get it.
@@ -39,14 +39,14 @@ class Cluster:
         self.listeners: dict[str, Process] = {}
         self._worker: Process | None = None
         self._journal = journal
-        # the demo measures from the commit times that PostgreSQL keeps
+        # the demo reads commit times from PostgreSQL
         self.postgres = EmbeddedPostgres(settings={"track_commit_timestamp": "on"})
-        self._stack = contextlib.ExitStack()  # ends the processes, the last one first
+        self._stack = contextlib.ExitStack()  # what to end, last started first
         self._guard: Guard | None = None
 
     @property
     def dsn(self) -> str:
-        """The DSN of the database of application and broker."""
+        """DSN of the database, which application and broker share."""
         return self.postgres.dsn()
 
     def __enter__(self) -> Self:
@@ -70,10 +70,10 @@ class Cluster:
         install_pgmq_from_sql(dsn=self.dsn)
 
     def apply(self) -> list[str]:
-        """Run ``pgreact apply``; return its output as lines.
+        """Run ``pgreact apply`` and return its output by lines.
 
         Raises:
-            PgreactError: It failed.
+            PgreactError: The command failed.
         """
         done = subprocess.run(
             [sys.executable, "-m", "pgreact", "apply"],
@@ -90,16 +90,16 @@ class Cluster:
         return done.stdout.splitlines()
 
     def start_worker(self) -> None:
-        """Start a Celery worker; the journal gets ``worker.ready`` when it takes messages."""
+        """Start a Celery worker; the journal gets ``worker.ready``."""
         options = ["--loglevel=INFO", f"--concurrency={WORKER_PROCESSES}"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        # stopped by SIGKILL: a worker takes seconds to end, and has no work left
+        # SIGKILL, since a warm shutdown takes seconds and no job is left
         self._worker = self._start(
             WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], timeout=0
         )
 
     def start_listener(self, name: str) -> None:
-        """Start a daemon, whose log goes to the journal."""
+        """Start a daemon under this name."""
         options = ["--log-format", "json", "--log-level", "debug"]
         self.listeners[name] = self._start(name, ["pgreact", "listen", *options], timeout=5)
 
@@ -107,7 +107,7 @@ class Cluster:
         """Kill one process of the worker's pool; return the time in seconds since 1970.
 
         Raises:
-            PgreactError: The process is not one of the pool, or has ended.
+            PgreactError: The process is not of the pool, or has ended.
         """
         assert self._worker is not None
         try:
@@ -133,7 +133,7 @@ class Cluster:
         return process
 
     def _environ(self) -> dict[str, str]:
-        # without the configuration of the user's own pgreact, PostgreSQL and Celery
+        # the user's own settings of pgreact, PostgreSQL and Celery must not reach the demo
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "CELERY_"))}
         return {
             **inherited,

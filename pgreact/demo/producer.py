@@ -1,4 +1,4 @@
-"""The producer of jobs, and what it reads of their commits, starts and ends."""
+"""The writing side of the demo: commits jobs and reads back what became of them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Commit:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """An attempt of a job of the built-in queue, from its history; times in seconds since 1970."""
+    """One attempt of a job of the built-in queue, from the history; times in seconds since 1970."""
 
     job: int
     number: int
@@ -31,14 +31,14 @@ class Attempt:
 
 
 class Producer:
-    """Commit jobs, in the application's own tables and in the built-in queue."""
+    """A session of the application."""
 
     def __init__(self, dsn: str) -> None:
         self.commits: list[Commit] = []
         self._connection = psycopg.connect(dsn, autocommit=True)
 
     def commit(self, jobs: int) -> Commit:
-        """Insert a number of jobs in one transaction."""
+        """Insert jobs in one transaction."""
         commit = self._committed(self._rows("demo_insert", jobs=jobs))
         self.commits.append(commit)
         return commit
@@ -48,11 +48,11 @@ class Producer:
         return {job: (started, finished) for job, started, finished in self._rows("demo_done")}
 
     def enqueue(self, jobs: int, seconds: float, lane: str = "default") -> Commit:
-        """Enqueue a number of jobs in the built-in queue in one transaction; each takes ``seconds``."""
+        """Enqueue jobs of the built-in queue in one transaction; each runs for ``seconds``."""
         return self._committed(self._rows("demo_enqueue", jobs=jobs, seconds=seconds, lane=lane))
 
     def enqueue_and_roll_back(self) -> int:
-        """Enqueue a job and roll back; return the id that it had."""
+        """Enqueue a job and roll back; return its id."""
         with self._connection.transaction(force_rollback=True):
             return int(self._rows("demo_enqueue", jobs=1, seconds=0, lane="default")[0][0])
 
@@ -61,7 +61,7 @@ class Producer:
         return bool(self._rows("demo_trace", jobs=[job])[0][0])
 
     def worker_of(self, job: int) -> str | None:
-        """Return the worker that runs a job of the built-in queue; ``None``: none does."""
+        """Return the name of the worker that runs a job of the built-in queue, if one does."""
         return next((worker for (worker,) in self._rows("demo_running", job=job)), None)
 
     def set_lease(self, seconds: float) -> None:
@@ -69,11 +69,11 @@ class Producer:
         self._connection.execute(query("demo_lease").encode(), {"seconds": seconds})
 
     def attempts(self, jobs: Sequence[int]) -> list[Attempt]:
-        """Return the attempts of jobs that were started and settled, in the order of their ends."""
+        """Return the settled attempts of these jobs, by the time of their end."""
         return [Attempt(*row) for row in self._rows("demo_attempts", jobs=list(jobs))]
 
     def _committed(self, rows: Sequence[tuple[Any, ...]]) -> Commit:
-        """Return the commit of jobs, from rows of a job's id and its transaction's."""
+        """Return the commit of rows that hold a job's id and its transaction's id."""
         ((at,),) = self._rows("demo_committed_at", xid=rows[0][1])
         return Commit(at, tuple(job for job, _ in rows))
 

@@ -1,4 +1,4 @@
-"""The scene of the demo that shows the built-in queue."""
+"""The demo's scene of the built-in queue: rollback, latency, a lane's limit, a killed worker process."""
 
 import itertools
 import statistics
@@ -14,17 +14,17 @@ from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import PgreactError
 
 LANE = "mail"  # of examples/pgreact.toml
-QUIET = 0.2  # seconds to wait for a dispatch that must not follow a rollback
+QUIET = 0.2  # seconds to wait for effects of a rollback
 SINGLES = 10  # commits of one job
 LANE_JOBS = 8
-SHORT, MIDDLE, LONG = 0.02, 0.2, 1.0  # seconds a job takes
-LEASE = 1.0  # seconds, the shortest that there is
-TIMEOUT = 20.0  # seconds for steps that take much less
+SHORT, MIDDLE, LONG = 0.02, 0.2, 1.0  # seconds that a job runs
+LEASE = 1.0  # seconds, the shortest
+TIMEOUT = 20.0  # seconds, for steps that take much less
 COLUMNS = 64
 
 
 class QueueScene:
-    """Show the built-in queue on a running cluster."""
+    """The built-in queue on a running, idle cluster."""
 
     def __init__(
         self,
@@ -35,15 +35,15 @@ class QueueScene:
         leader: str,
         places: int,
     ) -> None:
-        """Take the parts.
+        """Take the parts; start nothing.
 
         Args:
-            cluster: Which runs and is idle.
+            cluster: Running and idle.
             journal: The events of its processes.
-            screen: For the output.
-            producer: To enqueue jobs.
-            leader: The name of the daemon that leads.
-            places: The lane's ``max_in_progress``.
+            screen: Prints the scene.
+            producer: Enqueues the jobs.
+            leader: Name of the daemon that leads.
+            places: ``max_in_progress`` of the lane.
         """
         self._cluster = cluster
         self._journal = journal
@@ -53,26 +53,26 @@ class QueueScene:
         self._places = places
 
     def play(self) -> QueueUse:
-        """Run the scene; return what it measured.
+        """Run the scene.
 
         Raises:
-            PgreactError: A step takes too long.
-            Interrupted: A signal asked the demo to stop.
+            PgreactError: A step does not end in time.
+            Interrupted: A signal asked to stop.
         """
         self._screen.heading("The built-in queue: select pgreact.enqueue('proj.tasks.send_email', ...)")
         jobs = 2 * WORKER_PROCESSES
-        self._follow(self._producer.enqueue(jobs, SHORT))  # so that all processes have connected
-        # the leader's event may come after the last job is done
+        self._follow(self._producer.enqueue(jobs, SHORT))  # lets all worker processes connect
+        # the leader may log its claim after the last of them is done
         self._journal.until(lambda: sum(call.keys["claimed"] for call in self._calls()) >= jobs, TIMEOUT)
         rolled_back = self._rollback()
         to_start = [self._one_commit(), *(self._measure() for _ in range(SINGLES - 1))]
         most = self._lane()
         survived = self._killed()
-        self._screen.problems()
+        self._screen.warnings()
         return QueueUse(to_start, self._places, most, rolled_back, survived)
 
     def _rollback(self) -> bool:
-        """Enqueue a job and roll back; return whether no dispatch followed and the job is gone."""
+        """Enqueue and roll back; return whether the job left no trace."""
         before = len(self._calls())
         job = self._producer.enqueue_and_roll_back()
         self._journal.sleep(QUIET)
@@ -82,7 +82,7 @@ class QueueScene:
         return nothing
 
     def _one_commit(self) -> float:
-        """Show one job from commit to settlement; return the seconds until it started."""
+        """Show the steps of one job; return the seconds from its commit to its start."""
         commit = self._producer.enqueue(1, SHORT)
         (attempt,) = self._follow(commit)
         self._journal.wait_for("queue.dispatched", self._leader, commit.at, TIMEOUT)
@@ -90,7 +90,7 @@ class QueueScene:
             entry
             for entry in self._journal.find("signal.received", self._leader, commit.at)
             if entry.keys["route"] == QUEUE_ROUTE
-            and entry.at < attempt.settled  # the settlement causes the next signal
+            and entry.at < attempt.settled  # the settlement signals next
         ]
         events += self._journal.find("queue.dispatched", self._leader, commit.at)
         self._screen.story(
@@ -105,12 +105,12 @@ class QueueScene:
         return attempt.started - commit.at
 
     def _measure(self) -> float:
-        """Return the seconds from one more commit to the start of its job."""
+        """Return the seconds from the commit of one more job to its start."""
         commit = self._producer.enqueue(1, SHORT)
         return self._follow(commit)[0].started - commit.at
 
     def _lane(self) -> int:
-        """Show a lane with a limit; return the most jobs that were in progress at the same time."""
+        """Show a lane with a limit; return the greatest number of its jobs in progress at one instant."""
         commit = self._producer.enqueue(LANE_JOBS, MIDDLE, LANE)
         attempts = self._follow(commit)
         most = most_at_once((each.claimed, each.settled) for each in attempts)
@@ -125,25 +125,25 @@ class QueueScene:
         return most
 
     def _killed(self) -> bool:
-        """Kill the process that runs a job; return whether a later attempt did the job.
+        """Kill the process that runs a job; return whether a later attempt finished it.
 
         Raises:
-            PgreactError: The job is not started in time, or not by the demo's worker.
+            PgreactError: The job does not start in time, or another worker runs it.
         """
         self._screen.heading(f"kill -9 a worker's process in the middle of a job; the lease is {LEASE:g} s")
-        # Celery takes ten seconds to report that a process died: the lease ends earlier
+        # with the default lease, Celery would report the death first, after ten seconds
         self._producer.set_lease(LEASE)
         commit = self._producer.enqueue(1, LONG)
         (job,) = commit.jobs
         workers: list[str] = []
 
-        def runs() -> bool:
+        def started() -> bool:
             workers[:] = [name for name in (self._producer.worker_of(job),) if name]
             return bool(workers)
 
-        if not self._journal.until(runs, TIMEOUT):
+        if not self._journal.until(started, TIMEOUT):
             raise PgreactError(f"no worker started a job of the queue in {TIMEOUT:g} s")
-        pid = int(workers[0].rpartition(" ")[2])  # see pgreact.worker.run.worker_name
+        pid = int(workers[0].rpartition(" ")[2])  # as pgreact names workers
         killed = self._cluster.kill_child(pid)
         attempts = self._follow(commit)
         rows = [(killed, WORKER, f"process {pid} is killed")]
@@ -165,7 +165,7 @@ class QueueScene:
         """Wait until the jobs of a commit are done; return their attempts.
 
         Raises:
-            PgreactError: This takes too long.
+            PgreactError: They are not done in time.
         """
         found: list[Attempt] = []
 
@@ -176,26 +176,26 @@ class QueueScene:
         if not self._journal.until(done, TIMEOUT):
             ends = ", ".join(f"job {each.job}: {each.outcome}" for each in found)
             raise PgreactError(
-                f"jobs of the queue were not done in {TIMEOUT:g} s; {ends or 'none was started'}"
+                f"jobs of the queue were not done in {TIMEOUT:g} s; {ends or 'none was settled'}"
             )
         return found
 
 
 def most_at_once(spans: Iterable[tuple[Any, Any]]) -> int:
-    """Return the most spans of time that have an instant in common; a span does not include its end."""
+    """Return the greatest number of spans that share an instant; a span excludes its end."""
     changes = sorted(change for begin, end in spans for change in ((begin, 1), (end, -1)))
     return max(itertools.accumulate((change for _, change in changes), initial=0))
 
 
 def refills(attempts: Sequence[Attempt], places: int) -> list[float]:
-    """Return for each place that became free, while jobs waited, the seconds until the next claim."""
+    """Return the seconds from each settlement to the claim that filled the free place."""
     freed = sorted(each.settled for each in attempts)
     claimed = sorted(each.claimed for each in attempts)[places:]
     return [taken - free for free, taken in zip(freed, claimed, strict=False)]
 
 
 def chart(attempts: Iterable[Attempt], zero: float, columns: int) -> list[str]:
-    """Return a line for each job, from time ``zero`` on: waiting, then in progress."""
+    """Draw one line per job from time ``zero`` on: dots while it waits, blocks while it is in progress."""
     ordered = sorted(attempts, key=lambda each: (each.claimed, each.job))
     scale = columns / (max(each.settled for each in ordered) - zero)
     return [

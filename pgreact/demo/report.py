@@ -1,4 +1,4 @@
-"""The measurements of the demo."""
+"""The demo's measurements, and the summary that it prints."""
 
 import dataclasses
 import math
@@ -7,28 +7,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pgreact.demo.journal import Entry
 from pgreact.demo.producer import Commit
 
-BEAT = 30.0  # seconds between two dispatches on a clock, for comparison
+BEAT = 30.0  # seconds between two ticks of Celery Beat, for comparison
 
 
 @dataclasses.dataclass(frozen=True)
 class Takeover:
-    """The takeover by the standby; times in seconds since 1970."""
+    """The times of a takeover, in seconds since 1970."""
 
     killed: float
-    leader: str  # the new one
+    successor: str  # the daemon that took over
     elected: float
     dispatched: float
 
 
 @dataclasses.dataclass(frozen=True)
 class QueueUse:
-    """Measurements of the built-in queue."""
+    """The measurements of the built-in queue."""
 
     to_start: Sequence[float]  # seconds from a commit of one job to its start
-    places: int  # of the lane that has a limit
-    most: int  # jobs of that lane in progress at the same instant
-    rolled_back: bool  # a job that was rolled back is gone
-    survived: bool  # a later attempt did a job whose process was killed
+    places: int  # max_in_progress of the lane
+    most: int  # greatest number of its jobs in progress at one instant
+    rolled_back: bool  # a rolled-back job left no trace
+    survived: bool  # a later attempt finished the job of a killed process
 
     @property
     def passed(self) -> bool:
@@ -38,7 +38,7 @@ class QueueUse:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The raw measurements, and what is computed of them."""
+    """The raw measurements, and numbers derived from them."""
 
     commits: Sequence[Commit]
     dispatches: Sequence[Entry]  # dispatch.published
@@ -92,7 +92,7 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
 
     Args:
         report: The measurements.
-        limit: The most jobs in progress at a time.
+        limit: The greatest number of jobs in progress.
         window: The route's window in seconds.
     """
     signals = sum(int(entry.keys["signals"]) for entry in report.dispatches)
@@ -100,7 +100,7 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
     yield f"Celery calls        {len(report.dispatches)}, for {signals} signals"
     led = report.takeover.elected - report.takeover.killed
     called = report.takeover.dispatched - report.takeover.killed
-    yield f"takeover            {_ms(led).strip()} from kill -9 until {report.takeover.leader} led,"
+    yield f"takeover            {_ms(led).strip()} from kill -9 until {report.takeover.successor} led,"
     yield f"                    {_ms(called).strip()} until its first Celery call"
     yield f"built-in queue      {_queue(report.queue)}"
     yield ""
@@ -109,7 +109,7 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
         (
             "commit → dispatch",
             report.to_dispatch(),
-            f"one in {window * 1000:g} ms at most: some commits wait",
+            f"at most one per {window * 1000:g} ms: some commits wait",
         ),
         ("commit → job start", report.to_start(alone=True), "commits of one job"),
         ("", report.to_start(), f"all jobs: {limit} run at a time, so bursts wait"),

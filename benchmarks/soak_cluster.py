@@ -1,4 +1,4 @@
-"""All that can break: PostgreSQL on a small disk, a broker, and processes that are started again."""
+"""The cluster under test: PostgreSQL on a small disk, a broker, and supervised processes."""
 
 import collections
 import contextlib
@@ -33,17 +33,15 @@ from pgreact.errors import PgreactError
 from tests import servers
 from tests.hostile import PINNED, options
 
-DISK = (
-    512 << 20
-)  # bytes of the file system under PostgreSQL's data: several times what a long run leaves there
+DISK = 512 << 20  # bytes of PostgreSQL's file system: several times the data of a long run
 START_DEADLINE = 60.0
-LATEST = 6  # lines of each process that are shown when the cluster does not recover
-RESTART_PAUSE = 0.5  # seconds until a process that ended is started again, as a service manager does
+LATEST = 6  # last lines of each process, printed when the cluster does not recover
+RESTART_PAUSE = 0.5  # seconds until an ended process is restarted, like a service manager's
 # Seconds until a worker's children are killed: one that loses a child while it starts its pool gives up, as
 # Celery wants it.
 GROWN_UP = 10.0
 _CLONE_NEWNS = 0x00020000
-_COMPLAINT = re.compile(r"(?:WARNING|ERROR|CRITICAL)/\w+\] (.*)")  # of Celery's log
+_WARNING = re.compile(r"(?:WARNING|ERROR|CRITICAL)/\w+\] (.*)")  # of Celery's log
 
 _CONFIGURATION = f"""
 [queue]
@@ -76,7 +74,7 @@ on = ["insert", "update"]
 
 [routes.wakes]
 task = "soak.woken"
-sweep = 0                  # no backstop: what no signal leads to is lost
+sweep = 0                  # no backstop, so that a lost signal shows
 window = "50ms"
 options = {{ queue = "{names.CALM}" }}
 tables = [{{ table = "public.wake", on = ["insert"] }}]
@@ -90,7 +88,7 @@ expires = "{names.LEASE:g}s"
 options = {{ queue = "{names.CALM}" }}
 tables = [{{ table = "public.fly", on = ["insert"] }}]
 """
-# The key of orders has a column of each type whose text depends on a setting of the session that writes it.
+# The key of orders has one column of each type whose text form depends on the session's settings.
 _TABLES = """
 create table sent (
     number bigint primary key,
@@ -137,89 +135,90 @@ order by application_name
 """
 
 
-class Diary(Journal):
-    """Remembers of what the processes tell only what is judged: a long run tells very much."""
+class EventLog(Journal):
+    """A journal that keeps only the events that the checks need, since a long run logs very many."""
 
     _KEPT = frozenset({"leader.elected", "leader.lost", "leader.resigned", "listener.lost", ENDED})
 
     def __init__(self) -> None:
-        """Nothing was told yet."""
         super().__init__()
         self.counts: collections.Counter[str] = collections.Counter()
         self.errors: collections.Counter[str] = collections.Counter()
-        self.latest: dict[str, collections.deque[str]] = {}  # what each process said last
-        self.published: dict[str, float] = {}  # when the last publish of a route began
+        self.latest: dict[str, collections.deque[str]] = {}  # the last lines of each process
+        self.published: dict[str, float] = {}  # start of each route's last publish
         self.ready: set[str] = set()
 
     def add(self, entry: Entry) -> None:
-        """Take an event."""
+        """Count an event, and keep it if the checks need it."""
         self.counts[entry.name] += 1
         said = str(entry.keys.get("text") or {"event": entry.name, **entry.keys})
-        self.latest.setdefault(entry.who, collections.deque(maxlen=LATEST)).append(f"{entry.at:.3f} {said}")
+        self.latest.setdefault(entry.source, collections.deque(maxlen=LATEST)).append(
+            f"{entry.at:.3f} {said}"
+        )
         if entry.name == "dispatch.published":
             began = entry.at - entry.keys["publish_ms"] / 1000
             route = entry.keys["route"]
             self.published[route] = max(began, self.published.get(route, 0.0))
         elif entry.name in {"worker.ready", "leader.elected", "standby.waiting"}:
-            self.ready.add(entry.who)
-        if entry.name == "(text)" and (found := _COMPLAINT.search(entry.keys["text"])):
-            self.errors[re.sub(r"[0-9a-f-]{30,}|\d+", "…", f"{entry.who}: {found[1]}")[:160]] += 1
+            self.ready.add(entry.source)
+        if entry.name == "(text)" and (found := _WARNING.search(entry.keys["text"])):
+            self.errors[re.sub(r"[0-9a-f-]{30,}|\d+", "…", f"{entry.source}: {found[1]}")[:160]] += 1
         if entry.name != ENDED and entry.keys.get("level") in {"warning", "error"}:
             why = entry.keys.get("error") or entry.keys.get("reason") or ""
-            self.errors[f"{entry.who}: {entry.name}: {why}"[:160]] += 1
+            self.errors[f"{entry.source}: {entry.name}: {why}"[:160]] += 1
         if entry.name in self._KEPT:
             super().add(entry)
 
 
 @dataclasses.dataclass
 class Slot:
-    """A process that ought to be there."""
+    """A supervised process."""
 
     name: str
     arguments: tuple[str, ...]
     environment: dict[str, str]
     process: Process | None = None
-    killed: bool = False  # by us
+    killed: bool = False  # by a fault
 
 
 @dataclasses.dataclass(frozen=True)
 class Exit:
-    """A process that ended though nobody told it to."""
+    """An unexpected end of a process."""
 
     at: float
     name: str
-    last_words: str
+    output: str
 
     @property
     def ours(self) -> bool:
-        """Whether pgreact is at fault: some workers end since kombu does not survive its broker's restart."""
-        return "worker" not in self.name or str(ROOT / "pgreact") in self.last_words
+        """Whether pgreact is at fault: kombu ends some workers after a restart of the broker."""
+        return "worker" not in self.name or str(ROOT / "pgreact") in self.output
 
     def __str__(self) -> str:
         when = datetime.datetime.fromtimestamp(self.at, datetime.UTC)
-        return f"{self.name} at {when:%H:%M:%S}:\n{self.last_words}"
+        return f"{self.name} at {when:%H:%M:%S}:\n{self.output}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What was in use at a moment."""
+    """Resource use at one time."""
 
     at: float
     memory: dict[str, int]  # bytes, by the process's name
     sessions: int
 
 
-class Plant:
-    """The servers and processes under test."""
+class Cluster:
+    """Servers and processes under test."""
 
     def __init__(self, broker: str) -> None:
-        """Nothing is started.
+        """Take the broker's name; start nothing.
 
         Args:
             broker: ``redis`` or ``rabbitmq``.
         """
         self._kind = broker
-        self.diary = Diary()
+        self.log = EventLog()
         self.exits: list[Exit] = []
         self.killed_pids: set[int] = set()
         self.samples: list[Sample] = []
@@ -242,13 +241,13 @@ class Plant:
                 slot.process.stop(0)
         self._stack.close()
 
-    # ---- connections of the bench's own -------------------------------------------------------------------
+    # ---- the bench's connections --------------------------------------------------------------------------
 
     def connect(self, *, autocommit: bool = True, **settings: str) -> "psycopg.Connection[tuple[Any, ...]]":
-        """Connect as superuser, whatever the defaults of the database are.
+        """Connect as superuser, with PostgreSQL's own defaults.
 
         Args:
-            autocommit: Each statement is a transaction.
+            autocommit: Run each statement in its own transaction.
             **settings: Of the session, as PostgreSQL names them.
         """
         return psycopg.connect(
@@ -260,19 +259,19 @@ class Plant:
         )
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement."""
+        """Run one statement; return its rows."""
         with self.connect() as connection:
             return connection.execute(statement.encode(), values or None).fetchall()
 
     def runs(self, statement: str) -> list[tuple[Any, ...]]:
-        """Ask the database that keeps the runs."""
+        """Query the database of the recorded runs."""
         with psycopg.connect(self.records.dsn(), autocommit=True, options=PINNED) as connection:
             return connection.execute(statement.encode()).fetchall()
 
-    # ---- what can be done to it ---------------------------------------------------------------------------
+    # ---- faults -------------------------------------------------------------------------------------------
 
     def kill(self, slot: Slot) -> None:
-        """End a process with all of its children, as a machine that loses its power."""
+        """Kill a process and all its children, like a loss of power."""
         process = slot.process
         if process is None:
             return
@@ -283,19 +282,19 @@ class Plant:
         self.killed_pids.add(process.pid)
         process.kill()
 
-    def kill_child(self, slot: Slot, dice: random.Random) -> None:
-        """End one process of a worker's pool, as the kernel does when memory runs out."""
+    def kill_child(self, slot: Slot, rng: random.Random) -> None:
+        """Kill one process of a worker's pool, like the kernel when memory runs out."""
         if slot.process is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
             if time.time() - psutil.Process(slot.process.pid).create_time() < GROWN_UP:
                 return
-            child = dice.choice(psutil.Process(slot.process.pid).children())
+            child = rng.choice(psutil.Process(slot.process.pid).children())
             self.killed_pids.add(child.pid)
             child.send_signal(signal.SIGKILL)
 
     def flush_broker(self) -> None:
-        """Lose all messages."""
+        """Delete all messages of the broker."""
         if self._kind == "redis":
             with redis.Redis.from_url(self.broker.url) as client:
                 client.flushall()
@@ -306,20 +305,20 @@ class Plant:
                     Queue(queue, channel=connection.channel()).purge()
 
     def restart_broker(self) -> None:
-        """Stop it and start it again; Redis forgets all messages."""
+        """Restart the broker; Redis loses all messages."""
         self.broker.stop()
         self.broker.start()
 
     def slots_of(self, prefix: str) -> list[Slot]:
-        """Return the processes whose names begin like this."""
+        """Return the processes whose name has this prefix."""
         return [slot for slot in self.slots if slot.name.startswith(prefix)]
 
-    # ---- starting it --------------------------------------------------------------------------------------
+    # ---- start --------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         enter = self._stack.enter_context
         workshop = enter(Workshop())
-        workshop.directory.chmod(0o755)  # PostgreSQL does not run as root
+        workshop.directory.chmod(0o755)  # PostgreSQL, which is not root, must enter
         self._guard = enter(Guard())
         self.records = enter(EmbeddedPostgres())
         self.postgres = enter(self._postgres_on_a_small_disk(workshop.directory / "pg"))
@@ -343,14 +342,14 @@ class Plant:
         self._over = threading.Event()
         for slot in self.slots:
             self._run(slot)
-        if not self.diary.until(lambda: self._expected_ready() <= self.diary.ready, START_DEADLINE):
-            raise PgreactError(f"not ready: {self._expected_ready() - self.diary.ready}\n{self.last_words()}")
+        if not self.log.until(lambda: self._expected_ready() <= self.log.ready, START_DEADLINE):
+            raise PgreactError(f"not ready: {self._expected_ready() - self.log.ready}\n{self.output()}")
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor")
         self._supervisor.start()
         self._remember_beat()
 
     def _remember_beat(self) -> None:
-        """Let the schedule that Beat brings along keep a history, as the others do."""
+        """Give the schedule of Beat's application a history, as the others have."""
         end = time.monotonic() + START_DEADLINE
         while not self.rows(
             "update pgreact.schedule set misfire = 'all', catch_up = 10000, grace = '1 h', history = '1 day' "
@@ -358,11 +357,11 @@ class Plant:
             names.BEAT_ENTRY,
         ):
             if time.monotonic() > end:
-                raise PgreactError(f"Beat does not start:\n{self.last_words()}")
+                raise PgreactError(f"Beat does not start:\n{self.output()}")
             time.sleep(0.1)
 
     def state(self) -> str:
-        """Return how each process is, and what it said last."""
+        """Return state and last lines of each process, as text."""
         lines = [
             f"it is {time.time():.3f}; the supervisor {'works' if self._supervisor.is_alive() else 'IS DEAD'}"
         ]
@@ -370,7 +369,7 @@ class Plant:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(slot.process.pid if slot.process else 0)
                 lines.append(f"{slot.name}: {process.status()} since {process.create_time():.3f}")
-            lines += [f"    {line[:300]}" for line in self.diary.latest.get(slot.name, ())]
+            lines += [f"    {line[:300]}" for line in self.log.latest.get(slot.name, ())]
         with contextlib.suppress(psycopg.Error):
             lines += [
                 f"session {application}: {state}, {wait}, blocked by {blockers}, since {since:.3f}: {text}"
@@ -378,9 +377,9 @@ class Plant:
             ]
         return "\n".join(lines)
 
-    def last_words(self) -> str:
-        """Return what the processes that ended said last."""
-        return "\n".join(f"{e.who}: {e.keys['last_words']}" for e in self.diary.find(ENDED))
+    def output(self) -> str:
+        """Return the last lines of the ended processes, as text."""
+        return "\n".join(f"{e.source}: {e.keys['output']}" for e in self.log.find(ENDED))
 
     def _install(self, workshop: Workshop) -> None:
         with self.connect() as owner:
@@ -436,7 +435,7 @@ class Plant:
         )
 
     def _expected_ready(self) -> set[str]:
-        # at the level "warning" a worker does not say that it is
+        # at log level "warning" a worker does not log its readiness
         return {slot.name for slot in self.slots_of("daemon")}
 
     def _run(self, slot: Slot) -> None:
@@ -446,7 +445,7 @@ class Plant:
             [sys.executable, *slot.arguments],
             environ={**self._environment, **slot.environment},
             cwd=self._directory,
-            journal=self.diary,
+            journal=self.log,
             guard=self._guard,
         )
 
@@ -455,21 +454,21 @@ class Plant:
         while not self._over.wait(RESTART_PAUSE):
             for slot in self.slots:
                 if slot.process is not None and _is_gone(slot.process.pid):
-                    self._bury(slot, slot.process)
+                    self._restart(slot, slot.process)
             if time.monotonic() - sampled > 5:
                 sampled = time.monotonic()
                 self._sample()
 
-    def _bury(self, slot: Slot, process: Process) -> None:
-        """Remember why a process ended, and start another in its place."""
+    def _restart(self, slot: Slot, process: Process) -> None:
+        """Record the end of a process, and start it again."""
         for other in psutil.process_iter():
             with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
                 if os.getpgid(other.pid) == process.pid:
-                    self.killed_pids.add(other.pid)  # orphans, which end with their parent's group
+                    self.killed_pids.add(other.pid)  # orphans, which are killed with their parent's group
         process.stop(0)
         if not slot.killed:
-            words = self.diary.find(ENDED, slot.name)
-            said = str(words[-1].keys["last_words"]) if words else ""
+            words = self.log.find(ENDED, slot.name)
+            said = str(words[-1].keys["output"]) if words else ""
             self.exits.append(Exit(time.time(), slot.name, said))
         self._run(slot)
 
@@ -493,7 +492,7 @@ class Plant:
         settings = {"track_commit_timestamp": "on", "max_connections": "300"}
         with EmbeddedPostgres(directory, settings=settings) as postgres:
             if small:
-                # A full disk is to be an error of statements. PostgreSQL crashes when its WAL finds no place.
+                # A full disk should fail statements; without space for WAL, PostgreSQL would crash.
                 postgres.stop()
                 wal = directory / "wal"
                 shutil.move(data / "pg_wal", wal)
@@ -511,11 +510,11 @@ def _is_gone(pid: int) -> bool:
 
 
 def _mount(directory: Path) -> bool:
-    """Make a directory a file system of its own, which vanishes with us; false where that is not allowed."""
+    """Mount a file system on a directory, for the life of this process; return whether that is allowed."""
     directory.mkdir(mode=0o700)
     if os.geteuid() != 0 or sys.platform != "linux":
         return False
-    # a mount that only this process and its children see, and that ends with them however they end
+    # in a mount namespace of this process and its children, so that it ends with them
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
         return False
     for command in (

@@ -1,4 +1,4 @@
-"""What a soak shows: figures of what was committed, run and told, once all is quiet."""
+"""The checks of the soak: committed, run and logged facts compared, once the cluster is idle."""
 
 import collections
 import dataclasses
@@ -10,26 +10,26 @@ from datetime import datetime
 from typing import NamedTuple
 
 from benchmarks import soak_names as names
+from benchmarks.soak_cluster import Cluster
 from benchmarks.soak_faults import Faults
-from benchmarks.soak_load import WAKE_PATIENCE, Load
-from benchmarks.soak_plant import Plant
+from benchmarks.soak_load import WAKE_DEADLINE, Load
 from pgreact.demo.queue_scene import most_at_once
 
 _ORDER = re.compile(r"public\.orders:\[(\d+)")
-# A claim reads the clock after it counted tokens, and both are rounded to microseconds.
+# A claim reads the clock after it counts tokens, and rounds both to microseconds.
 _TOKEN_ERROR = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Some seconds of the soak, in seconds since 1970."""
+    """A period of the soak; times in seconds since 1970."""
 
     began: float
     ended: float
-    ending: bool  # whether sessions and servers were ended, too
+    ending: bool  # faults that end sessions and servers, too
 
     def holds(self, at: float) -> bool:
-        """Whether a moment lies in it."""
+        """Return whether a time lies in the window."""
         return self.began <= at <= self.ended
 
 
@@ -50,7 +50,7 @@ class Attempt(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run of a task, as the task recorded it."""
+    """A run of a task, recorded by the task."""
 
     task: str
     number: int | None
@@ -62,7 +62,7 @@ class Run(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A job whose enqueueing was committed."""
+    """A committed job."""
 
     number: int
     job: int
@@ -73,53 +73,55 @@ class Sent(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """All that the figures are made of."""
+    """The facts that the checks compare."""
 
     sent: list[Sent]
     cancelled: dict[int, str]
     attempts: list[Attempt]
     dead: dict[int, str]
-    left: set[int]  # jobs that are still queued or in progress
+    left: set[int]  # jobs still queued or in progress
     runs: list[Run]
-    versions: dict[int, int]  # how many changes of each order were committed
+    versions: dict[int, int]  # the number of committed changes by order
 
 
-def gather(plant: Plant) -> Facts:
-    """Read them, when nothing happens any more."""
+def gather(cluster: Cluster) -> Facts:
+    """Read the facts of an idle cluster."""
     return Facts(
-        sent=[Sent(*row) for row in plant.rows("select number, job, kind, key, run_at from sent")],
-        cancelled=dict(plant.rows("select job, answer from cancelled where answer is not null")),
+        sent=[Sent(*row) for row in cluster.rows("select number, job, kind, key, run_at from sent")],
+        cancelled=dict(cluster.rows("select job, answer from cancelled where answer is not null")),
         attempts=[
             Attempt(*row)
-            for row in plant.rows(
+            for row in cluster.rows(
                 "select id, lane, key, attempt, outcome, error, task_id::text, worker, claimed_at, "
                 "started_at, settled_at from pgreact.history order by id, attempt, settled_at"
             )
         ],
-        dead=dict(plant.rows("select id, outcome from pgreact.dead")),
+        dead=dict(cluster.rows("select id, outcome from pgreact.dead")),
         left={
             job
-            for (job,) in plant.rows(
+            for (job,) in cluster.rows(
                 "select id from pgreact.queue union all select id from pgreact.in_progress"
             )
         },
         runs=[
             Run(*row)
-            for row in plant.runs(
+            for row in cluster.runs(
                 "select task, number, job, task_id::text, pid, extract(epoch from began)::float8, "
                 "extract(epoch from ended)::float8 from run order by began"
             )
         ],
-        versions=dict(plant.rows("select n, version from orders")),
+        versions=dict(cluster.rows("select n, version from orders")),
     )
 
 
-class Judge:
-    """Counts what ought not to be; each figure comes with a few examples."""
+class Checks:
+    """The checks; each returns its violations as text."""
 
-    def __init__(self, plant: Plant, load: Load, faults: Faults, facts: Facts, windows: list[Window]) -> None:
-        """Order the facts."""
-        self._plant = plant
+    def __init__(
+        self, cluster: Cluster, load: Load, faults: Faults, facts: Facts, windows: list[Window]
+    ) -> None:
+        """Index the facts."""
+        self._cluster = cluster
         self._load = load
         self._faults = faults
         self.facts = facts
@@ -130,9 +132,9 @@ class Judge:
         self._done = collections.Counter(a.job for a in facts.attempts if a.outcome == "done")
 
     def lost(self) -> list[str]:
-        """Jobs that were committed, and neither done nor dead for a reason nor cancelled."""
+        """Committed jobs that are neither done, nor cancelled, nor dead for a reason."""
         return [
-            f"{sent.kind} job {sent.job}, attempts {self._told(sent.job)}"
+            f"{sent.kind} job {sent.job}, attempts {self._history(sent.job)}"
             for sent in self.facts.sent
             if sent.job not in self._done
             and sent.job not in self.facts.left
@@ -141,21 +143,21 @@ class Judge:
         ]
 
     def left(self) -> list[str]:
-        """Jobs that are not settled after the quiet time."""
-        return [f"job {job}, attempts {self._told(job)}" for job in sorted(self.facts.left)]
+        """Jobs that are not settled at the end."""
+        return [f"job {job}, attempts {self._history(job)}" for job in sorted(self.facts.left)]
 
     def dead(self) -> list[str]:
-        """Jobs that are dead without a reason: a task that nobody knows, or a cancelled one that was lost."""
+        """Dead jobs without a reason; an unknown task is one, a lost attempt of a cancelled job another."""
         unknown = {sent.job for sent in self.facts.sent if sent.kind == "unknown"}
         return [
-            f"job {job}: {outcome}, attempts {self._told(job)}"
+            f"job {job}: {outcome}, attempts {self._history(job)}"
             for job, outcome in self.facts.dead.items()
             if not (outcome == "invalid" and job in unknown)
             and not (outcome in {"lost", "failed"} and self.facts.cancelled.get(job) == "started")
         ]
 
     def phantoms(self) -> list[str]:
-        """Runs of jobs whose enqueueing was rolled back."""
+        """Runs of rolled-back jobs."""
         sent = {sent.number for sent in self.facts.sent}
         return [
             f"number {r.number}, {r.task}"
@@ -164,12 +166,12 @@ class Judge:
         ]
 
     def started_twice(self) -> list[str]:
-        """Attempts that were started more than once."""
+        """Attempts with more than one start."""
         starts = collections.Counter(run.task_id for run in self.facts.runs if run.job is not None)
         return [f"attempt {task_id}: {count} times" for task_id, count in starts.items() if count > 1]
 
     def done_twice(self) -> list[str]:
-        """Jobs that are done more than once, or ran to the end again though nothing took their worker."""
+        """Jobs done more than once, or run to the end again though their worker lived."""
         found = [f"job {job}: done {count} times" for job, count in self._done.items() if count > 1]
         ends: dict[int, list[Run]] = collections.defaultdict(list)
         for run in self.facts.runs:
@@ -177,14 +179,14 @@ class Judge:
                 ends[run.job].append(run)
         for job, runs in ends.items():
             found += [
-                f"job {job}: ran to its end {len(runs)} times, attempts {self._told(job)}"
+                f"job {job}: ran to its end {len(runs)} times, attempts {self._history(job)}"
                 for run in runs[:-1]
-                if run.pid not in self._plant.killed_pids and job not in self._faults.held
+                if run.pid not in self._cluster.killed_pids and job not in self._faults.held
             ]
         return found
 
     def lost_in_vain(self) -> list[str]:
-        """Attempts that were taken for lost, though their worker lived and nobody held their row."""
+        """Attempts settled as lost though their worker lived and no fault locked their row."""
         found = []
         for attempt in self.facts.attempts:
             if (
@@ -193,12 +195,12 @@ class Judge:
                 and attempt.job not in self._faults.held
             ):
                 pid = int(attempt.worker.rsplit(" ", 1)[1]) if attempt.worker else 0
-                if pid not in self._plant.killed_pids:
+                if pid not in self._cluster.killed_pids:
                     found.append(f"job {attempt.job} at {attempt.settled_at:%H:%M:%S}: {attempt.error}")
         return found
 
     def ran_though_cancelled(self) -> list[str]:
-        """Jobs that are done though their cancellation was committed before they began."""
+        """Jobs done though their cancellation was committed before the start."""
         return [
             f"job {job}"
             for job, answer in self.facts.cancelled.items()
@@ -206,7 +208,7 @@ class Judge:
         ]
 
     def above_limits(self) -> list[str]:
-        """Moments at which more was in progress than a limit allows, or more began than a rate does."""
+        """Times with more jobs in progress than a limit, or more claims than a rate allows."""
         claimed = [attempt for attempt in self.facts.attempts if attempt.claimed_at is not None]
         limits: dict[str | None, int] = {None: names.PLACES, **names.LANE_PLACES}
         found = []
@@ -224,7 +226,7 @@ class Judge:
         return found
 
     def out_of_order(self) -> list[str]:
-        """Pairs of attempts of one key of which the later job did not wait for the earlier."""
+        """Pairs of attempts of one key whose later job did not wait for the earlier one."""
         groups: dict[object, list[Attempt]] = collections.defaultdict(list)
         for attempt in self.facts.attempts:
             if attempt.key is not None and attempt.claimed_at is not None:
@@ -239,7 +241,7 @@ class Judge:
         ]
 
     def keys_beside(self) -> list[str]:
-        """Runs of two jobs of one key at the same time."""
+        """Overlapping runs of two jobs of one key."""
         key_of = {a.job: a.key for a in self.facts.attempts if a.key is not None}
         runs: dict[str, list[Run]] = collections.defaultdict(list)
         for run in self.facts.runs:
@@ -254,7 +256,7 @@ class Judge:
         ]
 
     def outbox(self) -> list[str]:
-        """Orders whose changes are not one job each, all under one key."""
+        """Orders whose changes are not one job each, in order, under one key."""
         jobs: collections.Counter[int] = collections.Counter()
         keys: dict[int, set[str]] = collections.defaultdict(set)
         for job, attempts in self._of_job.items():
@@ -273,7 +275,7 @@ class Judge:
         ]
 
     def too_early(self) -> list[str]:
-        """Jobs that were claimed before their time."""
+        """Jobs claimed before their `run_at`."""
         run_at = {sent.job: sent.run_at for sent in self.facts.sent if sent.run_at is not None}
         return [
             f"job {attempt.job}"
@@ -284,8 +286,8 @@ class Judge:
         ]
 
     def occurrences(self, until: datetime) -> tuple[int, list[str], list[str]]:
-        """Return how many there were of all schedules, those that are missing, and those that are double."""
-        rows = self._plant.rows(
+        """Return the number of occurrences of all schedules, the missing ones and the double ones."""
+        rows = self._cluster.rows(
             "select schedule, nominal_at, outcome, job, task_id::text, error from pgreact.schedule_history "
             "where nominal_at <= %s order by schedule, nominal_at",
             until,
@@ -318,51 +320,51 @@ class Judge:
                 and self.facts.cancelled.get(row[3]) is None
             ]
         later = {
-            task_id for (task_id,) in self._plant.rows("select task_id::text from pgreact.schedule_history")
+            task_id for (task_id,) in self._cluster.rows("select task_id::text from pgreact.schedule_history")
         }
         double += [f"message {task_id} is of no occurrence" for task_id in ran - known - later]
         return fired_at_all, missing, double
 
     def flights_beside(self) -> list[str]:
-        """Overlapping runs of the route with one run at a time, while no session ended."""
+        """Overlapping runs of the route with ``single_flight = "run"`` while no session was ended."""
         runs = [run for run in self.facts.runs if run.task == "soak.flown" and run.ended is not None]
         return [
-            f"at {datetime.fromtimestamp(after.began):%H:%M:%S}"  # noqa: DTZ006 - to find it in this machine's logs
+            f"at {datetime.fromtimestamp(after.began):%H:%M:%S}"  # noqa: DTZ006 - local, as in the logs
             for before, after in itertools.pairwise(runs)
             if before.ended is not None and after.began < before.ended and self.holding(after.began)
         ]
 
     def wakes_lost(self) -> list[str]:
-        """Commits that no dispatch followed."""
+        """Commits without a dispatch."""
         return [
             f"{wake.route} at {wake.committed:.3f}; "
-            + self.around(wake.committed, wake.committed + WAKE_PATIENCE)
+            + self.around(wake.committed, wake.committed + WAKE_DEADLINE)
             for wake in self._load.wakes
             if wake.published is None
         ]
 
     def around(self, began: float, ended: float) -> str:
-        """Return what went wrong at a time, and who led."""
+        """Return the faults and elections of a period, as text."""
         faults = [
             f"{fault.name} ({fault.began - began:+.1f} to {fault.ended - began:+.1f} s)"
             for fault in self._faults.done
             if fault.began <= ended and fault.ended >= began
         ]
         leaders = [
-            f"{entry.who} {entry.name} ({entry.at - began:+.1f} s)"
+            f"{entry.source} {entry.name} ({entry.at - began:+.1f} s)"
             for name in ("leader.elected", "leader.lost", "listener.lost")
-            for entry in self._plant.diary.find(name, after=began - WAKE_PATIENCE)
+            for entry in self._cluster.log.find(name, after=began - WAKE_DEADLINE)
             if entry.at <= ended
         ]
         return "; ".join([*faults, *leaders]) or "nothing went wrong"
 
     def longest_stall(self) -> str:
-        """Return what went wrong during the longest stall of the calm lane, while locks were held."""
+        """Return the faults during the longest stall of the calm lane, as text."""
         seconds, began = max((seconds, at) for at, seconds in self.stalls().items())
-        return f"at {began:.3f}; {self.around(began, began + min(seconds, WAKE_PATIENCE))}"
+        return f"at {began:.3f}; {self.around(began, began + min(seconds, WAKE_DEADLINE))}"
 
     def stalls(self) -> dict[float, float]:
-        """Return how long each job of the calm lane waited while locks were held and nothing ended.
+        """Return the wait of each job of the calm lane in windows that only hold locks, in seconds.
 
         Returns:
             Seconds, by when it was about to be enqueued.
@@ -376,7 +378,7 @@ class Judge:
         }
 
     def wake_delays(self) -> list[float]:
-        """Return how long each commit waited for its dispatch, likewise."""
+        """Return the wait of each commit for its dispatch in the same windows, in seconds."""
         return [
             (math.inf if wake.published is None else wake.published) - wake.committed
             for wake in self._load.wakes
@@ -386,23 +388,23 @@ class Judge:
     def leaders_lost(self) -> list[str]:
         """Leaders that stepped down while no session was ended."""
         return [
-            f"{entry.who}: {entry.keys.get('reason')}"
-            for entry in self._plant.diary.find("leader.lost")
+            f"{entry.source}: {entry.keys.get('reason')}"
+            for entry in self._cluster.log.find("leader.lost")
             if self.holding(entry.at)
         ]
 
     def holding(self, at: float) -> bool:
-        """Whether at a moment only transactions of others, and workers of the busy queue, were in the way."""
+        """Return whether a time lies in a window without ended sessions and servers."""
         return any(window.holds(at) for window in self._windows if not window.ending)
 
-    def _told(self, job: int) -> str:
+    def _history(self, job: int) -> str:
         attempts = " ".join(f"{a.attempt}:{a.outcome}" for a in self._of_job.get(job, ())) or "none"
         runs = [f"{run.began:.3f} to {run.ended}" for run in self.facts.runs if run.job == job]
         return f"{attempts}; runs {', '.join(runs) or 'none'}"
 
 
 def above_rate(moments: Sequence[float], rate: float, burst: int) -> int:
-    """Return how many moments a bucket of tokens would not have allowed."""
+    """Return the number of claim times that a token bucket would have refused."""
     tokens, last, above = float(burst), -math.inf, 0
     for moment in moments:
         tokens = min(float(burst), tokens + (moment - last) * rate) - 1
