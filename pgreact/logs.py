@@ -35,13 +35,13 @@ class Event:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DaemonStarted(Event, name="daemon.started"):
-    """The daemon runs and knows its configuration; it has not connected yet."""
+    """The daemon runs and has read its configuration; it has not connected yet."""
 
     version: Annotated[str, "pgreact's version"]
     host: Annotated[str, "this machine"]
     pid: Annotated[int, "this process"]
-    database: Annotated[str, "where it connects to, without password"]
-    celery: Annotated[str, "application or broker it publishes through, without password"]
+    database: Annotated[str, "the DSN of the database, without password"]
+    celery: Annotated[str, "the application and broker that it publishes through, without password"]
     config: Annotated[str | None, "configuration file"] = None
 
 
@@ -55,9 +55,9 @@ class DaemonStopped(Event, name="daemon.stopped"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListenerConnected(Event, name="listener.connected"):
-    """LISTEN is in force, and a notification to itself came back."""
+    """LISTEN is in force: the listener got a notification to itself, or the daemon polls."""
 
-    mode: Annotated[str, "how commits become signals: notify"]
+    mode: Annotated[str, "how commits become signals: notify, or poll"]
     reason: Reason
     server: Annotated[str, "PostgreSQL's version"]
     probe_ms: Annotated[float, "round trip of the notification to itself"]
@@ -65,7 +65,7 @@ class ListenerConnected(Event, name="listener.connected"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListenerLost(Event, name="listener.lost", level="warning"):
-    """A session with PostgreSQL ended or is in doubt. Reported once; retried until it works."""
+    """A session with PostgreSQL ended or is in doubt. Logged once; retried until it works."""
 
     reason: Reason
     retry_in_s: RetryIn
@@ -82,21 +82,21 @@ class ListenerSuspended(Event, name="listener.suspended", level="warning"):
 class ListenerResumed(Event, name="listener.resumed"):
     """The daemon uses notifications again."""
 
-    after_s: Annotated[float, "seconds without"]
+    after_s: Annotated[float, "seconds without notifications"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StandbyWaiting(Event, name="standby.waiting"):
     """Another daemon leads; this one waits in the lock and takes over the moment it is free."""
 
-    leader: Annotated[str | None, "who leads: host and pid"] = None
+    leader: Annotated[str | None, "the leader's host and pid"] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeaderElected(Event, name="leader.elected"):
     """This daemon dispatches from now on; a sweep follows."""
 
-    routes: Annotated[int, "how many routes there are"]
+    routes: Annotated[int, "number of routes"]
     waited_s: Annotated[float, "seconds as standby"]
 
 
@@ -110,14 +110,14 @@ class LeaderLost(Event, name="leader.lost", level="warning"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeaderResigned(Event, name="leader.resigned"):
-    """This daemon hands over of its own will; the next takes over at once."""
+    """This daemon stops and hands over; the next takes over at once."""
 
     led_s: Annotated[float, "seconds it led"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SignalReceived(Event, name="signal.received", level="debug"):
-    """A route that was clean has become dirty."""
+    """A signal made a clean route dirty."""
 
     route: Route
 
@@ -128,23 +128,23 @@ class DispatchPublished(Event, name="dispatch.published"):
 
     route: Route
     task_id: Annotated[str, "Celery's id of the call"]
-    signals: Annotated[int, "how many signals it coalesces"]
+    signals: Annotated[int, "number of signals that it coalesces"]
     waited_ms: Annotated[float, "from the first of those signals to the broker's answer"]
     publish_ms: Annotated[float, "of that, inside the publish"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DispatchFailed(Event, name="dispatch.failed", level="error"):
-    """The broker did not take the call. Reported once for each new reason; nothing is lost."""
+    """The broker did not take the call. Logged once for each new error; nothing is lost."""
 
     route: Route
-    error: Annotated[str, "what the broker or Celery said"]
+    error: Annotated[str, "the error of the broker or of Celery"]
     retry_in_s: RetryIn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DispatchRecovered(Event, name="dispatch.recovered"):
-    """The route's calls are published again; one answers all that was signalled meanwhile."""
+    """The route's calls are published again; one call answers all signals since the failure."""
 
     route: Route
     failures: Annotated[int, "publishes that failed in a row"]
@@ -213,20 +213,20 @@ class JobRefused(Event, name="job.refused", level="warning"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepFinished(Event, name="sweep.finished"):
-    """The daemon looked for work that nobody signalled. A backstop sweep that finds none says nothing."""
+    """The daemon looked for work without a signal. A backstop sweep that finds none is not logged."""
 
     route: Route
-    reason: Annotated[str, "elected, added, opened or backstop"]
+    reason: Annotated[str, "elected, added, opened, resumed or backstop"]
     dispatch: Annotated[bool, "whether it makes the route dirty"]
     took_ms: Annotated[float, "how long the ready query took; 0 without one"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepFailed(Event, name="sweep.failed", level="warning"):
-    """A route's ready query failed. Reported once for each new error; the sweep dispatches all the same."""
+    """A route's ready query failed. Logged once for each new error; the sweep dispatches all the same."""
 
     route: Route
-    error: Annotated[str, "what PostgreSQL said"]
+    error: Annotated[str, "the error of PostgreSQL"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,33 +251,33 @@ class GateOpened(Event, name="gate.opened"):
     route: Route
     reason: Reason
     closed_s: Annotated[float, "seconds it was closed"]
-    polls: Annotated[int, "how often the daemon looked meanwhile"]
+    polls: Annotated[int, "number of polls meanwhile"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlightStarted(Event, name="flight.started"):
-    """A worker has begun to run the task (single_flight = "run")."""
+    """A worker has started the task (single_flight = "run")."""
 
     route: Route
     task_id: Annotated[str, "Celery's id of the call"]
-    waited_ms: Annotated[float, "from the publish to the worker's word"]
+    waited_ms: Annotated[float, "from the publish to the worker's report"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlightEnded(Event, name="flight.ended"):
-    """The task's run is over, or will not come (single_flight = "run")."""
+    """The task's run is over, or will not start (single_flight = "run")."""
 
     route: Route
     task_id: Annotated[str, "Celery's id of the call"]
     outcome: Annotated[
-        str, "done, failed, lost (its worker died), expired (nobody began), dropped (one waits already)"
+        str, "done, failed, lost (its worker died), expired (no worker started it), dropped (another waits)"
     ]
     took_ms: Annotated[float, "from the publish to the end"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlightUnanswered(Event, name="flight.unanswered", level="warning"):
-    """No worker that knows pgreact began the task in its time. Reported once, until one does."""
+    """No worker with pgreact started the task before the message expired. Logged once, until one does."""
 
     route: Route
     task_id: Annotated[str, "Celery's id of the call"]
@@ -424,11 +424,11 @@ class ScheduleEnded(Event, name="schedule.ended"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NotificationRejected(Event, name="notification.rejected", level="warning"):
-    """Somebody sent our channel something that is no signal. Reported at most every 10 seconds."""
+    """A session sent pgreact's channel an unknown payload. Logged at most every 10 seconds."""
 
-    payload: Annotated[str, "the first of them, shortened"]
+    payload: Annotated[str, "the first such payload, shortened"]
     backend_pid: Annotated[int, "PostgreSQL process that sent it"]
-    count: Annotated[int, "how many since the last report"]
+    count: Annotated[int, "number of such payloads since the last report"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a restore leaves behind: triggers and sequences that no route has, routes without a sequence."""
+"""Leftovers of a restore: triggers and sequences without a route, routes without a sequence."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -11,12 +11,12 @@ from pgreact.postgres.queries import query
 
 
 def left_behind(connection: Connection, wanted: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Return what is amiss, as one row each.
+    """Return the leftovers, as one row each.
 
     Args:
         connection: Any session on a database with pgreact's schema.
         wanted: Changes that are about to be attached: ``relation``, ``event``, and ``route`` (its id) or
-            ``task``. A trigger that is theirs already is not left behind.
+            ``task``. Their triggers are no leftovers.
 
     Returns:
         ``kind`` (``trigger``: nothing attached it, on ``table``; ``sequence``: no route has it; ``gate``: the
@@ -26,7 +26,7 @@ def left_behind(connection: Connection, wanted: list[dict[str, Any]] | None = No
 
 
 def described(row: Mapping[str, Any]) -> str:
-    """Return what is amiss as a phrase.
+    """Return the description of a leftover.
 
     Args:
         row: One of ``left_behind``.
@@ -41,7 +41,7 @@ def described(row: Mapping[str, Any]) -> str:
 
 
 def repairs(connection: Connection, wanted: Callable[[], Iterable[dict[str, Any]]]) -> list[Change]:
-    """Return the steps that remove what was left behind, and make the sequences that are missing.
+    """Return the steps that remove leftovers, and create missing sequences.
 
     Args:
         connection: Any session on a database with pgreact's schema.
@@ -66,6 +66,6 @@ def _repair(row: Mapping[str, Any]) -> Change:
             statement = sql.SQL("select pgreact.make_gate({})").format(row["route"])
     if row["kind"] == "gate":
         return Change("+", described(row), statement.as_string())
-    # together: a trigger holds on to its sequence
+    # in one step: a trigger depends on its sequence
     tables = (row["table"],) if row["table"] else ()
     return Change("-", described(row), statement.as_string(), "what was left behind", tables)

@@ -1,4 +1,4 @@
-"""What must change so that routes, and the tables that they watch, are as the configuration says."""
+"""The plan of the routes: the changes that make them, and their watched tables, match the configuration."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,16 @@ def plan(
 
     Args:
         connection: Any session on it.
-        routes: What they should be, by name.
-        label: Where they are written, for errors.
+        routes: The configured routes, by name.
+        label: The configuration's place, for errors.
         health: The rows of ``trigger_health``.
-        existing: The routes there are, by name.
+        existing: The database's routes, by name.
 
     Returns:
         The steps, in order; those of one route are a group.
 
     Raises:
-        ConfigError: The file names what the database does not have.
+        ConfigError: The file names something that the database does not have.
     """
     changes: list[Change] = []
     for name, old in existing.items():
@@ -130,7 +130,7 @@ def _check_ready(connection: Connection, place: str, route: RouteSettings) -> No
 
 
 def route_columns(route: RouteSettings) -> dict[str, Any]:
-    """Return the columns of ``pgreact.route`` for a route of the file; times in seconds."""
+    """Return the columns of ``pgreact.route`` for a configured route; times in seconds."""
     return {
         "task": route.task,
         "window": route.window,
@@ -149,7 +149,7 @@ def route_columns(route: RouteSettings) -> dict[str, Any]:
 
 
 def route_statement(name: str, route: RouteSettings) -> str:
-    """Return the statement that makes a route as the file names it."""
+    """Return the statement that makes a route match the configuration."""
     columns = route_columns(route)
     values = [_literal(column, value) for column, value in columns.items()]
     return (
@@ -170,13 +170,13 @@ def route_statement(name: str, route: RouteSettings) -> str:
 
 
 def attach_statement(table: str, route: str, events: Sequence[str], watch: Watch) -> str:
-    """Return the statements that watch a table as the file says.
+    """Return the statements that attach a table to a route.
 
     Args:
-        table: Its full, quoted name, or what the file has.
-        route: Its name.
-        events: Those of the entry that are to be attached.
-        watch: The entry.
+        table: The table's full, quoted name, or its name in the file.
+        route: The route's name.
+        events: The events to attach.
+        watch: The entry of the file.
     """
     return (
         sql.SQL(
@@ -198,7 +198,7 @@ def attach_statement(table: str, route: str, events: Sequence[str], watch: Watch
 
 
 def script(routes: Mapping[str, RouteSettings]) -> list[str]:
-    """Return the statements that make routes as the configuration says, for a user's own migration tool."""
+    """Return the statements that make the configured routes, for a user's own migration tool."""
     parts = []
     for name, route in routes.items():
         parts.append(f"-- route {name}\n\n{route_statement(name, route)}")

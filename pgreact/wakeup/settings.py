@@ -17,9 +17,9 @@ _RESERVED_OPTIONS = {
     "countdown": "set the route's own countdown",
     "expires": "set the route's own expires",
     "eta": "set the route's own countdown",
-    "task_id": "each dispatch gets an id of its own",
-    "retry": "pgreact retries by itself, for ever",
-    "retry_policy": "pgreact retries by itself, for ever",
+    "task_id": "each dispatch gets its own id",
+    "retry": "pgreact itself retries, for ever",
+    "retry_policy": "pgreact itself retries, for ever",
     "connection": "pgreact has its own",
     "producer": "pgreact has its own",
     "publisher": "pgreact has its own",
@@ -28,7 +28,7 @@ _RESERVED_OPTIONS = {
 
 
 class Watch(Section):
-    """Which changes of one table signal a route."""
+    """An entry of a route's ``tables``: the changes of one table that signal it."""
 
     table: str = Field(min_length=1)
     on: tuple[Event, ...] = Field(min_length=1)
@@ -47,12 +47,12 @@ class Watch(Section):
         return self
 
     def changed_by(self, *events: str) -> list[str] | None:
-        """Return the columns of which an update must change one; ``None``: none, or no event is an update."""
+        """Return the columns, one of which an update must change; ``None``: any update signals."""
         return [*self.changed] if self.changed is not None and "update" in events else None
 
 
 class RouteSettings(Section):
-    """One route, as the file names it."""
+    """A section ``[routes.NAME]``."""
 
     task: str = Field(min_length=1)
     window: Annotated[Duration, Field(le=3600)] = 0.1
@@ -74,7 +74,7 @@ class RouteSettings(Section):
             if option in _RESERVED_OPTIONS:
                 raise ValueError(f"options must not name {option}: {_RESERVED_OPTIONS[option]}")
         if self.single_flight == "run" and not self.expires:
-            raise ValueError('single_flight = "run" needs expires: a message that is lost tells nobody')
+            raise ValueError('single_flight = "run" needs expires: only its expiry reveals a lost message')
         if 0 < self.sweep < 1:
             raise ValueError('sweep must be 0 (off) or at least "1s": it is a backstop, not a poll')
         return self

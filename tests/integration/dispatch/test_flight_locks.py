@@ -1,4 +1,4 @@
-"""The two locks of a flight, step by step: who holds what, and when the daemon hears of it."""
+"""The two locks of a flight, step by step: their holders, and the reports to the daemon."""
 
 import os
 import random
@@ -65,7 +65,7 @@ def words(database: Database) -> Iterator[Words]:
 
 
 def held(lock: int, *, granted: bool = True, route: int = ROUTE) -> str:
-    """Return a query: does somebody hold this lock, or wait for it?"""
+    """Return a query: does a session hold this lock, or wait for it?"""
     return (
         f"select exists (select from pg_locks where locktype = 'advisory' and classid = {lock} "
         f"and objid = {route} and objsubid = 2 and granted = {granted} "
@@ -74,11 +74,11 @@ def held(lock: int, *, granted: bool = True, route: int = ROUTE) -> str:
 
 
 def holder(lock: int) -> str:
-    """Return a query: the process ids of those who hold a lock."""
+    """Return a query: the process ids of the holders of a lock."""
     return held(lock).replace("select exists (select from", "select pid from").removesuffix(")")
 
 
-def test_a_body_begins_after_everybody_could_hear_of_it(
+def test_a_body_begins_after_its_start_is_committed(
     flights: Flights, database: Database, words: Words
 ) -> None:
     def body() -> list[tuple[str, str, str]]:
@@ -118,7 +118,7 @@ def test_one_runs_one_waits_and_a_third_is_dropped(
     ]
 
 
-def test_the_waiter_keeps_next_until_it_has_run_and_tells_before_it_begins(
+def test_the_waiter_keeps_next_until_it_has_run_and_reports_before_it_begins(
     flights: Flights, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Run(flights, "a")
@@ -200,7 +200,7 @@ def test_how_a_body_ends(flights: Flights, words: Words) -> None:
     assert words.of("done") == ["b"]
 
 
-def test_a_task_id_that_is_no_word_does_not_break_the_message(flights: Flights, words: Words) -> None:
+def test_a_task_id_with_spaces_does_not_break_the_notification(flights: Flights, words: Words) -> None:
     flights.run(ROUTE, "done dropped", lambda: None)
     words.until(lambda heard: len(heard) == 2)
     assert words.heard == [("5", "-", "started"), ("5", "-", "done")]
@@ -243,7 +243,7 @@ def test_a_waiter_whose_sessions_break_waits_on(flights: Flights, database: Data
     assert words.of("started") == ["a", "b"]
 
 
-def test_a_run_whose_session_breaks_ends_and_says_so(
+def test_a_run_whose_session_breaks_ends_and_logs_it(
     flights: Flights, database: Database, words: Words, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = Run(flights, "a")
@@ -313,7 +313,7 @@ def test_a_run_outlives_time_outs_and_holds_back_no_vacuum(database: Database, w
     flights.close()
 
 
-def test_a_wait_that_is_asked_for_again_leaves_nothing_in_the_servers_log(
+def test_a_repeated_wait_leaves_nothing_in_the_servers_log(
     flights: Flights, database: Database, postgres: EmbeddedPostgres
 ) -> None:
     before = postgres.log.stat().st_size
