@@ -56,9 +56,9 @@ class DaemonStopped(Event, name="daemon.stopped"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListenerConnected(Event, name="listener.connected"):
-    """LISTEN is in force: a notification that the daemon sent to itself came back."""
+    """The daemon connected: it received a notification that it sent to itself, or it polls."""
 
-    mode: Annotated[str, "how commits become signals; always notify"]
+    mode: Annotated[str, "how commits become signals: notify, or poll"]
     reason: Reason
     server: Annotated[str, "version of PostgreSQL"]
     probe_ms: Annotated[float, "round trip of that notification, in milliseconds"]
@@ -217,7 +217,7 @@ class SweepFinished(Event, name="sweep.finished"):
     """The daemon looked for work without a signal. A backstop sweep is logged only if it finds some."""
 
     route: Route
-    reason: Annotated[str, "elected, added, opened or backstop"]
+    reason: Annotated[str, "elected, added, opened, resumed or backstop"]
     dispatch: Annotated[bool, "whether the sweep makes the route dirty"]
     took_ms: Annotated[float, "milliseconds of the ready query; 0 without one"]
 

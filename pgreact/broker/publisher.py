@@ -120,7 +120,7 @@ class TaskCall:
         self._thread = thread
         self._task = task
         self._options = options
-        self._prepared: PreparedMessage | None = None  # touched by the publisher thread alone
+        self._prepared: PreparedMessage | None = None  # used only for its own task id
 
     async def publish(self, task_id: str, next_task_id: str) -> None:
         """Publish one call.

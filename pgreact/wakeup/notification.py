@@ -56,7 +56,8 @@ Notification = Signal | RoutesChanged | SchedulesChanged | RunChanged
 def parse(payload: str) -> Notification | None:
     """Return what a notification says; ``None``: it is not one of pgreact's."""
     if payload.isascii() and payload.isdigit():
-        return _signal(payload)
+        # the length first: int() refuses some thousand digits
+        return Signal(number) if len(payload) <= 10 and (number := int(payload)) <= _LARGEST_ID else None
     if payload == "routes":
         return RoutesChanged()
     if payload == "schedule":
@@ -76,9 +77,3 @@ def run_changed(route_id: int, task_id: str, state: RunState) -> str:
         state: The run's new state.
     """
     return f"flight {route_id} {task_id if _TASK_ID.fullmatch(task_id) else _UNKNOWN_TASK} {state}"
-
-
-def _signal(digits: str) -> Signal | None:
-    if len(digits) > 10 or int(digits) > _LARGEST_ID:  # int() refuses more than some thousand digits
-        return None
-    return Signal(int(digits))

@@ -1,3 +1,4 @@
+-- Grants a role the rights of one kind. Kinds: daemon, monitor, signaller, worker, scheduler, enqueuer.
 create or replace function pgreact.grant_role(role regrole, kind text) returns void
     language plpgsql
     strict
@@ -25,7 +26,7 @@ begin
                 'pgreact.maintain_schedule_history(text, text) to %s', role);
         when 'monitor' then
             execute format('grant usage on schema pgreact to %s', role);
-            -- of jobs all but what they are called with
+            -- all columns of jobs but their arguments and options
             for relation, columns in
                 select a.attrelid::regclass, string_agg(quote_ident(a.attname), ', ')
                 from pg_attribute a
@@ -50,7 +51,7 @@ begin
             execute format('grant execute on function pgreact.signal(text), pgreact.mute() to %s', role);
         when 'worker' then
             execute format('grant usage on schema pgreact to %s', role);
-            -- only the decorator asks: a message says by itself which route it is of
+            -- for the decorator alone: a message has the id of its route
             execute format('grant select (id, name) on pgreact.route to %s', role);
             execute format('grant execute on function pgreact.start(bigint, uuid, integer, text), '
                 'pgreact.renew(bigint[], uuid[]), pgreact.snooze(bigint, uuid, interval, boolean), '
@@ -59,7 +60,7 @@ begin
                 'pgreact.abandon(bigint, uuid, integer, text, text, text) to %s', role);
         when 'scheduler' then
             execute format('grant usage on schema pgreact to %s', role);
-            -- what a user writes; the other columns are pgreact's
+            -- the columns that users write; the others are pgreact's
             execute format('grant insert (%1$s), update (%1$s) on pgreact.schedule to %2$s',
                 'name, task, args, kwargs, every, cron, cron_and, at, solar, rrule, timezone, anchor, enabled, start_at, end_at, '
                 'max_runs, jitter, misfire, grace, catch_up, overlap, delivery, lane, priority, max_attempts, options, expires, '
@@ -81,9 +82,9 @@ begin
                         'enqueuer (calls pgreact.enqueue, reads jobs), scheduler (edits pgreact.schedule), '
                         'monitor (runs "pgreact status", reads all but the arguments of jobs) '
                         'and signaller (calls pgreact.signal and pgreact.mute). '
-                        'Who only writes the watched tables needs nothing.';
+                        'A role that only writes the watched tables needs no kind.';
     end case;
 end
 $$;
-comment on function pgreact.grant_role(regrole, text) is 'gives a role what a daemon, worker, enqueuer, scheduler, monitor or signaller needs, and no more';
+comment on function pgreact.grant_role(regrole, text) is 'grants a role the rights of a daemon, worker, enqueuer, scheduler, monitor or signaller, and no others';
 revoke all on function pgreact.grant_role(regrole, text) from public;

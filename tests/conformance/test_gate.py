@@ -1,4 +1,4 @@
-"""The gate between real writers and a real daemon: whoever commits is dispatched, however the gate stood.
+"""The gate between real writers and a real daemon: every commit is dispatched, whatever the gate's mode.
 
 Every route here has ``ready = "select false"``: sweeps are silent, so that only notifications, polls and
 drains can dispatch. Routes share one daemon; each test has a route and a table of its own.
@@ -21,7 +21,7 @@ from pgreact.apply import apply
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
 from pgreact.wakeup import gate as gates
-from pgreact.wakeup.gate import SHUT
+from pgreact.wakeup.gate import CLOSED
 from tests import servers
 from tests.ear import Ear
 from tests.harness import Daemon, Database, eventually
@@ -29,7 +29,7 @@ from tests.harness import Daemon, Database, eventually
 Writer = psycopg.Connection[tuple[Any, ...]]
 
 CALM = 0.1  # seconds without an event: five polls
-NO_WAIT = "-c statement_timeout=3s -c lock_timeout=1s"  # for a writer nobody may make wait
+NO_WAIT = "-c statement_timeout=3s -c lock_timeout=1s"  # for a writer that must not wait
 
 
 class Plant:
@@ -136,12 +136,12 @@ class Road:
         """Wait until it has so many."""
         return self.leader.wait_for(name, count, route=self.name, **keys)
 
-    def height(self) -> int:
+    def sequence_value(self) -> int:
         """Return S."""
         return int(self.database.value(f"select last_value from pgreact.gate_{self.id}"))
 
     def held(self) -> bool:
-        """Does any transaction but a look hold S's lock?"""
+        """Return whether any transaction but a poll holds S's lock."""
         return bool(self.database.value(f"select pgreact.holders('{{{self.id}}}') <> '{{}}'"))
 
     @contextlib.contextmanager
@@ -151,7 +151,7 @@ class Road:
             yield connection
             connection.rollback()
 
-    def shut(self) -> None:
+    def close_gate(self) -> None:
         """Close the gate by a burst."""
         before = self.seen("gate.closed")
         with self.database.connect() as connection:
@@ -159,7 +159,7 @@ class Road:
                 lambda: connection.execute(self.insert.encode()) and self.seen("gate.closed") > before,
                 "a closed gate",
             )
-        assert self.height() >= SHUT
+        assert self.sequence_value() >= CLOSED
         self.calm()
 
     def opens(self) -> None:
@@ -188,10 +188,10 @@ class Road:
     @contextlib.contextmanager
     def skipping(self) -> Iterator[None]:
         """Hold that what is written here is not notified, and wait until the poll has seen it."""
-        before, height = self.seen("dispatch.published"), self.height()
-        assert height >= SHUT
+        before, value = self.seen("dispatch.published"), self.sequence_value()
+        assert value >= CLOSED
         yield
-        assert self.height() > height
+        assert self.sequence_value() > value
         self.wait_for("dispatch.published", before + 1)
 
     def works(self) -> None:
@@ -224,21 +224,21 @@ def auto(road: Callable[..., Road]) -> Road:
 
 
 @pytest.fixture
-def shut(road: Callable[..., Road]) -> Road:
+def closed_route(road: Callable[..., Road]) -> Road:
     """A route whose gate is closed and stays so."""
     found = road(gate_open_after="1 h")
-    found.shut()
+    found.close_gate()
     return found
 
 
 # ---- a writer and the gate ---------------------------------------------------------------------------------
 
 
-def test_who_notifies_before_the_closing_is_heard_after_it(road: Callable[..., Road]) -> None:
+def test_a_notification_sent_before_the_closing_counts_after_it(road: Callable[..., Road]) -> None:
     route = road(gate_open_after="1 h")
     with route.writer() as writer:
         writer.execute(route.insert.encode())
-        route.shut()
+        route.close_gate()
         with Ear(route.database) as ear:
             with route.dispatched():
                 writer.commit()
@@ -246,19 +246,19 @@ def test_who_notifies_before_the_closing_is_heard_after_it(road: Callable[..., R
     route.works()
 
 
-def test_who_skips_is_found_by_a_poll(shut: Road) -> None:
-    with shut.writer() as writer:
-        with shut.skipping():
-            writer.execute(shut.insert.encode())
-        with shut.dispatched():
+def test_a_poll_finds_a_writer_that_skips(closed_route: Road) -> None:
+    with closed_route.writer() as writer:
+        with closed_route.skipping():
+            writer.execute(closed_route.insert.encode())
+        with closed_route.dispatched():
             writer.commit()
-    with Ear(shut.database) as ear:
-        shut.works()
-        assert shut.name not in ear.heard()
+    with Ear(closed_route.database) as ear:
+        closed_route.works()
+        assert closed_route.name not in ear.heard()
 
 
 def test_an_opened_gate_makes_writers_notify(auto: Road) -> None:
-    auto.shut()
+    auto.close_gate()
     auto.opens()
     closed, opened = auto.wait_for("gate.closed"), auto.wait_for("gate.opened")
     assert closed["reason"] == "more than 20 notifications a second"
@@ -267,11 +267,11 @@ def test_an_opened_gate_makes_writers_notify(auto: Road) -> None:
     with Ear(auto.database) as ear:
         auto.works()
         assert ear.heard() == [auto.name]
-        assert auto.height() < SHUT
+        assert auto.sequence_value() < CLOSED
 
 
-def test_who_skipped_and_commits_after_the_opening_is_drained(auto: Road) -> None:
-    auto.shut()
+def test_a_writer_that_skipped_and_commits_after_the_opening_is_drained(auto: Road) -> None:
+    auto.close_gate()
     with auto.writer() as writer:
         with auto.skipping():
             writer.execute(auto.insert.encode())
@@ -281,20 +281,20 @@ def test_who_skipped_and_commits_after_the_opening_is_drained(auto: Road) -> Non
     auto.works()
 
 
-def test_who_skipped_and_commits_after_two_closings_is_found(auto: Road) -> None:
-    auto.shut()
+def test_a_writer_that_skipped_and_commits_after_two_closings_is_found(auto: Road) -> None:
+    auto.close_gate()
     with auto.writer() as writer:
         with auto.skipping():
             writer.execute(auto.insert.encode())
         auto.opens()
-        auto.shut()
+        auto.close_gate()
         auto.opens()
         with auto.dispatched():
             writer.commit()
 
 
-def test_who_skipped_and_rolls_back_costs_one_dispatch_at_most(auto: Road) -> None:
-    auto.shut()
+def test_a_writer_that_skipped_and_rolls_back_costs_one_dispatch_at_most(auto: Road) -> None:
+    auto.close_gate()
     with auto.writer() as writer:
         with auto.skipping():
             writer.execute(auto.insert.encode())
@@ -307,8 +307,8 @@ def test_who_skipped_and_rolls_back_costs_one_dispatch_at_most(auto: Road) -> No
     auto.works()
 
 
-def test_nobody_who_rolls_back_costs_anything_once_it_is_open(auto: Road) -> None:
-    auto.shut()
+def test_a_rollback_costs_no_dispatch_once_the_gate_is_open(auto: Road) -> None:
+    auto.close_gate()
     auto.opens()
     before = auto.seen("signal.received")
     with auto.writer() as writer:
@@ -321,7 +321,7 @@ def test_nobody_who_rolls_back_costs_anything_once_it_is_open(auto: Road) -> Non
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_savepoints_that_are_rolled_back_lose_nothing(auto: Road, kept: bool) -> None:
-    auto.shut()
+    auto.close_gate()
     with auto.writer() as writer:
         with auto.skipping():
             if kept:
@@ -341,7 +341,7 @@ def test_a_snapshot_from_before_the_closing_hides_nothing(auto: Road, level: str
     with auto.writer() as writer:
         writer.execute(f"set transaction isolation level {level}".encode())
         writer.execute("select 1")
-        auto.shut()
+        auto.close_gate()
         with auto.skipping():
             writer.execute(auto.insert.encode())
         auto.opens()
@@ -350,7 +350,7 @@ def test_a_snapshot_from_before_the_closing_hides_nothing(auto: Road, level: str
 
 
 def test_what_is_copied_is_found(auto: Road) -> None:
-    auto.shut()
+    auto.close_gate()
     with auto.writer() as writer:
         with (
             auto.skipping(),
@@ -363,20 +363,20 @@ def test_what_is_copied_is_found(auto: Road) -> None:
             writer.commit()
 
 
-def test_a_muted_writer_leaves_no_trace(shut: Road) -> None:
-    height = shut.height()
-    with shut.writer() as writer:
+def test_a_muted_writer_leaves_no_trace(closed_route: Road) -> None:
+    value = closed_route.sequence_value()
+    with closed_route.writer() as writer:
         writer.execute("select pgreact.mute()")
-        writer.execute(shut.insert.encode())
-        writer.execute("select pgreact.signal(%s)", [shut.name])
-        assert not shut.held()
+        writer.execute(closed_route.insert.encode())
+        writer.execute("select pgreact.signal(%s)", [closed_route.name])
+        assert not closed_route.held()
         writer.commit()
-    assert shut.height() == height
-    shut.works()
+    assert closed_route.sequence_value() == value
+    closed_route.works()
 
 
 def test_a_signal_from_sql_is_found_too(auto: Road) -> None:
-    auto.shut()
+    auto.close_gate()
     with auto.writer() as writer:
         with auto.skipping():
             writer.execute("select pgreact.signal(%s)", [auto.name])
@@ -390,7 +390,7 @@ def test_a_signal_from_sql_is_found_too(auto: Road) -> None:
 def test_two_routes_of_one_table_have_a_gate_each(road: Callable[..., Road]) -> None:
     busy, calm = road(), road(gate_close_rate=1_000_000)
     calm.attach(busy.table)
-    busy.shut()
+    busy.close_gate()
     with busy.writer() as writer:
         with busy.skipping():
             writer.execute(busy.insert.encode())
@@ -404,7 +404,7 @@ def test_a_writer_that_stays_keeps_no_gate_closed(auto: Road) -> None:
     with auto.writer() as early:
         early.execute(auto.insert.encode())
         for _ in range(3):
-            auto.shut()
+            auto.close_gate()
             before = auto.seen("gate.opened")
             auto.wait_for("gate.opened", before + 1)
             with Ear(auto.database) as ear:
@@ -420,8 +420,8 @@ def test_a_writer_that_stays_keeps_no_gate_closed(auto: Road) -> None:
 
 @on_each_postgresql
 @pytest.mark.parametrize("event", ["opens", "kill"])
-def test_who_skipped_and_was_prepared_is_found_when_committed(plant: Plant, auto: Road, event: str) -> None:
-    auto.shut()
+def test_a_prepared_writer_that_skipped_is_found_when_committed(plant: Plant, auto: Road, event: str) -> None:
+    auto.close_gate()
     with auto.writer() as writer:
         with auto.skipping():
             writer.execute(auto.insert.encode())
@@ -496,7 +496,7 @@ def test_a_route_set_open_never_closes(road: Callable[..., Road]) -> None:
     route.works()
     assert not route.seen("gate.closed")
     assert not route.held()
-    assert route.height() == gates.OPEN
+    assert route.sequence_value() == gates.OPEN
 
 
 def test_settings_change_under_way(auto: Road) -> None:
@@ -523,14 +523,14 @@ def test_settings_change_under_way(auto: Road) -> None:
         if setting == "closed":
             auto.wait_for("gate.closed", settings[:number].count("closed"), reason="set closed")
         else:
-            eventually(lambda: auto.height() < SHUT, "an open gate")
+            eventually(lambda: auto.sequence_value() < CLOSED, "an open gate")
         auto.works()
 
 
-def test_who_skipped_while_it_was_set_closed_is_drained_when_it_no_longer_is(
+def test_a_writer_that_skipped_while_set_closed_is_drained_after_the_setting_changed(
     road: Callable[..., Road],
 ) -> None:
-    """The change waits for the writers of watched tables, but not for those who signal by hand."""
+    """The change waits for the writers of watched tables, but not for sessions that call pgreact.signal."""
     route = road(gate="closed")
     with route.writer() as writer:
         with route.skipping():
@@ -541,63 +541,65 @@ def test_who_skipped_while_it_was_set_closed_is_drained_when_it_no_longer_is(
             writer.commit()
 
 
-# ---- who else is there -------------------------------------------------------------------------------------
+# ---- other roles and processes -----------------------------------------------------------------------------
 
 
-def test_who_has_no_right_in_pgreact_writes_all_the_same(shut: Road) -> None:
-    role = f"writer_{shut.name}"
-    shut.database.run(f"create role {role} {shut.database.login}", f"grant insert on {shut.table} to {role}")
+def test_a_writer_without_rights_in_pgreact_writes_all_the_same(closed_route: Road) -> None:
+    role = f"writer_{closed_route.name}"
+    closed_route.database.run(
+        f"create role {role} {closed_route.database.login}", f"grant insert on {closed_route.table} to {role}"
+    )
     try:
-        with shut.writer(user=role) as writer:
-            with shut.skipping():
-                writer.execute(shut.insert.encode())
-            with shut.dispatched():
+        with closed_route.writer(user=role) as writer:
+            with closed_route.skipping():
+                writer.execute(closed_route.insert.encode())
+            with closed_route.dispatched():
                 writer.commit()
     finally:
-        shut.database.run(f"drop owned by {role}", f"drop role {role}")
+        closed_route.database.run(f"drop owned by {role}", f"drop role {role}")
 
 
-def test_a_leader_killed_while_it_is_closed_loses_nothing(plant: Plant, shut: Road) -> None:
-    with shut.writer() as writer:
-        with shut.skipping():
-            writer.execute(shut.insert.encode())
+def test_a_leader_killed_while_the_gate_is_closed_loses_nothing(plant: Plant, closed_route: Road) -> None:
+    with closed_route.writer() as writer:
+        with closed_route.skipping():
+            writer.execute(closed_route.insert.encode())
         plant.kill_the_leader()
-        shut.wait_for("sweep.finished", reason="elected", dispatch=False)
-        assert shut.height() < SHUT
-        with shut.dispatched():
+        closed_route.wait_for("sweep.finished", reason="elected", dispatch=False)
+        assert closed_route.sequence_value() < CLOSED
+        with closed_route.dispatched():
             writer.commit()
-    shut.works()
+    closed_route.works()
 
 
-def test_who_may_only_connect_sets_no_gate_and_makes_nobody_wait(shut: Road) -> None:
-    role = f"stranger_{shut.name}"
-    shut.database.run(f"create role {role} {shut.database.login}")
-    number = shut.database.value("select %s::regclass::oid::int", f"pgreact.gate_{shut.id}")
+def test_a_role_that_may_only_connect_sets_no_gate_and_blocks_no_session(closed_route: Road) -> None:
+    role = f"stranger_{closed_route.name}"
+    closed_route.database.run(f"create role {role} {closed_route.database.login}")
+    number = closed_route.database.value("select %s::regclass::oid::int", f"pgreact.gate_{closed_route.id}")
     try:
-        with shut.database.connect(user=role, autocommit=False) as stranger:
+        with closed_route.database.connect(user=role, autocommit=False) as stranger:
             for statement in (
                 f"select setval({number}, 1)",
-                f"lock table pgreact.gate_{shut.id} in access exclusive mode",
-                f"select pgreact.set_gates('{{{shut.id}}}', 1)",
+                f"lock table pgreact.gate_{closed_route.id} in access exclusive mode",
+                f"select pgreact.set_gates('{{{closed_route.id}}}', 1)",
             ):
                 with pytest.raises(psycopg.Error, match="permission denied"), stranger.transaction():
                     stranger.execute(statement.encode())
-            with shut.skipping():
+            with closed_route.skipping():
                 stranger.execute(f"select nextval({number})".encode())
-            shut.works()
-            with shut.dispatched():  # for nothing
+            closed_route.works()
+            with closed_route.dispatched():  # for nothing
                 stranger.rollback()
     finally:
-        shut.database.run(f"drop role {role}")
+        closed_route.database.run(f"drop role {role}")
 
 
-def test_a_lost_sequence_makes_no_write_fail(shut: Road) -> None:
+def test_a_lost_sequence_makes_no_write_fail(closed_route: Road) -> None:
     with pytest.raises(psycopg.errors.DependentObjectsStillExist):
-        shut.database.run(f"drop sequence pgreact.gate_{shut.id}")
-    shut.works()
-    shut.database.run(f"drop sequence pgreact.gate_{shut.id} cascade", shut.insert)
-    with shut.dispatched():
-        shut.database.run(f"select pgreact.signal('{shut.name}')")
+        closed_route.database.run(f"drop sequence pgreact.gate_{closed_route.id}")
+    closed_route.works()
+    closed_route.database.run(f"drop sequence pgreact.gate_{closed_route.id} cascade", closed_route.insert)
+    with closed_route.dispatched():
+        closed_route.database.run(f"select pgreact.signal('{closed_route.name}')")
 
 
 # ---- other ways to the server ------------------------------------------------------------------------------
@@ -612,7 +614,7 @@ def test_writers_behind_a_pooler_in_transaction_mode_are_found(auto: Road) -> No
         first, second = (
             stack.enter_context(psycopg.connect(pooler.url, prepare_threshold=None)) for _ in range(2)
         )
-        auto.shut()
+        auto.close_gate()
         with auto.skipping():
             first.execute(auto.insert.encode())
         with auto.skipping():
@@ -709,7 +711,7 @@ def test_a_daemon_that_cannot_listen_polls_if_all_gates_are_set_closed(
             daemon.wait_for("dispatch.published", 2)
             writer.commit()
             daemon.wait_for("dispatch.published", 3)
-        # writers that notify again need somebody who hears them
+        # writers that notify again need a listener
         database.run("update pgreact.route set gate = 'auto'")
         assert "no longer set closed" in daemon.wait_for("leader.lost")["reason"]
         assert daemon.stop() == 0

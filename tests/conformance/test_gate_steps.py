@@ -1,10 +1,10 @@
-"""The gate, one step at a time: real writers and the real gatekeeper take turns as nobody would expect.
+"""The gate, one step at a time: real writers and the real gatekeeper in every odd order of their steps.
 
 Writers are sessions of a real PostgreSQL with the real triggers; no step of theirs ever waits, or the test
 fails. The gatekeeper runs in this process, on real sessions: before each of its statements, and inside the
-functions that it calls there, it lets writers take their steps. Only time and what is dispatched are
-make-believe: a signal counts as a dispatch at that instant, which is the worst that can happen, since a later
-one would cover more commits.
+functions that it calls there, it lets writers take their steps. Only time and dispatches are
+simulated: a signal counts as a dispatch at that instant, which is the worst case, since a later one would
+cover more commits.
 """
 
 import asyncio
@@ -39,21 +39,21 @@ from tests import servers
 from tests.harness import Database, eventually
 
 WRITERS = 3
-POLL, OPEN_AFTER = 0.04, 60.0  # so long that looks alone do not open
-LIMIT = "5s"  # for a writer's statement: nobody may make it wait
+POLL, OPEN_AFTER = 0.04, 60.0  # so long that polls alone do not open it
+LIMIT = "5s"  # for a writer's statement, which must not wait
 
 Step = tuple[Any, ...]
 
 
 class Lost(AssertionError):
-    """A commit that no dispatch has followed, and of which nothing will ever remind the daemon."""
+    """A commit without a later dispatch, which the daemon would never find."""
 
 
 # ---- the writers -------------------------------------------------------------------------------------------
 
 
 class Writer:
-    """A session that writes; a step that makes no sense where it stands is left out."""
+    """A session that writes; a step that is impossible in its state is left out."""
 
     def __init__(self, world: "World", number: int) -> None:
         self._world = world
@@ -61,7 +61,7 @@ class Writer:
         self._connection = world.database.connect(options=f"-c statement_timeout={LIMIT}")
         self._writes: list[bool] = []  # by savepoint, outermost first; empty: no transaction
         self._stage = ""  # of a write by hand
-        self._height = 0
+        self._value = 0
         self._prepared: list[tuple[str, bool]] = []
         self._levels = itertools.cycle(["read committed", "repeatable read", "serializable"])
 
@@ -80,7 +80,7 @@ class Writer:
             self.take("commit prepared")
 
     def forget(self) -> None:
-        """Take everything back."""
+        """Undo everything."""
         self._roll_back()
         for name, _ in self._prepared:
             self._run(f"rollback prepared '{name}'")
@@ -104,15 +104,15 @@ class Writer:
         self._begin()
         order, gate = self._world.order, f"'pgreact.gate_{self._world.route.id}'"
         step = self._stage or order[0]
-        if step == "lock":  # which reading it does, too; whoever changes a table has an id
+        if step == "lock":  # reading it takes the lock, too; a transaction that changes a table has an id
             self._run(f"select pg_current_xact_id(), pg_sequence_last_value({gate})")
         elif order.index("lock") == 0:
-            self._height = self._run(f"select nextval({gate})")
+            self._value = self._run(f"select nextval({gate})")
         else:
-            self._height = self._world.value(f"select nextval({gate})")
+            self._value = self._world.value(f"select nextval({gate})")
         self._stage = dict(itertools.pairwise(order)).get(step, "")
         if not self._stage:
-            if self._height < gates.CLOSED:
+            if self._value < gates.CLOSED:
                 self._run(f"select pg_notify('pgreact', '{self._world.route.id}')")
             self._writes[-1] = True
 
@@ -203,7 +203,7 @@ class Runner:
         self.world.signalled()
 
 
-class Looks:
+class Polls:
     """The session of the polls."""
 
     def __init__(self, session: Session, world: "World") -> None:
@@ -222,10 +222,10 @@ class Sets:
         self._real = candidate
         self._world = world
 
-    async def set_gates(self, route_ids: list[int], height: int) -> Any:
+    async def set_gates(self, route_ids: list[int], sequence_value: int) -> Any:
         """Set S."""
         real = self._real
-        answer = await self._world.halting(real.session, real.set_gates(route_ids, height), points=4)
+        answer = await self._world.halting(real.session, real.set_gates(route_ids, sequence_value), points=4)
         if self._world.refusals:
             self._world.refusals -= 1
             raise asyncpg.QueryCanceledError("S was set, and the list was not read to its end")
@@ -251,12 +251,12 @@ def _raise(error: Exception) -> float:
 class Leader:
     """A gatekeeper and its sessions."""
 
-    def __init__(self, world: "World", looks: Session, candidate: Candidate) -> None:
-        self.looks = looks
+    def __init__(self, world: "World", polls: Session, candidate: Candidate) -> None:
+        self.polls = polls
         self.candidate = candidate
         self.keeper = Gatekeeper(
             Sets(candidate, world),  # type: ignore[arg-type]
-            Looks(looks, world),  # type: ignore[arg-type]
+            Polls(polls, world),  # type: ignore[arg-type]
             world.clock,
             lambda _runner, _reason: world.signalled(),
             lambda _runner: None,
@@ -284,7 +284,7 @@ $$
 
 
 class World:
-    """Who takes part, and what is owed."""
+    """The sessions that take part, and the commits that no dispatch covers yet."""
 
     def __init__(self, database: Database, loop: asyncio.AbstractEventLoop) -> None:
         self.database = database
@@ -310,7 +310,7 @@ class World:
         self._spare: list[tuple[Session, Candidate]] = []
         self.leader: Leader | None = None
         self._between: list[list[Step]] = []
-        self._owed: list[int] = []  # commits, by how many looks had begun before them
+        self._uncovered: list[int] = []  # commits, by the number of polls that had begun before them
         self._begun = self._ended = 0
         self.refusals = 0  # settings of S that are still to fail
 
@@ -345,8 +345,8 @@ class World:
     # what happens to the promise
 
     def committed(self) -> None:
-        """Somebody committed a change; whoever listens hears of it at once, if it notified."""
-        self._owed.append(self._begun)
+        """A writer committed a change; the leader gets its notification at once, if it sent one."""
+        self._uncovered.append(self._begun)
         if self._hears() and self.leader:
             self.signalled()
 
@@ -364,14 +364,14 @@ class World:
 
     def signalled(self) -> None:
         """A signal, or a sweep: it covers all that was committed so far."""
-        self._owed.clear()
+        self._uncovered.clear()
 
     def check(self) -> None:
-        """Nothing may be owed that the next look will not find."""
+        """Make sure that the next poll finds every commit without a dispatch."""
         if self.leader is None:
             return
         mode = self.leader.gate.mode
-        overdue = [begun for begun in self._owed if mode == "open" or begun < self._ended]
+        overdue = [begun for begun in self._uncovered if mode == "open" or begun < self._ended]
         if overdue:
             raise Lost(f"{len(overdue)} commits, and the gate is {self.leader.gate}")
 
@@ -395,12 +395,12 @@ class World:
                 await self.take(("long silence", []))
                 self.check()
             assert self.leader.gate.mode == "open"
-            assert not self._owed
+            assert not self._uncovered
         finally:
             await self._reset()
 
     async def take(self, step: Step) -> None:
-        """Take one step, of whoever it is."""
+        """Take one step, of a writer or of the leader."""
         if step[0] == "writer":
             self.writers[step[1]].take(step[2])
             return
@@ -466,7 +466,7 @@ class World:
         if self.leader is None:
             return
         dead, self.leader = self.leader, None
-        dead.looks.abandon()
+        dead.polls.abandon()
         pid = self._pids[dead.candidate.session]
         dead.candidate.session.abandon()
         gone = f"select not exists (select from pg_locks where pid = {pid})"
@@ -475,10 +475,10 @@ class World:
     async def _elect(self) -> None:
         if self.leader is None:
             between, self._between = self._between, []
-            looks, candidate = self._spare.pop() if self._spare else await self._sessions()
+            polls, candidate = self._spare.pop() if self._spare else await self._sessions()
             self._between = between
             assert await candidate.try_lead()
-            self.leader = Leader(self, looks, candidate)
+            self.leader = Leader(self, polls, candidate)
             self._begun += 1
             runners: list[Any] = [Runner(self.route, self)]
             with contextlib.suppress(asyncpg.QueryCanceledError):
@@ -489,11 +489,11 @@ class World:
             self._ended = self._begun
 
     async def _sessions(self) -> tuple[Session, Candidate]:
-        looks = await Session.open(self.database.dsn, "polls")
+        polls = await Session.open(self.database.dsn, "polls")
         candidate = await Candidate.open(self.database.dsn, "leader", self.clock)
-        for session in (looks, candidate.session):
+        for session in (polls, candidate.session):
             self._pids[session] = await session.value("select pg_backend_pid()")
-        return looks, candidate
+        return polls, candidate
 
     async def _reset(self) -> None:
         self._between = []
@@ -501,16 +501,16 @@ class World:
             writer.forget()
         if self.leader and self.leader.candidate.session.lost.done() is False:
             await self.leader.candidate.session.fetch("select pg_advisory_unlock_all()")
-            self._spare.append((self.leader.looks, self.leader.candidate))
+            self._spare.append((self.leader.polls, self.leader.candidate))
         self.leader = None
-        self._owed.clear()
+        self._uncovered.clear()
         self._hears()
 
     async def close(self) -> None:
         """Close all sessions."""
         await self._reset()
-        for looks, candidate in self._spare:
-            await looks.close()
+        for polls, candidate in self._spare:
+            await polls.close()
             await candidate.session.close()
         for writer in self.writers:
             writer.close()
@@ -561,7 +561,7 @@ WRITES = st.one_of(
 )
 NOTHING: st.SearchStrategy[list[Step]] = st.just([])
 TWO = st.builds(lambda one, other: [*one, *other], WRITES, WRITES)
-# a look has two places where others come between, an opening five more
+# a poll has two places where writers come between, an opening five more
 BETWEEN = st.lists(st.one_of(NOTHING, NOTHING, WRITES, WRITES, TWO), max_size=8)
 DAEMON = ["poll", "long silence", "rush", "die", "elect", "refuse"]
 # what belongs together is likely to come together; anything may come between, all the same
@@ -594,11 +594,11 @@ STEPS = st.builds(
 )
 
 UP: list[Step] = [("elect", []), ("poll", [])]
-SHUT: list[Step] = [*UP, ("rush", []), ("poll", [])]
+CLOSING: list[Step] = [*UP, ("rush", []), ("poll", [])]
 
 
 def opening(point: str, *steps: Step, then: tuple[str, list[Step]] | None = None) -> Step:
-    """Return a silence that opens the gate, and who comes between where in it."""
+    """Return a silence that opens the gate, with the writers' steps in between."""
     points = ["poll", "list", "open", "A", "read", "set", "opened"]
     between: list[list[Step]] = [[] for _ in points]
     between[points.index(point)] = list(steps)
@@ -610,72 +610,72 @@ def opening(point: str, *steps: Step, then: tuple[str, list[Step]] | None = None
 # What must not be lost, each one of the shortest ways to lose it if a rule is broken.
 SCENARIOS: dict[str, list[Step]] = {
     "skipped before the opening, committed after it": [
-        *SHUT, *w(0, "begin", "write"), ("poll", []), ("long silence", []), *w(0, "commit"), ("poll", []),
+        *CLOSING, *w(0, "begin", "write"), ("poll", []), ("long silence", []), *w(0, "commit"), ("poll", []),
     ],
     "skipped before the election, committed after it": [
-        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", []), *w(0, "commit"), ("poll", []),
+        *CLOSING, *w(0, "begin", "write"), ("die", []), ("elect", []), *w(0, "commit"), ("poll", []),
     ],
     "prepared before the opening, committed after it": [
-        *SHUT, *w(0, "begin", "write", "prepare"), ("poll", []), ("long silence", []), ("poll", []),
+        *CLOSING, *w(0, "begin", "write", "prepare"), ("poll", []), ("long silence", []), ("poll", []),
         *w(0, "commit prepared"), ("poll", []),
     ],
     "skipped between the two reads": [
-        *SHUT, ("poll", [[], w(0, "begin", "write")]), *w(0, "commit"), ("poll", []),
+        *CLOSING, ("poll", [[], w(0, "begin", "write")]), *w(0, "commit"), ("poll", []),
     ],
     "locked S before the opening, took a number after it": [
-        *SHUT, *w(0, "begin", "by hand"), ("poll", []), ("long silence", []), *w(0, "by hand", "commit"),
+        *CLOSING, *w(0, "begin", "by hand"), ("poll", []), ("long silence", []), *w(0, "by hand", "commit"),
         ("poll", []),
     ],
     "skipped, then closed again before it was drained": [
-        *SHUT, *w(0, "begin", "write"), ("poll", []), ("long silence", []), ("rush", []),
+        *CLOSING, *w(0, "begin", "write"), ("poll", []), ("long silence", []), ("rush", []),
         *w(0, "commit"), ("poll", []),
     ],
     "skipped, took the savepoint back, wrote again after the opening": [
-        *SHUT, *w(0, "begin", "savepoint", "write", "roll back to savepoint"), ("poll", []),
+        *CLOSING, *w(0, "begin", "savepoint", "write", "roll back to savepoint"), ("poll", []),
         ("long silence", []), *w(0, "write", "commit"), ("poll", []),
     ],
-    "skipped and ended between the poll and the opening": [*SHUT, opening("open", *w(0, "write"))],
-    "skipped and ended before S was read": [*SHUT, opening("A", *w(0, "write"))],
-    "skipped and ended before S was set": [*SHUT, opening("read", *w(0, "write"))],
+    "skipped and ended between the poll and the opening": [*CLOSING, opening("open", *w(0, "write"))],
+    "skipped and ended before S was read": [*CLOSING, opening("A", *w(0, "write"))],
+    "skipped and ended before S was set": [*CLOSING, opening("read", *w(0, "write"))],
     # the first number after S was set is logged, which needs a transaction id; not so the second
     "signalled by hand and ended before S was set": [
-        *SHUT, *w(1, "write"), ("poll", []), opening("read", *w(0, "signal")),
+        *CLOSING, *w(1, "write"), ("poll", []), opening("read", *w(0, "signal")),
     ],
     "skipped before S was set, ended before the list": [
-        *SHUT, opening("read", *w(0, "begin", "write"), then=("set", w(0, "commit"))),
+        *CLOSING, opening("read", *w(0, "begin", "write"), then=("set", w(0, "commit"))),
     ],
     "skipped before S was set, committed after the opening": [
-        *SHUT, opening("read", *w(0, "begin", "write")), *w(0, "commit"), ("poll", []),
+        *CLOSING, opening("read", *w(0, "begin", "write")), *w(0, "commit"), ("poll", []),
     ],
     "began before S was set, ended before the list": [
-        *SHUT, *w(0, "begin"), opening("read", *w(0, "write", "commit")),
+        *CLOSING, *w(0, "begin"), opening("read", *w(0, "write", "commit")),
     ],
     "wrote between setting S and the list": [
-        *SHUT, opening("set", *w(0, "begin", "write")), *w(0, "commit"), ("poll", []),
+        *CLOSING, opening("set", *w(0, "begin", "write")), *w(0, "commit"), ("poll", []),
     ],
-    "skipped and ended just after S was set shut": [
+    "skipped and ended just after S was set to closed": [
         *UP, ("rush", []), *w(0, "write"), ("poll", []),
     ],
     "wrote after an opening that failed": [
-        *SHUT, *w(0, "begin", "write"), ("poll", []), ("refuse", []), ("long silence", []),
+        *CLOSING, *w(0, "begin", "write"), ("poll", []), ("refuse", []), ("long silence", []),
         *w(1, "write"), ("poll", []), *w(0, "commit"), ("poll", []), ("poll", []),
     ],
     "skipped and ended before an opening that failed": [
-        *SHUT, ("refuse", []), opening("read", *w(0, "write")), ("poll", []),
+        *CLOSING, ("refuse", []), opening("read", *w(0, "write")), ("poll", []),
     ],
     "wrote after a closing that failed": [
         *UP, ("refuse", []), ("rush", []), *w(0, "write"), ("poll", []),
     ],
     "wrote while a takeover failed": [
-        *SHUT, ("die", []), ("refuse", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"),
-        ("poll", []),
+        *CLOSING, ("die", []), ("refuse", []), ("elect", [[], [], [], w(0, "begin", "write")]),
+        *w(0, "commit"), ("poll", []),
     ],
-    "left shut by a leader that died": [*SHUT, ("die", []), ("elect", []), *w(0, "write")],
+    "left closed by a leader that died": [*CLOSING, ("die", []), ("elect", []), *w(0, "write")],
     "ended while the next leader took over": [
-        *SHUT, *w(0, "begin", "write"), ("die", []), ("elect", [[], [], w(0, "commit")]), ("poll", []),
+        *CLOSING, *w(0, "begin", "write"), ("die", []), ("elect", [[], [], w(0, "commit")]), ("poll", []),
     ],
     "wrote while the next leader took over": [
-        *SHUT, ("die", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"), ("poll", []),
+        *CLOSING, ("die", []), ("elect", [[], [], [], w(0, "begin", "write")]), *w(0, "commit"), ("poll", []),
     ],
 }  # fmt: skip
 
@@ -686,7 +686,7 @@ def play(world: World, steps: list[Step]) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_commit_is_not_forgotten_that_was(world: World, scenario: str) -> None:
+def test_no_commit_is_lost_that(world: World, scenario: str) -> None:
     play(world, SCENARIOS[scenario])
 
 
@@ -778,14 +778,14 @@ def test_a_writer_held_in_the_trigger_is_not_forgotten(
     world: World, point: int, meanwhile: list[Step]
 ) -> None:
     with Held(world, point) as writer:
-        play(world, [*SHUT, ("call", writer.begin), *meanwhile, ("call", writer.go_on), ("poll", [])])
+        play(world, [*CLOSING, ("call", writer.begin), *meanwhile, ("call", writer.go_on), ("poll", [])])
 
 
 # ---- wrong on purpose --------------------------------------------------------------------------------------
 
 
 def no_drain(_world: World, patch: pytest.MonkeyPatch) -> None:
-    """Who may have skipped is not followed."""
+    """Writers that may have skipped are not followed."""
     right = gates.opened
     patch.setattr(gates, "opened", lambda gate, _holders, now: right(gate, frozenset(), now))
 
@@ -814,7 +814,7 @@ def list_then_set(world: World, patch: pytest.MonkeyPatch) -> None:
 
 
 def no_comparison(_world: World, patch: pytest.MonkeyPatch) -> None:
-    """An opening does not ask whether somebody ended meanwhile."""
+    """An opening does not compare its snapshots."""
     right = gates.activity
     patch.setattr(
         gates, "activity", lambda gate, reading: right(gate, dataclasses.replace(reading, undisturbed=True))
@@ -822,14 +822,14 @@ def no_comparison(_world: World, patch: pytest.MonkeyPatch) -> None:
 
 
 def no_id(world: World, patch: pytest.MonkeyPatch) -> None:
-    """Who signals by hand and skips has no transaction id."""
+    """A session that calls pgreact.signal and skips has no transaction id."""
     line = "perform pg_current_xact_id();"
     text = world.functions["signal"]
     assert text.count(line) == 1
     patch.setitem(world.functions, "signal", text.replace(line, "null;"))
 
 
-def left_shut(_world: World, patch: pytest.MonkeyPatch) -> None:
+def left_closed(_world: World, patch: pytest.MonkeyPatch) -> None:
     """A new leader leaves the gate as it is."""
     right = Gatekeeper.take_over
 
@@ -845,13 +845,13 @@ def open_after_refusal(_world: World, patch: pytest.MonkeyPatch) -> None:
     """A gate whose closing failed is not polled."""
     right = Gatekeeper._close
 
-    async def close(self: Gatekeeper, posts: Any, reason: str, height: int | None) -> None:
-        before = [post.gate for post in posts]
+    async def close(self: Gatekeeper, route_gates: Any, reason: str, sequence_value: int | None) -> None:
+        before = [route_gate.gate for route_gate in route_gates]
         try:
-            await right(self, posts, reason, height)
+            await right(self, route_gates, reason, sequence_value)
         except Exception:
-            for post, gate in zip(posts, before, strict=True):
-                post.gate, post.to_set = gate, False
+            for route_gate, gate in zip(route_gates, before, strict=True):
+                route_gate.gate, route_gate.to_set = gate, False
             raise
 
     patch.setattr(Gatekeeper, "_close", close)
@@ -888,7 +888,7 @@ BREAKS: dict[Break, list[str]] = {
         "skipped before S was set, ended before the list",
     ],
     no_id: ["signalled by hand and ended before S was set"],
-    left_shut: ["left shut by a leader that died"],
+    left_closed: ["left closed by a leader that died"],
     open_after_refusal: ["wrote after a closing that failed"],
     sweep_first: ["ended while the next leader took over"],
 }
@@ -906,9 +906,11 @@ def test_each_rule_is_needed(
 
 
 @pytest.mark.parametrize("world", [18], indirect=True)
-# only the second number since S was set tells who has no id: too rare
+# only the second number since S was set finds a session without an id: too rare
 @pytest.mark.parametrize("wrong", [wrong for wrong in BREAKS if wrong is not no_id])
-def test_steps_at_random_find_it_too(world: World, monkeypatch: pytest.MonkeyPatch, wrong: Break) -> None:
+def test_random_steps_find_each_broken_rule_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, wrong: Break
+) -> None:
     wrong(world, monkeypatch)
 
     def loses(steps: list[Step]) -> bool:

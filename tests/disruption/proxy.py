@@ -1,4 +1,4 @@
-"""A TCP proxy that can stall, swallow and reset, to stand between a daemon and what it talks to."""
+"""A TCP proxy that can stall, swallow and reset, between a daemon and its servers."""
 
 import contextlib
 import select
@@ -65,7 +65,7 @@ class Proxy:
         while not self._closed:
             with self._lock:
                 others = {end: other for a, b in self._pairs for end, other in ((a, b), (b, a))}
-            # who stalls still has to notice that a client hung up
+            # a stalled proxy must still notice that a client disconnected
             watched = list(others) if self._mode != "stall" else []
             poller = select.poll()
             for sock in (self._server, self._woken, *watched):

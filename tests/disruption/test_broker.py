@@ -1,4 +1,4 @@
-"""A broker that is down, hangs or forgets us: signals are kept, the loop goes on, the stop is in time."""
+"""A broker that is down, hangs or drops connections: signals are kept, the loop runs, the stop is in time."""
 
 import asyncio
 import contextlib
@@ -64,7 +64,7 @@ def test_a_connection_that_died_unnoticed_costs_nothing(
 
 
 @pytest.mark.parametrize("fault", ["stall", "swallow"])
-def test_a_broker_that_hangs_keeps_nobody_from_noticing_and_loses_no_signal(
+def test_a_broker_that_hangs_is_noticed_and_costs_no_signal(
     fault: str, leader: Daemon, database: Database, inbox: Inbox, way: Proxy
 ) -> None:
     database.run("insert into job_queue values (1)")
@@ -103,7 +103,7 @@ class Certain:
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[str]:
-    """A broker that takes connections and never says a word."""
+    """A broker that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"amqp://127.0.0.1:{server.getsockname()[1]}//"
 
@@ -145,7 +145,7 @@ async def test_a_publish_that_hung_is_not_delivered_later(redis_url: str, inbox:
     assert [message["id"] for message in inbox.rest()] == ["first", "third"]
 
 
-def test_a_message_that_cannot_be_built_is_an_error_that_is_told_once(
+def test_a_message_that_cannot_be_made_is_logged_once(
     leader: Daemon, database: Database, inbox: Inbox
 ) -> None:
     database.run('update pgreact.route set options = options || \'{"serializer": "nonsense"}\'')
@@ -180,7 +180,7 @@ def test_rabbitmq_that_freezes_gets_the_call_when_it_thaws(
         box.close()
 
 
-def test_the_next_leader_tells_that_a_failure_is_over(
+def test_the_next_leader_logs_that_a_failure_is_over(
     leader: Daemon, database: Database, inbox: Inbox, way: Proxy, daemons: Start, redis_url: str
 ) -> None:
     way.set("stall")
@@ -194,7 +194,7 @@ def test_the_next_leader_tells_that_a_failure_is_over(
     database.until("select not exists (select from pgreact.flight where error is not null)")
 
 
-def test_after_an_outage_all_that_was_claimed_meanwhile_is_counted(
+def test_jobs_claimed_during_an_outage_are_counted_after_it(
     database: Database, installed: Install, daemons: Start, inbox: Inbox, way: Proxy, redis_url: str
 ) -> None:
     installed(database, {})

@@ -1,4 +1,4 @@
-"""Daemons under random writers, with a fault about every second: nothing is lost, nobody overlaps."""
+"""Daemons under random writers, with a fault about every second: no signal is lost, no publishes overlap."""
 
 import datetime
 import itertools
@@ -35,7 +35,7 @@ class Writers:
             thread.start()
 
     def burst(self, seconds: float) -> None:
-        """Write for a while; return when nobody has a transaction open."""
+        """Write for a while; return when no writer has a transaction open."""
         self._bursting.set()
         self._over.wait(seconds)
         self._bursting.clear()
@@ -224,8 +224,8 @@ def test_nothing_is_lost_and_nobody_publishes_at_the_same_time(
     ]
     rows = database.value("select count(*) from job_queue")
     leaders = sum(len(daemon.seen("leader.elected")) for daemon in cluster.all)
-    told = {"rounds": rounds, "commits": rows, "dispatches": len(publishes), "elections": leaders}
-    for key, value in told.items():
+    summary = {"rounds": rounds, "commits": rows, "dispatches": len(publishes), "elections": leaders}
+    for key, value in summary.items():
         record_property(key, value)
     assert not overlaps
     assert rounds > 10

@@ -26,7 +26,7 @@ LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ, Isolati
 
 
 class Load:
-    """Writers that burst together and are silent together, each with a mind of its own about the rest."""
+    """Writers that burst together and are silent together, otherwise at random."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -79,7 +79,7 @@ class Load:
 
 @pytest.fixture
 def watched(installed: Callable[..., None]) -> Iterator[Database]:
-    """A server that remembers when each transaction was committed, and a route whose sweeps are silent."""
+    """A server that records when each transaction was committed, and a route whose sweeps find nothing."""
     binaries = servers.postgres_binaries()
     with EmbeddedPostgres(bindir=binaries, settings={"track_commit_timestamp": "on"}) as postgres:
         database = Database(postgres.dsn())

@@ -31,7 +31,7 @@ class Island(NamedTuple):
         self.ip("address", "delete", f"{THERE}/30", "dev", self.cable)
 
     def reappear(self) -> None:
-        """Be back under the old address."""
+        """Return under the old address."""
         self.ip("address", "add", f"{THERE}/30", "dev", self.cable)
 
 

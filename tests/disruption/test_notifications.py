@@ -28,10 +28,10 @@ def test_flood_costs_neither_the_leadership_nor_the_jobs(
         daemon.wait_for("sweep.finished", route="dispatch")
         with psycopg.connect(database.dsn, user="noisy", autocommit=True) as noisy:
             noisy.execute(FLOOD.encode())
-            muted = daemon.wait_for("listener.suspended")
-            assert "flood" in muted["reason"]
+            suspended = daemon.wait_for("listener.suspended")
+            assert "flood" in suspended["reason"]
             daemon.wait_for("gate.closed", route="dispatch")
-            noisy.execute(FLOOD.encode())  # nobody listens any more
+            noisy.execute(FLOOD.encode())  # the listener is disconnected
 
         # writers and jobs are found by polls meanwhile
         published = len(daemon.seen("dispatch.published"))
@@ -87,8 +87,8 @@ def test_full_queue_of_notifications_costs_neither_the_leadership_nor_a_writer(
         with pytest.raises(psycopg.errors.ProgramLimitExceeded):
             _fill(filler)
 
-        muted = leader.wait_for("listener.suspended", deadline=30)
-        assert "full" in muted["reason"]
+        suspended = leader.wait_for("listener.suspended", deadline=30)
+        assert "full" in suspended["reason"]
         leader.wait_for("gate.closed", route="dispatch")
         database.run("insert into job_queue values (1)")  # with the gate open it would fail
         leader.wait_for("dispatch.published", deadline=5)

@@ -35,7 +35,7 @@ STATEMENTS = {
     "routes": "from pgreact.route\n",
     "route errors": "-- Why the last publish of a route failed",
     "take over": "pgreact.set_gates",
-    "look": "pgreact.poll_gates",
+    "poll": "pgreact.poll_gates",
     "ready": "from job_queue",
     "ready queue": "exists (select from pgreact.queue)",
     "plans": "set_config('enable_seqscan'",
@@ -72,7 +72,7 @@ AT_START = {
     "database id",
     "tasks",
 }
-# The timetable looks for a row that it cannot read, where it may be a row's fault.
+# The timetable searches for a row that it cannot read when a row may be at fault.
 SEARCH = {"ids of due schedules", "unreadable schedule"}
 
 CLASSES: dict[str, Callable[[], Exception]] = {

@@ -1,4 +1,4 @@
-"""Whatever happens to the leader, another takes over and nothing is lost."""
+"""However the leader ends, another takes over and no signal is lost."""
 
 import re
 import signal
@@ -111,7 +111,7 @@ def test_a_restart_of_postgresql_loses_nothing(
     for daemon in (first, second):
         daemon.wait_for("listener.lost")
     own_postgres.start()
-    inbox.take()  # the sweep of whoever leads now
+    inbox.take()  # the sweep of the new leader
     for daemon in (first, second):
         daemon.wait_for("listener.connected", count=2)
         assert len(daemon.seen("listener.lost")) == 1
@@ -165,7 +165,7 @@ def test_a_frozen_leader_is_replaced_and_does_not_publish_when_it_thaws(
     leader.wait_for("leader.elected", count=2)
 
 
-def test_a_second_signal_ends_it_at_once(pair: tuple[Daemon, Daemon]) -> None:
+def test_a_second_signal_ends_the_daemon_at_once(pair: tuple[Daemon, Daemon]) -> None:
     leader, _ = pair
     leader.process.send_signal(signal.SIGSTOP)
     leader.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The flight of one route: nothing owed is forgotten, nothing flies twice, the window is kept."""
+"""The flight of one route: no signal is lost, no two flights overlap, the window is kept."""
 
 import itertools
 import math
@@ -45,7 +45,7 @@ def test_a_failed_publish_gives_its_signals_back() -> None:
     assert flights.due(flight, WINDOW) == 9.5
 
 
-def test_a_publish_that_ends_without_having_begun_is_a_mistake_of_ours() -> None:
+def test_a_publish_that_ends_without_having_begun_is_refused() -> None:
     with pytest.raises(AssertionError, match="no publish is in hand"):
         flights.published(Flight(), follow=False)
     with pytest.raises(AssertionError, match="no signal is pending"):
@@ -65,19 +65,19 @@ def test_the_end_of_another_run_ends_nothing() -> None:
     assert not flights.run_started(in_flight(), "m2").in_flight.started  # type: ignore[union-attr]
 
 
-def test_an_end_may_be_told_before_the_broker_confirms() -> None:
+def test_a_run_may_end_before_the_broker_confirms() -> None:
     flight = flights.run_ended(flights.run_started(begun(), "m1"), "m1")
     assert flight.publishing is not None
     assert flights.published(flight, follow=True).in_flight is None
 
 
-def test_a_dropped_message_leaves_its_signals_owed_for_a_little_later() -> None:
+def test_a_dropped_message_leaves_its_signals_pending_for_a_later_publish() -> None:
     flight = flights.message_dropped(in_flight(), "m1", now=6.0, delay=0.5)
     assert flight.in_flight is None
     assert flights.due(flight, 0.1) == 6.5
 
 
-def test_a_run_without_a_word_is_lost_only_when_two_looks_find_nobody() -> None:
+def test_a_run_without_a_report_is_lost_only_when_two_reads_find_no_lock_held() -> None:
     flight = flights.run_started(in_flight(), "m1")
     flight, outcome = flights.locks_read(flight, 6.0, held=False)
     assert outcome is None
@@ -89,7 +89,7 @@ def test_a_run_without_a_word_is_lost_only_when_two_looks_find_nobody() -> None:
     assert flights.due(flight, WINDOW) == 7.5
 
 
-def test_a_message_is_expired_only_when_no_worker_may_begin_it_any_more() -> None:
+def test_a_message_is_expired_only_when_no_worker_may_start_it_any_more() -> None:
     flight = in_flight(expires=10.0)
     for _ in range(3):
         flight, outcome = flights.locks_read(flight, 14.9, held=False)
@@ -101,12 +101,12 @@ def test_a_message_is_expired_only_when_no_worker_may_begin_it_any_more() -> Non
 
 
 Event = tuple[str, float]
-KINDS = ["signal", "time", "published", "failed", "started", "done", "dropped", "look-held", "look-free"]
+KINDS = ["signal", "time", "published", "failed", "started", "done", "dropped", "locks-held", "locks-free"]
 EVENTS = st.lists(st.tuples(st.sampled_from(KINDS), st.floats(0.001, 2.0)), max_size=60)
 
 
 @given(events=EVENTS, follow=st.booleans())
-def test_whatever_happens_each_signal_is_answered_by_one_later_publish(
+def test_each_signal_is_answered_by_one_later_publish_in_any_order_of_events(
     events: list[Event], *, follow: bool
 ) -> None:
     """A signal is answered by a publish that began later and whose run, if followed, was not given up."""
@@ -133,8 +133,8 @@ def test_whatever_happens_each_signal_is_answered_by_one_later_publish(
         elif kind == "dropped" and over and not publishing:
             flight = flights.message_dropped(flight, message, now, delay=step)
             unanswered += 1
-        elif kind.startswith("look"):
-            flight, outcome = flights.locks_read(flight, now, held=kind == "look-held")
+        elif kind.startswith("locks"):
+            flight, outcome = flights.locks_read(flight, now, held=kind == "locks-held")
             unanswered += outcome is not None
         due = flights.due(flight, WINDOW)
         if due is not None and due <= now:

@@ -1,4 +1,4 @@
-"""The gate of one route: who is followed, what counts as a change, and when notifications come too fast."""
+"""The gate of one route: its holders, its activity, and when notifications come too fast."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pgreact.wakeup import gate as gates
 from pgreact.wakeup.gate import CLOSED, OPEN, Gate, Meter, Reading
 
-NOBODY: frozenset[str] = frozenset()
+NONE: frozenset[str] = frozenset()
 
 
 def holders(names: str) -> frozenset[str]:
@@ -19,29 +19,29 @@ def reading(value: int, names: str, *, undisturbed: bool = True) -> Reading:
     return Reading(value, holders(names), undisturbed)
 
 
-# ---- listed: after S was set open --------------------------------------------------------------------------
+# ---- opened: after S was set to OPEN -----------------------------------------------------------------------
 
 
-def test_nobody_to_wait_for_is_an_open_gate() -> None:
-    assert gates.opened(Gate("polling", holders("a"), 5), NOBODY, 2.0) == Gate("open", NOBODY, None, 2.0, 2.0)
+def test_a_gate_without_holders_is_open() -> None:
+    assert gates.opened(Gate("polling", holders("a"), 5), NONE, 2.0) == Gate("open", NONE, None, 2.0, 2.0)
 
 
-def test_whoever_was_listed_is_drained() -> None:
+def test_listed_holders_are_drained() -> None:
     gate = gates.opened(Gate("polling", holders("a"), 5), holders("bc"), 2.0)
     assert gate == Gate("draining", holders("bc"), None, 2.0, 2.0)
 
 
 def test_a_mode_that_stays_keeps_its_age() -> None:
-    assert gates.opened(Gate(since=1.0), NOBODY, 9.0).since == 1.0
+    assert gates.opened(Gate(since=1.0), NONE, 9.0).since == 1.0
     assert gates.opened(Gate("draining", holders("a"), since=1.0), holders("b"), 9.0).since == 1.0
-    assert gates.opened(Gate("polling", since=1.0), NOBODY, 9.0).since == 9.0
+    assert gates.opened(Gate("polling", since=1.0), NONE, 9.0).since == 9.0
 
 
 # ---- closing and polling -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [CLOSED, None])
-def test_closing_keeps_whoever_was_being_drained(value: int | None) -> None:
+def test_closing_keeps_the_holders_that_were_drained(value: int | None) -> None:
     gate = gates.closed(Gate("draining", holders("a")), value, 3.0)
     assert gate == Gate("polling", holders("a"), value, 3.0, 3.0)
 
@@ -51,7 +51,7 @@ def test_a_gate_is_closed_once() -> None:
         gates.closed(Gate("polling"), CLOSED, 0.0)
 
 
-def test_the_first_poll_finds_who_moved_s_since_it_was_set_shut() -> None:
+def test_the_first_poll_finds_writers_that_skipped_since_the_gate_was_closed() -> None:
     gate = gates.closed(Gate(), CLOSED, 0.0)
     assert not gates.activity(gate, reading(CLOSED, "a"))
     assert gates.activity(gate, reading(CLOSED + 1, ""))
@@ -62,10 +62,10 @@ def test_the_first_poll_finds_who_moved_s_since_it_was_set_shut() -> None:
     ("value", "now_held", "active"),
     [
         (7, "ab", False),  # as it was
-        (7, "abc", False),  # somebody came, and moves S when he skips
-        (8, "ab", True),  # somebody skipped
-        (7, "b", True),  # somebody is gone
-        (7, "bc", True),  # gone, whoever came instead
+        (7, "abc", False),  # a new holder, which moves S when it skips
+        (8, "ab", True),  # a writer skipped
+        (7, "b", True),  # a holder is gone
+        (7, "bc", True),  # a holder is gone, though another came
         (6, "ab", True),  # a sequence made anew: anything but the same counts as moved
     ],
 )
@@ -83,7 +83,7 @@ def test_an_opening_is_stirred_too_if_somebody_ended_meanwhile() -> None:
 
 
 def test_without_a_reading_of_s_the_next_counts_as_moved() -> None:
-    after, active = gates.polled(Gate("polling", NOBODY, None), reading(0, ""), 1.0)
+    after, active = gates.polled(Gate("polling", NONE, None), reading(0, ""), 1.0)
     assert active
     assert gates.polled(after, reading(0, ""), 2.0)[1] is False
 
@@ -94,7 +94,7 @@ def test_only_a_closed_gate_is_polled_and_only_a_draining_one_drained() -> None:
             gates.polled(gate, reading(0, ""), 0.0)
     for gate in (Gate(), Gate("polling", holders("a"))):
         with pytest.raises(AssertionError, match="nothing is drained"):
-            gates.drained(gate, NOBODY, 0.0)
+            gates.drained(gate, NONE, 0.0)
 
 
 # ---- draining ----------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_a_drain_follows_those_listed_and_nobody_who_came_since(now_held: str, l
     if left:
         assert after == Gate("draining", holders(left), None, 1.0, 2.0 if gone else 1.0)
     else:
-        assert after == Gate("open", NOBODY, None, 2.0, 2.0)
+        assert after == Gate("open", NONE, None, 2.0, 2.0)
 
 
 Names = st.frozensets(st.sampled_from("abcd"))
@@ -119,13 +119,13 @@ Names = st.frozensets(st.sampled_from("abcd"))
 
 @given(Names, st.lists(Names, max_size=8))
 def test_each_of_those_listed_ends_with_a_signal_whatever_happens_to_the_gate(
-    first: frozenset[str], looks: list[frozenset[str]]
+    first: frozenset[str], polls: list[frozenset[str]]
 ) -> None:
     """A name that is gone never comes back: the ids of transactions are not used twice."""
     gate = gates.opened(Gate(), first, 0.0)
     alive = first
-    for at, look in enumerate([*looks, NOBODY], 1):
-        held = look & alive
+    for at, poll in enumerate([*polls, NONE], 1):
+        held = poll & alive
         ended, alive = alive - held, held
         if gate.mode == "open":
             assert not ended

@@ -44,19 +44,19 @@ MOMENTS = {"id", "root_id", "expires", "eta"}  # differ from message to message
 
 
 @pytest.fixture
-def told() -> Iterator[list[tuple[str, str, str]]]:
+def sent_signals() -> Iterator[list[tuple[str, str, str]]]:
     """Celery's signals around a publish."""
-    heard: list[tuple[str, str, str]] = []
+    received: list[tuple[str, str, str]] = []
 
     def before(sender: str, routing_key: str, **_: object) -> None:
-        heard.append(("before", sender, routing_key))
+        received.append(("before", sender, routing_key))
 
     def after(sender: str, routing_key: str, **_: object) -> None:
-        heard.append(("after", sender, routing_key))
+        received.append(("after", sender, routing_key))
 
     signals.before_task_publish.connect(before)
     signals.after_task_publish.connect(after)
-    yield heard
+    yield received
     signals.before_task_publish.disconnect(before)
     signals.after_task_publish.disconnect(after)
 
@@ -88,7 +88,7 @@ def essence(message: Any) -> Any:
 
 @pytest.mark.parametrize(("configuration", "route"), list(itertools.product(CONFIGURATIONS, ROUTES)))
 async def test_prepared_message_equals_what_celery_would_send(
-    configuration: dict[str, Any], route: dict[str, Any], told: list[tuple[str, str, str]]
+    configuration: dict[str, Any], route: dict[str, Any], sent_signals: list[tuple[str, str, str]]
 ) -> None:
     app = Celery("a", broker="memory://", set_as_current=False)
     app.conf.update(configuration)
@@ -105,16 +105,16 @@ async def test_prepared_message_equals_what_celery_would_send(
         add_to_parent=False,
         **options,
     )
-    plain, heard = essence(take(app, queue)), list(told)
+    plain, received = essence(take(app, queue)), list(sent_signals)
 
     publisher = CeleryPublisher(app)
     call = task_call(known, publisher)
     for number in range(3):
-        told.clear()
+        sent_signals.clear()
         await call.publish(f"m{number}", f"m{number + 1}")
         message = take(app, queue)
         assert essence(message) == plain
-        assert told == heard
+        assert sent_signals == received
         assert (message.headers.get("id") or message.decode()["id"]) == f"m{number}"
         expires = message.headers.get("expires") or (
             configuration.get("task_protocol") and message.decode()["expires"]

@@ -1,4 +1,4 @@
-"""Whether workers know the tasks of routes, by what they answered."""
+"""Whether workers have registered the tasks of routes, by their replies."""
 
 import pytest
 
@@ -15,7 +15,7 @@ BOTH, ONE, NEITHER = answer("proj.a", "proj.b"), answer("proj.a"), answer("proj.
 
 
 @pytest.mark.parametrize(
-    ("answers", "told", "ask_in"),
+    ("answers", "changes", "ask_in"),
     [
         ([BOTH], [""], SELDOM),
         ([None, None, None], ["", "", ""], SELDOM),
@@ -31,22 +31,22 @@ BOTH, ONE, NEITHER = answer("proj.a", "proj.b"), answer("proj.a"), answer("proj.
         ([ONE, ONE, BOTH], ["", "unregistered 2", "registered 2"], SELDOM),
     ],
 )
-def test_a_route_is_unregistered_once_workers_answered_twice_without_knowing_its_task(
-    answers: list[Registered | None], told: list[str], ask_in: float
+def test_a_task_is_unregistered_once_workers_replied_twice_without_it(
+    answers: list[Registered | None], changes: list[str], ask_in: float
 ) -> None:
-    known, said = State(), []
+    state, found = State(), []
     for given in answers:
-        change = update(known, ROUTES, given)
-        known = change.state
-        words = [("unregistered", change.unregistered), ("registered", change.registered)]
-        said.append(" ".join(f"{word} {' '.join(map(str, routes))}" for word, routes in words if routes))
-    assert said == told
+        change = update(state, ROUTES, given)
+        state = change.state
+        kinds = [("unregistered", change.unregistered), ("registered", change.registered)]
+        found.append(" ".join(f"{kind} {' '.join(map(str, routes))}" for kind, routes in kinds if routes))
+    assert found == changes
     assert change.ask_in == ask_in
 
 
-def test_a_route_that_calls_another_task_is_judged_anew() -> None:
-    known = State(unregistered=frozenset({(2, "proj.b")}))
-    change = update(known, {1: "proj.a", 2: "proj.c"}, ONE)
+def test_a_route_with_another_task_starts_anew() -> None:
+    state = State(unregistered=frozenset({(2, "proj.b")}))
+    change = update(state, {1: "proj.a", 2: "proj.c"}, ONE)
     assert (change.unregistered, change.registered) == ([], [])
     assert change.state == State(suspected=frozenset({(2, "proj.c")}))
-    assert update(known, {1: "proj.a"}, ONE).state == State()
+    assert update(state, {1: "proj.a"}, ONE).state == State()

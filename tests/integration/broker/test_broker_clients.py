@@ -1,4 +1,4 @@
-"""A broker whose client is not installed as it should be: whoever connects says what to install."""
+"""A broker whose client is not installed as it should be: the error names what to install."""
 
 import subprocess
 import sys
@@ -41,10 +41,10 @@ except PublishFailed as error:
 def test_a_client_that_is_missing_is_named_with_the_extra_that_brings_it(
     url: str, missing: str, install: str
 ) -> None:
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", CONNECT, url, missing], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    checked, published = said.stdout.splitlines() or [said.stderr, ""]
-    assert checked.startswith(f"broker pgreact via {url}"), said
+    checked, published = done.stdout.splitlines() or [done.stderr, ""]
+    assert checked.startswith(f"broker pgreact via {url}"), done
     assert checked.endswith(install)
     assert published.endswith(install)

@@ -49,10 +49,10 @@ class Office:
         texts: Any = self.redis.lrange(self.queue, 0, -1)
         return [json.loads(text)["headers"][name] for text in reversed(texts)]
 
-    def heard(self) -> int:
+    def reads(self) -> int:
         """Return how often Redis was spoken to."""
-        told: Any = self.redis.info("stats")
-        return int(told["total_reads_processed"])
+        stats: Any = self.redis.info("stats")
+        return int(stats["total_reads_processed"])
 
     def close(self) -> None:
         """Hang up."""
@@ -74,10 +74,10 @@ def jobs(messages: list[JobMessage]) -> list[int]:
 
 def test_many_jobs_are_sent_in_order_and_by_few_words(office: Office) -> None:
     office.post(1)
-    before = office.heard()
+    before = office.reads()
     many = 2 * GROUP + 3
     posted = office.post(many)
-    assert office.heard() - before < many / 2
+    assert office.reads() - before < many / 2
     assert jobs(posted.sent) == list(range(1, many + 1))
     assert office.got() == [1, *range(1, many + 1)]
 
@@ -100,8 +100,8 @@ def test_messages_name_a_task_that_only_a_worker_with_setup_knows(office: Office
     )
     message = json.loads(office.redis.lrange(routed, 0, -1)[0])  # type: ignore[index,arg-type]
     headers = message["headers"]
-    said = headers if protocol == 2 else json.loads(base64.b64decode(message["body"]))
-    assert (said["task"], said["id"]) == ("pgreact.job", "i")
+    data = headers if protocol == 2 else json.loads(base64.b64decode(message["body"]))
+    assert (data["task"], data["id"]) == ("pgreact.job", "i")
     assert {name: headers[f"pgreact_{name}"] for name in ("job", "task", "claim", "attempt", "database")} == {
         "job": 1,
         "task": "t",
@@ -191,9 +191,9 @@ def test_big_jobs_are_sent_a_few_at_a_time_and_some_though_time_is_up(redis_url:
 
 
 def test_when_the_broker_is_away_no_job_is_taken_for_sent() -> None:
-    nobody = Office("redis://127.0.0.1:1/0")
-    posted = nobody.post(3)
+    absent = Office("redis://127.0.0.1:1/0")
+    posted = absent.post(3)
     assert posted.sent == []
     assert posted.refused == []
     assert posted.failure
-    nobody.close()
+    absent.close()

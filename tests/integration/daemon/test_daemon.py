@@ -49,7 +49,7 @@ def test_what_is_rolled_back_never_becomes_a_call(leader: Daemon, database: Data
         connection.commit()
         connection.execute("update job_queue set note = 'of no row'")
         connection.commit()
-    # whatever they might have caused would come before this one
+    # a dispatch that they caused would come before this one
     database.run("insert into job_queue values (3)")
 
     leader.wait_for("dispatch.published")
@@ -67,7 +67,7 @@ def test_ten_thousand_signals_in_one_window_make_two_calls_at_most(
     daemon.wait_for("sweep.finished")
     loop = "for i in 1..10000 loop insert into job_queue values (i); commit; end loop"
     database.run(f"do $$ begin {loop}; end $$")
-    database.run("update pgreact.route set \"window\" = '1 ms'")  # let the trailing one go
+    database.run("update pgreact.route set \"window\" = '1 ms'")  # let the trailing dispatch go
 
     daemon.wait_for("dispatch.published", count=2)
     daemon.wait_for("route.changed")
@@ -137,7 +137,7 @@ def test_a_route_changed_in_sql_is_in_force_without_restart(
     assert not inbox.rest()
 
 
-def test_a_backstop_sweep_finds_work_that_nobody_signalled(
+def test_a_backstop_sweep_finds_work_without_a_signal(
     database: Database, inbox: Inbox, installed: Install, daemons: Start
 ) -> None:
     database.run("create table job_queue (id int)")
@@ -198,14 +198,14 @@ def test_the_first_connection_fails_fast(
     assert "cannot connect" in daemon.seen("daemon.stopped")[0]["reason"]
 
 
-def test_without_schema_it_says_to_apply(database: Database, inbox: Inbox, daemons: Start) -> None:
+def test_without_schema_the_daemon_names_apply(database: Database, inbox: Inbox, daemons: Start) -> None:
     daemon = daemons(database.dsn, inbox.url)
     assert daemon.exit() == 1
     assert 'run "pgreact apply"' in daemon.seen("daemon.stopped")[0]["reason"]
     assert not any("Traceback" in event["text"] for event in daemon.seen("(text)"))
 
 
-def test_behind_a_pooler_in_transaction_mode_it_names_listen_dsn(
+def test_behind_a_pooler_in_transaction_mode_the_daemon_names_listen_dsn(
     database: Database, inbox: Inbox, installed: Install, daemons: Start
 ) -> None:
     servers.require_or_skip("pgbouncer")
@@ -251,7 +251,7 @@ def test_a_replica_is_refused_at_start_and_waited_out_later(
     inbox.take()
 
 
-def test_systemd_hears_of_readiness_and_of_the_end(
+def test_systemd_is_notified_of_readiness_and_of_the_end(
     database: Database, inbox: Inbox, installed: Install, daemons: Start, tmp_path: Path
 ) -> None:
     database.run("create table job_queue (id int)")
@@ -272,7 +272,7 @@ def test_systemd_hears_of_readiness_and_of_the_end(
         hear("STOPPING=1")
 
 
-def test_sigint_stops_it_as_sigterm_does(leader: Daemon) -> None:
+def test_sigint_stops_the_daemon_as_sigterm_does(leader: Daemon) -> None:
     leader.process.send_signal(2)
     assert leader.exit() == 0
     assert leader.seen("leader.resigned")

@@ -1,4 +1,4 @@
-"""The two locks of a flight, step by step: who holds what, and when the daemon hears of it."""
+"""The two locks of a flight, step by step: their holders, and the reports to the daemon."""
 
 import os
 import random
@@ -66,7 +66,7 @@ def words(database: Database) -> Iterator[FlightEvents]:
 
 
 def held(lock: int, *, granted: bool = True, route: int = ROUTE) -> str:
-    """Return a query: does somebody hold this lock, or wait for it?"""
+    """Return a query: does a session hold this lock, or wait for it?"""
     return (
         f"select exists (select from pg_locks where locktype = 'advisory' and classid = {lock} "
         f"and objid = {route} and objsubid = 2 and granted = {granted} "
@@ -75,7 +75,7 @@ def held(lock: int, *, granted: bool = True, route: int = ROUTE) -> str:
 
 
 def holder(lock: int) -> str:
-    """Return a query: the process ids of those who hold a lock."""
+    """Return a query: the process ids of the holders of a lock."""
     return held(lock).replace("select exists (select from", "select pid from").removesuffix(")")
 
 

@@ -1,4 +1,4 @@
-"""single_flight = "run": a real worker, a real daemon; one runs, one more follows, nothing is lost."""
+"""single_flight = "run" with real workers and a real daemon: one run, one that follows, no lost signal."""
 
 import os
 import signal
@@ -177,7 +177,7 @@ def test_a_killed_worker_ends_its_flight_and_the_work_is_done_by_another(
     assert queue.value("select count(*) from run where ended_at is not null") == 1
 
 
-def test_messages_that_nobody_begins_are_published_one_at_a_time_and_reported_once(
+def test_messages_that_no_worker_starts_are_published_one_at_a_time_and_reported_once(
     leader: Daemon, queue: Database, workers: Workers
 ) -> None:
     queue.run("update pgreact.route set expires = '1 s'")
@@ -193,9 +193,7 @@ def test_messages_that_nobody_begins_are_published_one_at_a_time_and_reported_on
     queue.until("select unanswered_since is null from pgreact.flight where route_id = 1")
 
 
-def test_a_worker_that_does_not_know_pgreact_is_noticed(
-    leader: Daemon, queue: Database, workers: Workers
-) -> None:
+def test_a_worker_without_pgreact_is_noticed(leader: Daemon, queue: Database, workers: Workers) -> None:
     queue.run("update pgreact.route set expires = '1 s'")
     leader.wait_for("route.changed")
     workers.start(knows_pgreact=False)

@@ -88,12 +88,12 @@ async def until_said(run: Running, database: Database, count: int) -> list[str]:
     return troubles(database)
 
 
-async def test_a_route_whose_task_no_worker_knows_is_told_once_and_when_it_is_over(
+async def test_a_route_with_an_unregistered_task_is_reported_once_and_when_it_is_over(
     two: Database, inbox: Inbox, start: Start, asked: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(Worker)
     async with running(two, inbox.url, monkeypatch) as run:
-        await run.until(lambda: run.count(logs.RouteUnregistered), "it is told")
+        await run.until(lambda: run.count(logs.RouteUnregistered), "it is reported")
         (told,) = await until_said(run, two, 1)
         assert told.startswith(
             f'task of route wrong: none of the 1 workers that replied has registered "{UNKNOWN}": is '
@@ -111,7 +111,7 @@ async def test_a_route_whose_task_no_worker_knows_is_told_once_and_when_it_is_ov
         assert await until_said(run, two, 0) == []
 
 
-async def test_workers_that_do_not_answer_prove_nothing(
+async def test_workers_that_do_not_reply_prove_nothing(
     two: Database, inbox: Inbox, asked: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(two, inbox.url, monkeypatch) as run:
@@ -121,7 +121,7 @@ async def test_workers_that_do_not_answer_prove_nothing(
     assert not asked["answered"]
 
 
-async def test_a_broker_that_hangs_answers_nothing_in_time_and_stops_nobody(
+async def test_a_broker_that_hangs_counts_as_no_reply_and_stops_no_dispatch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(registration_monitor, "DEADLINE", 0.5)

@@ -45,7 +45,7 @@ def base(each_database: Database) -> Database:
          "function public.due(date) does not exist"),
     ],
 )  # fmt: skip
-def test_a_renaming_is_told_and_apply_names_it(
+def test_a_renaming_is_reported_and_apply_names_it(
     base: Database, change: str, word: str, replacement: str, names: str
 ) -> None:
     base.run(change)
@@ -76,7 +76,7 @@ def test_a_renaming_is_told_and_apply_names_it(
     "alter table jobs rename at to until; alter table jobs rename until to at",
     "alter table jobs add x int", "create schema other; alter type mood set schema other",
 ])  # fmt: skip
-def test_a_change_that_the_condition_bears_is_mended_without_a_word(base: Database, change: str) -> None:
+def test_a_change_that_keeps_the_condition_valid_is_repaired_by_apply(base: Database, change: str) -> None:
     base.run(*change.split("; "))
     write(FILE.replace('"jobs"', '"jobs_2"') if "jobs_2" in change else FILE)
     apply(base)

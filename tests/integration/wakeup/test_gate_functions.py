@@ -1,4 +1,4 @@
-"""What the gate builds on: who locks a sequence, and when two snapshots differ; and its functions."""
+"""The basis of the gate: the locks of a sequence, and when two snapshots differ; and its functions."""
 
 import subprocess
 import threading
@@ -50,62 +50,62 @@ def writer(base: Database) -> Iterator[Connection]:
         yield connection
 
 
-def look(connection: Connection) -> tuple[int, list[str]]:
-    """Return S of the one route, and who holds its lock."""
+def poll(connection: Connection) -> tuple[int, list[str]]:
+    """Return S of the one route, and the holders of its lock."""
     row = connection.execute("select * from pgreact.poll_gates('{1}')").fetchone()
     assert row is not None
     return row[0]["1"], row[1].get("1", [])
 
 
 def set_gate(connection: Connection, value: int) -> bool:
-    """Set S; return whether nobody ended meanwhile."""
+    """Set S; return whether no transaction that wrote ended meanwhile."""
     row = connection.execute("select undisturbed from pgreact.set_gates('{1}', %s)", [value]).fetchone()
     assert row is not None
     return bool(row[0])
 
 
-# ---- who is a holder ---------------------------------------------------------------------------------------
+# ---- the holders ---------------------------------------------------------------------------------------
 
 
 def test_a_writer_is_one_holder_from_its_first_number_to_the_end_of_its_transaction(
     leader: Connection, writer: Connection
 ) -> None:
     writer.execute("begin; savepoint s; insert into job_queue values (1)")
-    value, found = look(leader)
+    value, found = poll(leader)
     assert (value, len(found)) == (1, 1)
     writer.execute("rollback to savepoint s")
-    assert look(leader) == (1, found)
+    assert poll(leader) == (1, found)
     writer.execute("insert into job_queue values (2); savepoint s; insert into job_queue values (3)")
-    assert look(leader) == (3, found)
+    assert poll(leader) == (3, found)
     writer.execute("commit")
-    assert look(leader) == (3, [])
+    assert poll(leader) == (3, [])
 
 
-def test_a_prepared_writer_stays_the_holder_it_was_though_its_session_ends(
+def test_a_prepared_writer_stays_the_same_holder_after_its_session_ends(
     base: Database, leader: Connection
 ) -> None:
     set_gate(leader, CLOSED)
     with base.connect() as writer:
         writer.execute("begin; insert into job_queue values (1)")
-        _, found = look(leader)
+        _, found = poll(leader)
         writer.execute("prepare transaction 'x'")
-        assert look(leader) == (CLOSED + 1, found)
+        assert poll(leader) == (CLOSED + 1, found)
         # the session's next transaction is another holder
         writer.execute("begin; insert into job_queue values (2)")
-        assert len(set(look(leader)[1])) == 2
+        assert len(set(poll(leader)[1])) == 2
         writer.execute("commit")
-    eventually(lambda: look(leader)[1] == found, "the end of the session")
+    eventually(lambda: poll(leader)[1] == found, "the end of the session")
     leader.execute("commit prepared 'x'")
-    assert look(leader) == (CLOSED + 2, [])
+    assert poll(leader) == (CLOSED + 2, [])
 
 
-def test_who_looks_or_sets_is_no_holder_when_done(base: Database, leader: Connection) -> None:
+def test_a_session_that_polls_or_sets_is_no_holder_afterwards(base: Database, leader: Connection) -> None:
     with base.connect() as other, other.transaction():
-        look(other)
-        assert look(leader)[1] != []  # but to another look
-        assert look(other)[1] == []
+        poll(other)
+        assert poll(leader)[1] != []  # but to another poll
+        assert poll(other)[1] == []
     assert set_gate(leader, OPEN)
-    assert look(leader) == (OPEN, [])
+    assert poll(leader) == (OPEN, [])
 
 
 def test_a_dump_is_no_writer(base: Database, leader: Connection) -> None:
@@ -113,13 +113,13 @@ def test_a_dump_is_no_writer(base: Database, leader: Connection) -> None:
     found = servers.postgres_binaries(18) / "pg_dump"
     if not found.exists():
         pytest.skip(f"no {found}")
-    # it has read the sequences when it comes to this, which nobody takes from it
+    # it has read the sequences before this lock, which stays granted
     leader.execute("select lo_from_bytea(0, repeat('x', 10000000)::bytea)")
     with subprocess.Popen([found, base.dsn], stdout=subprocess.PIPE) as dump:
         assert dump.stdout is not None
         assert any(b"SEQUENCE SET" in line for line in iter(dump.stdout.readline, b""))
         base.until("select exists (select from pg_stat_activity where application_name = 'pg_dump')")
-        assert look(leader)[1] == []
+        assert poll(leader)[1] == []
         rest = dump.stdout.read()
     assert b"SELECT pg_catalog.setval('pgreact.gate_1'" in rest
     assert b"nextval('pgreact.gate_1'::regclass) < '4611686018427387904'::bigint" in rest
@@ -136,7 +136,7 @@ def test_only_the_leader_sets_gates(base: Database, leader: Connection) -> None:
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="only the leader"):
                 set_gate(deposed, OPEN)
             deposed.execute("rollback")
-    assert look(leader) == (CLOSED, [])
+    assert poll(leader) == (CLOSED, [])
 
 
 def test_the_sequence_value_tells_writers_whether_to_notify(
@@ -164,7 +164,7 @@ def test_setting_a_gate_tells_what_was_before(leader: Connection, writer: Connec
     assert values == {"1": CLOSED + 2, "99": 0}
     assert [len(found) for found in holders.values()] == [1]
     assert undisturbed
-    assert look(leader)[0] == OPEN
+    assert poll(leader)[0] == OPEN
 
 
 HALT = """
@@ -192,7 +192,7 @@ $$
         ("", "truncate job_queue", False),
     ],
 )
-def test_nobody_who_wrote_ends_unnoticed_while_a_gate_is_set(
+def test_a_writer_that_ends_while_a_gate_is_set_is_noticed(
     base: Database, leader: Connection, writer: Connection, before: str, meanwhile: str, undisturbed: bool
 ) -> None:
     set_gate(leader, CLOSED)
@@ -218,7 +218,9 @@ def test_nobody_who_wrote_ends_unnoticed_while_a_gate_is_set(
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_where_one_snapshot_stays_it_counts_as_if_somebody_had_ended(leader: Connection, level: str) -> None:
+def test_at_an_isolation_level_with_one_snapshot_every_reading_counts_as_disturbed(
+    leader: Connection, level: str
+) -> None:
     assert set_gate(leader, OPEN)
     leader.execute(f"set default_transaction_isolation = '{level}'".encode())
     assert not set_gate(leader, OPEN)
@@ -227,29 +229,29 @@ def test_where_one_snapshot_stays_it_counts_as_if_somebody_had_ended(leader: Con
 # ---- routes that go ----------------------------------------------------------------------------------------
 
 
-def test_a_deletion_that_is_not_committed_holds_up_nobody(
+def test_an_uncommitted_deletion_blocks_no_session(
     base: Database, leader: Connection, writer: Connection
 ) -> None:
     leader.execute("set statement_timeout = '2s'")
     writer.execute("begin; delete from pgreact.route")
     set_gate(leader, CLOSED)
-    assert look(leader) == (CLOSED, [])
+    assert poll(leader) == (CLOSED, [])
     writer.execute("commit")
-    assert look(leader) == (0, [])
+    assert poll(leader) == (0, [])
     set_gate(leader, OPEN)
     assert base.value("select to_regclass('pgreact.gate_1') is null")
 
 
-def test_a_sequence_dropped_while_a_look_waits_for_it_is_gone(
+def test_a_sequence_dropped_while_a_poll_waits_for_it_is_gone(
     base: Database, leader: Connection, writer: Connection
 ) -> None:
     seen: list[tuple[int, list[str]]] = []
     writer.execute("begin; drop sequence pgreact.gate_1 cascade")
-    looking = threading.Thread(target=lambda: seen.append(look(leader)))
-    looking.start()
+    polling = threading.Thread(target=lambda: seen.append(poll(leader)))
+    polling.start()
     base.until("select exists (select from pg_locks where relation is not null and not granted)")
     writer.execute("commit")
-    looking.join()
+    polling.join()
     assert seen == [(0, [])]
 
 

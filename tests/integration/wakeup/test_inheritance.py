@@ -41,7 +41,7 @@ def base(each_database: Database) -> Database:
 
 @pytest.fixture
 def ear(base: Database) -> Iterator[Ear]:
-    """Hears what is signalled."""
+    """Receives the signals."""
     with Ear(base) as ear:
         yield ear
 
@@ -63,7 +63,7 @@ def health(base: Database) -> set[tuple[str, str, str]]:
 
 
 def standing(base: Database) -> set[str]:
-    """Return the tables that have a trigger of ours."""
+    """Return the tables that have a trigger of pgreact."""
     with base.connect() as connection:
         rows = connection.execute(
             "select distinct tgrelid::regclass::text from pg_trigger where tgname ~ '^pgreact_([1-9]|outbox)'"
@@ -71,7 +71,7 @@ def standing(base: Database) -> set[str]:
     return {name for (name,) in rows}
 
 
-def test_changes_of_a_childs_rows_signal_whoever_watches_the_parent(base: Database, ear: Ear) -> None:
+def test_changes_of_a_childs_rows_signal_the_parents_routes(base: Database, ear: Ear) -> None:
     base.run(f"select pgreact.attach('events', 'r', '{EVENTS}')")
     base.run("select pgreact.attach('events', 'r', '{truncate}')")
     assert health(base) == {("public.events", e, "ok") for e in ("insert", "update", "delete", "truncate")}
@@ -112,7 +112,7 @@ def test_a_child_without_a_primary_key_has_no_outbox(base: Database) -> None:
     base.run("select pgreact.attach('events', enqueue => 'proj.changed', events => '{truncate}')")
 
 
-def test_a_child_made_later_is_told_and_apply_mends_it(base: Database, ear: Ear) -> None:
+def test_a_child_made_later_is_reported_and_apply_repairs_it(base: Database, ear: Ear) -> None:
     write(FILE)
     apply(base)
     base.run("create table events_b (primary key (id)) inherits (events)")

@@ -1,4 +1,4 @@
-"""Rows that logical replication applies: what signals, what enqueues, and whether it stays that way."""
+"""Rows that logical replication applies: they signal and enqueue, before and after a repair."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ JOBS = "select array_agg(kwargs ->> 'operation' order by id) from pgreact.queue"
 
 @pytest.fixture
 def base(each_database: Database) -> Database:
-    """A database that is set up as ``FILE`` says, on the oldest and on the newest server."""
+    """A database with the configuration ``FILE``, on the oldest and on the newest server."""
     each_database.run(*ORDERS)
     write(FILE)
     apply(each_database)
@@ -78,7 +78,7 @@ def replica(base: Database) -> "psycopg.Connection[tuple[Any, ...]]":
 
 
 def states(base: Database) -> set[str]:
-    """Return what is amiss with the triggers, as ``pgreact status`` has it."""
+    """Return the states of the triggers that are not ok, from ``pgreact status``."""
     found = pgreact("status", "--json", dsn=base.dsn)
     status = json.loads(found.out)
     tables = [table for route in status["routes"] for table in route["tables"]]
@@ -90,7 +90,7 @@ def test_rows_that_a_subscription_applies_signal_and_enqueue(base: Database, sou
         ear.execute("listen pgreact")
         routes = dict(ear.execute("select id::text, name from pgreact.route").fetchall())
         source.run("insert into orders values (1, 'new')")
-        # with no notification of our own behind it: the apply worker wakes whoever listens
+        # without a notification by the test: the apply worker wakes the listeners
         heard = {routes[notice.payload] for notice in ear.notifies(timeout=20, stop_after=2)}
         assert heard == {"always", "pgreact.queue"}
     with Ear(base) as ear:
@@ -133,7 +133,7 @@ def test_always_is_kept_by_every_way_of_making_a_trigger_anew(base: Database) ->
             statement = f"insert into orders values ({number})"
             assert ear.after(worker, statement) == {statement: ["always", "pgreact.queue"]}
     write(FILE.replace("[routes.always]", '[routes.always]\ngate = "open"'))
-    # nobody clones a truncate trigger; the others have it from their parent
+    # truncate triggers are not cloned; the other triggers are clones of the parent's
     assert apply(base) == "~ route always: truncate on public.orders, always\n"
     assert states(base) == {"ok"}
 
@@ -158,7 +158,7 @@ def test_always_is_kept_by_every_way_of_making_a_trigger_anew(base: Database) ->
         ("update pgreact.watched set always = false where event = 'delete'", "fires always", None),
     ],
 )  # fmt: skip
-def test_what_fires_otherwise_than_set_is_told_and_mended(
+def test_a_trigger_that_fires_otherwise_than_set_is_reported_and_repaired(
     base: Database, harm: str, state: str, mended: str | None
 ) -> None:
     assert states(base) == {"ok"}

@@ -1,4 +1,4 @@
-"""What a dump brings back, what a restore leaves behind, and that ``apply`` mends it at its first run."""
+"""Dumps and restores: what is restored, what is left behind, and that one ``apply`` repairs it."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ OTHER = routes(more="orders", sell="jobs", work="orders")  # the same names, oth
 
 @pytest.fixture
 def source(database: Database) -> Database:
-    """A database as ``FILE`` says."""
+    """A database with the configuration ``FILE``."""
     if not (PROGRAMS / "pg_dump").exists():
         pytest.skip(f"no pg_dump in {PROGRAMS}")
     database.run(*TABLES)
@@ -66,7 +66,7 @@ def empty(postgres: EmbeddedPostgres) -> Iterator[Database]:
 
 @pytest.fixture
 def target(empty: Database) -> Database:
-    """Another database that had a life of its own."""
+    """Another database, with a configuration of its own."""
     empty.run(*TABLES)
     write(OTHER)
     apply(empty)
@@ -103,7 +103,7 @@ def sound(database: Database) -> bool:
 
 
 def check_that_it_works(database: Database) -> None:
-    """Each table signals its route, and no other; a new route can be made."""
+    """Make sure that each table signals its route and no other, and that a new route can be made."""
     assert apply(database) == "Nothing to change.\n"
     assert sound(database)
     assert database.value(OURS) == TRIGGERS
@@ -173,7 +173,7 @@ def test_a_restore_over_a_database_leaves_what_it_did_not_know(
     source: Database, target: Database, restore: Restore, options: tuple[str, ...]
 ) -> None:
     done = restore(source, target, *options)
-    assert "cannot drop schema pgreact" in done.stderr  # which it knew nothing of: gate_3
+    assert "cannot drop schema pgreact" in done.stderr  # the dump lacks gate_3
     assert not sound(target)
     assert apply(target) == "- sequence pgreact.gate_3: orphaned, no route has it\n"
     check_that_it_works(target)

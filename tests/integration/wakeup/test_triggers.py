@@ -1,4 +1,4 @@
-"""Which commits signal which routes, on the oldest and the newest PostgreSQL."""
+"""The signals of commits, on the oldest and the newest PostgreSQL."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,7 +74,7 @@ def test_a_route_can_be_signalled_by_changes_of_some_columns_alone(base: Databas
 
 
 def health(base: Database) -> dict[tuple[str, str], str]:
-    """Return what ``pgreact status`` says of each trigger."""
+    """Return the state of each trigger in ``pgreact status``."""
     with base.connect() as connection:
         rows = connection.execute(query("trigger_health").encode()).fetchall()
     return {(row[2], row[3]): row[7] for row in rows if row[0] != QUEUE_ROUTE}
@@ -337,7 +337,7 @@ def test_a_transaction_that_signals_cannot_be_prepared(installed: Install) -> No
                 psycopg.errors.FeatureNotSupported, match=r"PREPARE a transaction that has .*NOTIFY"
             ):
                 writer.execute("prepare transaction 'x'")
-            # muted, it can: whoever prepares transactions signals on their own
+            # muted, it can: prepared transactions signal by a call of their own
             writer.execute("rollback")
             writer.execute("begin; select pgreact.mute(); insert into job_queue values (1)")
             writer.execute("prepare transaction 'x'")
@@ -480,7 +480,7 @@ def test_a_partition_made_or_attached_later_counts(partitioned: Database, ear: E
     }
     late = {statement: [] if "truncate" in statement else heard for statement, heard in expected.items()}
     assert ear.after(writer, *expected) == late
-    # PostgreSQL clones no truncate trigger; status says so, and attaching once more mends it
+    # PostgreSQL clones no truncate trigger; status reports it, and attaching again repairs it
     assert health(partitioned)["public.parts", "truncate"] == "missing on a partition"
     watch(partitioned, "parts", *EVENTS)
     assert ear.after(writer, *expected) == expected
