@@ -75,7 +75,7 @@ def guard(task: "Task[Any, Any]", database: WorkerDatabase) -> None:
         if job is not None and not getattr(request, ENTERED, False):
             setattr(request, ENTERED, True)
             body = functools.partial(inner, *args, **kwargs)
-            return _run_job(task, database, run_of(request, job), body, reason)
+            return _run_job(task, request, database, run_of(request, job), body, reason)
         route = id_header(request, ROUTE)
         if route is None or job is not None:
             return inner(*args, **kwargs)
@@ -91,6 +91,7 @@ def guard(task: "Task[Any, Any]", database: WorkerDatabase) -> None:
 
 def _run_job(
     task: "Task[Any, Any]",
+    request: Any,
     database: WorkerDatabase,
     run: Run,
     body: "functools.partial[Any]",
@@ -119,12 +120,14 @@ def _run_job(
     try:
         result = body()
     except BaseException as error:
-        if settlement := _after_exception(run, error, task, database):
+        if settlement := _after_exception(
+            run, error, request, acks_late=task.acks_late, main_pid=database.main_pid
+        ):
             jobs.end(settlement)
         else:
             jobs.leave(run)
         failed = settlement is not None and settlement.outcome == "failed"
-        if failed and isinstance(error, Exception) and header(task.request, AGAIN):
+        if failed and isinstance(error, Exception) and header(request, AGAIN):
             # to Celery it is a retry: no result yet, and no call of ``link_error``
             raise Retry(exc=error) from error
         raise
@@ -133,37 +136,37 @@ def _run_job(
     except TypeError as error:
         jobs.end(settled(run, "invalid", str(error)))
         raise
-    jobs.end(_after_return(run, task))
+    jobs.end(_after_return(run, request))
     return result
 
 
-def _after_return(run: Run, task: "Task[Any, Any]") -> Settlement:
+def _after_return(run: Run, request: Any) -> Settlement:
     """Return the settlement of a run that returned or raised ``Ignore``: another message may follow it."""
-    if (retried := getattr(task.request, _RETRIED, None)) is not None:  # by retry(throw=False)
+    if (retried := getattr(request, _RETRIED, None)) is not None:  # by retry(throw=False)
         return postponed(run, *retried)
-    pause: float | None = getattr(task.request, _REPLACED, None)
+    pause: float | None = getattr(request, _REPLACED, None)
     return settled(run, "done") if pause is None else snoozed(run, pause)
 
 
 def _after_exception(
-    run: Run, error: BaseException, task: "Task[Any, Any]", database: WorkerDatabase
+    run: Run, error: BaseException, request: Any, *, acks_late: bool, main_pid: int | None
 ) -> Settlement | None:
     """Return the settlement of a run that raised; ``None``: the main process settles it."""
-    retried = getattr(task.request, _RETRIED, None)
+    retried = getattr(request, _RETRIED, None)
     if retried is not None and isinstance(error, Exception):
         message, pause = retried
         return postponed(run, message, pause, error_text(error))
     if isinstance(error, Ignore):
-        return _after_return(run, task)
+        return _after_return(run, request)
     if isinstance(error, Reject):
         requeued = bool(error.requeue)  # type: ignore[attr-defined]
-        if requeued and task.acks_late:
+        if requeued and acks_late:
             return snoozed(run, 0.0, redelivered=True)
         failed = isinstance(error.reason, OperationalError)  # type: ignore[attr-defined]
         outcome = "lost" if requeued else "failed" if failed else "rejected"
     elif isinstance(error, Exception):
         outcome = "failed"
-    elif os.getpid() == database.main_pid:
+    elif os.getpid() == main_pid:
         outcome = "lost"
     else:
         return None  # the main process knows why this child ends
