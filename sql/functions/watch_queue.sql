@@ -1,5 +1,5 @@
--- The queue is a route like any other: what changes here wakes its dispatch. Always: jobs that an outbox writes for rows
--- that logical replication applies are written in the session that applies them.
+-- The queue is a route: these changes signal it. The triggers are enabled ALWAYS, since an outbox writes jobs in the session
+-- that applies logical replication.
 do $$
 begin
     perform pgreact.attach('pgreact.queue', 'pgreact.queue', '{insert}', always => true);

@@ -445,7 +445,7 @@ async def test_many_are_one_statement_and_have_their_ids_in_order(caller: Caller
     assert datetime.timedelta(seconds=55) < pause < datetime.timedelta(seconds=65)
 
 
-async def test_what_postgresql_refuses_is_the_librarys_own_error(caller: Caller, queue: Database) -> None:
+async def test_a_refusal_of_postgresql_is_the_librarys_own_error(caller: Caller, queue: Database) -> None:
     for attempt in (
         lambda: caller.enqueue("proj.x", lane="mial"),
         lambda: caller.enqueue_many([{"task": "proj.x", "lane": "mial"}]),
@@ -698,17 +698,17 @@ def test_a_canvas_is_kept_as_it_is(queue: Database, connection: Any) -> None:
     ("options", "message"),
     [
         ({"options": {"router": "mail"}}, 'no option "router"'),
-        ({"max_attempts": 0}, "max_attempts is 0; it must be 1 at least"),
+        ({"max_attempts": 0}, "max_attempts is 0; it must be at least 1"),
         ({"max_attempts": 2**31}, "out of range"),
         ({"backoff": -1}, "backoff is -00:00:01; it must not be negative"),
         ({"unique_while": "queue"}, 'unique_while is "queue"'),
         ({"task": ""}, "a job needs the name of a task"),
         ({"task": "x" * 256}, "255 characters at most; this one has 256"),
-        ({"args": ["x" * 2_000_000]}, "1 MiB is the limit"),
+        ({"args": ["x" * 2_000_000]}, "the limit is 1 MiB"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_what_the_server_knows_to_be_wrong_it_refuses(
+def test_the_server_refuses_invalid_jobs(
     queue: Database, connection: Any, options: Any, message: str
 ) -> None:
     with pytest.raises(psycopg.DatabaseError) as caught:
