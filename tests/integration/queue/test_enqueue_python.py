@@ -56,7 +56,7 @@ async def settled(answer: Any) -> Any:
 
 @dataclasses.dataclass
 class Caller:
-    """Somebody with a connection and a transaction of his own."""
+    """A caller of pgreact: a connection, with its transaction."""
 
     conn: Any
     execute: Callable[[str], Any]
@@ -121,7 +121,7 @@ class Traced:
 
 
 class AsText(psycopg.adapt.Loader):
-    """Numbers as somebody may want them."""
+    """A loader that a user may register: numbers as text."""
 
     def load(self, data: Any) -> Any:
         """Return text."""
@@ -396,7 +396,7 @@ def queue(prepared: Database) -> Database:
 
 @pytest.fixture(params=list(OPENINGS))
 async def caller(request: pytest.FixtureRequest, queue: Database) -> AsyncIterator[Caller]:
-    """Somebody of each kind."""
+    """A caller with each kind of connection."""
     async with OPENINGS[request.param](queue.dsn) as opened:
         yield opened
 
@@ -455,7 +455,7 @@ async def test_a_refusal_of_postgresql_is_the_librarys_own_error(caller: Caller,
             await attempt()
         assert 'no lane "mial"' in str(caught.value)
         await settled(caller.execute("rollback to before"))
-    # the transaction is the caller's, and goes on from his savepoint
+    # the transaction is the caller's, and goes on from its savepoint
     await caller.enqueue("proj.x")
     await settled(caller.commit())
     assert len(jobs(queue)) == 1

@@ -29,7 +29,7 @@ def base(each_database: Database, installed: Install) -> Database:
 
 @pytest.fixture
 def writer(base: Database) -> Iterator[Writer]:
-    """Somebody with no rights but on his own tables."""
+    """A role with no rights but on its own tables."""
     base.run(
         "drop role if exists writer",
         "create role writer",
@@ -60,7 +60,7 @@ def jobs(base: Database) -> list[tuple[Any, ...]]:
 
 
 def health(base: Database) -> dict[tuple[str, str], str]:
-    """Return what ``pgreact status`` says of each trigger."""
+    """Return what ``pgreact status`` shows of each trigger."""
     with base.connect() as connection:
         rows = connection.execute(query("queue_outbox").encode()).fetchall()
     return {(row[1], row[2]): row[8] for row in rows}

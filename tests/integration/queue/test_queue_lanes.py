@@ -443,11 +443,11 @@ def test_a_lane_full_of_unstarted_jobs_is_reported(queue: Queue, runs: bool) -> 
     assert reasons() == ([] if runs else [told])
 
 
-# ---- messages that nobody starts ---------------------------------------------------------------------------
+# ---- messages that no worker starts ------------------------------------------------------------------------
 
 
 def verdicts(queue: Queue) -> list[Any]:
-    """Return what is said of messages that nobody starts, after they have been sent for the third time."""
+    """Return the verdicts on messages that no worker starts, after they were sent for the third time."""
     queue.run(
         "update pgreact.in_progress set publishes = 2, claimed_at = now() - interval '1 h' where id = 1",
         "update pgreact.in_progress set lease_until = now() where started_at is null and id = 1",

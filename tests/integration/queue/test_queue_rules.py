@@ -520,9 +520,7 @@ def test_a_cancelled_job_lets_the_next_of_its_key_go(queue: Queue) -> None:
     assert queue.claimed() == []
     assert queue.value("select pgreact.cancel(%s)", first) == "cancelled"
     assert queue.claimed() == [second]
-    assert (
-        queue.value("select pgreact.cancel(%s)", second) == "cancelled"
-    )  # claimed, but nobody has started it
+    assert queue.value("select pgreact.cancel(%s)", second) == "cancelled"  # claimed, not started
     assert queue.claimed() == [third]
 
 
