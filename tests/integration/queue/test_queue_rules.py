@@ -19,6 +19,8 @@ from pgreact.postgres.queries import query
 from tests.harness import eventually
 from tests.queue_steps import Queue
 
+UUID = "5ca1ab1e-0000-4000-8000-000000000001"
+
 
 @pytest.fixture
 def queue(steps: Queue) -> Queue:
@@ -840,6 +842,41 @@ def test_history_keeps_attempts_by_the_day_and_drops_whole_days(queue: Queue) ->
     )
     assert queue.value("select to_regclass('pgreact.history_20200101')") is None
     assert queue.value("select count(*) from pgreact.history") == 1
+    queue.run("update pgreact.queue_setting set retention = null")
+
+
+def test_history_and_dead_rows_hold_the_job_whether_it_waited_or_ran(queue: Queue) -> None:
+    queue.run("update pgreact.queue_setting set retention = '2 days'", "select pgreact.maintain_history()")
+    given = {
+        "args": "'[1]'", "kwargs": "'{\"a\": 2}'", "priority": "3", "max_attempts": "4", "max_lost": "5",
+        "backoff": "'7 s'", "options": "'{\"priority\": 6}'", "task_id": f"'{UUID}'",
+    }  # fmt: skip
+    waited, ran = (queue.add(key=f"'{key}'", **given) for key in ("waited", "ran"))
+    queue.run(f"select pgreact.drop_job({waited}, 'expired', 'late')")
+    queue.claimed()
+    queue.start(ran)
+    queue.settle(ran, "rejected", "no")
+    with queue.connect() as connection:
+        dead = connection.execute(
+            "select id, lane, task, args, kwargs, priority, key, attempt, max_attempts, max_lost, "
+            "extract(epoch from backoff)::integer, options, task_id::text, enqueued_at < died_at, outcome, "
+            "error from pgreact.dead order by id"
+        ).fetchall()
+        history = connection.execute(
+            "select id, lane, task, key, attempt, outcome, error, task_id::text, worker, "
+            "claimed_at > enqueued_at, started_at >= claimed_at, settled_at > enqueued_at "
+            "from pgreact.history order by id"
+        ).fetchall()
+    kept = ([1], {"a": 2}, 3)
+    limits = (4, 5, 7, {"priority": 6}, UUID, True)
+    assert dead == [
+        (waited, "default", "t", *kept, "waited", 0, *limits, "expired", "late"),
+        (ran, "default", "t", *kept, "ran", 1, *limits, "rejected", "no"),
+    ]
+    assert history == [
+        (waited, "default", "t", "waited", 0, "expired", "late", UUID, None, None, None, True),
+        (ran, "default", "t", "ran", 1, "rejected", "no", UUID, "w", True, True, True),
+    ]
     queue.run("update pgreact.queue_setting set retention = null")
 
 
