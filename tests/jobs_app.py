@@ -1,4 +1,4 @@
-"""The Celery application of the tests' jobs: a run leaves a row, and waits until the test lets it go."""
+"""The Celery application of the tests' jobs: each run writes a row, and waits at a gate that tests open."""
 
 import datetime
 import os
@@ -57,7 +57,7 @@ def plain(self: "Task[Any, Any]", name: str = "plain", *, note: str = "") -> str
 
 @app.task(bind=True)
 def moving(self: "Task[Any, Any]", queue: str) -> None:
-    """A task that lets another one in another queue take its place."""
+    """A task that is replaced by one in another queue."""
     work("moving", self.request)
     raise self.replace(plain.si("moved").set(queue=queue))
 
@@ -71,7 +71,7 @@ def failing(message: str = "as told") -> None:
 
 @app.task
 def strange() -> None:
-    """A task whose error is not fit to be stored."""
+    """A task whose error PostgreSQL cannot store as it is."""
     raise RuntimeError("zero \0 half \udc80 euro € " + "x" * 20000)
 
 
@@ -102,13 +102,13 @@ def changing(self: "Task[Any, Any]", value: Any = 0, *, strange: bool = False, t
 
 @app.task
 def raising() -> None:
-    """A task that raises what only task.retry() is to raise."""
+    """A task that raises Retry without task.retry()."""
     raise Retry("by hand")
 
 
 @app.task
 def ignoring() -> None:
-    """A task that wants nothing recorded."""
+    """A task that raises Ignore."""
     raise Ignore
 
 
@@ -162,13 +162,13 @@ def nested(self: "Task[Any, Any]", depth: int = 2) -> None:
 
 @app.task(typing=False)
 def loose(a: int) -> None:
-    """A task whose arguments nobody checks."""
+    """A task with typing off: Celery checks no arguments."""
     work(f"loose {a}")
 
 
 @app.task(bind=True)
 def replacing(self: "Task[Any, Any]", *tasks: str, chained: bool = False) -> None:
-    """A task that lets others take its place, one after the other, or as a chain."""
+    """A task that is replaced by others, one after the other, or by a chain."""
     work("replacing", self.request)
     first, *rest = (app.signature(f"tests.jobs_app.{task}", immutable=True) for task in tasks)
     if chained:
@@ -183,13 +183,13 @@ async def asynchronous() -> None:
 
 @app.task
 def generating() -> Iterator[int]:
-    """Another one."""
+    """Another task that Celery does not run."""
     yield 1
 
 
 @app.task
 def deferring() -> Coroutine[Any, Any, None]:
-    """A task that leaves its work in a coroutine."""
+    """A task that returns a coroutine."""
 
     async def later() -> None: ...
 

@@ -1,4 +1,4 @@
-"""Workers that run jobs, and what stands for the daemon: claims by hand, messages as it sends them."""
+"""Workers that run jobs, without a daemon: tests claim jobs and send their messages."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def prepare(database: Database) -> None:
 
 @contextlib.contextmanager
 def a_cluster(server: EmbeddedPostgres, broker: str, pool: str, **environ: str) -> Iterator["Cluster"]:
-    """A database of its own, and a worker that keeps results, for many tests."""
+    """A database and a worker that keeps results, shared by many tests."""
     with fresh_database(server) as database:
         prepare(database)
         cluster = Cluster(database, broker, f"q_{uuid4().hex[:12]}")
@@ -76,7 +76,7 @@ class JobsWorker(Worker):
 
 
 class Cluster:
-    """A queue in a database, workers, and a gate at which their runs wait."""
+    """A database with a queue, workers, and a gate at which their runs wait."""
 
     def __init__(self, database: Database, broker: str, queue: str, runs: Database | None = None) -> None:
         self.database, self.broker, self.queue = database, broker, queue
@@ -114,11 +114,11 @@ class Cluster:
         )
 
     def lease(self, lease: str) -> None:
-        """Set the lease of all that starts from now on."""
+        """Set the lease of later starts."""
         self.database.run(f"update pgreact.queue_setting set lease = '{lease}'")
 
     def claim(self) -> list[dict[str, Any]]:
-        """Claim what may run; return what is to be sent."""
+        """Claim; return the jobs to send."""
         return list(self.database.value("select pgreact.claim(100) -> 'jobs'"))
 
     def post(self, jobs: list[dict[str, Any]], copies: int = 1, **more: Any) -> None:
@@ -149,7 +149,7 @@ class Cluster:
                 self._app.send_task(JOB_TASK, args, kwargs, task_id=job["task_id"], **options)
 
     def dispatch(self, copies: int = 1, **more: Any) -> list[str]:
-        """Claim what may run, and send it; return the tasks' ids."""
+        """Claim jobs and send them; return the tasks' ids."""
         jobs = self.claim()
         self.post(jobs, copies, **more)
         if jobs:
@@ -157,13 +157,13 @@ class Cluster:
         return [job["task_id"] for job in jobs]
 
     def run(self, task: str, *args: Any, sql: str = "max_attempts => 1", **kwargs: Any) -> tuple[int, str]:
-        """Enqueue a job of one attempt and send it; return its id and its task's."""
+        """Enqueue a job of one attempt and send it; return its id and its task's id."""
         job = self.enqueue(task, *args, sql=sql, **kwargs)
         (task_id,) = self.dispatch()
         return job, task_id
 
     def send(self, task: str, *args: Any, **options: Any) -> str:
-        """Send a message that is no job's; return the task's id."""
+        """Send a plain Celery message; return the task's id."""
         return str(self._app.send_task(f"tests.jobs_app.{task}", args, queue=self.queue, **options).id)
 
     def attempts(self, job: int) -> list[str]:
@@ -216,17 +216,17 @@ class Cluster:
         )
 
     def until_running(self, task_id: str = "", count: int = 1) -> int:
-        """Wait until so many bodies began (with this id); return the process of the last of them."""
+        """Wait until this many bodies began (with this id); return the process id of the last one."""
         which = f"task_id = '{task_id}'" if task_id else "true"
         self.where_runs.until(f"select count(*) >= {count} from runs where {which}")
         return int(self.where_runs.value(f"select pid from runs where {which} order by began desc limit 1"))
 
     def close_gate(self) -> None:
-        """Let runs wait in the middle."""
+        """Close the gate: runs wait in the middle."""
         self._gate.execute("select pg_advisory_lock(%s)", (jobs_app.GATE,))
 
     def open_gate(self) -> None:
-        """Let them go on."""
+        """Open the gate."""
         self._gate.execute("select pg_advisory_unlock(%s)", (jobs_app.GATE,))
 
     def consume(self, queue: str) -> None:
@@ -238,7 +238,7 @@ class Cluster:
         self._app.control.revoke(task_id, **options)
 
     def kill_worker(self) -> None:
-        """Kill the first worker with all of its children, as a machine that loses its power."""
+        """Kill the first worker with all of its children, as a power failure would."""
         worker = self.workers.pop(0)
         family = psutil.Process(worker.process.pid).children(recursive=True)
         for process in (*family, psutil.Process(worker.process.pid)):
@@ -246,14 +246,14 @@ class Cluster:
         worker.stop()
 
     def forget(self) -> None:
-        """Begin anew: no jobs, no runs, the gate open."""
+        """Reset: no jobs, no runs, the gate open."""
         self._gate.execute("select pg_advisory_unlock_all()")
         self.database.run("truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history")
         self.database.run("update pgreact.queue_setting set lease = '60 s'")
         self.where_runs.run("truncate runs")
 
     def stop(self) -> None:
-        """End all."""
+        """Stop the workers."""
         for worker in self.workers:
             worker.stop()
         self._gate.close()

@@ -1,4 +1,4 @@
-"""The queue in single steps: a dispatcher and workers made of calls of pgreact's functions."""
+"""The queue in single steps: calls of pgreact's SQL functions in place of a leader and workers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from tests.harness import Database, fresh_database, install
 
 
 class Queue(Database):
-    """A database with a queue, and a dispatcher and workers made of single steps."""
+    """A database with a queue, with methods that call its SQL functions."""
 
     def add(self, task: str = "t", **arguments: object) -> int:
-        """Enqueue a job, into lane default; durations and moments are SQL."""
+        """Enqueue a job into lane default; the arguments are SQL expressions."""
         arguments.setdefault("lane", "'default'")
         given = ", ".join(f"{name} => {value}" for name, value in arguments.items())
         found: int = self.value(f"select pgreact.enqueue('{task}'{', ' if given else ''}{given})")
         return found
 
     def claim(self, batch: int = 100) -> dict[str, Any]:
-        """Claim, and say that all was published."""
+        """Claim, and mark all jobs as published."""
         answer: dict[str, Any] = self.value(f"select pgreact.claim({batch})")
         ids = ", ".join(f"'{job['claim_id']}'" for job in answer["jobs"])
         self.run(f"select pgreact.published(array[{ids}]::uuid[])")
@@ -34,7 +34,7 @@ class Queue(Database):
         return [job["lane"] for job in self.claim(batch)["jobs"]]
 
     def start(self, job: int, retries: int = 0) -> bool:
-        """A worker's first act."""
+        """Start a job as a worker does."""
         found: bool = self.value(
             "select pgreact.start(id, claim_id, %s, 'w') is not null from pgreact.in_progress where id = %s",
             retries,
@@ -43,7 +43,7 @@ class Queue(Database):
         return found
 
     def settle(self, job: int, outcome: str = "done", error: str | None = None) -> bool:
-        """A worker's last act."""
+        """Settle a job as a worker does."""
         found: bool = self.value(
             "select pgreact.settle(id, claim_id, %s, %s) from pgreact.in_progress where id = %s",
             outcome,
@@ -53,7 +53,7 @@ class Queue(Database):
         return found
 
     def state(self, job: int) -> str | None:
-        """Where a job is."""
+        """Return a job's state, or its outcome if it is dead."""
         found: str | None = self.value(
             "select state from pgreact.queue where id = %(id)s union all "
             "select 'in progress' from pgreact.in_progress where id = %(id)s union all "
@@ -68,7 +68,7 @@ class Queue(Database):
             "pgreact.history_rest, pgreact.contested_key, pgreact.lane_state restart identity",
             "update pgreact.queue_state set virtual_time = 0",
             "delete from pgreact.task",
-            # what the leader says of tasks that tests enqueue by their own SQL
+            # the leader's routing of the tasks that tests enqueue by their own SQL
             "insert into pgreact.task (name, queue) select name, 'default' from unnest('{t,warm,dead,running,"
             "silent,waiting,lapsed,claimed,ready,delayed,expired}'::text[]) name",
             "delete from pgreact.lane where name <> 'default'",

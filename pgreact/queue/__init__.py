@@ -1,1 +1,1 @@
-"""Jobs: how they are enqueued from Python, and how the dispatch hands them to Celery."""
+"""The queue: jobs, lanes and the outbox: settings, plan, commands, the Python API, and claims."""

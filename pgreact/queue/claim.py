@@ -1,4 +1,4 @@
-"""A dispatch of the queue: claim what may run, and hand it to Celery."""
+"""A dispatch of the queue: claim jobs that may run, and publish them."""
 
 import asyncio
 import json
@@ -16,22 +16,22 @@ from pgreact.postgres.trouble import Troubles
 from pgreact.queue.claim_delay import claim_delay
 from pgreact.queue.lane_monitor import LaneMonitor
 
-BATCH = 100  # jobs a claim
+BATCH = 100  # jobs per claim
 CLAIM_TIMEOUT = 30.0  # seconds
-LONGEST = 3600.0  # seconds until the next claim, at most: a row's time may be any number
+LONGEST = 3600.0  # seconds until the next claim, at most: a row's time may be infinite
 _KNOWN_TASKS = "select coalesce(jsonb_agg(t.name), '[]') from pgreact.task t"
-ASIDE = 1.0  # seconds until it tries again to mark a job as published, or to end one that cannot be published
+RETRY = 1.0  # seconds until the next try to mark or settle an attempt
 
 
 class Post(Protocol):
-    """What a dispatch needs of Celery."""
+    """The part of Celery that a dispatch of the queue uses."""
 
     async def post(self, messages: list[JobMessage]) -> Posted:
         """Publish messages; see :class:`pgreact.broker.job_publisher.JobPublisher`."""
         ...
 
     async def routes(self, tasks: list[str]) -> list[dict[str, Any]]:
-        """Return which Celery queues tasks are routed to."""
+        """Return the Celery queues that tasks are routed to."""
         ...
 
 
@@ -43,26 +43,26 @@ class QueueDispatch:
     """
 
     def __init__(self, post: Post, session: Session, clock: Clock, troubles: Troubles) -> None:
-        """Nothing happens yet.
+        """Prepare a claim.
 
         Args:
             post: For the jobs.
             session: For the claims.
-            clock: Measures.
-            troubles: Where failures that do not end a dispatch are reported.
+            clock: Measures durations.
+            troubles: Reports failures that do not end a dispatch.
         """
         self._troubles = troubles
         self._post = post
         self._session = session
         self._clock = clock
-        self._unmarked: set[str] = set()  # attempts that the broker has, whose rows do not say so yet
+        self._unmarked: set[str] = set()  # attempts that the broker has and that are not marked as published
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
-        self._claimed = 0  # jobs, since the log last told of claims: the broker had none of their messages
-        self._full_at: float | None = None  # when the claim before this one took the last places
+        self._claimed = 0  # jobs claimed since the last log event: none of their messages was published
+        self._full_at: float | None = None  # when the claim before this one left no place free
         self._lanes = LaneMonitor()
-        self._database = ""  # what messages call it
-        self._at_once = False  # another claim is to follow this one at once
-        self._unrouted = False  # there were jobs whose tasks had to be routed
+        self._database = ""  # its id, which messages carry
+        self._at_once = False  # claim again at once
+        self._unrouted = False  # the last claim returned tasks without a route
         self._routed = False  # the routing of all known tasks was looked up in this term
 
     async def publish(self, _task_id: str, _next_task_id: str) -> Claimed:
@@ -79,14 +79,14 @@ class QueueDispatch:
             self._database = await self._ask("database id", "select pgreact.database_id()")
         answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", BATCH))
         claimed = self._clock.monotonic()
-        # those whose rows are held by another transaction come again until that ends
+        # without attempts whose rows another transaction holds: claims return them until it ends
         jobs = [job for job in answer["jobs"] if job["claim_id"] not in self._unmarked | self._refused.keys()]
         failure = await self._publish(jobs, answer, began, claimed) if jobs else None
         self._watch_lanes(answer, claimed)
         if failure:
             raise PublishFailed(failure)
         await self._route(answer.get("unrouted") or [])
-        # what is held by other transactions is no reason to hurry
+        # locked rows alone are no reason to claim again at once
         if answer["more"] and (jobs or answer["claimed"]):
             self._at_once = True
         again_in = self._until_next(answer["next_s"])
@@ -102,7 +102,7 @@ class QueueDispatch:
     async def _publish(
         self, jobs: list[dict[str, Any]], answer: dict[str, Any], began: float, claimed: float
     ) -> str | None:
-        """Hand jobs to Celery; return why some were not, if the broker is away."""
+        """Publish jobs; return why some were not published, if the broker is away."""
         self._claimed += answer["claimed"]
         posted = await self._post.post([_message(job, self._database) for job in jobs])
         self._unmarked |= {message.claim for message in posted.sent}
@@ -126,14 +126,14 @@ class QueueDispatch:
         return posted.failure
 
     def _watch_lanes(self, answer: dict[str, Any], now: float) -> None:
-        """Log which lanes stand still, and which messages nobody starts."""
-        if "full_lanes" in answer:  # else another claim holds the lock
+        """Log which lanes are stalled, and which messages no worker starts."""
+        if "full_lanes" in answer:  # otherwise another claim held the lock
             served = {job["lane"] for job in answer["jobs"]} if answer["claimed"] else set()
             for event in self._lanes.observe(now, answer["full_lanes"], served, answer["unanswered"]):
                 logs.emit(event)
 
     async def _route(self, tasks: list[str]) -> None:
-        """Say which Celery queues tasks are routed to; in each term once for all that are known."""
+        """Store which Celery queues tasks are routed to; once a term for all known tasks."""
         names = set(tasks)
         if not self._routed:
             names |= set(json.loads(await self._ask("tasks", _KNOWN_TASKS)))
@@ -146,15 +146,15 @@ class QueueDispatch:
         self._unrouted = bool(tasks)
 
     def _until_next(self, due: float | None) -> float | None:
-        """Return the seconds until the next claim, if one is known to be needed."""
+        """Return the seconds until the next claim, or ``None`` if none is due."""
         waits = [] if due is None else [min(max(0.0, float(due)), LONGEST)]
         if self._unmarked or self._refused or self._unrouted:
-            waits.append(ASIDE)
-        # a little late rather than early, when nothing would be due
+            waits.append(RETRY)
+        # slightly late, since an early claim would find nothing due
         return min(waits) + 0.001 if waits else None
 
     async def _record(self) -> None:
-        """Note what was published, and end what cannot be; what cannot be noted now is noted later."""
+        """Mark published attempts and settle refused ones; leave locked rows for the next dispatch."""
         if self._unmarked:
             left = await self._ask(
                 "published", "select pgreact.published($1::text[]::uuid[])::text[]", list(self._unmarked)
@@ -171,7 +171,7 @@ class QueueDispatch:
                 )
             except SessionLost:
                 raise
-            except Exception as error:  # noqa: BLE001 - the others go on, whatever is wrong with this one
+            except Exception as error:  # noqa: BLE001 - one job's failure does not affect the others
                 trouble.failed(error)
             else:
                 self._troubles.forget(trouble.subject)
@@ -182,7 +182,7 @@ class QueueDispatch:
 
         Raises:
             SessionLost: The session is gone.
-            PublishFailed: The server refused; the dispatch is tried again, at growing distances.
+            PublishFailed: The server refused; the dispatch is repeated, with growing pauses.
         """
         try:
             return await self._session.value(sql, *args, timeout=CLAIM_TIMEOUT)

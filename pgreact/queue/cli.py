@@ -1,4 +1,4 @@
-"""``pgreact queue``: look at jobs, and act on them."""
+"""``pgreact queue``: list, show, retry, cancel and purge jobs; pause, resume and limit lanes."""
 
 import datetime
 import json
@@ -19,17 +19,17 @@ from pgreact.cli.support import (
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.quantities import parse_limit as read_limit
 
-if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
+if TYPE_CHECKING:  # commands import what they need when they run, so that help is fast
     from pgreact.queue.views import Connection
 
-BATCH = 10_000  # jobs a transaction, where there are many
+BATCH = 10_000  # jobs per transaction of a bulk command
 
 _Id = click.IntRange(1, 2**63 - 1)
 
 
 @click.group(cls=NearestGroup)
 def queue() -> None:
-    """Look at the jobs of the queue, and act on them.
+    """Show the jobs of the queue, and change them.
 
     \b
     Example:
@@ -43,7 +43,7 @@ def queue() -> None:
 @click.option(
     "--state",
     type=click.Choice(["ready", "delayed", "blocked", "in_progress", "dead"]),
-    help="Only jobs in this state; blocked: another job of the same key comes first.",
+    help="Only jobs in this state; blocked: an earlier job has the same key.",
 )
 @click.option("--task", metavar="TASK", help="Only jobs of this task.")
 @limit_option
@@ -52,7 +52,7 @@ def queue() -> None:
 def list_jobs(
     load: Load, lane: str | None, state: str | None, task: str | None, limit: int, as_json: bool
 ) -> None:
-    """List jobs: those in progress, then those that wait, then the dead.
+    """List jobs: those in progress, then waiting jobs, then dead ones.
 
     \b
     Example:
@@ -81,7 +81,7 @@ def list_jobs(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(load: Load, job: int, as_json: bool) -> None:
-    """Show all there is about one job, wherever it is.
+    """Show all details of one job and its history.
 
     \b
     Example:
@@ -101,12 +101,12 @@ def show(load: Load, job: int, as_json: bool) -> None:
 
 @queue.command()
 @click.argument("jobs", metavar="[ID]...", nargs=-1, type=_Id)
-@click.option("--dead", is_flag=True, help="All dead jobs, instead of some by their id.")
+@click.option("--dead", is_flag=True, help="All dead jobs, instead of single ones by id.")
 @click.option("--lane", metavar="LANE", help="With --dead: only those of this lane.")
 @click.option("--task", metavar="TASK", help="With --dead: only those of this task.")
 @click.pass_obj
 def retry(load: Load, jobs: tuple[int, ...], dead: bool, lane: str | None, task: str | None) -> None:
-    """Queue dead jobs again with all their attempts; let delayed ones run now.
+    """Queue dead jobs again with all their attempts; let delayed jobs run now.
 
     \b
     Example:
@@ -117,9 +117,9 @@ def retry(load: Load, jobs: tuple[int, ...], dead: bool, lane: str | None, task:
     from pgreact.queue import views as reader
 
     if bool(jobs) == dead:
-        raise click.UsageError("name jobs by their ids, or give --dead")
+        raise click.UsageError("give the ids of jobs, or --dead")
     if not dead and (lane or task):
-        raise click.UsageError("--lane and --task go with --dead")
+        raise click.UsageError("--lane and --task need --dead")
     with connect(load().dsn) as connection:
         reader.check_lane(connection, lane)
         if dead:
@@ -131,7 +131,7 @@ def retry(load: Load, jobs: tuple[int, ...], dead: bool, lane: str | None, task:
             "select pgreact.retry(%s)",
             {
                 True: "retried {}",
-                False: "{} is {}: only dead and delayed jobs are retried",
+                False: "{} is {}: only dead and delayed jobs can be retried",
             },
         )
 
@@ -140,7 +140,7 @@ def retry(load: Load, jobs: tuple[int, ...], dead: bool, lane: str | None, task:
 @click.argument("jobs", metavar="ID...", nargs=-1, required=True, type=_Id)
 @click.pass_obj
 def cancel(load: Load, jobs: tuple[int, ...]) -> None:
-    """Cancel jobs that wait. One that runs goes on, but has no further attempt.
+    """Cancel jobs that have not started. A job that runs goes on, without further attempts.
 
     \b
     Example:
@@ -155,8 +155,8 @@ def cancel(load: Load, jobs: tuple[int, ...]) -> None:
             "select pgreact.cancel(%s)",
             {
                 "cancelled": "cancelled {}",
-                "started": "{} runs already, and goes on; it will have no further attempt",
-                None: "{} is {}: there is nothing to cancel",
+                "started": "{} already runs, and goes on; it gets no further attempt",
+                None: "{} is {}: nothing to cancel",
             },
         )
 
@@ -165,7 +165,7 @@ def cancel(load: Load, jobs: tuple[int, ...]) -> None:
 @click.argument("lane")
 @click.pass_obj
 def pause(load: Load, lane: str) -> None:
-    """Let no further job of a lane begin, at once; those in progress go on.
+    """Pause a lane: no further job of it starts. Jobs in progress go on.
 
     \b
     Example:
@@ -179,7 +179,7 @@ def pause(load: Load, lane: str) -> None:
 @click.argument("lane")
 @click.pass_obj
 def resume(load: Load, lane: str) -> None:
-    """Let the jobs of a paused lane begin again, at once.
+    """Resume a paused lane.
 
     \b
     Example:
@@ -194,7 +194,7 @@ def resume(load: Load, lane: str) -> None:
 @click.argument("jobs", metavar="N|none")
 @click.pass_obj
 def limit(load: Load, lane: str, jobs: str) -> None:
-    """Let so many jobs of a lane be in progress at most; none: as many as the queue allows.
+    """Set a lane's max_in_progress; none removes the limit.
 
     \b
     Example:
@@ -205,16 +205,16 @@ def limit(load: Load, lane: str, jobs: str) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="N") from None
     _set_lane(load(), lane, "max_in_progress", number)
-    echo(f"limited {lane} to {number} in progress" if number else f"{lane} has no limit of its own")
+    echo(f"limited {lane} to {number} in progress" if number else f"removed the limit of {lane}")
 
 
 @queue.command()
 @click.option("--lane", metavar="LANE", help="Only jobs of this lane.")
-@click.option("--dead", is_flag=True, help="The dead jobs, instead of those that wait.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dead", is_flag=True, help="Dead jobs, instead of waiting ones.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def purge(load: Load, lane: str | None, dead: bool, yes: bool) -> None:
-    """Delete all jobs that wait, or all that are dead. Those in progress go on.
+    """Delete all waiting jobs, or all dead ones. Jobs in progress go on.
 
     \b
     Example:
@@ -240,7 +240,7 @@ def purge(load: Load, lane: str | None, dead: bool, yes: bool) -> None:
 def _purge(connection: "Connection", lane: str | None, dead: bool, total: int) -> int:
     done, passed, beyond = 0, 0, 0
     with click.progressbar(length=total, label="deleting", file=sys.stderr, hidden=total <= BATCH) as bar:
-        while done < total:  # whoever goes on enqueuing does not keep us here
+        while done < total:  # jobs that are enqueued meanwhile do not prolong this
             purged, last = connection.execute(
                 "select purged, last from pgreact.purge(%s, %s, %s, %s)", (lane, dead, beyond, BATCH)
             ).fetchall()[0]
@@ -249,7 +249,7 @@ def _purge(connection: "Connection", lane: str | None, dead: bool, total: int) -
             if last is not None:
                 beyond = last
             elif passed:
-                # what somebody held may be free by now
+                # rows that other transactions had locked may be free by now
                 passed, beyond = 0, 0
             else:
                 break
@@ -269,7 +269,7 @@ def _retry_dead(connection: "Connection", lane: str | None, task: str | None) ->
     from pgreact.postgres.queries import query
 
     done, beyond = 0, 0
-    # one that dies again meanwhile is not ours
+    # not the jobs that die again meanwhile
     began = connection.execute("select clock_timestamp()").fetchall()[0][0]
     while True:
         retried, last = connection.execute(
@@ -284,7 +284,7 @@ def _retry_dead(connection: "Connection", lane: str | None, task: str | None) ->
 
 
 def _each(connection: "Connection", jobs: tuple[int, ...], statement: str, words: dict[Any, str]) -> None:
-    """Act on jobs one by one; what could not be done to some is said at the end."""
+    """Act on jobs one by one; report all failures at the end."""
     from pgreact.queue import views as reader
 
     failed = []
@@ -320,7 +320,7 @@ def _set_lane(settings: Configuration, lane: str, column: str, value: object) ->
     entry = settings.lanes.get(lane)
     if entry and column in entry.model_fields_set and getattr(entry, column) != value:
         echo(
-            f'note: {settings.label} names lanes.{lane}.{column}, so the next "pgreact apply" sets it back',
+            f'note: {settings.label} sets lanes.{lane}.{column}, so the next "pgreact apply" undoes this',
             err=True,
         )
 

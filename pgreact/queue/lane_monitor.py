@@ -1,19 +1,19 @@
-"""What the log says of lanes: which stand still though they have work, and which messages nobody starts."""
+"""Monitor lanes: log which are stalled though jobs are ready, and which messages no worker starts."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from pgreact import logs
 
-STANDING = 60.0  # seconds without a new job, after which a lane that is full is worth a line
+STALLED = 60.0  # seconds without a claim, after which a full lane is logged
 
 
 class LaneMonitor:
-    """Tells each change once, from the answers of one claim after the other."""
+    """Turns the answers of claims into log events, one for each change."""
 
     def __init__(self) -> None:
-        self._full: dict[str, float] = {}  # since when a lane has had no place for what is ready in it
-        self._told: set[str] = set()
+        self._full: dict[str, float] = {}  # since when a lane has been full
+        self._logged: set[str] = set()
         self._unanswered: set[tuple[str, str | None]] = set()
 
     def observe(
@@ -23,28 +23,24 @@ class LaneMonitor:
         served: Collection[str],
         unanswered: Collection[dict[str, Any]] | None,
     ) -> Iterator[logs.Event]:
-        """Take note of a claim.
+        """Observe a claim; yield the events to log.
 
         Args:
-            now: Seconds, by a clock that is never set.
-            full_lanes: Lanes with more ready jobs than places, and what takes these.
-            served: Lanes of which it took jobs.
-            unanswered: Jobs that no worker starts, as ``pgreact.unanswered`` has them; ``None``: it did not
-                look.
-
-        Returns:
-            What is to be logged.
+            now: Seconds, by a monotonic clock.
+            full_lanes: Lanes with ready jobs and no free place, and how many jobs occupy the places.
+            served: Lanes from which the claim took jobs.
+            unanswered: Rows of ``pgreact.unanswered``; ``None``: the claim did not look.
         """
         full = {lane["lane"]: lane for lane in full_lanes if lane["lane"] not in served}
         for name in self._full.keys() - full.keys():
             since = self._full.pop(name)
-            if name in self._told:
-                self._told.remove(name)
+            if name in self._logged:
+                self._logged.remove(name)
                 yield logs.LaneRecovered(lane=name, stalled_s=round(now - since, 3))
         for name, lane in full.items():
             since = self._full.setdefault(name, now)
-            if now - since >= STANDING and name not in self._told:
-                self._told.add(name)
+            if now - since >= STALLED and name not in self._logged:
+                self._logged.add(name)
                 yield logs.LaneStalled(
                     lane=name,
                     running=lane["in_progress"] - lane["unstarted"],

@@ -3,7 +3,7 @@
 import datetime
 import math
 from collections.abc import Callable, Mapping, Sequence
-from reprlib import repr  # noqa: A004 - a value in an error is cut short
+from reprlib import repr  # noqa: A004 - shortens values in errors
 from typing import Any
 from uuid import UUID
 

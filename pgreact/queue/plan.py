@@ -1,4 +1,4 @@
-"""What must change so that lanes, limits, and what enqueues into them are as the configuration says."""
+"""The plan of the queue: steps that make limits, lanes and outbox in the database match the configuration."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,17 +12,17 @@ from pgreact.postgres.queries import folder, query
 from pgreact.quantities import short_rate, shown
 from pgreact.queue.settings import LaneSettings, Outbox, QueueSections, QueueSettings
 
-DEFAULT = "default"  # the lane that is built in
+DEFAULT = "default"  # the built-in lane
 _LANE = LaneSettings().model_dump()
 _INTERVALS = {"lease", "retention", "dead_retention", "start_within"}
 
 
 class QueuePlan(NamedTuple):
-    """The steps that concern the queue, and what the steps of schedules need to know of them."""
+    """The steps of the queue, and the lanes that the steps of schedules may use."""
 
     changes: list[Change]
-    lanes: set[str]  # that there will be
-    removed: dict[str, dict[str, Any]]  # lanes that the configuration no longer names
+    lanes: set[str]  # after the steps
+    removed: dict[str, dict[str, Any]]  # lanes that the configuration does not name any more
 
 
 def plan(
@@ -32,16 +32,16 @@ def plan(
 
     Args:
         connection: Any session on it.
-        sections: What it should be. Keys that are not named are left as they are.
-        label: Where they are written, for errors.
+        sections: The configuration. Keys that are not set stay as they are.
+        label: The configuration's name in errors.
         health: The rows of ``trigger_health``.
-        empty: pgreact's schema is yet to be made.
+        empty: Whether pgreact's schema does not exist yet.
 
     Returns:
-        The steps, in order; lanes are removed last of all, see :func:`removals`.
+        The steps, in order. Lanes are removed after the steps of other parts, see :func:`removals`.
 
     Raises:
-        ConfigError: The configuration names what the database does not have.
+        ConfigError: The configuration names a lane, table or column that does not exist.
     """
     changes: list[Change] = []
     lanes: dict[str, dict[str, Any]] = {DEFAULT: {**_LANE, "origin": "sql", "routed": False}}
@@ -49,7 +49,7 @@ def plan(
         built_in = [row for row in health if row["route"] == QUEUE_ROUTE]
         complete = rows(connection, query("queue_built_in"))[0]["complete"]
         if not complete or not built_in or any(row["trigger"] != "ok" for row in built_in):
-            changes.append(Change("~", "queue: what is built in", restore_statement()))
+            changes.append(Change("~", "queue: built-in route, lane and triggers", restore_statement()))
         lanes |= {row["name"]: row for row in rows(connection, query("queue_lane"))}
     changes += _limits(connection, sections.queue, empty=empty)
     changes += _lane_changes(sections.lanes, lanes)
@@ -66,12 +66,12 @@ def plan(
 def removals(
     connection: Connection, removed: Mapping[str, dict[str, Any]], replanned: Collection[str]
 ) -> list[Change]:
-    """Return the steps that remove lanes which the configuration no longer names.
+    """Return the steps that remove lanes.
 
     Args:
         connection: Any session on the database.
-        removed: The lanes, see :class:`QueuePlan`.
-        replanned: Schedules that steps before these change or remove: their use of a lane does not count.
+        removed: The lanes to remove, see :class:`QueuePlan`.
+        replanned: Schedules that earlier steps change or remove; these do not keep a lane in use.
 
     Raises:
         PgreactError: A lane is in use.
@@ -80,7 +80,7 @@ def removals(
 
 
 def _limits(connection: Connection, queue: QueueSettings, *, empty: bool) -> list[Change]:
-    # the row is missing where somebody deleted it; then it has been put back before this step
+    # a deleted row is restored by an earlier step
     found = [] if empty else rows(connection, query("queue_setting"))
     now = found[0] if found else QueueSettings().model_dump()
     columns = {key: value for key, value in named(queue).items() if now[key] != value}
@@ -112,7 +112,7 @@ def _lane_changes(wanted: Mapping[str, LaneSettings], lanes: dict[str, dict[str,
 
 
 def _stays(name: str, lane: dict[str, Any]) -> bool:
-    """Whether a lane is there though nobody names it: it is built in, or a Celery queue's."""
+    """Return whether a lane exists without being configured: the built-in one, or a Celery queue's."""
     return name == DEFAULT or bool(lane["routed"])
 
 
@@ -132,7 +132,7 @@ def _removal(connection: Connection, name: str, now: dict[str, Any], replanned: 
     kept = f"lane {name}: the file no longer names it, but"
     if waiting or in_progress:
         raise PgreactError(
-            f"{kept} it holds jobs ({waiting} waiting, {in_progress} in progress): cancel those that wait "
+            f"{kept} it has jobs ({waiting} waiting, {in_progress} in progress): cancel the waiting jobs "
             f"(pgreact queue purge --lane {name}) or move them to another lane (SQL: update column lane of "
             "pgreact.queue), and let the others end; nothing was changed"
         )
@@ -214,17 +214,17 @@ def _shown(key: str, value: Any) -> str:
 
 
 def named(entry: QueueSettings | LaneSettings) -> dict[str, Any]:
-    """Return what the file itself says of the queue or of a lane; times in seconds."""
+    """Return the keys that the file sets, with their values; times in seconds."""
     return {key: getattr(entry, key) for key in type(entry).model_fields if key in entry.model_fields_set}
 
 
 def queue_statement(columns: Mapping[str, Any]) -> str:
-    """Return the statement that sets what holds for all lanes together."""
+    """Return the statement that updates ``queue_setting``."""
     return sql.SQL("update pgreact.queue_setting set {};").format(_sets(columns)).as_string()
 
 
 def lane_statement(name: str, columns: Mapping[str, Any]) -> str:
-    """Return the statement that makes a lane, or sets these columns of one."""
+    """Return the statement that creates a lane, or updates these columns of it."""
     every = {**columns, "origin": "config"}
     return (
         sql.SQL("insert into pgreact.lane (name, {})\nvalues ({}, {})\non conflict (name) do update set {};")
@@ -239,12 +239,12 @@ def lane_statement(name: str, columns: Mapping[str, Any]) -> str:
 
 
 def outbox_statement(table: str, entry: Outbox, events: Sequence[str]) -> str:
-    """Return the statements that let changes of a table enqueue jobs, as the file says.
+    """Return the statements that attach an outbox entry to its table.
 
     Args:
-        table: Its full, quoted name, or what the file has.
-        entry: Task, lane and condition.
-        events: Those of the entry that are to be attached.
+        table: The table's full, quoted name, or the name in the file.
+        entry: Task, lane and condition, from the file.
+        events: The events of the entry to attach.
     """
     return (
         sql.SQL(
@@ -267,13 +267,13 @@ def outbox_statement(table: str, entry: Outbox, events: Sequence[str]) -> str:
 
 
 def restore_statement() -> str:
-    """Return the statements that put back what is built in, should it be gone."""
+    """Return the statements that restore the built-in route, lane, settings and triggers."""
     watch = folder("sql") / "functions" / "watch_queue.sql"
     return f"{query('queue_restore')}\n{watch.read_text(encoding='utf-8')}"
 
 
 def script(sections: QueueSections) -> list[str]:
-    """Return all of it, for somebody's own migration tool."""
+    """Return the statements for the whole configuration, for a migration tool of the user's."""
     parts = []
     if columns := named(sections.queue):
         parts.append(f"-- queue\n\n{queue_statement(columns)}")

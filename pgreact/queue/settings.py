@@ -13,7 +13,7 @@ LANE_NAME_RULE = "a lane's name has 1 to 255 characters, none of them a control 
 
 
 class QueueSettings(Section):
-    """What holds for all lanes together; a key that the file does not name is left as the database has it."""
+    """Section ``[queue]``: the whole queue. A key that is not set leaves the database as it is."""
 
     max_in_progress: Limit = None
     lease: Annotated[Duration, between("1s", "1d")] = 60.0
@@ -23,7 +23,7 @@ class QueueSettings(Section):
 
 
 class LaneSettings(Section):
-    """One lane; a key that the file does not name is left as the database has it."""
+    """Section ``[lanes.NAME]``: one lane. A key that is not set leaves the database as it is."""
 
     max_in_progress: Limit = None
     max_unstarted: int = Field(default=200, ge=1, lt=2**31)
@@ -36,7 +36,7 @@ class LaneSettings(Section):
 
 
 class Outbox(Watch):
-    """Which changes of one table enqueue a job of their own."""
+    """Entry of ``[[outbox]]``: changes of one table, each of which enqueues a job."""
 
     on: tuple[Event, ...] = Field(default=("insert", "update", "delete"), min_length=1)
     enqueue: str = Field(min_length=1, max_length=255)
@@ -44,7 +44,7 @@ class Outbox(Watch):
 
 
 class QueueSections(NamedTuple):
-    """All that the configuration says of the queue."""
+    """The sections of the queue."""
 
     queue: QueueSettings = QueueSettings()
     lanes: Mapping[str, LaneSettings] = {}

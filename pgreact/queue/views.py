@@ -1,4 +1,4 @@
-"""What is in the queue, for people: lanes at a glance, lists of jobs, one job wherever it is."""
+"""Reports on the queue for the command line: an overview of lanes, lists of jobs, one job in detail."""
 
 import datetime
 import json
@@ -25,9 +25,9 @@ TRIGGER = (
     "always",
     "origin",
     "trigger",
-)  # what is shown of a watched change
-STANDING = 60.0  # seconds a job is ready in a lane that stands, before somebody is to be told
-SENT = 3  # messages for one attempt, after which somebody is to be told
+)  # the columns of trigger_health that are shown
+STALLED = 60.0  # seconds a job is ready in a full lane in which nothing runs, before status reports it
+SENT = 3  # messages for one attempt that no worker started, before status reports it
 STATES = ("ready", "delayed", "blocked", "in_progress", "dead")
 
 
@@ -39,13 +39,12 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
         triggers: The rows of ``trigger_health``.
 
     Returns:
-        ``lanes`` (depth by state, ``oldest_s`` of the longest ready one, in progress, ``unstarted`` of these,
-        ``retrying``: those that wait for a retry their task asked for, ``full``: more is ready than has a
-        place, ``rate`` of claims a second over about the last minute), ``unanswered`` (what was published and
-        not started for longer than a lease, by lane and Celery queue), ``in_progress``,
-        ``max_in_progress``, ``dead``, of them ``died_lately`` (within 15 minutes), ``triggers`` that wake the
-        dispatch, ``outbox``, and ``reasons``: what is wrong, such as a message that was sent three times and
-        nobody starts.
+        ``lanes`` (depth by state; ``oldest_s``: seconds since the first ready job could run; jobs in
+        progress, ``unstarted`` of them; ``retrying``: jobs waiting for a retry of their task's own; ``full``:
+        jobs are ready and no place is free; ``rate``: claims a second over about the last minute),
+        ``unanswered`` (jobs published and not started for longer than a lease, by lane and Celery queue),
+        ``in_progress``, ``max_in_progress``, ``dead``, ``died_lately`` (of the dead, within 15 minutes),
+        ``triggers`` that wake the dispatch, ``outbox``, and ``reasons``: what is wrong, one line each.
     """
     lanes = _rows(connection, "queue_lanes")
     nothing = {"max_in_progress": None, "dead": 0, "died_lately": 0, "keeps_dying": False}
@@ -56,7 +55,7 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
     ]
     unanswered = _rows(connection, "queue_unanswered")
     reasons = [_unanswered(row) for row in unanswered if row["sent"] >= SENT and row["verdict"] != "busy"]
-    reasons += [f"queue: lane {lane['name']} is full: {_taken(lane)}" for lane in lanes if _stands(lane)]
+    reasons += [f"queue: lane {lane['name']} is full: {_taken(lane)}" for lane in lanes if _stalled(lane)]
     return {
         "reasons": [*_reasons(totals, own, outbox), *reasons],
         "lanes": lanes,
@@ -85,14 +84,14 @@ def _reasons(
 
 
 def trigger_reasons(subject: str, triggers: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Return what is wrong with triggers, as one line each."""
+    """Return a line for each trigger that is not in order."""
     for row in triggers:
         if row["trigger"] != "ok":
             yield f"{subject}: {row['event']} on {row['table']}: trigger {row['trigger']}: {remedy(row)}"
 
 
 def overview_lines(found: dict[str, Any]) -> Iterator[str]:
-    """Return the same for people."""
+    """Return the overview as lines of text."""
     depth = ", ".join(
         f"{sum(lane[state] for lane in found['lanes'])} {state}" for state in ("ready", "delayed", "blocked")
     )
@@ -101,13 +100,13 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
     for lane in found["lanes"]:
         oldest = "-" if lane["oldest_s"] is None else short(lane["oldest_s"], roughly=True)
         if not lane["known"]:
-            state = "no such lane any more: no limits" if lane["name"] else "of tasks yet to be routed"
+            state = "deleted lane: no limits" if lane["name"] else "of tasks not yet routed"
         elif lane["paused"]:
             state = "PAUSED"
         elif lane["full"]:
             state = f"FULL: {_taken(lane)}"
         elif lane["retrying"]:
-            state = f"{lane['retrying']} wait for their own retries"
+            state = f"{lane['retrying']} wait for a retry"
         else:
             state = ""
         ready, delayed, blocked = (str(lane[key]) for key in ("ready", "delayed", "blocked"))
@@ -130,14 +129,14 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
 def jobs(
     connection: Connection, lane: str | None, state: str | None, task: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Return jobs, those in progress first, then those that wait, then the dead, each by id.
+    """Return jobs: those in progress, then waiting jobs, then dead ones, each ordered by id.
 
     Args:
         connection: Any session on the database.
-        lane: Only of this one.
-        state: Only in this one, see ``STATES``.
-        task: Only of this name.
-        limit: So many at most.
+        lane: Only jobs of this lane.
+        state: Only jobs in this state, see ``STATES``.
+        task: Only jobs of this task.
+        limit: How many at most.
     """
     return _rows(
         connection, "queue_list", {"lane": lane, "state": state or "any", "task": task, "limit": limit}
@@ -166,24 +165,24 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
 
 
 def job(connection: Connection, number: int) -> dict[str, Any]:
-    """Return all there is about one job.
+    """Return all details of one job.
 
     Args:
         connection: Any session on the database.
-        number: Its id.
+        number: The job's id.
 
     Returns:
         ``job``: its row with its state, or ``None`` if only the history has it; ``blocked_by``:
         the job of the same key that comes first, if any; ``history``: its settled attempts.
 
     Raises:
-        PgreactError: There is no trace of it.
+        PgreactError: No table has a job of this id.
     """
     found = _rows(connection, "queue_show", {"job": number})[0]
     if found["job"] is None and not found["history"]:
         raise PgreactError(
-            f"no job {number}: none waits, is in progress or dead under this id; one that is done leaves a "
-            "trace only where [queue] sets retention"
+            f"no job {number}: none waits, is in progress or dead under this id; settled jobs stay in the "
+            "history only where [queue] sets retention"
         )
     if found["job"]:
         for name in ("args", "kwargs", "options"):
@@ -193,7 +192,7 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
 
 
 def details(found: dict[str, Any]) -> Iterator[str]:
-    """Return one job for people."""
+    """Return one job as lines of text."""
     own = {"id": (found["job"] or found["history"][0])["id"], "state": "settled", **(found["job"] or {})}
     if found["blocked_by"] is not None:
         own["blocked_by"] = found["blocked_by"]
@@ -210,7 +209,7 @@ def check_lane(connection: Connection, lane: str | None) -> None:
     """Refuse a lane that neither exists nor has jobs.
 
     Raises:
-        ConfigError: It names the nearest.
+        ConfigError: The lane is unknown; the message names the nearest one.
     """
     if lane is None:
         return
@@ -220,17 +219,17 @@ def check_lane(connection: Connection, lane: str | None) -> None:
 
 
 def remedy(trigger: dict[str, Any]) -> str:
-    """Return what to do about a trigger that does not stand."""
-    # apply leaves alone what was attached in SQL, but for what is built in
+    """Return how to repair a trigger."""
+    # apply does not touch triggers that were attached in SQL, except those of pgreact's own tables
     if trigger["origin"] == "config" or trigger["table"].startswith("pgreact."):
         return 'run "pgreact apply"'
     if trigger["trigger"] == "another table has its name":
-        return "call pgreact.attach with that one, and pgreact.detach with this"
+        return "call pgreact.attach for that table, and pgreact.detach for this one"
     return "call pgreact.attach again"
 
 
 def aligned(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
-    """Return rows as lines whose columns stand below each other."""
+    """Return rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (
@@ -241,7 +240,7 @@ def aligned(table: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterat
 
 
 def _parsed(text: str) -> Any:
-    """Return the value of a JSON text; the text, where Python cannot read it or write it again."""
+    """Return the value of a JSON text, or the text if Python cannot read it or write it again."""
     try:
         value = json.loads(text)
         json.dumps({"job": {"args": value}}, indent=2)
@@ -256,33 +255,33 @@ def _sent_to(row: dict[str, Any]) -> str:
 
 
 def _unanswered(row: dict[str, Any]) -> str:
-    """Return what to do about messages that nobody starts."""
+    """Return what is wrong with messages that no worker starts, and what to do."""
     if row["verdict"] == "passed over":
         why = (
-            "others that were sent later were started: a worker of the queue takes them and cannot run them; "
+            "later messages were started, so a worker of the queue takes these and cannot run them: "
             "does it call pgreact.setup, and know their tasks?"
         )
     else:
-        why = "no worker is seen to consume the queue: start one, or cancel them"
+        why = "no worker seems to consume the queue: start one, or cancel the jobs"
     sent = f"{row['jobs']} jobs {_sent_to(row)} were sent up to {row['sent']} times and not started"
     return f"queue: {sent}; {why}"
 
 
 def _taken(lane: dict[str, Any]) -> str:
-    """Return what takes the places of a lane that is full."""
+    """Return what occupies the places of a full lane."""
     unstarted = str(lane["unstarted"])
     if lane["unstarted"] >= lane["max_unstarted"]:
         unstarted += f" of {lane['max_unstarted']}"
     parts = [f"{lane['in_progress'] - lane['unstarted']} running", f"{unstarted} published and not started"]
     if lane["retrying"]:
-        parts.append(f"{lane['retrying']} wait for their own retries")
+        parts.append(f"{lane['retrying']} wait for a retry")
     return ", ".join(parts)
 
 
-def _stands(lane: dict[str, Any]) -> bool:
-    """Whether a lane has no place for what is ready, though none of its jobs runs, for a while."""
+def _stalled(lane: dict[str, Any]) -> bool:
+    """Return whether a lane has been full for a while though none of its jobs runs."""
     nothing_runs = lane["in_progress"] == lane["unstarted"]
-    return bool(lane["full"]) and nothing_runs and (lane["oldest_s"] or 0) > STANDING
+    return bool(lane["full"]) and nothing_runs and (lane["oldest_s"] or 0) > STALLED
 
 
 def _of(found: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
--- For a worker's main process, which sees what happens to a message, but did not run it: its child may have settled the
--- attempt or handed it to a retry, and the message may be a duplicate of one that runs elsewhere. None of these is ended.
--- As settle, it fails with lock_not_available where another transaction holds the row.
+-- A worker's main process calls this for a message that its child did not run to the end. It leaves alone an attempt that
+--   - the child has settled or handed to a retry (another number of retries),
+--   - runs elsewhere, so that the message is a duplicate (another worker).
+-- Like settle, it fails with lock_not_available (55P03) if another transaction holds the row.
 create or replace function pgreact.abandon(
     job bigint, claim_id uuid, retries integer, worker text, outcome text, error text
 ) returns boolean
@@ -23,5 +24,5 @@ begin
 end
 $$;
 comment on function pgreact.abandon(bigint, uuid, integer, text, text, text)
-    is 'ends an attempt by a message that will not run, or whose run by this worker was cut short';
+    is 'settles the attempt of a message that will not run, or whose run by this worker was cut short; false: it is not this worker''s';
 revoke all on function pgreact.abandon(bigint, uuid, integer, text, text, text) from public;

@@ -1,4 +1,6 @@
--- What enqueue and enqueue_many have in common. The id is given: enqueue_many adds in another order than its list's.
+-- The common part of enqueue and enqueue_many. The caller gives the id, since enqueue_many inserts in another order than its
+-- list's. Cases: the job is inserted; or a job of the same unique_key waits, or is in progress where unique_while says so, and
+-- its id is returned.
 create or replace function pgreact.add_job(
     id bigint,
     task text,
@@ -54,8 +56,8 @@ begin
         job.expires := coalesce(job.expires, moment + routed.expires);
     end if;
     if job.unique_key is not null then
-        -- before the insert, too: a row that this transaction inserts and deletes would stand in the way of the other job's
-        -- next attempt until it ends
+        -- Checked before the insert, too: a row that this transaction inserts and deletes would block the unique key for the
+        -- other job's next attempt until the transaction ends.
         select p.id into other
         from pgreact.in_progress p
         where p.unique_key = job.unique_key and 'in_progress' in (p.unique_while, job.unique_while);
@@ -79,7 +81,7 @@ begin
         end if;
     end loop;
     if job.unique_key is not null then
-        -- after the insert: a claim that was moving the other one has ended by now
+        -- Checked after the insert: a claim that was moving the other job has ended by now.
         select p.id into other
         from pgreact.in_progress p
         where p.unique_key = job.unique_key and 'in_progress' in (p.unique_while, job.unique_while);
@@ -93,7 +95,7 @@ end
 $$;
 comment on function pgreact.add_job(
     bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
-) is 'inserts a job under this id; returns it, or the id of the one with the same unique_key';
+) is 'inserts a job under this id; returns the id, or that of the job with the same unique_key';
 revoke all on function pgreact.add_job(
     bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
 ) from public;

@@ -1,3 +1,8 @@
+-- Cases, by the job:
+--   waits                   removed: cancelled
+--   claimed, not started    removed, and its message finds no attempt to start: cancelled
+--   runs                    goes on, without a further attempt: started
+--   dead, settled, unknown  null
 create or replace function pgreact.cancel(job bigint) returns text
     language plpgsql
     security definer
@@ -9,7 +14,6 @@ begin
     if pgreact.drop_job(job, 'cancelled', null) then
         return 'cancelled';
     end if;
-    -- a message that comes finds nothing to start
     delete from pgreact.in_progress p where p.id = job and p.started_at is null returning * into unstarted;
     if found then
         perform pgreact.record_history(unstarted, 'cancelled', null);
@@ -18,11 +22,10 @@ begin
         end if;
         return 'cancelled';
     end if;
-    -- no further attempt
     update pgreact.in_progress p set max_attempts = greatest(p.attempt - p.lost, 1), max_lost = 0 where p.id = job;
     return case when found then 'started' end;
 end
 $$;
 comment on function pgreact.cancel(bigint)
-    is 'cancelled: it will not run; started: it runs, but not again; null: there is no such job';
+    is 'cancels a job. cancelled: it will not run; started: it runs, without a further attempt; null: no such job waits or runs';
 revoke all on function pgreact.cancel(bigint) from public;

@@ -25,5 +25,5 @@ where o.key in ('link', 'link_error', 'chain', 'chord', 'stamped_headers')
     )
 limit 1
 $$;
-comment on function pgreact.check_calls(jsonb, text[]) is 'the first option that ought to have signatures, or names of stamps, and has not';
+comment on function pgreact.check_calls(jsonb, text[]) is 'returns the first of link, link_error, chain, chord and stamped_headers whose value is invalid; null: none is';
 revoke all on function pgreact.check_calls(jsonb, text[]) from public;

@@ -1,14 +1,14 @@
--- What can be known to be wrong is refused here, where somebody looks at the error. Constraints of the table would cost
--- each enqueue more than all of this.
+-- Refuses an invalid job when it is enqueued, where the application sees the error. Constraints of the table would cost each
+-- enqueue more.
 create or replace function pgreact.check_job(job pgreact.queue) returns integer
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- as text, which is what the leader has to hold: a number of few bytes may have 131,072 digits
+    -- As text, which the leader holds in memory: a number of few bytes may have 131,072 digits.
     size bigint := octet_length(job.args::text) + octet_length(job.kwargs::text) + octet_length(job.options::text);
     utf8 boolean := getdatabaseencoding() = 'UTF8';
-    -- all in one expression, since each costs as much again
+    -- One expression, since each further statement costs as much again.
     fault text := case
         when job.task is null or job.task = '' then 'task'
         when length(job.task) > 255 then 'length'
@@ -24,13 +24,13 @@ declare
         when job.max_attempts < 1 then 'max_attempts'
         when job.max_lost < 0 then 'max_lost'
         when job.backoff < interval '0' or job.backoff > interval '3650 days' then 'backoff'
-        -- Python's calendar goes no further
+        -- the bounds of Python's calendar
         when job.run_at < '0001-01-02Z' or job.run_at >= '9999-12-31Z' then 'run_at'
         when job.expires < '0001-01-02Z' or job.expires >= '9999-12-31Z' then 'expires'
         when job.unique_while not in ('queued', 'in_progress') then 'unique_while'
     end;
 begin
-    -- those beyond ASCII; written without a backslash, which some sessions read otherwise
+    -- Control characters beyond ASCII; without a backslash, whose meaning depends on the session.
     if utf8 and octet_length(job.task) > length(job.task) and job.task ~ concat('[', chr(128), '-', chr(159), ']') then
         fault := coalesce(fault, 'control');
     end if;
@@ -47,18 +47,18 @@ begin
                 using errcode = 'invalid_parameter_value';
         when 'args' then
             raise exception 'job %: args is a JSON %, not an array', job.task, jsonb_typeof(job.args)
-                using errcode = 'invalid_parameter_value', hint = 'Write a list like [1, "two"]; names go into kwargs.';
+                using errcode = 'invalid_parameter_value', hint = 'Write a list like [1, "two"]; keyword arguments go into kwargs.';
         when 'kwargs' then
             raise exception 'job %: kwargs is a JSON %, not an object', job.task, jsonb_typeof(job.kwargs)
-                using errcode = 'invalid_parameter_value', hint = 'Write names and values like {"user_id": 42}.';
+                using errcode = 'invalid_parameter_value', hint = 'Write an object like {"user_id": 42}.';
         when 'options' then
             raise exception 'job %: options is a JSON %, not an object', job.task, jsonb_typeof(job.options)
                 using errcode = 'invalid_parameter_value', hint = 'Write options of apply_async like {"queue": "mail"}.';
         when 'size' then
-            raise exception 'job %: its arguments and options take % bytes as text; 1 MiB is the limit', job.task, size
+            raise exception 'job %: its arguments and options take % bytes as text; the limit is 1 MiB', job.task, size
                 using errcode = 'program_limit_exceeded', hint = 'Keep the data in a table and pass its key.';
         when 'key', 'unique_key' then
-            raise exception 'job %: % takes % bytes; 1000 is the limit', job.task, fault,
+            raise exception 'job %: % takes % bytes; the limit is 1000', job.task, fault,
                 octet_length(case fault when 'key' then job.key else job.unique_key end)
                 using errcode = 'program_limit_exceeded', hint = 'Use a hash of it, like md5(...).';
         when 'encoding' then
@@ -66,11 +66,11 @@ begin
                 using errcode = 'character_not_in_repertoire',
                     hint = 'Look at task, key, unique_key, args, kwargs and options, and at your client_encoding.';
         when 'max_attempts' then
-            raise exception 'job %: max_attempts is %; it must be 1 at least', job.task, job.max_attempts
+            raise exception 'job %: max_attempts is %; it must be at least 1', job.task, job.max_attempts
                 using errcode = 'invalid_parameter_value';
         when 'max_lost' then
             raise exception 'job %: max_lost is %; it must not be negative', job.task, job.max_lost
-                using errcode = 'invalid_parameter_value', hint = 'With 0 a job whose worker died is not repeated.';
+                using errcode = 'invalid_parameter_value', hint = 'With 0 a job is not repeated after its worker died.';
         when 'backoff' then
             raise exception 'job %: backoff is %; it must not be negative, nor beyond 3650 days', job.task, job.backoff
                 using errcode = 'invalid_parameter_value';
@@ -78,20 +78,20 @@ begin
             raise exception 'job %: % is %, beyond the calendar', job.task, fault,
                 case fault when 'run_at' then job.run_at else job.expires end
                 using errcode = 'datetime_field_overflow',
-                    hint = 'It lies between the years 1 and 9999; without run_at a job may run at once, without expires for ever.';
+                    hint = 'Use a time between the years 1 and 9999, or leave it out: then a job may run at once (run_at), or for ever (expires).';
         when 'unique_while' then
-            raise exception 'job %: unique_while is "%"', job.task, job.unique_while
+            raise exception 'job %: unique_while is "%", neither queued nor in_progress', job.task, job.unique_while
                 using errcode = 'invalid_parameter_value',
-                    hint = 'It is queued, or in_progress (while queued or in progress).';
+                    hint = 'With in_progress the key is unique while a job is queued or in progress.';
         else
             null;
     end case;
-    -- the queue alone is what most give
+    -- Most jobs have the option "queue" alone.
     if job.options <> '{}' and (job.options - 'queue' <> '{}' or jsonb_typeof(job.options -> 'queue') <> 'string') then
         perform pgreact.check_options('job ' || job.task, job.options);
     end if;
     return size;
 end
 $$;
-comment on function pgreact.check_job(pgreact.queue) is 'refuses a job that cannot be right; returns its size';
+comment on function pgreact.check_job(pgreact.queue) is 'refuses an invalid job; returns its size in bytes';
 revoke all on function pgreact.check_job(pgreact.queue) from public;

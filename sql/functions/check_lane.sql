@@ -1,5 +1,5 @@
--- A lane that came into being for a Celery queue is held to the list of lane "default", until it has a list of its own: else
--- the option "queue" would lead around that list.
+-- A lane that pgreact created for a Celery queue has the task list of lane "default" until it gets one of its own: otherwise
+-- the option "queue" would bypass that list.
 create or replace function pgreact.check_lane(lane text, task text, options jsonb default '{}', named boolean default true)
     returns void
     language plpgsql
@@ -23,16 +23,16 @@ begin
         if task <> all (tasks) then
             raise exception 'lane "%" does not take task %', coalesce(lane, 'default'), task
                 using errcode = 'insufficient_privilege',
-                    hint = 'It is held to a list, column tasks of pgreact.lane: add the task there, or use another lane.';
+                    hint = 'Column tasks of pgreact.lane lists the tasks that it takes: add the task there, or use another lane.';
         end if;
         if options ?| '{link,link_error,chain,chord}' then
-            raise exception 'job %: lane "%" is held to a list of tasks, so its jobs call no others', task,
+            raise exception 'job %: lane "%" takes listed tasks only, so its jobs may not call other tasks', task,
                 coalesce(lane, 'default')
-                using errcode = 'insufficient_privilege', hint = 'Leave out link, link_error, chain and chord.';
+                using errcode = 'insufficient_privilege', hint = 'Remove link, link_error, chain and chord.';
         end if;
     end if;
 end
 $$;
 comment on function pgreact.check_lane(text, text, jsonb, boolean)
-    is 'refuses a lane that was named and is not there, and a task that a lane does not take';
+    is 'refuses a named lane that does not exist, and a task that the lane does not take';
 revoke all on function pgreact.check_lane(text, text, jsonb, boolean) from public;

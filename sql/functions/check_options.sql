@@ -1,8 +1,9 @@
--- Refuses what the publisher would not notice and the worker would: an option of a wrong type ends the message or the whole
--- worker, and a header under one of Celery's own names replaces what the message says of itself, its task included.
--- null is for Celery the same as not given. One expression looks at all options but the rare ones: a query would take as
--- long as the rest of enqueue. What is not known here is a property of the message, which brokers have of their own
--- (MessageGroupId of SQS), and goes to apply_async as it is.
+-- Refuses options that the publisher would send and the worker could not handle: an option of a wrong type ends the message or
+-- the whole worker, and a header under one of Celery's names replaces the message's own, its task included.
+--   known options    by type, in one expression: a query would take as long as the rest of enqueue. Celery treats null as absent
+--   headers          none of Celery's or pgreact's own
+--   other options    are properties of the message, such as MessageGroupId of SQS: they go to apply_async unchanged, unless
+--                    they are AMQP properties of a wrong type, or arguments that the publisher itself sets
 create or replace function pgreact.check_options(owner text, options jsonb) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -40,11 +41,11 @@ declare
         when options -> 'delivery_mode' not in ('1', '2', '"transient"', '"persistent"', 'null') then 'delivery_mode'
         when case jsonb_typeof(options -> 'expires')
             when 'string' then options ->> 'expires' !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?$'
-                or (options ->> 'expires')::timestamptz is null  -- the cast refuses what only looks like a time
+                or (options ->> 'expires')::timestamptz is null  -- the cast refuses an impossible time
             else not options -> 'expires' @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)'
         end then 'expires'
         when options ? 'headers' and options -> 'headers' @? '$.keyvalue() ? (@.key starts with "_" || @.key starts with "pgreact_")'
-            -- of Celery's message protocol and of task.request; a test compares them with those of the installed Celery
+            -- names of Celery's message protocol and of task.request; a test compares them with the installed Celery
             or options -> 'headers' ?| '{lang,task,id,shadow,eta,expires,group,group_index,retries,timelimit,root_id,parent_id,
                 argsrepr,kwargsrepr,origin,ignore_result,replaced_task_nesting,stamped_headers,stamps,compression,args,kwargs,
                 callbacks,errbacks,chain,chord,children,called_directly,correlation_id,delivery_info,headers,hostname,is_eager,
@@ -63,7 +64,7 @@ begin
                 and jsonb_typeof(o.value) not in ('string', 'null')
             or o.key = 'expiration' and not o.value @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1000000000)'
             or o.key = 'timestamp' and not o.value @? 'strict $ ? (@ == null || @ >= 0 && @ <= 1e18 && @ == @.floor())'
-            -- what the publisher, Celery or kombu say themselves; a test compares them with the installed ones
+            -- arguments that the publisher, Celery or kombu set; a test compares them with the installed ones
             or o.key = any ('{countdown,eta,task_id,retry,retry_policy,name,args,kwargs,producer,publisher,connection,router,
                 result_cls,add_to_parent,retries,task_type,declare,confirm_timeout,event_dispatcher,immediate,content_type,
                 content_encoding,body,message,callbacks,errbacks,create_sent_event,origin,now,timezone,delivery_info,
@@ -78,17 +79,17 @@ begin
                     hint = case
                         when fault in ('countdown', 'eta') then
                             case when owner like 'route %' then 'Set countdown of the route.' else 'Set run_at.' end
-                        when fault = 'task_id' then 'Each attempt gets an id of its own; see pgreact.in_progress.'
+                        when fault = 'task_id' then 'It is no option: pgreact.enqueue has an argument task_id.'
                         when fault like 'retry%' then 'Set max_attempts and backoff.'
-                        else 'Whoever publishes the message says it.'
+                        else 'The publisher of the message sets it.'
                     end;
         end if;
     end if;
     if fault = 'header' then
-        raise exception '%: headers name what is Celery''s or pgreact''s own, in %', owner, left(options ->> 'headers', 200)
+        raise exception '%: a header has a name reserved by Celery or pgreact, in %', owner, left(options ->> 'headers', 200)
             using errcode = 'invalid_parameter_value',
-                hint = 'Rename it; names that begin with "_" or "pgreact_" are taken, too. '
-                    'There are options instead of some, like time_limit.';
+                hint = 'Rename it; names that begin with "_" or "pgreact_" are reserved, too. '
+                    'For some there is an option, like time_limit.';
     elsif fault is not null then
         raise exception '%: option "%" is %, not %', owner, fault, left((options -> fault)::text, 60),
             case
@@ -109,5 +110,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.check_options(text, jsonb) is 'refuses options of apply_async that no worker could bear';
+comment on function pgreact.check_options(text, jsonb) is 'refuses options of apply_async that a worker could not handle';
 revoke all on function pgreact.check_options(text, jsonb) from public;

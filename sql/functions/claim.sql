@@ -1,9 +1,35 @@
--- One claim at a time: it locks the row of queue_state, and counts after that, so limits hold at every instant.
--- Muted: what the dispatcher does by itself must not wake it.
--- It waits for no transaction, not even for another claim: what others have locked it passes over, reads on to what takes
--- its place, and comes again within a second, since a rollback tells nobody.
--- Its plans are made in a session that lasts, mostly while the queue is empty: so they must not depend on its size.
--- Rows that were settled are met again until they are vacuumed: so it looks at in_progress from the oldest claim on.
+-- Moves jobs that may run from pgreact.queue to pgreact.in_progress, and returns what the leader publishes.
+--
+-- In this order:
+--   1. lock the row of queue_state: one claim runs at a time, and counts after that, so limits hold at every instant
+--   2. delayed jobs that are due become ready
+--   3. look for tasks of jobs without a lane; fill the token buckets of lanes with a rate
+--   then up to ten passes, until no place is free or no job is ready; each counts the jobs in progress (census) first:
+--   4. in the first pass: check the keys of contested_key
+--   5. in the first pass: ended leases, and unstarted jobs that expired
+--        not started, expired                            settled as expired
+--        not started, sent too often and for too long    settled as unstarted
+--        not started otherwise                           published again, under a lease twice as long
+--        started, the row was locked at the last claim   the worker gets 10 s more to renew the lease
+--        started otherwise                               settled as lost
+--   6. choose jobs, lane by lane: start-time fair queueing by the lanes' virtual times, within limits, rates and priorities
+--   7. lock them; replace those that other transactions hold by later jobs of their lanes; stop at 8 MiB of arguments
+--   8. of each key take the first job only, and none while one is in progress: the others become blocked
+--   9. expired jobs become dead; the others move to in_progress, and their lanes' virtual times and tokens move on
+--   after the passes:
+--  10. write queue_state; find lanes that are full though jobs are ready, and messages that no worker starts
+--  11. collect the attempts that are not published yet, of earlier claims, too
+--  12. compute when the next claim is due
+--
+-- The answer: jobs (to be published), claimed (their number), more (claim again at once), next_s (seconds until the next claim is
+-- due; null: none is), waiting (unstarted jobs: the next claim may be delayed, see claim_delay.py), unrouted (tasks whose Celery
+-- queue is unknown), full_lanes, unanswered (rows of pgreact.unanswered; null: it did not look).
+--
+-- It is muted: the leader's own changes must not signal its own route.
+-- It waits for no transaction, not even for another claim. It skips rows that others have locked, reads on for others to take their
+-- place, and is due again within a second, since a rollback signals nothing.
+-- Its plans are made in a long session, mostly while the queue is empty, so they must not depend on the queue's size.
+-- Dead tuples of settled rows stay in the indexes until vacuum, so it reads in_progress from oldest_claim on.
 create or replace function pgreact.claim(batch integer) returns jsonb
     language plpgsql
     security definer
@@ -13,36 +39,36 @@ create or replace function pgreact.claim(batch integer) returns jsonb
     set lock_timeout = '100ms'
 as $$
 declare
-    max_scan constant integer := 10000;  -- rows that are skipped over at most, of those that others hold
+    max_scan constant integer := 10000;  -- locked rows that it reads past at most
     muted text := coalesce(current_setting('pgreact.muted', true), '');
-    reference_time timestamptz;
-    claim_time timestamptz;
+    reference_time timestamptz;  -- when the claim began
+    claim_time timestamptz;  -- of the jobs of a pass
     setting pgreact.queue_setting;
     state pgreact.queue_state;
     places integer;
     chosen bigint[];
-    free bigint[];
+    free bigint[];  -- rows that no other transaction holds
     blocked bigint[];
     keys text[];
-    exhausted text[] := '{}';  -- lanes whose ready jobs others hold
-    rated text[];  -- lanes with a rate whose tokens nobody else holds
-    watermark bigint;  -- of contested_key
-    unrenewed bigint[];
-    unrouted text[];  -- tasks whose lane the leader is to say
-    ended boolean := false;  -- leases did
+    exhausted text[] := '{}';  -- lanes whose further ready jobs are locked
+    rated text[];  -- lanes with a rate whose tokens this claim has locked
+    watermark bigint;  -- the next oldest_contested
+    unrenewed bigint[];  -- jobs with an ended lease whose rows are locked
+    unrouted text[];  -- tasks whose Celery queue the leader is to look up
+    ended boolean := false;  -- whether leases have ended
     unanswered jsonb;
     full_lanes jsonb;
     touched integer := 0;
     reach integer := batch;
     claimed integer := 0;
-    next_expiry timestamptz;  -- the first of what is claimed
-    allowed constant bigint := 8388608;  -- bytes of arguments that the leader is to hold at a time
+    next_expiry timestamptz;  -- of the claimed jobs
+    allowed constant bigint := 8388608;  -- bytes of arguments that the leader holds at a time
     bytes bigint;
     counted integer;
     unstarted bigint := 0;
     unpublished bigint;
     more boolean;
-    skipped boolean := false;  -- something that another transaction holds
+    skipped boolean := false;  -- whether anything was locked by another transaction
     utf8 boolean := getdatabaseencoding() = 'UTF8';
     jobs jsonb;
     due timestamptz;
@@ -74,7 +100,7 @@ begin
         where q.id in (
             select d.id
             from pgreact.queue d
-            where d.id = any (chosen) and d.run_at + interval '0' <= reference_time  -- its owner may just have put it off
+            where d.id = any (chosen) and d.run_at + interval '0' <= reference_time  -- another transaction may just have postponed it
             order by d.run_at
             limit batch
             for update skip locked
@@ -88,7 +114,7 @@ begin
     more := touched = batch;
 
     if not utf8 then
-        -- the leader cannot be told of these
+        -- the leader cannot be asked about these names
         update pgreact.queue q
         set lane = 'default'
         where q.state = 'ready' and q.lane is null and pgreact.readable(q.task) <> q.task;
@@ -115,7 +141,7 @@ begin
     select array_agg(f.lane) into rated from free f;
 
     for pass in 1..10 loop
-        -- One look at what is in progress, for all that follows: it takes as long as there are places.
+        -- The only scan of in_progress: its cost grows with the number of places.
         select
             coalesce(sum(l.jobs), 0)::integer as jobs,
             array_agg(l.lane) as lanes,
@@ -150,8 +176,8 @@ begin
         served_jobs := '{}';
 
         if pass = 1 then
-            -- Keys whose first waiting job may have been let go by nobody. Read after the count: a job that was gone before
-            -- that has its key written before this.
+            -- Keys whose first waiting job may have nothing to unblock it. Read after the census: a job that was gone before the
+            -- census has its key written before this.
             watermark := coalesce(census.oldest_claim, state.claim_number + 1);
             for note in
                 select k.key, array_agg(k.id) as ids, min(k.claim_number) as claim_number
@@ -162,7 +188,7 @@ begin
                 limit max_scan
             loop
                 perform from pgreact.in_progress p where p.key = note.key for update skip locked;
-                if found  -- then the settlement of that job comes after this claim, and lets the next one go
+                if found  -- the settlement of that job comes after this claim, and unblocks the next one
                     or not exists (select from pgreact.in_progress p where p.key = note.key)
                         and pgreact.unblock_next(note.key)
                 then
@@ -193,18 +219,18 @@ begin
                     begin
                         if stale.expires <= reference_time then
                             perform pgreact.settle(stale.id, stale.claim_id, 'expired',
-                                format('it was to begin before %s', stale.expires));
+                                format('not started before it expired at %s', stale.expires));
                         else
                             perform pgreact.settle(stale.id, stale.claim_id, 'unstarted', format(
                                 'no worker started it, though its message was sent %s times since %s', stale.publishes + 1,
                                 stale.claimed_at));
                         end if;
                     exception
-                        when lock_not_available then exit;  -- the history's; once is enough
+                        when lock_not_available then exit;  -- the history is locked: wait for it once only
                     end;
                 elsif stale.started_at is null then
-                    -- The message was lost, or workers are away. In that case it is sent again and again: twice as late
-                    -- each time. A message that the broker did not take is none.
+                    -- The message was lost, or no worker is there. It is sent again, twice as late each time. Only messages
+                    -- that the broker took are counted.
                     stale.publishes := stale.publishes + (stale.published_at is not null)::integer;
                     update pgreact.in_progress p
                     set published_at = null,
@@ -212,17 +238,17 @@ begin
                         lease_until = reference_time + setting.lease * 2 ^ least(stale.publishes, 6)
                     where p.id = stale.id;
                 elsif stale.id = any (state.held) then
-                    -- Its worker could not renew the lease while another transaction held the row: it is given time to.
+                    -- Its worker could not renew the lease while another transaction held the row.
                     update pgreact.in_progress p
                     set lease_until = reference_time + least(setting.lease, interval '10 s')
                     where p.id = stale.id;
                 else
                     begin
                         perform pgreact.settle(stale.id, stale.claim_id, 'lost', format(
-                            'nothing heard from worker %s for longer than the lease of its job',
+                            'worker %s did not renew the lease of its job',
                             coalesce(stale.worker, '(unknown)')));
                     exception
-                        when lock_not_available then exit;  -- the history's; once is enough
+                        when lock_not_available then exit;  -- the history is locked: wait for it once only
                     end;
                 end if;
             end loop;
@@ -242,7 +268,7 @@ begin
             exit;
         end if;
 
-        -- Each lane's own first jobs, and of these the first by the lanes' turns: start-time fair queueing.
+        -- Each lane's first jobs in its own order, and of these the first by the lanes' virtual times: start-time fair queueing.
         with recursive lanes (lane, id) as (
             (
                 select q.lane, q.id
@@ -276,7 +302,7 @@ begin
                     greatest(0, least(
                         places,
                         l.max_in_progress - coalesce(u.jobs, 0),
-                        -- the broker is not to be flooded with what no worker takes
+                        -- keeps messages that no worker takes from flooding the broker
                         coalesce(l.max_unstarted, 200) - coalesce(u.unstarted, 0),
                         case
                             when l.rate is null then null
@@ -285,15 +311,15 @@ begin
                         end
                     )) as room
                 from lanes n
-                -- it may be a Celery queue's first job, or one of a lane that was deleted: then it has no limits of its own
+                -- without a row in lane (a Celery queue's first job, a deleted lane) it has no limits
                 left join pgreact.lane l on l.name = n.lane
                 left join pgreact.lane_state s on s.lane = n.lane
                 left join used u on u.lane = n.lane
                 where not coalesce(l.paused, false) and n.lane <> all (exhausted)
             ) n
         ),
-        -- What a claim reads must not grow with lanes times batch. So first each lane's first job; of lanes that may have a
-        -- second one among the chosen, as many as are their share; and only where others have less, the rest.
+        -- The rows that a claim reads must not grow with lanes times batch. So it reads each lane's first job; then up to its
+        -- share of a lane that may have a second job among the chosen; and the remainder only of lanes that used up their share.
         first_jobs as materialized (
             select o.lane, o.id, o.virtual_time from open o where o.room >= 1
         ),
@@ -304,7 +330,8 @@ begin
             from open o
             cross join (
                 select coalesce(
-                    (select h.virtual_time from first_jobs h order by h.virtual_time offset places - 1 limit 1), 'infinity') as virtual_time
+                    (select h.virtual_time from first_jobs h order by h.virtual_time offset places - 1 limit 1), 'infinity'
+                ) as virtual_time
             ) e
             cross join lateral (
                 select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
@@ -328,7 +355,8 @@ begin
             ) o
             cross join (
                 select coalesce(
-                    (select f.virtual_time from fair_share f order by f.virtual_time offset places - 1 limit 1), 'infinity') as virtual_time
+                    (select f.virtual_time from fair_share f order by f.virtual_time offset places - 1 limit 1), 'infinity'
+                ) as virtual_time
             ) e
             cross join lateral (
                 select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
@@ -369,7 +397,7 @@ begin
                 group by q.lane
                 having count(*) > count(*) filter (where q.id = any (free))
             loop
-                -- What is locked here already counts: so all of the lane's places are filled, or it has no more.
+                -- Rows that this claim has locked already count, so either all of the lane's places are filled or it has no more.
                 select array_agg(f.id) into blocked
                 from (
                     select q.id
@@ -414,8 +442,7 @@ begin
         end if;
         chosen := free;
 
-        -- Of one key only the first, and only while none is in progress.
-        -- Materialized: else a plan may look for their ids in all of the index of keys.
+        -- Materialized: otherwise a plan may search the whole index of keys for the ids.
         with mine as materialized (
             select m.id, m.key from pgreact.queue m where m.id = any (chosen)
         )
@@ -425,8 +452,8 @@ begin
             and (exists (select from pgreact.in_progress p where p.key = q.key)
                 or exists (select from pgreact.queue b where b.key = q.key and b.id < q.id));
         if blocked is not null then
-            -- The job in front makes the next one ready when it goes. It must not be going just now, unaware of these: that
-            -- the lock on its row tells. If it may be, the next claim looks.
+            -- The job ahead unblocks its successor when it settles or is removed. A lock on its row proves that this has not
+            -- begun, so that it will see these blocked jobs. Where the lock fails, contested_key lets the next claim check.
             with running as materialized (
                 select p.key from pgreact.in_progress p where p.key = any (keys) for update skip locked
             ),
@@ -458,18 +485,20 @@ begin
 
         if exists (select from pgreact.queue q where q.id = any (chosen) and q.expires <= reference_time) then
             begin
-                perform pgreact.drop_job(q.id, 'expired', format('it was to begin before %s', q.expires))
+                perform pgreact.drop_job(q.id, 'expired', format('not started before it expired at %s', q.expires))
                 from pgreact.queue q
                 where q.id = any (chosen) and q.expires <= reference_time;
                 touched := touched + 1;
             exception
-                when lock_not_available then  -- the history's
+                when lock_not_available then  -- the history is locked
                     skipped := true;
-                    chosen := array(select q.id from pgreact.queue q where q.id = any (chosen) and coalesce(q.expires > reference_time, true));
+                    chosen := array(
+                        select q.id from pgreact.queue q where q.id = any (chosen) and coalesce(q.expires > reference_time, true)
+                    );
             end;
         end if;
 
-        -- After the count: whoever was settled before that was settled before this, which the history can prove.
+        -- Taken after the census: a job that settled before the census has an earlier settled_at than this claimed_at.
         claim_time := clock_timestamp();
         with gone as (
             delete from pgreact.queue q where q.id = any (chosen) returning q.*
@@ -514,7 +543,7 @@ begin
             update pgreact.lane_state s
             set virtual_time = greatest(s.virtual_time, state.virtual_time) + f.jobs / f.weight,
                 tokens = case when f.rate is not null then coalesce(s.tokens, f.burst) - f.jobs end,
-                -- what flowed in since the reference_time is given up: so the rate holds between the times the history tells
+                -- drops the tokens since reference_time, so that the rate holds between the times in the history, too
                 tokens_at = claim_time,
                 claimed = s.claimed + f.jobs,
                 claim_number = state.claim_number + 1,
@@ -524,10 +553,10 @@ begin
             where s.lane = f.lane;
             get diagnostics accounted = row_count;
             if accounted < cardinality(served.lanes) then
-                -- A lane's first jobs; or it has no rate, and another transaction holds its row: then it pays no virtual_time.
+                -- A lane's first jobs. A lane without a rate whose row is locked gets these jobs without moving its virtual time.
                 insert into pgreact.lane_state (lane, virtual_time, tokens, tokens_at, claimed, claim_number, recent, recent_at)
-                select u.lane, state.virtual_time + u.jobs / u.weight, case when u.rate is not null then u.burst - u.jobs end, claim_time,
-                    u.jobs, state.claim_number + 1, u.jobs, reference_time
+                select u.lane, state.virtual_time + u.jobs / u.weight, case when u.rate is not null then u.burst - u.jobs end,
+                    claim_time, u.jobs, state.claim_number + 1, u.jobs, reference_time
                 from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
                     u (lane, jobs, weight, rate, burst)
                 where not exists (select from pgreact.lane_state s where s.lane = u.lane);
@@ -539,7 +568,7 @@ begin
                     where not exists (select from pgreact.lane l where l.name = u.lane)
                     on conflict do nothing;
                 exception
-                    when lock_not_available then null;  -- somebody else just makes it
+                    when lock_not_available then null;  -- another transaction is creating the lane
                 end;
             end if;
         end if;
@@ -548,8 +577,8 @@ begin
     end loop;
 
     if claimed > 0 then
-        -- Nobody who waits is before the last one served. Who could not be served, or had nothing, begins there:
-        -- he gets no more than his share afterwards.
+        -- A lane that was idle or could not be served continues from the virtual time of the last lane served, so it gets no
+        -- more than its share afterwards.
         update pgreact.queue_state q
         set virtual_time = greatest(state.virtual_time, (
                 select max(s.virtual_time - 1 / coalesce(l.weight, 1)::float8)
@@ -565,8 +594,8 @@ begin
         update pgreact.queue_state q set held = coalesce(unrenewed, '{}');
     end if;
 
-    -- Lanes with more to do than they have places. A start signals nothing, so where that would make room the leader comes
-    -- again: soon while the lane gets on, and within a second if it does not.
+    -- Full lanes with ready jobs. A start signals nothing, so where starts make room (max_unstarted) the next claim is due
+    -- soon: after 50 ms while the lane makes progress, up to a second while it does not.
     if exists (select from pgreact.queue q where q.state = 'ready' and q.lane is not null) then
         select
             jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted)),
@@ -585,12 +614,12 @@ begin
             and (select true from pgreact.queue q where q.state = 'ready' and q.lane = c.lane limit 1);
     end if;
 
-    -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
-    -- is freed. It must where others may be waiting for just that one: a lane with limits, another lane, the next of a key.
+    -- Jobs claimed next start after those in the broker, so the leader may delay the claim of a freed place, unless something
+    -- may wait for just that place: a lane with limits, another lane, the next job of a key.
     if claimed > 0 and (full_lanes is not null or counted + claimed >= setting.max_in_progress) then
         select count(*) into unstarted
         from (
-            -- not min and max: their plans, made while the queue is empty, would read all of it
+            -- not min and max: their plans, made while the queue is empty, would read the whole queue
             select
                 (
                     select q.lane
@@ -612,7 +641,7 @@ begin
         where not exists (select from pgreact.in_progress k where k.key is not null);
     end if;
 
-    -- Only when a lease has ended there can be something new to say, and it costs a look.
+    -- This query is not cheap, and its result changes only when a lease has ended.
     if not census.unanswered then
         unanswered := '[]';
     elsif ended then
@@ -622,7 +651,7 @@ begin
     end if;
 
     if census.unpublished then
-        -- A message is not sent again for an attempt that another transaction may be about to cancel.
+        -- Attempts whose rows are locked are not published again: another transaction may be about to cancel them.
         select array_agg(u.id) into free
         from (
             select p.id
@@ -633,12 +662,13 @@ begin
         skipped := skipped or exists (
             select
             from pgreact.in_progress p
-            where p.claim_number between state.oldest_claim and state.claim_number and p.published_at is null and p.id <> all (coalesce(free, '{}'))
+            where p.claim_number between state.oldest_claim and state.claim_number and p.published_at is null
+                and p.id <> all (coalesce(free, '{}'))
         );
     end if;
 
-    -- Args, kwargs and options as texts inside the answer, for the leader to read one job at a time: what one cannot be read
-    -- of concerns no other.
+    -- Args, kwargs and options are texts inside the answer, which the leader parses one job at a time: so an unreadable job
+    -- does not affect the others.
     select
         jsonb_agg(jsonb_build_object(
             'id', j.id, 'claim_id', j.claim_id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
@@ -704,13 +734,13 @@ begin
         'waiting', unstarted,
         'unrouted', unrouted,
         'full_lanes', coalesce(full_lanes, '[]'),
-        'unanswered', unanswered,  -- null: not looked at
-        -- a number whatever it is computed of, and soon enough: nothing is lost by a claim a day
+        'unanswered', unanswered,
+        -- within a day, since due may be infinite
         'next_s', case when due is not null then
             extract(epoch from greatest(reference_time, least(due, reference_time + interval '1 day')) - clock_timestamp())
         end);
 end
 $$;
 comment on function pgreact.claim(integer)
-    is 'moves the jobs that may run to in_progress; returns all that are to be published, and when to come again';
+    is 'moves jobs that may run to in_progress; returns all that the leader is to publish, and when the next claim is due';
 revoke all on function pgreact.claim(integer) from public;

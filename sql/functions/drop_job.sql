@@ -15,11 +15,11 @@ begin
     end if;
     if gone.key is not null then
         perform pgreact.unblock_next(gone.key, 9223372036854775807);
-        -- a claim may have passed over the first one while it was held here
+        -- A claim may have skipped the first job of the key while this transaction held it.
         perform pgreact.signal('pgreact.queue');
     end if;
     return true;
 end
 $$;
-comment on function pgreact.drop_job(bigint, text, text) is 'ends a job that waits';
+comment on function pgreact.drop_job(bigint, text, text) is 'removes a waiting job: cancelled, or dead with this outcome; false: no such job waits';
 revoke all on function pgreact.drop_job(bigint, text, text) from public;

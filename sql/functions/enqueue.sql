@@ -1,4 +1,4 @@
--- Runs as its owner: who may enqueue needs no right on pgreact's tables.
+-- Runs as its owner, so that a role that enqueues needs no right on pgreact's tables.
 create or replace function pgreact.enqueue(
     task text,
     args jsonb default '[]',
@@ -27,7 +27,7 @@ end
 $$;
 comment on function pgreact.enqueue(
     text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
-) is 'adds a job when the transaction commits; returns its id, or the id of the one with the same unique_key; see also task_id';
+) is 'enqueues a job; returns its id, or the id of the job with the same unique_key. See also pgreact.task_id';
 revoke all on function pgreact.enqueue(
     text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
 ) from public;

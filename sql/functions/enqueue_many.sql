@@ -1,5 +1,5 @@
--- Runs as its owner, as enqueue does. Two that add the same unique keys must not wait for each other, so each adds in the
--- order of the unique keys; the ids are taken before, in the order of the list, which is the order of the jobs of a key.
+-- Runs as its owner, as enqueue does. It inserts in the order of the unique keys, so that two calls with the same keys cannot
+-- deadlock. It takes the ids before, in the order of the list, since jobs of a key run in the order of their ids.
 create or replace function pgreact.enqueue_many(jobs jsonb) returns table (id bigint, task_id uuid)
     language plpgsql
     security definer
@@ -26,7 +26,7 @@ begin
     limit 1;
     if wrong is not null then
         raise exception 'a job has no "%"', wrong
-            using errcode = 'invalid_parameter_value', hint = 'Names are those of the arguments of pgreact.enqueue.';
+            using errcode = 'invalid_parameter_value', hint = 'Use the names of the arguments of pgreact.enqueue.';
     end if;
     return query
     with listed as materialized (
@@ -51,5 +51,5 @@ begin
 end
 $$;
 comment on function pgreact.enqueue_many(jsonb)
-    is 'adds many jobs, each an object with the arguments of enqueue; returns their ids, and Celery''s, in the same order';
+    is 'enqueues many jobs, each an object with the arguments of enqueue; returns id and task_id of each, in the same order';
 revoke all on function pgreact.enqueue_many(jsonb) from public;

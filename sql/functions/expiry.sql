@@ -1,4 +1,4 @@
--- What Celery means by the option "expires", by the database's clock. A time without an offset is UTC, as for its workers.
+-- The option "expires" as Celery reads it, by the database's clock. A time without an offset is UTC, as for its workers.
 create or replace function pgreact.expiry(options jsonb, moment timestamptz) returns timestamptz
     language sql
     stable
@@ -10,5 +10,5 @@ select case jsonb_typeof(options -> 'expires')
     when 'string' then (options ->> 'expires')::timestamptz
 end
 $$;
-comment on function pgreact.expiry(jsonb, timestamptz) is 'when a call that is made at this moment expires, if its options say so';
+comment on function pgreact.expiry(jsonb, timestamptz) is 'when a call made at this moment expires, by its option expires; null: never';
 revoke all on function pgreact.expiry(jsonb, timestamptz) from public;

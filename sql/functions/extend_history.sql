@@ -1,5 +1,5 @@
--- Makes the history's partitions, by day of UTC: two days ahead, and those of days whose attempts are in history_rest. A
--- partition is made by itself and then attached: that locks the history against nothing but other changes of the schema.
+-- Creates the history's partitions, one a day of UTC: two days ahead, and for days whose attempts are in history_rest. A
+-- partition is created as a table and then attached, which locks the history against other schema changes only.
 create or replace function pgreact.extend_history() returns boolean
     language plpgsql
     security definer
@@ -20,7 +20,7 @@ begin
     from (
         select today + n as day from generate_series(0, 2) n
         union
-        -- of the first of these, as many as maintain_history moves
+        -- as many rows as maintain_history moves at a time
         select (f.settled_at at time zone 'UTC')::date
         from (
             select r.settled_at
@@ -37,7 +37,7 @@ begin
     lock table only pgreact.history in share update exclusive mode;
     foreach day in array missing loop
         name := 'history_' || to_char(day, 'YYYYMMDD');
-        if to_regclass('pgreact.' || name) is null then  -- another session may have made it before we had the lock
+        if to_regclass('pgreact.' || name) is null then  -- another session may have created it before we got the lock
             execute format('create table pgreact.%I (like pgreact.history including all)', name);
             execute format('alter table pgreact.history attach partition pgreact.%I for values from (%L) to (%L)',
                 name, to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00', to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00');
@@ -49,5 +49,5 @@ exception
         return false;
 end
 $$;
-comment on function pgreact.extend_history() is 'makes the history''s partitions that are missing; false: try again, another transaction is at it';
+comment on function pgreact.extend_history() is 'creates missing partitions of the history; false: another transaction holds a lock, try again';
 revoke all on function pgreact.extend_history() from public;

@@ -1,4 +1,4 @@
--- None of these holds a value of another type: turning one to JSON calls nothing that a user wrote. Arrays and rows do.
+-- No array or composite type: converting values of these types to JSON runs no code of a user's type.
 create or replace function pgreact.json_types() returns oid[]
     language sql
     immutable parallel safe
@@ -7,5 +7,5 @@ as $$
 select array['boolean', 'smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision', 'timestamp',
     'timestamptz', 'jsonb']::regtype[]::oid[]
 $$;
-comment on function pgreact.json_types() is 'PostgreSQL''s types whose values an outbox writes as JSON; all others go as text';
+comment on function pgreact.json_types() is 'types whose values an outbox writes as JSON; values of all others go as text';
 revoke all on function pgreact.json_types() from public;

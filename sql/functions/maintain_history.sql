@@ -1,5 +1,6 @@
--- Housekeeping: makes the history's partitions, drops those that are too old, and forgets dead jobs. It waits 100 ms at most
--- for a lock, and does little at a time: a settlement that comes meanwhile stands behind its request for a lock.
+-- Maintenance, in this order: create the history's partitions; move rows of history_rest into them; delete old dead jobs; drop
+-- old partitions. It waits 100 ms at most for a lock and does one batch at a time, since settlements queue behind its request
+-- for a lock.
 create or replace function pgreact.maintain_history() returns boolean
     language plpgsql
     security definer
@@ -7,7 +8,7 @@ create or replace function pgreact.maintain_history() returns boolean
     set lock_timeout = '100ms'
 as $$
 declare
-    batch constant integer := 10000;  -- rows, and so a tenth of a second or so
+    batch constant integer := 10000;  -- rows: about 0.1 s
     setting pgreact.queue_setting := (select s from pgreact.queue_setting s);
     since timestamptz := now() - coalesce(setting.retention, interval '0');
     complete boolean := pgreact.extend_history();
@@ -15,7 +16,6 @@ declare
     old text[];
     part text;
 begin
-    -- What waited for a partition goes there.
     with taken as materialized (
         select r.id, r.settled_at
         from pgreact.history_rest r
@@ -47,7 +47,7 @@ begin
         complete := complete and moved < batch;
     end if;
 
-    -- Last, since it locks the whole history until the commit.
+    -- Last, since this locks the whole history until the commit.
     select array_agg(c.oid::regclass::text) into old
     from pg_inherits i
     join pg_class c on c.oid = i.inhrelid
@@ -56,7 +56,7 @@ begin
         and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= (since at time zone 'UTC')::date;
     if old is not null then
         begin
-            -- Nobody writes the old ones. If somebody reads one, then nothing that the writers need is locked in vain.
+            -- Old partitions have no writers. If one has a reader, this fails before it locks anything that writers need.
             foreach part in array old loop
                 execute format('lock table %s in access exclusive mode nowait', part);
             end loop;
@@ -71,5 +71,5 @@ begin
 end
 $$;
 comment on function pgreact.maintain_history()
-    is 'keeps the house of history and dead jobs; false: a lock was not free, or there is more to do: call it again in a minute';
+    is 'partitions and prunes the history, deletes old dead jobs; false: a lock was not free or there is more to do, call it again in a minute';
 revoke all on function pgreact.maintain_history() from public;

@@ -1,7 +1,8 @@
--- A task asked to be run again, as by Celery's self.retry(). Its message is not sent, but kept with the job, which waits for it
--- in the queue: it holds no place in its lane and nothing in a worker's memory, and keeps its key. When it is due a claim takes
--- it, within the limits. The attempt is the same. Only a run that started says this, and only once: its row is gone then.
--- As settle, it fails with lock_not_available where another transaction holds the row.
+-- Called when a task asks for a retry, as by Celery's self.retry(). The message of the retry is stored with the job, which waits
+-- in the queue: it takes no place in its lane and no memory of a worker, and keeps its key. A claim takes it when it is due,
+-- within the limits, as the same attempt. Only a started run can postpone, and only once, since its row is gone then.
+-- Cases: postponed (true); the message cannot be stored, so the job is dead as invalid (true); the attempt is not this run's
+-- (false). Like settle, it fails with lock_not_available (55P03) if another transaction holds the row.
 create or replace function pgreact.postpone(
     job bigint, claim_id uuid, retries integer, pause interval, resume text, error text
 ) returns boolean
@@ -18,7 +19,7 @@ begin
         message := resume;
     exception
         when data_exception or program_limit_exceeded then
-            return pgreact.settle(job, claim_id, 'invalid', 'it cannot be run again, since its arguments cannot be stored: ' || sqlerrm);
+            return pgreact.settle(job, claim_id, 'invalid', 'the arguments of its retry cannot be stored: ' || sqlerrm);
     end;
     delete from pgreact.in_progress p
     where p.id = job and p.claim_id = postpone.claim_id and p.retries = postpone.retries and p.started_at is not null
@@ -37,5 +38,5 @@ begin
 end
 $$;
 comment on function pgreact.postpone(bigint, uuid, integer, interval, text, text)
-    is 'lets a run be followed by another one of the same attempt, after a pause, by this message';
+    is 'puts a job back into the queue for a retry of the same attempt, after a pause, with this message';
 revoke all on function pgreact.postpone(bigint, uuid, integer, interval, text, text) from public;

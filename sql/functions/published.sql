@@ -1,4 +1,4 @@
--- Waits for nobody: what another transaction holds is returned, and is to be marked by a later call.
+-- Waits for no lock: returns the attempts that another transaction holds, for a later call.
 create or replace function pgreact.published(claim_ids uuid[]) returns uuid[]
     language plpgsql
     security definer
@@ -33,5 +33,5 @@ begin
 end
 $$;
 comment on function pgreact.published(uuid[])
-    is 'the broker has the messages of these attempts; returns those that could not be marked, since they are locked';
+    is 'marks attempts whose messages the broker has; returns those that are locked, to be marked later';
 revoke all on function pgreact.published(uuid[]) from public;

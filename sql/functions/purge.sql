@@ -1,5 +1,5 @@
--- A part at a time, from one id on, so that no transaction is long and none reads again what the one before it deleted.
--- It waits for nobody: what somebody holds is left, for a pass that begins anew.
+-- Deletes one batch of waiting (or dead) jobs with ids higher than beyond, so that no transaction is long and none reads again
+-- the rows that the one before deleted. Waits for no lock: it skips locked rows, which a new pass from id 0 finds.
 create or replace function pgreact.purge(
     lane text default null,
     dead boolean default false,
@@ -50,12 +50,12 @@ begin
     )
     select count(*), array_agg(distinct k.key) filter (where k.key is not null) into purged, keys from kept k;
     if keys is not null then
-        -- jobs of other lanes may have waited for these
+        -- jobs of other lanes may have been blocked by these
         perform pgreact.unblock_next(k, 9223372036854775807) from unnest(keys) k;
         perform pgreact.signal('pgreact.queue');
     end if;
 end
 $$;
 comment on function pgreact.purge(text, boolean, bigint, integer)
-    is 'deletes so many jobs that wait, or are dead, with higher ids; says how many, and the last id it looked at';
+    is 'deletes up to batch waiting or dead jobs with ids beyond this one; returns how many, and the last id read';
 revoke all on function pgreact.purge(text, boolean, bigint, integer) from public;

@@ -1,4 +1,4 @@
--- Waits for nobody: one attempt that another transaction holds must not cost the others of its process their leases.
+-- Waits for no lock: an attempt that another transaction holds must not cost the others of the worker's process their leases.
 create or replace function pgreact.renew(
     jobs bigint[],
     claim_ids uuid[],
@@ -39,5 +39,5 @@ begin
 end
 $$;
 comment on function pgreact.renew(bigint[], uuid[])
-    is 'these attempts still run; returns the seconds of their lease, and the jobs to try again soon, since they are locked';
+    is 'renews the leases of running attempts; returns the lease in seconds, and the jobs whose rows are locked: renew them soon';
 revoke all on function pgreact.renew(bigint[], uuid[]) from public;

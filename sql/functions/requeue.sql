@@ -1,4 +1,4 @@
--- A job in progress waits again: for its next attempt, or for the next run of this one. Its row is gone already.
+-- Puts a job back into the queue, for its next attempt or for a retry of this one. The caller has deleted its row of in_progress.
 create or replace function pgreact.requeue(job pgreact.in_progress, run_at timestamptz, error text) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -11,11 +11,10 @@ begin
         job.backoff, job.expires, job.options, job.enqueued_at, job.task_id, job.resume, error,
         octet_length(coalesce(job.resume::text, concat(job.args, job.kwargs, job.options))));
     if job.key is not null then
-        -- a job of the key with a lower id may have come meanwhile, and be behind this one
+        -- a job of the key with a lower id may have been enqueued meanwhile, and be blocked
         perform pgreact.unblock_next(job.key, job.claim_number);
     end if;
-    -- Another job may have come meanwhile, and keeps the unique key: be it one of a transaction that has not committed,
-    -- for which the index would wait.
+    -- A job enqueued meanwhile keeps the unique key, even one of an uncommitted transaction, for which the index would wait.
     if job.unique_key is not null then
         begin
             perform set_config('lock_timeout', '1ms', true);
@@ -26,5 +25,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.requeue(pgreact.in_progress, timestamptz, text) is 'lets a job that was in progress wait again';
+comment on function pgreact.requeue(pgreact.in_progress, timestamptz, text) is 'puts a job that was in progress back into the queue';
 revoke all on function pgreact.requeue(pgreact.in_progress, timestamptz, text) from public;

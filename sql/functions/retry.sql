@@ -1,3 +1,4 @@
+-- Cases: a dead job is queued with all its attempts (true); a delayed job becomes ready (true); any other is unchanged (false).
 create or replace function pgreact.retry(job bigint) returns boolean
     language plpgsql
     security definer
@@ -19,5 +20,5 @@ begin
 end
 $$;
 comment on function pgreact.retry(bigint)
-    is 'a dead job is queued with all its attempts, a delayed one runs now; false: it is neither';
+    is 'queues a dead job with all its attempts, or lets a delayed job run now; false: it is neither';
 revoke all on function pgreact.retry(bigint) from public;

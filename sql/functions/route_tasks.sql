@@ -1,4 +1,4 @@
--- What the Celery application says of tasks, and jobs that were enqueued before anybody knew: they go to their lanes.
+-- Stores the routing of tasks, and moves jobs that were enqueued before it was known to their lanes.
 create or replace function pgreact.route_tasks(routes jsonb) returns integer
     language plpgsql
     security definer
@@ -19,11 +19,11 @@ begin
         insert into pgreact.lane (name, origin)
         select distinct r.queue, 'queue'
         from jsonb_to_recordset(routes) r (queue text)
-        -- beside the edit of a row that is there the conflict would have to be waited for
+        -- "on conflict" would wait for a transaction that edits the lane
         where not exists (select from pgreact.lane l where l.name = r.queue)
         on conflict do nothing;
     exception
-        when lock_not_available then null;  -- somebody else just makes it; if not, the first claim does
+        when lock_not_available then null;  -- another transaction is creating it; if that rolls back, the first claim creates it
     end;
     update pgreact.queue q
     set lane = t.queue, expires = coalesce(q.expires, q.enqueued_at + t.expires)
@@ -42,5 +42,5 @@ begin
     return moved;
 end
 $$;
-comment on function pgreact.route_tasks(jsonb) is 'notes which Celery queue tasks are routed to; returns how many jobs that waited for that may go';
+comment on function pgreact.route_tasks(jsonb) is 'stores which Celery queues tasks are routed to; returns the number of jobs that got their lane by that';
 revoke all on function pgreact.route_tasks(jsonb) from public;

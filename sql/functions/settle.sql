@@ -1,5 +1,9 @@
--- Ends an attempt: only the one whose claim_id is given, so that a late word about an earlier one changes nothing.
--- Where another transaction holds its row, this fails with lock_not_available (55P03) and is to be called again.
+-- Ends an attempt, identified by claim_id, so that a late settlement of an earlier attempt changes nothing. Cases, by outcome:
+--   done                                        the job is gone
+--   failed, with attempts left                  back to the queue, after its backoff
+--   lost, fewer than max_lost times so far      back to the queue at once, with the same message
+--   failed and lost otherwise; expired, revoked, rejected, invalid, unstarted    dead
+-- If another transaction holds the row, it fails with lock_not_available (55P03): call it again.
 create or replace function pgreact.settle(job bigint, claim_id uuid, outcome text, error text default null) returns boolean
     language plpgsql
     security definer
@@ -19,7 +23,7 @@ begin
     if not found then
         return false;
     end if;
-    -- A failure is final unless the job says otherwise: the task's own retries decide. A worker's death is no failure.
+    -- By default a failure is final, since the task has its own retries. A worker's death is no failure.
     again := case outcome
         when 'failed' then ended.attempt - ended.lost < ended.max_attempts
         when 'lost' then ended.lost < coalesce(ended.max_lost,
@@ -28,14 +32,14 @@ begin
     end;
     perform pgreact.record_history(ended, outcome, error);
     if outcome = 'lost' and again then
-        -- the same message once more, a retry of the task's own included
+        -- resume stays: a retry that the task asked for is repeated as such
         ended.lost := ended.lost + 1;
         perform pgreact.requeue(ended, ended.run_at, error);
         return true;
     elsif again then
         ended.resume := null;
         perform pgreact.requeue(ended, clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
-            -- a longer one would not fit into an interval after thirty doublings
+            -- a longer base would overflow an interval after thirty doublings
             least(least(ended.backoff, interval '1 hour') * 2 ^ least(ended.attempt - ended.lost - 1, 30), interval '1 hour')),
             error);
         return true;
@@ -50,5 +54,5 @@ begin
 end
 $$;
 comment on function pgreact.settle(bigint, uuid, text, text)
-    is 'ends an attempt: done, or back to the queue if it failed or was lost and may be repeated, or dead';
+    is 'ends an attempt: the job is done, back in the queue, or dead; false: no such attempt';
 revoke all on function pgreact.settle(bigint, uuid, text, text) from public;

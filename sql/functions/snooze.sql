@@ -1,4 +1,4 @@
--- As settle, it fails with lock_not_available where another transaction holds the row.
+-- Like settle, it fails with lock_not_available (55P03) if another transaction holds the row.
 create or replace function pgreact.snooze(job bigint, claim_id uuid, pause interval, redelivered boolean) returns void
     language sql
     security definer
@@ -11,5 +11,5 @@ set lease_until = clock_timestamp() + pause + (select s.lease from pgreact.queue
 where p.id = job and p.claim_id = snooze.claim_id
 $$;
 comment on function pgreact.snooze(bigint, uuid, interval, boolean)
-    is 'the attempt goes on after a pause: by a task that replaces this one, or by the same message redelivered';
+    is 'extends an attempt''s lease by a pause, after which a replacing task, or the same message redelivered, goes on with it';
 revoke all on function pgreact.snooze(bigint, uuid, interval, boolean) from public;

@@ -1,6 +1,9 @@
--- The worker's first act. A message that comes twice finds the attempt taken; a retry that the task asked for by itself
--- is the same attempt under a higher number. What has expired does not run. Where another transaction holds its row, which may be about to cancel it, this
--- fails with lock_not_available (55P03): the message is to be put off.
+-- A worker calls this before it runs a job. Cases:
+--   the first message of the attempt, or a retry or replacement of it under a higher number    taken: the lease in seconds
+--   a duplicate message, or the attempt is gone                                                 null
+--   the job has expired and not started                                                         settled as expired, null
+-- If another transaction holds the row, and may be about to cancel it, this fails with lock_not_available (55P03): the worker
+-- puts off the message.
 create or replace function pgreact.start(job bigint, claim_id uuid, retries integer, worker text) returns double precision
     language plpgsql
     security definer
@@ -21,12 +24,12 @@ begin
     if found then
         return extract(epoch from lease);
     end if;
-    perform pgreact.settle(p.id, p.claim_id, 'expired', format('it was to begin before %s', p.expires))
+    perform pgreact.settle(p.id, p.claim_id, 'expired', format('not started before it expired at %s', p.expires))
     from pgreact.in_progress p
     where p.id = job and p.claim_id = start.claim_id and p.started_at is null and p.expires <= clock_timestamp();
     return null;
 end
 $$;
 comment on function pgreact.start(bigint, uuid, integer, text)
-    is 'takes an attempt; returns the seconds of its lease, or null: it is not to be run';
+    is 'takes an attempt for a worker; returns its lease in seconds; null: do not run it';
 revoke all on function pgreact.start(bigint, uuid, integer, text) from public;

@@ -1,5 +1,5 @@
--- Runs as its owner, for who may enqueue may not read pgreact's tables. Volatile, so that it sees what the statement that calls
--- it has enqueued.
+-- Runs as its owner, since a role that enqueues may not read pgreact's tables. Volatile, so that it sees jobs that the calling
+-- statement has enqueued.
 create or replace function pgreact.task_id(job bigint) returns uuid
     language sql
     volatile
@@ -12,5 +12,5 @@ select coalesce(
     (select d.task_id from pgreact.dead d where d.id = job)
 )
 $$;
-comment on function pgreact.task_id(bigint) is 'Celery''s id of a job''s task, the same for every attempt; null: there is no such job';
+comment on function pgreact.task_id(bigint) is 'returns Celery''s id of a job''s task, the same for every attempt; null: no such job';
 revoke all on function pgreact.task_id(bigint) from public;

@@ -1,5 +1,7 @@
--- A broker delivers in order, so a job that was claimed later shows whether somebody takes messages: passed over, where one was
--- started or has gone; busy, where an earlier one still runs; else nobody is seen to consume the queue.
+-- A broker delivers in order, so later jobs of the lane show whether a worker takes messages. Verdicts:
+--   passed over   a job claimed later has started or has gone: a worker took these messages and could not run them
+--   busy          only earlier jobs run
+--   unconsumed    no job of the lane runs: no worker seems to consume the queue
 create or replace function pgreact.unanswered()
     returns table (lane text, queue text, jobs bigint, sent integer, since timestamptz, verdict text)
     language sql
@@ -18,7 +20,7 @@ select u.lane, u.queue, u.jobs, u.sent, u.since,
     end
 from (
     select p.lane, coalesce(p.options ->> 'queue', t.queue) as queue, count(*) as jobs,
-        -- the message that is in the broker, and those before it
+        -- with the message that is in the broker now
         max(p.publishes) + 1 as sent, min(p.claimed_at) as since, min(p.claim_number) as claim_number
     from pgreact.in_progress p
     left join pgreact.task t on t.name = p.task
@@ -31,5 +33,5 @@ left join pgreact.lane_state s on s.lane = u.lane
 order by u.lane, u.queue
 $$;
 comment on function pgreact.unanswered()
-    is 'jobs that were published and no worker started for longer than a lease, by lane and Celery queue';
+    is 'jobs that were published and that no worker has started for longer than a lease, by lane and Celery queue';
 revoke all on function pgreact.unanswered() from public;

@@ -1,6 +1,9 @@
--- Called after the job in front is gone. It waits for nobody: where another transaction holds the first job that waits, the
--- key is written down, and the next claims look at it. Two transactions that take away neighbours of a key cannot miss each
--- other: each tries to lock the first job that it sees, whatever its state.
+-- Called after the job ahead is gone. It waits for no lock. Cases, by the first waiting job of the key:
+--   none                        true
+--   blocked, ready or delayed   locked here; a blocked one becomes ready. true
+--   locked elsewhere            the key goes to contested_key, which the next claims check. false
+-- Two transactions that remove neighbours of a key cannot miss each other: each tries to lock the first job that it sees,
+-- whatever its state.
 create or replace function pgreact.unblock_next(key text, claim_number bigint default null) returns boolean
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -27,5 +30,5 @@ begin
 end
 $$;
 comment on function pgreact.unblock_next(text, bigint)
-    is 'the first waiting job of a key may be claimed; false: another transaction holds it, and with a claim_number, claims see to it';
+    is 'makes the first waiting job of a key ready; false: another transaction holds it, and with a claim_number, claims try again';
 revoke all on function pgreact.unblock_next(text, bigint) from public;

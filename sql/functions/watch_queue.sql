@@ -1,5 +1,5 @@
--- Attaches the queue's own tables to its route, whose action is to claim jobs. Always: an outbox also writes jobs in the session
--- that applies rows of logical replication.
+-- The queue is a route: these changes signal it. The triggers are enabled ALWAYS, since an outbox writes jobs in the session
+-- that applies logical replication.
 do $$
 begin
     perform pgreact.attach('pgreact.queue', 'pgreact.queue', '{insert}', always => true);

@@ -1,4 +1,4 @@
--- The queue: jobs that are enqueued in a transaction of yours, and the lanes that carry their limits.
+-- The queue: jobs that are enqueued in the user's transaction, and the lanes that carry their limits.
 
 create table pgreact.lane (
     name text primary key
@@ -21,31 +21,31 @@ create table pgreact.lane (
     origin text not null default 'sql'
         check (origin in ('sql', 'config', 'queue'))
 );
-comment on table pgreact.lane is 'a named class of jobs that carries their limits; a committed change is in force at once';
-comment on column pgreact.lane.max_in_progress is 'so many of its jobs are in progress at most; null: as many as the queue allows';
+comment on table pgreact.lane is 'named classes of jobs, with their limits; a committed change takes effect at once';
+comment on column pgreact.lane.max_in_progress is 'jobs of the lane in progress at most; null: no limit of its own';
 comment on column pgreact.lane.max_unstarted
-    is 'messages of its jobs in the broker at most, that no worker has started';
+    is 'jobs of the lane at most that are in progress and that no worker has started';
 comment on column pgreact.lane.max_lost
-    is 'so often a job is repeated whose worker died; 0: a job runs at most once. A job may say otherwise';
-comment on column pgreact.lane.weight is 'its share of the places when several lanes want them';
+    is 'how often a job is repeated after its worker died, unless the job sets its own; 0: a job runs at most once';
+comment on column pgreact.lane.weight is 'share of the free places relative to other lanes with ready jobs';
 comment on column pgreact.lane.rate is 'jobs a second at most; null: no limit';
-comment on column pgreact.lane.burst is 'so many may go at once after a quiet time, where there is a rate';
+comment on column pgreact.lane.burst is 'jobs that may be claimed at once after a pause, if there is a rate';
 comment on column pgreact.lane.tasks
-    is 'the only tasks that may be enqueued into it; null: any, or where its origin is queue, those of lane default';
+    is 'the only tasks that may be enqueued into the lane; null: any, but for origin queue the list of lane default';
 comment on column pgreact.lane.origin
-    is 'config: kept by "pgreact apply"; sql: left alone by it; queue: as sql, and made for a Celery queue by itself';
+    is 'config: managed by "pgreact apply"; sql: created in SQL, apply leaves it alone; queue: created by pgreact for a Celery queue';
 
 insert into pgreact.lane (name) values ('default');
 
--- The routing is the Celery application's. The leader asks it for a task that is new, and for all when it is elected.
+-- The Celery application decides the routing. The leader asks it about each new task, and about all tasks at its election.
 create table pgreact.task (
     name text primary key,
     queue text not null,
     expires interval
 );
-comment on table pgreact.task is 'what the Celery application says of the tasks that were enqueued; kept by the leader';
-comment on column pgreact.task.queue is 'the Celery queue it is routed to, whose lane its jobs are of where they name none';
-comment on column pgreact.task.expires is 'the option of the task''s class';
+comment on table pgreact.task is 'routing and expiry of enqueued tasks, as the Celery application sets them; written by the leader';
+comment on column pgreact.task.queue is 'the Celery queue the task is routed to: the lane of its jobs unless they name one';
+comment on column pgreact.task.expires is 'option expires of the task''s class';
 
 create table pgreact.queue_setting (
     one boolean primary key default true check (one),
@@ -60,19 +60,19 @@ create table pgreact.queue_setting (
     start_within interval default '7 days'
         check (start_within between interval '1 hour' and interval '3650 days')
 );
-comment on table pgreact.queue_setting is 'one row: what holds for all lanes together';
+comment on table pgreact.queue_setting is 'one row: settings of the whole queue';
 comment on column pgreact.queue_setting.max_in_progress is 'jobs in progress at most; null: no limit';
 comment on column pgreact.queue_setting.lease
-    is 'a job whose worker said nothing for so long is taken for lost, a message nobody started for sent in vain';
-comment on column pgreact.queue_setting.retention is 'how long settled jobs stay in pgreact.history; null: they are not kept';
+    is 'without a renewal for this time a started job is lost, and an unstarted message is sent again';
+comment on column pgreact.queue_setting.retention is 'how long settled attempts stay in pgreact.history; null: no history';
 comment on column pgreact.queue_setting.dead_retention
     is 'how long dead jobs stay in pgreact.dead; null: until they are retried or purged';
 comment on column pgreact.queue_setting.start_within
-    is 'an attempt that no worker started for so long is dead as unstarted; null: its message is sent for ever';
+    is 'an attempt that no worker has started within this time is dead (unstarted); null: its message is sent again for ever';
 
 insert into pgreact.queue_setting default values;
 
--- Only the dispatcher writes these two, once a claim: fillfactor leaves room for HOT updates.
+-- Only claims write queue_state and lane_state, once each: fillfactor leaves room for HOT updates.
 create table pgreact.queue_state (
     one boolean primary key default true check (one),
     virtual_time double precision not null default 0,
@@ -81,12 +81,13 @@ create table pgreact.queue_state (
     oldest_contested bigint not null default 0,
     held bigint[] not null default '{}'
 ) with (fillfactor = 50);
-comment on table pgreact.queue_state is 'one row, locked by a claim: claims come one after the other';
-comment on column pgreact.queue_state.claim_number is 'claims that took jobs';
-comment on column pgreact.queue_state.oldest_claim is 'no job in progress is of an earlier round';
-comment on column pgreact.queue_state.oldest_contested is 'no row of contested_key is of an earlier round';
+comment on table pgreact.queue_state is 'one row, which a claim locks, so that claims run one at a time';
+comment on column pgreact.queue_state.virtual_time is 'start-time fair queueing: a lane that was idle continues from here';
+comment on column pgreact.queue_state.claim_number is 'number of the last claim that took jobs';
+comment on column pgreact.queue_state.oldest_claim is 'no job in progress has a lower claim_number';
+comment on column pgreact.queue_state.oldest_contested is 'no row of contested_key has a lower claim_number';
 comment on column pgreact.queue_state.held
-    is 'jobs whose lease had ended at the last claim, while another transaction held their rows';
+    is 'jobs whose lease had ended at the last claim, and whose rows other transactions had locked';
 
 insert into pgreact.queue_state default values;
 
@@ -100,13 +101,13 @@ create table pgreact.lane_state (
     recent double precision not null default 0,
     recent_at timestamptz not null default now()
 ) with (fillfactor = 50);
-comment on table pgreact.lane_state is 'what the dispatcher remembers of a lane: its turn, its tokens, its rate';
-comment on column pgreact.lane_state.virtual_time is 'jobs claimed divided by weight; the lane with the lowest is next';
-comment on column pgreact.lane_state.tokens is 'of its rate, at tokens_at; null: all of its burst';
-comment on column pgreact.lane_state.claim_number is 'the last claim that took a job of it';
-comment on column pgreact.lane_state.recent is 'claims of late, each counting less by the minute: a rate, times 60 s';
+comment on table pgreact.lane_state is 'state of a lane between claims: virtual time, tokens, recent rate';
+comment on column pgreact.lane_state.virtual_time is 'start-time fair queueing: jobs claimed divided by weight; the lane with the lowest value is served next';
+comment on column pgreact.lane_state.tokens is 'tokens of the rate limit at tokens_at; null: the whole burst';
+comment on column pgreact.lane_state.claim_number is 'number of the last claim that took a job of the lane';
+comment on column pgreact.lane_state.recent is 'jobs claimed recently, at recent_at: decays with a time constant of 60 s';
 
--- A busy queue is mostly dead rows: vacuum soon, and without pauses.
+-- A busy queue is mostly dead tuples: vacuum early, without cost delay.
 create table pgreact.queue (
     id bigint generated by default as identity primary key,
     state text not null default 'ready'
@@ -139,43 +140,43 @@ create table pgreact.queue (
     size integer
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0.2);
-comment on table pgreact.queue is 'jobs that wait; add one by pgreact.enqueue, remove one by pgreact.cancel';
+comment on table pgreact.queue is 'waiting jobs; added by pgreact.enqueue, removed by pgreact.cancel';
 comment on column pgreact.queue.state
-    is 'ready: may be claimed; delayed: not before run_at; blocked: another of its key comes first';
+    is 'ready: may be claimed; delayed: not before run_at; blocked: an earlier job has the same key';
 comment on column pgreact.queue.lane
-    is 'null: of the Celery queue that its task is routed to, which the leader is yet to say; till then no claim takes it';
+    is 'null: the lane of the task''s Celery queue, which the leader has yet to look up; until then no claim takes the job';
 comment on column pgreact.queue.priority is 'higher comes first within a lane';
-comment on column pgreact.queue.key is 'jobs of one key run one at a time, in the order of their ids';
-comment on column pgreact.queue.unique_key is 'there is one queued job of it';
-comment on column pgreact.queue.attempt is 'attempts so far';
-comment on column pgreact.queue.max_attempts is 'so many attempts may fail; those that were lost do not count';
-comment on column pgreact.queue.lost is 'attempts whose worker died';
-comment on column pgreact.queue.max_lost is 'so many may be; null: as the lane has it';
+comment on column pgreact.queue.key is 'jobs of one key run one at a time, ordered by id';
+comment on column pgreact.queue.unique_key is 'at most one waiting job has this key';
+comment on column pgreact.queue.attempt is 'attempts so far, including lost ones';
+comment on column pgreact.queue.max_attempts is 'attempts that may fail at most; lost ones do not count';
+comment on column pgreact.queue.lost is 'attempts that ended as their worker died';
+comment on column pgreact.queue.max_lost is 'lost attempts after which the job is repeated at most; null: as the lane has it';
 comment on column pgreact.queue.resume
-    is 'the message by which its task asked to be run again: it waits for that, and its attempt goes on';
-comment on column pgreact.queue.retrying is 'whether there is such a message, for roles that may not read it';
-comment on column pgreact.queue.backoff is 'pause after the first failed attempt, doubled by each further one, 1 h at most';
-comment on column pgreact.queue.expires is 'what has not started by then is dead';
-comment on column pgreact.queue.options is 'options of apply_async';
+    is 'the message of a retry that the task asked for: the same attempt goes on with it at run_at';
+comment on column pgreact.queue.retrying is 'whether resume is set, for roles that may not read it';
+comment on column pgreact.queue.backoff is 'pause after the first failed attempt; doubles with each further one, 1 h at most';
+comment on column pgreact.queue.expires is 'a job that has not started by then is dead';
+comment on column pgreact.queue.options is 'options of apply_async, for the message';
 comment on column pgreact.queue.task_id is 'Celery''s id of the task, the same for every attempt';
 comment on column pgreact.queue.error is 'of the last attempt';
 comment on column pgreact.queue.size
-    is 'bytes of args, kwargs and options as text, of which a claim takes only so many; null: the claim is to measure';
+    is 'bytes of args, kwargs and options as text; a claim takes 8 MiB at most. null: the claim measures them';
 
 create index queue_ready on pgreact.queue (lane, priority desc, run_at, id) where state = 'ready';
 create index queue_delayed on pgreact.queue (run_at) where state = 'delayed';
 create index queue_key on pgreact.queue (key, id) where key is not null;
 create unique index queue_unique on pgreact.queue (unique_key) where unique_key is not null;
 
--- Written where a transaction could not lock the row that decides whether the next job of a key may go; see unblock_next.
+-- A transaction that cannot lock the first waiting job of a key writes the key here; see unblock_next.
 create table pgreact.contested_key (
     id bigint generated always as identity primary key,
     key text not null,
     claim_number bigint not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-comment on table pgreact.contested_key is 'keys whose first waiting job each claim looks at, until it is sure that another will let it go';
+comment on table pgreact.contested_key is 'keys whose first waiting job claims check, until another transaction is certain to unblock it';
 comment on column pgreact.contested_key.claim_number
-    is 'of the job in front, or of the claim; the largest number: a job that waited was taken away';
+    is 'that of the job ahead, or of the claim; the highest bigint: a waiting job was removed';
 
 create index contested_key_claim on pgreact.contested_key (claim_number);
 
@@ -212,11 +213,11 @@ create table pgreact.in_progress (
     size integer not null default 0
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
-comment on table pgreact.in_progress is 'jobs that were claimed and are not settled yet, each under a lease';
-comment on column pgreact.in_progress.claim_number is 'of the claim';
-comment on column pgreact.in_progress.claim_id is 'tells the messages of this claim from those of others of the same job';
-comment on column pgreact.in_progress.publishes is 'messages sent in vain for this attempt';
-comment on column pgreact.in_progress.retries is 'the last of Celery''s own retries that was started; -1: none was';
+comment on table pgreact.in_progress is 'claimed jobs that are not settled, each under a lease';
+comment on column pgreact.in_progress.claim_number is 'number of the claim that took the job';
+comment on column pgreact.in_progress.claim_id is 'identifies the attempt in its messages, workers'' calls and leases';
+comment on column pgreact.in_progress.publishes is 'messages of this attempt that no worker started within their lease';
+comment on column pgreact.in_progress.retries is 'the number of Celery''s own retries in the last message started; -1: none started';
 
 create index in_progress_claim on pgreact.in_progress (claim_number);
 create index in_progress_key on pgreact.in_progress (key) where key is not null;
@@ -241,11 +242,11 @@ create table pgreact.dead (
     outcome text not null,
     error text
 );
-comment on table pgreact.dead is 'jobs that ended without success and will not run again, unless pgreact.retry says so';
-comment on column pgreact.dead.outcome is 'failed, lost, expired, revoked, rejected, invalid, unstarted (no worker ever took its messages)';
+comment on table pgreact.dead is 'jobs that ended without success and do not run again, unless pgreact.retry queues them';
+comment on column pgreact.dead.outcome is 'failed, lost, expired, revoked, rejected, invalid, or unstarted (no worker took its messages)';
 create index dead_died on pgreact.dead (died_at);
 
--- Dropped by partition, so that keeping costs no vacuum.
+-- Old rows are dropped by partition, without vacuum.
 create table pgreact.history (
     id bigint not null,
     lane text,
@@ -262,11 +263,11 @@ create table pgreact.history (
     settled_at timestamptz not null,
     primary key (id, settled_at)
 ) partition by range (settled_at);
-comment on table pgreact.history is 'attempts that were settled, kept as long as queue_setting.retention says';
+comment on table pgreact.history is 'settled attempts, kept for queue_setting.retention';
 
--- Not a default partition: attaching another one would lock that against all who read it.
+-- Not a default partition: attaching another partition would lock that against its readers.
 create table pgreact.history_rest (like pgreact.history including all);
-comment on table pgreact.history_rest is 'attempts of days that had no partition yet, until maintain_history moves them there';
+comment on table pgreact.history_rest is 'attempts of days without a partition, until maintain_history moves them into one';
 create index history_rest_settled on pgreact.history_rest (settled_at);
 
 create table pgreact.outbox (
@@ -282,16 +283,16 @@ create table pgreact.outbox (
     attached_as text,
     primary key (relation, event, task)
 );
-comment on table pgreact.outbox is 'which change of which table enqueues a job; kept by attach and detach';
-comment on column pgreact.outbox.changed is 'an update enqueues if it changes one of these columns; null: any update does';
+comment on table pgreact.outbox is 'which change of which table enqueues a job; written by attach and detach';
+comment on column pgreact.outbox.changed is 'an update enqueues if it changes one of these columns; null: every update does';
 comment on column pgreact.outbox.attached_as
-    is 'the name that the table had when it was attached: another table of that name is to be told of';
+    is 'the table''s name when it was attached: status reports it if another table has that name now';
 comment on column pgreact.outbox.always
-    is 'its trigger is enabled ALWAYS: rows that logical replication applies count, too';
+    is 'the trigger is enabled ALWAYS: rows that logical replication applies enqueue, too';
 comment on column pgreact.outbox.definition
-    is 'the trigger as PostgreSQL showed it when it was attached; a column renamed since then makes a difference';
+    is 'the trigger as PostgreSQL showed it when it was attached; a column renamed since then shows as a difference';
 
--- 0: those of users begin at 1
+-- Routes of users begin at id 1.
 insert into pgreact.route (id, name, task, "window", gate_poll, gate_close_rate, ready)
 overriding system value
 values (0, 'pgreact.queue', 'pgreact.dispatch_next_available', '5 ms', '20 ms', 200,
@@ -299,12 +300,12 @@ values (0, 'pgreact.queue', 'pgreact.dispatch_next_available', '5 ms', '20 ms', 
     ' or exists (select from pgreact.queue_setting where num_nonnulls(retention, dead_retention) > 0)');
 
 create domain pgreact.lane_name as text;
-comment on domain pgreact.lane_name is 'tells attach for a task from attach for a route';
+comment on domain pgreact.lane_name is 'distinguishes attach for a task from attach for a route';
 
 create trigger unwatch after delete on pgreact.outbox
     for each row execute function pgreact.unwatch();
 
--- Without it what is settled next would be in the history only after the next housekeeping.
+-- Otherwise attempts would go to history_rest until the next maintenance.
 create function pgreact.retention_changed() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -314,7 +315,7 @@ begin
     return null;
 end
 $$;
-comment on function pgreact.retention_changed() is 'makes the partitions of a history that begins';
+comment on function pgreact.retention_changed() is 'creates the partitions when the history is switched on';
 revoke all on function pgreact.retention_changed() from public;
 
 create trigger retention after insert or update of retention on pgreact.queue_setting

@@ -1,11 +1,11 @@
--- One job, as JSON: so no driver has to know a type. Seconds from now are counted by the server, whose clock decides.
+-- One job, as JSON text, so that no driver has to know a type. run_in and expires_in count from the server's clock.
 select e.id, case when j.unique_key is null then t.id else pgreact.task_id(e.id) end
 from jsonb_to_record(cast(cast(%(jobs)s as text) as jsonb)) as j (
     task text, args jsonb, kwargs jsonb, lane text, priority integer, run_at timestamptz, run_in interval, key text,
     unique_key text, max_attempts integer, backoff interval, expires timestamptz, expires_in interval, options jsonb,
     unique_while text, task_id uuid, max_lost integer
 )
--- each called once, not wherever its result is used
+-- offset 0: each is called once, not at each use of its result
 cross join lateral (select coalesce(j.task_id, gen_random_uuid()) as id offset 0) t
 cross join lateral (
     select pgreact.enqueue(

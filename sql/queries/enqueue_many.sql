@@ -1,4 +1,4 @@
--- Many jobs, as a JSON array; see enqueue.sql. Times are written as JSON has them, whatever the session's DateStyle.
+-- Many jobs, as a JSON array; see enqueue.sql. to_jsonb writes times independently of the session's DateStyle.
 select e.id, e.task_id
 from pgreact.enqueue_many((
     select coalesce(jsonb_agg(j.job - 'run_in' - 'expires_in' || jsonb_strip_nulls(jsonb_build_object(

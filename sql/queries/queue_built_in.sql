@@ -1,4 +1,4 @@
--- Whether all is there that the queue needs before anybody configures it.
+-- Whether the built-in rows of the queue exist.
 select exists (select from pgreact.route r where r.name = 'pgreact.queue')
     and exists (select from pgreact.lane l where l.name = 'default')
     and exists (select from pgreact.queue_setting)

@@ -1,4 +1,4 @@
--- What stands in the way of removing a lane. Schedules that are yet to be made as the file says do not.
+-- What uses a lane and prevents its removal. Schedules that the same plan changes or removes do not count.
 select
     (select count(*) from pgreact.queue q where q.lane = %(lane)s) as waiting,
     (select count(*) from pgreact.in_progress p where p.lane = %(lane)s) as in_progress,

@@ -1,5 +1,5 @@
--- Each lane, its jobs and its pace. One pass over the queue, whatever its depth. A job that waits for a retry its task asked for
--- holds no place.
+-- Each lane, its jobs and its rate of claims, in one pass over the queue. Jobs that wait for a retry their task asked for take no
+-- place.
 with waiting as (
     select
         q.lane,

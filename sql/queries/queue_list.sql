@@ -1,5 +1,4 @@
--- Jobs of one state, each state with its own way of being first. Texts that are not UTF-8 and times beyond Python's calendar
--- are shown all the same.
+-- Jobs of one state or all. Converts texts that are not UTF-8, and times beyond Python's calendar.
 select j.id, j.state, j.attempt, j.max_attempts, j.priority, j.place,
     case when e.utf8 then j.lane else pgreact.readable(j.lane) end as lane,
     case when e.utf8 then j.task else pgreact.readable(j.task) end as task,

@@ -1,4 +1,4 @@
--- Each change that enqueues, and whether the trigger that does it stands.
+-- Each row of pgreact.outbox, and the state of its trigger.
 select
     o.relation::oid::bigint as relation,
     case when c.oid is null then o.relation::text else format('%I.%I', n.nspname, c.relname) end as "table",

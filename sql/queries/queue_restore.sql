@@ -1,4 +1,4 @@
--- What is built in, where somebody deleted it.
+-- Restores the built-in rows of the queue.
 insert into pgreact.route (id, name, task, "window", gate_poll, gate_close_rate, ready)
 overriding system value
 values (0, 'pgreact.queue', 'pgreact.dispatch_next_available', '5 ms', '20 ms', 200,

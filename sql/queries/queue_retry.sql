@@ -1,4 +1,4 @@
--- A part of the dead at a time; what died after the retry began stays.
+-- Retries one batch of dead jobs. Jobs that died after the command began stay dead.
 select count(*) filter (where r.done), max(r.id)
 from (
     select c.id, pgreact.retry(c.id) as done

@@ -1,9 +1,9 @@
--- One job, wherever it is. Args, kwargs and options come as texts: they may be more than a client can read. What is not UTF-8
--- is shown with escapes.
+-- One job, in whichever table. Args, kwargs and options are texts, since a client may not be able to parse them. Bytes that are
+-- not UTF-8 are escaped.
 with found as (
     select to_jsonb(q) as job, q.backoff from pgreact.queue q where q.id = %(job)s
     union all
-    -- the table counts the messages that were sent in vain; one that may still be started counts here, too
+    -- the column counts messages that no worker started; this adds the one in the broker
     select to_jsonb(p) || jsonb_build_object('state', 'in_progress', 'publishes',
             p.publishes + (p.published_at is not null)::integer), p.backoff
     from pgreact.in_progress p

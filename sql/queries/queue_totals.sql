@@ -1,4 +1,4 @@
--- Jobs keep dying: not a bad batch some time ago, but some in each of the last three spans of five minutes, ten in all.
+-- keeps_dying: jobs died in each of the last three spans of five minutes, at least ten in all; one bad batch does not count.
 select s.max_in_progress, (select count(*) from pgreact.dead) as dead, d.lately as died_lately,
     d.lately >= 10 and d.spans = 3 as keeps_dying
 from pgreact.queue_setting s

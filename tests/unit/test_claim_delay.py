@@ -10,14 +10,14 @@ def test_the_next_claim_comes_when_the_workers_took_a_quarter_of_what_waits() ->
     assert claim_delay(40, 10, 0.02, None) == pytest.approx(0.02)
 
 
-def test_fast_workers_are_not_kept_waiting() -> None:
+def test_fast_workers_shorten_the_delay() -> None:
     assert claim_delay(1, 1, 0.01, None) == pytest.approx(0.0025)
 
 
-def test_slow_workers_do_not_make_it_longer_than_it_may_be() -> None:
+def test_slow_workers_delay_a_claim_no_longer_than_the_maximum() -> None:
     assert claim_delay(500, 1, 10.0, None) == LONGEST
 
 
 @pytest.mark.parametrize(("due", "seconds"), [(0.01, 0.01), (-3.0, 0.0), (7.0, LONGEST)])
-def test_it_ends_when_something_else_is_due(due: float, seconds: float) -> None:
+def test_the_delay_ends_when_something_else_is_due(due: float, seconds: float) -> None:
     assert claim_delay(500, 1, 1.0, due) == seconds

@@ -43,7 +43,7 @@ def test_a_task_runs_at_once_without_a_word_to_the_database(app: Celery) -> None
     assert ran == [(1, 2), (3, 4)]
 
 
-def test_its_error_is_the_callers_if_celery_is_told_so(app: Celery) -> None:
+def test_task_error_is_the_callers_with_task_eager_propagates(app: Celery) -> None:
     fail = app.tasks["eager.fail"]
     with pytest.raises(LookupError, match="as told"):
         pgreact.enqueue(Mock(spec=psycopg.Connection), fail)
@@ -51,7 +51,7 @@ def test_its_error_is_the_callers_if_celery_is_told_so(app: Celery) -> None:
     assert pgreact.enqueue(Mock(spec=psycopg.Connection), fail) == 0
 
 
-async def test_on_an_asynchronous_connection_it_is_awaited(app: Celery) -> None:
+async def test_an_eager_job_on_an_asynchronous_connection_is_awaited(app: Celery) -> None:
     connection = Mock(spec=psycopg.AsyncConnection)
     assert await pgreact.enqueue(connection, app.tasks["eager.add"], [1]) == 0
     assert await pgreact.enqueue_many(connection, [Job(app.tasks["eager.add"], [n]) for n in (2, 3)]) == [
@@ -61,7 +61,9 @@ async def test_on_an_asynchronous_connection_it_is_awaited(app: Celery) -> None:
     assert ran == [(1, 0), (2, 0), (3, 0)]
 
 
-def test_what_is_named_alone_is_enqueued_beside_it(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_given_by_name_is_enqueued_beside_eager_ones(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         "pgreact.queue.enqueue.run",
         lambda _connection, call: call.read([(7, "a")] if "named" in call.parameters["jobs"] else []),
@@ -72,7 +74,7 @@ def test_what_is_named_alone_is_enqueued_beside_it(app: Celery, monkeypatch: pyt
     assert ran == [(1, 0), (2, 0)]
 
 
-def test_it_is_refused_where_the_application_says_so(app: Celery) -> None:
+def test_an_eager_job_is_refused_with_pgreact_eager_false(app: Celery) -> None:
     app.conf.pgreact_eager = False
     with pytest.raises(ValueError, match="pgreact_eager = False forbids it"):
         pgreact.enqueue(Mock(spec=psycopg.Connection), app.tasks["eager.add"], [1])

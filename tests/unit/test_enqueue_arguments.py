@@ -72,7 +72,7 @@ def refused(kind: type[Exception], task: Any = "proj.x", *args: Any, **fields: A
 # ---- fields ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_as_by_default_is_left_to_the_server() -> None:
+def test_defaults_are_left_to_the_server() -> None:
     assert job() == {"task": "proj.x", "args": [], "kwargs": {}}
 
 
@@ -212,7 +212,7 @@ def test_types_that_an_application_registered_travel_too() -> None:
     assert through_celery([Money(3)])[0].cents == 3
 
 
-def test_an_object_says_itself_how_it_is_json() -> None:
+def test_an_object_with_a_json_method_is_written_by_it() -> None:
     class Point:
         def __json__(self) -> Any:
             return {"x": 1, "at": NOON}
@@ -266,20 +266,20 @@ class Model:
         ({"__type__": "datetime", "__value__": "x"}, ValueError, '"__type__" with "__value__" marks'),
     ],
 )  # fmt: skip
-def test_what_cannot_travel_is_refused_by_its_place(value: object, kind: Any, message: str) -> None:
+def test_an_unserializable_argument_is_refused_with_its_place(value: object, kind: Any, message: str) -> None:
     if kind is None:
         assert job(kwargs={"user": value})
     else:
         assert message in refused(kind, kwargs={"user": value})
 
 
-def test_what_contains_itself_is_refused() -> None:
+def test_an_argument_that_contains_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
     assert refused(ValueError, args=loop) == "args is nested too deeply, or contains itself"
 
 
-def test_what_no_worker_could_read_is_refused() -> None:
+def test_arguments_that_no_worker_could_read_are_refused() -> None:
     deep: list[Any] = []
     for _ in range(199):
         deep = [deep]
@@ -328,7 +328,7 @@ def test_arguments_that_delay_would_refuse_are_refused() -> None:
         (app, "task is of type Celery"),
     ],
 )
-def test_what_is_no_task_is_refused(task: Any, message: str) -> None:
+def test_an_object_that_is_no_task_is_refused(task: Any, message: str) -> None:
     assert message in refused(TypeError, task)
 
 
@@ -369,7 +369,7 @@ def test_the_calls_options_win_over_the_signatures() -> None:
     assert job(signature, options={"queue": "b"})["options"] == {"queue": "b", "priority": 1}
 
 
-def test_what_celery_delays_by_becomes_run_at() -> None:
+def test_countdown_and_eta_become_run_at() -> None:
     assert job(add.s(1).set(countdown=30))["run_in"] == "30.000000 seconds"
     assert job(add.s(1).set(eta=NOON))["run_at"] == "2030-01-02T12:00:00+00:00"
     assert job(add.s(1).set(eta="2030-01-02T12:00:00Z"))["run_at"] == "2030-01-02T12:00:00+00:00"
@@ -462,7 +462,7 @@ def test_the_wrong_job_of_many_is_named(jobs: Any, kind: type[Exception], messag
 
 
 @pytest.mark.parametrize("connection", [None, "postgresql://db", object(), app])
-def test_what_is_no_connection_is_refused(connection: Any) -> None:
+def test_an_object_that_is_no_connection_is_refused(connection: Any) -> None:
     kind = type(connection)
     with pytest.raises(
         TypeError, match=f"conn is a {kind.__module__}.{kind.__qualname__}. It must be the conn"

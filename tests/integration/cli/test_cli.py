@@ -382,7 +382,7 @@ WRONG = {
         "alter table job_queue rename to old",
         "create table job_queue (id int)",
     ],
-    "delete on other.y: trigger ANOTHER TABLE HAS ITS NAME: call pgreact.attach with that one, and": [
+    "delete on other.y: trigger ANOTHER TABLE HAS ITS NAME: call pgreact.attach for that table, and": [
         "create schema other create table x (id int)",
         "select pgreact.attach('other.x', 'idle', '{delete}')",
         "alter table other.x rename to y; create table other.x (id int)",

@@ -56,7 +56,7 @@ async def settled(answer: Any) -> Any:
 
 @dataclasses.dataclass
 class Caller:
-    """Somebody with a connection and a transaction of his own."""
+    """A caller of pgreact: a connection, with its transaction."""
 
     conn: Any
     execute: Callable[[str], Any]
@@ -121,7 +121,7 @@ class Traced:
 
 
 class AsText(psycopg.adapt.Loader):
-    """Numbers as somebody may want them."""
+    """A loader that a user may register: numbers as text."""
 
     def load(self, data: Any) -> Any:
         """Return text."""
@@ -396,7 +396,7 @@ def queue(prepared: Database) -> Database:
 
 @pytest.fixture(params=list(OPENINGS))
 async def caller(request: pytest.FixtureRequest, queue: Database) -> AsyncIterator[Caller]:
-    """Somebody of each kind."""
+    """A caller with each kind of connection."""
     async with OPENINGS[request.param](queue.dsn) as opened:
         yield opened
 
@@ -445,7 +445,7 @@ async def test_many_are_one_statement_and_have_their_ids_in_order(caller: Caller
     assert datetime.timedelta(seconds=55) < pause < datetime.timedelta(seconds=65)
 
 
-async def test_what_postgresql_refuses_is_the_librarys_own_error(caller: Caller, queue: Database) -> None:
+async def test_a_refusal_of_postgresql_is_the_librarys_own_error(caller: Caller, queue: Database) -> None:
     for attempt in (
         lambda: caller.enqueue("proj.x", lane="mial"),
         lambda: caller.enqueue_many([{"task": "proj.x", "lane": "mial"}]),
@@ -455,7 +455,7 @@ async def test_what_postgresql_refuses_is_the_librarys_own_error(caller: Caller,
             await attempt()
         assert 'no lane "mial"' in str(caught.value)
         await settled(caller.execute("rollback to before"))
-    # the transaction is the caller's, and goes on from his savepoint
+    # the transaction is the caller's, and goes on from its savepoint
     await caller.enqueue("proj.x")
     await settled(caller.commit())
     assert len(jobs(queue)) == 1
@@ -698,17 +698,17 @@ def test_a_canvas_is_kept_as_it_is(queue: Database, connection: Any) -> None:
     ("options", "message"),
     [
         ({"options": {"router": "mail"}}, 'no option "router"'),
-        ({"max_attempts": 0}, "max_attempts is 0; it must be 1 at least"),
+        ({"max_attempts": 0}, "max_attempts is 0; it must be at least 1"),
         ({"max_attempts": 2**31}, "out of range"),
         ({"backoff": -1}, "backoff is -00:00:01; it must not be negative"),
         ({"unique_while": "queue"}, 'unique_while is "queue"'),
         ({"task": ""}, "a job needs the name of a task"),
         ({"task": "x" * 256}, "255 characters at most; this one has 256"),
-        ({"args": ["x" * 2_000_000]}, "1 MiB is the limit"),
+        ({"args": ["x" * 2_000_000]}, "the limit is 1 MiB"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_what_the_server_knows_to_be_wrong_it_refuses(
+def test_the_server_refuses_invalid_jobs(
     queue: Database, connection: Any, options: Any, message: str
 ) -> None:
     with pytest.raises(psycopg.DatabaseError) as caught:

@@ -29,7 +29,7 @@ def base(each_database: Database, installed: Install) -> Database:
 
 @pytest.fixture
 def writer(base: Database) -> Iterator[Writer]:
-    """Somebody with no rights but on his own tables."""
+    """A role with no rights but on its own tables."""
     base.run(
         "drop role if exists writer",
         "create role writer",
@@ -60,7 +60,7 @@ def jobs(base: Database) -> list[tuple[Any, ...]]:
 
 
 def health(base: Database) -> dict[tuple[str, str], str]:
-    """Return what ``pgreact status`` says of each trigger."""
+    """Return what ``pgreact status`` shows of each trigger."""
     with base.connect() as connection:
         rows = connection.execute(query("queue_outbox").encode()).fetchall()
     return {(row[1], row[2]): row[8] for row in rows}
@@ -229,7 +229,7 @@ def test_the_columns_are_those_of_partitions_and_child_tables_too(base: Database
         ("{update}", "{}", "it needs a column, and the event update", "Like events"),
     ],
 )
-def test_columns_that_there_are_not_are_refused(
+def test_unknown_columns_are_refused(
     base: Database, events: str, changed: str, message: str, hint: str
 ) -> None:
     with pytest.raises(psycopg.Error) as caught:
@@ -520,7 +520,7 @@ def test_attaching_otherwise_replaces_the_trigger(base: Database, change: dict[s
     assert health(base) == {("public.orders", "insert"): "ok"}
 
 
-def test_what_is_detached_or_deleted_takes_its_triggers_with_it(base: Database, writer: Writer) -> None:
+def test_a_detached_or_deleted_row_takes_its_triggers_with_it(base: Database, writer: Writer) -> None:
     attach(base, "orders")
     attach(base, "orders", "{truncate}")
     base.run("select pgreact.detach('orders', '{update,truncate}', enqueue => 'proj.order_changed')")
@@ -582,7 +582,7 @@ def test_a_dropped_table_leaves_a_row_that_can_be_deleted(base: Database) -> Non
         ("'orders', enqueue => 't', condition => 'new.nope'", "column new.nope does not exist", ""),
     ],
 )
-def test_what_is_wrong_is_said_and_changes_nothing(
+def test_an_invalid_attach_is_refused_and_changes_nothing(
     base: Database, call: str, message: str, hint: str
 ) -> None:
     base.run("create table loose (id int)", "create view seen as select * from orders")
@@ -601,7 +601,7 @@ def test_a_table_without_a_key_may_report_its_truncates(base: Database) -> None:
     assert jobs(base) == [("truncate", None, None, "public.loose")]
 
 
-def test_detaching_what_is_not_attached_says_what_is(base: Database) -> None:
+def test_detaching_an_unattached_table_names_the_attached(base: Database) -> None:
     attach(base, "orders")
     with pytest.raises(psycopg.errors.UndefinedObject, match='orders does not enqueue "t"') as caught:
         base.run("select pgreact.detach('orders', enqueue => 't')")
@@ -630,7 +630,7 @@ def test_a_call_for_a_route_means_a_route(base: Database, call: str) -> None:
     assert base.value("select count(*) from pgreact.watched where relation = 'orders'::regclass") == 0
 
 
-def test_prepared_calls_mean_what_they_say(base: Database) -> None:
+def test_prepared_calls_of_attach_find_the_right_function(base: Database) -> None:
     base.run("insert into pgreact.route (name, task) values ('dispatch', 't')")
     with base.connect() as connection:
         arguments = {"table": "orders", "route": "dispatch", "events": ["insert"]}
@@ -648,7 +648,7 @@ def test_prepared_calls_mean_what_they_say(base: Database) -> None:
     assert (triggers(base), health(base)) == ([], {})
 
 
-def test_uninstall_removes_all_of_it(partitioned: Database) -> None:
+def test_uninstall_removes_the_outbox_entirely(partitioned: Database) -> None:
     attach(partitioned, "orders")
     attach(partitioned, "parts", "{insert,truncate}")
     partitioned.run("alter table parts detach partition low", "delete from pgreact.lane where name = 'mail'")

@@ -324,7 +324,7 @@ def test_an_outbox_that_drifted_is_mended(applied: Database, harm: str, mended: 
     assert pgreact("status", dsn=applied.dsn).out.count("trigger ok") == 4
 
 
-QUEUE_ROUTE = "~ queue: what is built in\n"
+QUEUE_ROUTE = "~ queue: built-in route, lane and triggers\n"
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,9 @@ QUEUE_ROUTE = "~ queue: what is built in\n"
         "truncate pgreact.queue_state",
     ],
 )
-def test_what_is_built_in_is_put_back(database: Database, installed: Callable[..., None], harm: str) -> None:
+def test_built_in_rows_and_triggers_are_restored(
+    database: Database, installed: Callable[..., None], harm: str
+) -> None:
     installed(database)
     before = everything(database)
     database.run(harm)

@@ -80,9 +80,9 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         ("show x", "'x' is not a valid integer"),
         ("show 99999999999999999999", "is not in the range"),
         ("cancel", "Missing argument 'ID...'"),
-        ("retry", "name jobs by their ids, or give --dead"),
-        ("retry 1 --dead", "name jobs by their ids, or give --dead"),
-        ("retry 1 --lane mail", "--lane and --task go with --dead"),
+        ("retry", "give the ids of jobs, or --dead"),
+        ("retry 1 --dead", "give the ids of jobs, or --dead"),
+        ("retry 1 --lane mail", "--lane and --task need --dead"),
         ("limit mail 0", "Invalid value for N: 0 is not a limit: write a number"),
         ("limit mail -- -1", "Invalid value for N: -1 is not a limit"),
         ("limit mail many", "Invalid value for N: 'many' is not a limit"),
@@ -165,7 +165,7 @@ def test_each_state_can_be_listed(filled: Database) -> None:
     assert found["dead"][0]["error"] == "too\n late"
 
 
-def test_a_list_says_when_there_is_more_and_when_there_is_nothing(filled: Database) -> None:
+def test_list_reports_more_jobs_and_none(filled: Database) -> None:
     assert run(filled, "list", "--limit", "4").out.splitlines()[-1] == (
         "… and more: these are the first 4, see --limit"
     )
@@ -211,7 +211,7 @@ def test_a_pause_is_shown_as_one_would_write_it(filled: Database) -> None:
     assert json.loads(run(filled, "show", "3", "--json").out)["job"]["backoff"] == "1h"
 
 
-def test_a_job_behind_another_names_it(filled: Database) -> None:
+def test_a_blocked_job_names_the_job_ahead(filled: Database) -> None:
     assert shown(filled, 2)["blocked_by"] == "1"
     filled.run("select pgreact.enqueue('proj.a', key => 'k')", "select pgreact.cancel(1)")
     assert json.loads(run(filled, "show", "6", "--json").out)["blocked_by"] == 2
@@ -239,13 +239,13 @@ def test_an_unknown_job_is_a_clear_error(filled: Database, command: str) -> None
 # ---- acting on jobs ----------------------------------------------------------------------------------------
 
 
-def test_cancel_cancels_what_waits_and_says_what_does_not(filled: Database) -> None:
+def test_cancel_cancels_waiting_jobs_and_reports_the_others(filled: Database) -> None:
     filled.run("update pgreact.in_progress set started_at = now()")
     said = run(filled, "cancel", "1", "3", "3", "4", "5")
     assert said == (
         1,
-        "1 runs already, and goes on; it will have no further attempt\ncancelled 3\ncancelled 4\n",
-        "pgreact: job 5 is dead: there is nothing to cancel\n",
+        "1 already runs, and goes on; it gets no further attempt\ncancelled 3\ncancelled 4\n",
+        "pgreact: job 5 is dead: nothing to cancel\n",
     )
     assert states(filled) == {1: "in_progress", 2: "blocked", 5: "dead"}
 
@@ -253,7 +253,7 @@ def test_cancel_cancels_what_waits_and_says_what_does_not(filled: Database) -> N
 def test_retry_queues_the_dead_and_hastens_the_delayed(filled: Database) -> None:
     said = run(filled, "retry", "5", "4", "3")
     assert (said.code, said.out) == (1, "retried 5\nretried 4\n")
-    assert said.err == "pgreact: job 3 is ready: only dead and delayed jobs are retried\n"
+    assert said.err == "pgreact: job 3 is ready: only dead and delayed jobs can be retried\n"
     assert states(filled) == {1: "in_progress", 2: "blocked", 3: "ready", 4: "ready", 5: "ready"}
 
 
@@ -298,25 +298,25 @@ def test_a_lane_is_paused_resumed_and_limited(base: Database) -> None:
     assert base.value("select pgreact.claim(5)->'claimed'") == 1
     assert run(base, "limit", "mail", "12") == (0, "limited mail to 12 in progress\n", "")
     assert lane(base) == (False, 12)
-    assert run(base, "limit", "mail", "none") == (0, "mail has no limit of its own\n", "")
+    assert run(base, "limit", "mail", "none") == (0, "removed the limit of mail\n", "")
     assert lane(base) == (False, None)
 
 
-def test_what_the_file_will_set_back_is_said(base: Database) -> None:
+def test_a_limit_that_the_file_will_undo_is_reported(base: Database) -> None:
     Path("pgreact.toml").write_text("[lanes.mail]\nmax_in_progress = 1\n")
     assert run(base, "pause", "mail").err == ""
     assert run(base, "limit", "mail", "1").err == ""
     assert run(base, "limit", "mail", "2") == (
         0,
         "limited mail to 2 in progress\n",
-        'note: pgreact.toml names lanes.mail.max_in_progress, so the next "pgreact apply" sets it back\n',
+        'note: pgreact.toml sets lanes.mail.max_in_progress, so the next "pgreact apply" undoes this\n',
     )
 
 
 # ---- purge -------------------------------------------------------------------------------------------------
 
 
-def test_purge_deletes_what_waits_and_nothing_else(filled: Database) -> None:
+def test_purge_deletes_waiting_jobs_alone(filled: Database) -> None:
     assert run(filled, "purge", "--lane", "mail", "--yes") == (0, "deleted 1 jobs\n", "")
     assert states(filled) == {1: "in_progress", 2: "blocked", 4: "delayed", 5: "dead"}
     assert run(filled, "purge", "--yes").out == "deleted 2 jobs\n"
@@ -342,7 +342,7 @@ def test_purge_asks_and_without_an_answer_deletes_nothing(filled: Database) -> N
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", 3), ("y", 0)])
-def test_purge_does_what_it_is_answered(
+def test_purge_obeys_the_answer_to_its_question(
     filled: Database, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
 ) -> None:
     monkeypatch.setattr(support, "_interactive", lambda: True)
@@ -369,7 +369,7 @@ def test_a_purge_in_parts_lets_the_next_of_a_key_go(base: Database, monkeypatch:
     assert base.value("select pgreact.claim(10)->'claimed'") == 3
 
 
-def test_a_purge_leaves_what_is_held_and_strands_nobody_behind_it(base: Database) -> None:
+def test_purge_leaves_locked_jobs_and_blocks_none_of_their_keys(base: Database) -> None:
     base.run(
         "select pgreact.enqueue('proj.a', key => 'k')",
         "select pgreact.enqueue('proj.b', lane => 'mail', key => 'k')",
@@ -384,7 +384,7 @@ def test_a_purge_leaves_what_is_held_and_strands_nobody_behind_it(base: Database
     assert base.value("select pgreact.claim(10)->'claimed'") == 1
 
 
-def test_two_who_cancel_neighbours_at_once_let_the_third_go(base: Database) -> None:
+def test_two_cancels_of_neighbours_at_once_unblock_the_third(base: Database) -> None:
     base.run(
         "select pgreact.enqueue('proj.a', key => 'k') from generate_series(1, 3)",
         "update pgreact.queue set priority = 9 where id = 3",  # so that a claim comes to it first
@@ -401,7 +401,7 @@ def test_two_who_cancel_neighbours_at_once_let_the_third_go(base: Database) -> N
     assert states(base) == {3: "ready"}
 
 
-def test_purges_beside_claims_strand_nobody(base: Database) -> None:
+def test_purges_beside_claims_leave_no_key_blocked(base: Database) -> None:
     """Whatever comes between: in the end the jobs of the other lane are claimed."""
     base.run(
         "select pgreact.enqueue('a', lane => 'mail', key => 'k' || g % 40) from generate_series(1, 999) g",
@@ -436,7 +436,7 @@ def queue_lines(database: Database) -> list[str]:
     return out[out.index("queue    ") :].partition("\n\n")[0].splitlines()
 
 
-def test_no_terminal_obeys_what_stands_in_a_job(filled: Database) -> None:
+def test_no_terminal_obeys_the_text_of_a_job(filled: Database) -> None:
     filled.run(
         "insert into pgreact.queue (task, key, error) "
         "values (e'a\\x1b[31m\\u009b2J\\u202eb', e'k\\x07', e'\\x1b]0;')"
@@ -487,7 +487,7 @@ def test_the_built_in_route_is_no_route_of_the_users(base: Database) -> None:
 
 def test_a_lane_that_is_gone_is_shown_as_long_as_it_has_jobs(filled: Database) -> None:
     filled.run("delete from pgreact.lane where name = 'mail'")
-    assert queue_lines(filled)[3].endswith("no such lane any more: no limits")
+    assert queue_lines(filled)[3].endswith("deleted lane: no limits")
     assert [job["id"] for job in json.loads(run(filled, "list", "--lane", "mail", "--json").out)] == [1, 3]
     assert run(filled, "purge", "--lane", "mail", "--yes").out == "deleted 1 jobs\n"
     assert run(filled, "cancel", "1").code == 0

@@ -81,7 +81,7 @@ def test_a_job_that_was_rolled_back_never_was(plant: Plant, leader: Daemon) -> N
     assert plant.inbox.rest() == []
 
 
-def test_what_was_enqueued_while_nobody_led_is_found(plant: Plant, daemons: Start) -> None:
+def test_jobs_enqueued_without_a_leader_are_found(plant: Plant, daemons: Start) -> None:
     jobs = [plant.add() for _ in range(3)]
     daemons(plant.database.dsn, plant.inbox.url)
     assert [plant.take() for _ in jobs] == jobs

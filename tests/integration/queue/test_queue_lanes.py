@@ -46,7 +46,7 @@ def retry(queue: Queue, job: int, pause: str = "100 s", **message: object) -> bo
 # ---- lanes of Celery queues --------------------------------------------------------------------------------
 
 
-def test_jobs_of_a_queue_that_nobody_consumes_hold_up_no_other(queue: Queue) -> None:
+def test_jobs_of_an_unconsumed_queue_delay_no_other(queue: Queue) -> None:
     many(queue, 450, queue="nobody")
     while queue.claim()["claimed"]:
         pass
@@ -77,7 +77,7 @@ def test_a_job_that_names_no_lane_is_of_its_celery_queues(queue: Queue) -> None:
     ]
 
 
-def test_a_lane_that_was_made_by_itself_takes_limits_like_others(queue: Queue) -> None:
+def test_a_lane_of_a_celery_queue_takes_limits_like_others(queue: Queue) -> None:
     many(queue, 9, queue="q")
     queue.claim(1)
     queue.run("update pgreact.lane set max_in_progress = 4 where name = 'q'")
@@ -86,7 +86,7 @@ def test_a_lane_that_was_made_by_itself_takes_limits_like_others(queue: Queue) -
     assert len(queue.claimed()) == 2
 
 
-def test_a_job_of_a_task_nobody_knows_waits_to_be_routed_and_blocks_nobody(queue: Queue) -> None:
+def test_a_job_of_an_unknown_task_waits_for_its_route_and_blocks_no_other(queue: Queue) -> None:
     queue.run("select pgreact.enqueue('new', priority => 9)", "select pgreact.enqueue('new')")
     other = queue.add()
     answer = queue.claim()
@@ -161,7 +161,7 @@ def test_the_routing_of_known_tasks_is_asked_for_at_each_election(
     database.until("select queue = 'celery' from pgreact.task")
 
 
-def test_a_lane_full_of_what_nobody_starts_is_looked_at_soon_and_then_seldom(queue: Queue) -> None:
+def test_a_lane_full_of_unstarted_jobs_is_claimed_soon_and_then_seldom(queue: Queue) -> None:
     queue.run("update pgreact.lane set max_unstarted = 1")
     queue.add(), queue.add()
     answer = queue.claim()
@@ -246,7 +246,7 @@ def test_keys_and_unique_keys_are_held_while_a_retry_is_awaited(queue: Queue) ->
 
 
 @pytest.mark.parametrize("end", ["failed", "lost", "retry"])
-def test_a_job_that_comes_back_lets_an_earlier_one_of_its_key_go(queue: Queue, end: str) -> None:
+def test_a_requeued_job_unblocks_an_earlier_one_of_its_key(queue: Queue, end: str) -> None:
     earlier = queue.add(key="'k'")
     queue.claimed()
     queue.settle(earlier, "rejected")
@@ -272,7 +272,7 @@ def test_a_retry_whose_message_the_database_cannot_keep_is_invalid(queue: Queue)
     queue.start(job)
     assert retry(queue, job, args=["\0"])
     assert queue.state(job) == "invalid"
-    assert "its arguments cannot be stored" in queue.value("select error from pgreact.dead")
+    assert "the arguments of its retry cannot be stored" in queue.value("select error from pgreact.dead")
 
 
 def test_status_says_what_fills_a_lane_and_what_waits_for_a_retry(queue: Queue) -> None:
@@ -288,7 +288,7 @@ def test_status_says_what_fills_a_lane_and_what_waits_for_a_retry(queue: Queue) 
         queue.claimed()
     with queue.connect() as connection:
         lines = list(overview.overview_lines(overview.overview(connection, [])))
-    assert "FULL: 1 running, 1 of 1 published and not started, 1 wait for their own retries" in lines[2]
+    assert "FULL: 1 running, 1 of 1 published and not started, 1 wait for a retry" in lines[2]
 
 
 # ---- attempts ----------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_a_failure_is_final_unless_the_job_says_otherwise(queue: Queue) -> None:
     ("lane", "job", "runs"),
     [(None, None, 4), (None, 0, 1), (None, 1, 2), (0, None, 1), (2, None, 3), (0, 1, 2)],
 )
-def test_a_job_whose_worker_dies_is_repeated_so_often(
+def test_a_job_whose_worker_dies_is_repeated_max_lost_times(
     queue: Queue, lane: int | None, job: int | None, runs: int
 ) -> None:
     if lane is not None:
@@ -365,7 +365,7 @@ A_MINUTE_ON = (
         ("task => 'brief', options => '{\"expires\": 60}'", 60),
     ],
 )  # fmt: skip
-def test_expires_means_the_same_wherever_it_is_said(
+def test_expires_means_the_same_wherever_it_is_set(
     queue: Queue, arguments: str, seconds: float | None
 ) -> None:
     queue.run("insert into pgreact.task (name, queue, expires) values ('brief', 'default', '30 s')")
@@ -386,7 +386,7 @@ def test_a_job_that_has_expired_is_not_started(queue: Queue) -> None:
     queue.run("update pgreact.in_progress set expires = clock_timestamp()")
     assert not queue.start(job)
     assert queue.state(job) == "expired"
-    assert "it was to begin before" in queue.value("select error from pgreact.dead")
+    assert "not started before it expired at" in queue.value("select error from pgreact.dead")
     assert queue.state(other) == "in progress"
 
 
@@ -407,7 +407,7 @@ def test_a_retry_may_expire_like_any_message(queue: Queue) -> None:
     assert queue.state(job) == "expired"
 
 
-def test_what_a_schedule_fires_late_expires_from_then_on(queue: Queue) -> None:
+def test_seconds_of_expires_count_from_a_late_firing(queue: Queue) -> None:
     for name, columns in (("a", "expires"), ("b", "options")):
         value = "interval '1 min'" if columns == "expires" else "'{\"expires\": 60}'::jsonb"
         queue.run(
@@ -424,7 +424,7 @@ def test_what_a_schedule_fires_late_expires_from_then_on(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize("runs", [False, True])
-def test_a_lane_that_is_full_of_what_nobody_starts_is_told(queue: Queue, runs: bool) -> None:
+def test_a_lane_full_of_unstarted_jobs_is_reported(queue: Queue, runs: bool) -> None:
     queue.run("update pgreact.lane set max_unstarted = 2")
     jobs = [queue.add() for _ in range(4)]
     assert queue.claimed() == jobs[:2]
@@ -443,11 +443,11 @@ def test_a_lane_that_is_full_of_what_nobody_starts_is_told(queue: Queue, runs: b
     assert reasons() == ([] if runs else [told])
 
 
-# ---- messages that nobody starts ---------------------------------------------------------------------------
+# ---- messages that no worker starts ------------------------------------------------------------------------
 
 
 def verdicts(queue: Queue) -> list[Any]:
-    """Return what is said of messages that nobody starts, after they have been sent for the third time."""
+    """Return the verdicts on messages that no worker starts, after they were sent for the third time."""
     queue.run(
         "update pgreact.in_progress set publishes = 2, claimed_at = now() - interval '1 h' where id = 1",
         "update pgreact.in_progress set lease_until = now() where started_at is null and id = 1",
@@ -456,7 +456,7 @@ def verdicts(queue: Queue) -> list[Any]:
     return [[row["jobs"], row["sent"], row["verdict"]] for row in answer["unanswered"]]
 
 
-def test_a_queue_that_nobody_consumes_is_told(queue: Queue) -> None:
+def test_an_unconsumed_queue_is_reported(queue: Queue) -> None:
     queue.add(), queue.claimed()
     queue.add(), queue.claimed()
     assert verdicts(queue) == [[1, 4, "unconsumed"]]
@@ -464,14 +464,14 @@ def test_a_queue_that_nobody_consumes_is_told(queue: Queue) -> None:
         found = overview.overview(connection, [])
     reason = found["reasons"][-1]
     assert reason.startswith("queue: 1 jobs sent to Celery queue default were sent up to 4 times and not ")
-    assert "no worker is seen to consume the queue" in reason
+    assert "no worker seems to consume the queue" in reason
     assert queue.claim()["unanswered"] is None, "there is nothing new to look at"
     queue.start(1)
     assert queue.claim()["unanswered"] == []
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_job_that_is_passed_over_while_its_queue_is_consumed_is_told(queue: Queue, ended: bool) -> None:
+def test_a_job_passed_over_by_a_consumed_queue_is_reported(queue: Queue, ended: bool) -> None:
     queue.add(), queue.claimed()
     later = queue.add()
     queue.claimed()
@@ -484,7 +484,7 @@ def test_a_job_that_is_passed_over_while_its_queue_is_consumed_is_told(queue: Qu
     assert "does it call pgreact.setup" in reason
 
 
-def test_a_job_that_waits_for_busy_workers_is_no_matter(queue: Queue) -> None:
+def test_a_job_that_waits_for_busy_workers_is_not_reported(queue: Queue) -> None:
     first = queue.add()
     queue.run("update pgreact.lane set max_unstarted = 1")
     queue.claimed()

@@ -19,6 +19,8 @@ from pgreact.postgres.queries import query
 from tests.harness import eventually
 from tests.queue_steps import Queue
 
+UUID = "5ca1ab1e-0000-4000-8000-000000000001"
+
 
 @pytest.fixture
 def queue(steps: Queue) -> Queue:
@@ -68,24 +70,27 @@ def test_what_was_enqueued_is_what_is_claimed(queue: Queue) -> None:
         ("pgreact.enqueue('t', run_at => '-infinity')", "run_at is -infinity, beyond the calendar"),
         ("pgreact.enqueue('t', expires => '20000-01-01Z')", "expires is .*20000.*, beyond the calendar"),
         ("pgreact.enqueue('t', backoff => '4000 days')", "nor beyond 3650 days"),
-        ("pgreact.enqueue('t', key => repeat('k', 1001))", "key takes 1001 bytes; 1000 is the limit"),
+        ("pgreact.enqueue('t', key => repeat('k', 1001))", "key takes 1001 bytes; the limit is 1000"),
         ("pgreact.enqueue('t', unique_key => repeat('ä', 501))", "unique_key takes 1002 bytes"),
         ("pgreact.enqueue(e't\\x1b[31m')", "control character: .t.u001b.31m"),
         ("pgreact.enqueue(e't\\u009b31m')", "control character"),
-        ("pgreact.enqueue('t', options => jsonb_build_object('shadow', repeat('x', 1048576)))", "1 MiB is"),
+        (
+            "pgreact.enqueue('t', options => jsonb_build_object('shadow', repeat('x', 1048576)))",
+            "limit is 1 MiB",
+        ),
         (
             f"pgreact.enqueue('t', args => '[{', '.join(['1e131000'] * 9)}]')",
-            "1 MiB is the limit",
+            "the limit is 1 MiB",
         ),
         ('pgreact.enqueue_many(\'[{"task": "t", "run_at": "infinity"}]\')', "beyond the calendar"),
-        ("pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 10000000)))", "1 MiB is the limit"),
+        ("pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 10000000)))", "the limit is 1 MiB"),
         ("pgreact.enqueue_many('{}')", "jobs is not a JSON array"),
         ("pgreact.enqueue_many('[1]')", "a job is a JSON number"),
         ('pgreact.enqueue_many(\'[{"task": "t", "lain": "x"}]\')', 'a job has no "lain"'),
         ('pgreact.enqueue_many(\'[{"task": "t"}, {}]\')', "a job needs the name of a task"),
     ],
 )
-def test_what_cannot_be_right_is_refused_where_it_is_enqueued(queue: Queue, call: str, message: str) -> None:
+def test_invalid_jobs_are_refused_when_enqueued(queue: Queue, call: str, message: str) -> None:
     with pytest.raises(psycopg.Error, match=message):
         queue.run(f"select {call}")
     assert queue.value("select count(*) from pgreact.queue") == 0
@@ -109,8 +114,8 @@ def test_what_cannot_be_right_is_refused_where_it_is_enqueued(queue: Queue, call
         ('{"ignore_result": "no"}', 'option "ignore_result" is "no", not true or false'),
         ('{"delivery_mode": 3}', 'option "delivery_mode"'),
         ('{"headers": []}', 'option "headers" is .., not an object'),
-        ('{"headers": {"pgreact_job": 1}}', "headers name what is Celery's or pgreact's own"),
-        ('{"headers": {"_protected": 1}}', "headers name what is"),
+        ('{"headers": {"pgreact_job": 1}}', "a header has a name reserved by Celery or pgreact"),
+        ('{"headers": {"_protected": 1}}', "a header has a name reserved"),
         ('{"link": "t"}', 'option "link" is "t", not a signature or a list of them'),
         ('{"link_error": [{"task": "t"}, {}]}', 'option "link_error"'),
         ('{"chain": {"task": "t"}}', 'option "chain"'),
@@ -127,7 +132,7 @@ def test_what_cannot_be_right_is_refused_where_it_is_enqueued(queue: Queue, call
         (json.dumps({"x" * 129: 1}), "the name of an option has 129 characters, not 1 to 128"),
     ],
 )
-def test_options_that_no_worker_could_bear_are_refused(queue: Queue, options: str, message: str) -> None:
+def test_options_that_no_worker_could_handle_are_refused(queue: Queue, options: str, message: str) -> None:
     with pytest.raises(psycopg.Error, match=message):
         queue.value("select pgreact.enqueue('t', options => %s)", options)
 
@@ -182,14 +187,14 @@ def test_no_option_that_celery_or_kombu_name_goes_unchecked(queue: Queue, call: 
 def test_no_header_of_celerys_own_is_taken(queue: Queue) -> None:
     message = Celery(set_as_current=False).amqp.as_task_v2("id", "t")
     for name in {*message.headers, *vars(Context)}:
-        with pytest.raises(psycopg.Error, match="headers name what is"):
+        with pytest.raises(psycopg.Error, match="a header has a name reserved"):
             queue.value("select pgreact.enqueue('t', options => %s)", json.dumps({"headers": {name: 1}}))
 
 
 def test_options_of_a_route_are_checked_as_a_jobs_are(queue: Queue) -> None:
     for options, message in (
         ('{"time_limit": "abc"}', 'route wrong: option "time_limit" is "abc"'),
-        ('{"headers": {"task": "other"}}', "route wrong: headers name"),
+        ('{"headers": {"task": "other"}}', "route wrong: a header has a name reserved"),
         ('{"eta": 1}', 'route wrong: no option "eta"'),
         (f'{{"args": [{"9" * 5000}]}}', "a number of 4,000 digits"),
         (f'{{"args": {"[" * 300}{"]" * 300}}}', "more than 200 levels"),
@@ -214,7 +219,7 @@ def test_a_lane_can_be_held_to_a_list_of_tasks(queue: Queue) -> None:
             psycopg.errors.InsufficientPrivilege, match='lane "mail" does not take task other'
         ):
             queue.run(refused)
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="call no others"):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not call other tasks"):
         queue.add("send", lane="'mail'", options='\'{"link": {"task": "other"}}\'')
     queue.run("update pgreact.lane set tasks = '{send}' where name = 'default'")
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match='lane "default" does not take task other'):
@@ -319,7 +324,7 @@ def test_the_limit_of_a_lane_holds_and_holds_up_no_other(queue: Queue) -> None:
     assert queue.lanes() == ["slow"]
 
 
-def test_all_places_taken_by_jobs_that_wait_are_told(queue: Queue) -> None:
+def test_claim_reports_unstarted_jobs_that_take_all_places(queue: Queue) -> None:
     queue.run("update pgreact.queue_setting set max_in_progress = 3")
     for _ in range(5):
         queue.add()
@@ -503,7 +508,7 @@ def test_a_failed_attempt_keeps_its_place_before_the_others_of_its_key(queue: Qu
 
 
 @pytest.mark.parametrize("end", ["done", "invalid"])
-def test_a_job_that_ends_lets_the_next_of_its_key_go(queue: Queue, end: str) -> None:
+def test_a_settled_job_unblocks_the_next_of_its_key(queue: Queue, end: str) -> None:
     first, second = queue.add(key="'k'"), queue.add(key="'k'")
     queue.claimed()
     queue.settle(first, end)
@@ -517,9 +522,7 @@ def test_a_cancelled_job_lets_the_next_of_its_key_go(queue: Queue) -> None:
     assert queue.claimed() == []
     assert queue.value("select pgreact.cancel(%s)", first) == "cancelled"
     assert queue.claimed() == [second]
-    assert (
-        queue.value("select pgreact.cancel(%s)", second) == "cancelled"
-    )  # claimed, but nobody has started it
+    assert queue.value("select pgreact.cancel(%s)", second) == "cancelled"  # claimed, not started
     assert queue.claimed() == [third]
 
 
@@ -536,7 +539,7 @@ def test_a_hot_key_does_not_hold_up_the_others(queue: Queue) -> None:
     assert queue.value("select count(*) from pgreact.queue where state = 'ready'") == 0
 
 
-def test_a_claim_beside_an_uncommitted_settle_strands_nobody(queue: Queue) -> None:
+def test_a_claim_beside_an_uncommitted_settle_leaves_no_key_blocked(queue: Queue) -> None:
     first, second = queue.add(key="'k'"), queue.add(key="'k'")
     assert queue.claimed() == [first]
     queue.run("update pgreact.queue set state = 'ready'")  # as if the claim had not looked at the second yet
@@ -548,7 +551,7 @@ def test_a_claim_beside_an_uncommitted_settle_strands_nobody(queue: Queue) -> No
     assert queue.claimed() == [second]
 
 
-def test_a_settle_beside_an_uncommitted_claim_strands_nobody(queue: Queue) -> None:
+def test_a_settle_beside_an_uncommitted_claim_leaves_no_key_blocked(queue: Queue) -> None:
     first, second = queue.add(key="'k'"), queue.add(key="'k'")
     assert queue.claimed() == [first]
     queue.run("update pgreact.queue set state = 'ready'")
@@ -591,7 +594,7 @@ def test_a_job_that_expired_is_dead_and_its_place_goes_to_another(queue: Queue) 
     assert queue.state(late) == "expired"
 
 
-def test_a_claim_takes_so_many_bytes_and_says_that_there_is_more(queue: Queue) -> None:
+def test_a_claim_takes_limited_bytes_and_reports_more(queue: Queue) -> None:
     queue.run(
         "select pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 1000000))) "
         "from generate_series(1, 12)",
@@ -611,7 +614,7 @@ def test_a_claim_takes_so_many_bytes_and_says_that_there_is_more(queue: Queue) -
     assert taken == list(range(1, 22))
 
 
-def test_what_the_broker_did_not_take_bounds_what_is_claimed(queue: Queue) -> None:
+def test_unpublished_jobs_bound_the_bytes_of_a_claim(queue: Queue) -> None:
     queue.run(
         "select pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 1000000))) "
         "from generate_series(1, 30)"
@@ -642,7 +645,7 @@ def test_rows_at_the_ends_of_their_types_are_claimed_like_others(queue: Queue) -
     assert queue.settle(7, "failed")
 
 
-def test_a_lane_that_rested_over_night_goes_on(queue: Queue) -> None:
+def test_a_lane_that_was_idle_over_night_goes_on(queue: Queue) -> None:
     queue.add(), queue.claim()
     for hours in (13, 40, 24 * 365):
         queue.run(f"update pgreact.lane_state set recent_at = now() - interval '{hours} h'")
@@ -694,7 +697,7 @@ def test_a_late_word_about_an_earlier_attempt_changes_nothing(queue: Queue) -> N
     assert queue.state(job) == "in progress"
 
 
-def test_a_worker_that_fell_silent_loses_the_attempt(queue: Queue) -> None:
+def test_a_worker_that_does_not_renew_loses_the_attempt(queue: Queue) -> None:
     job = queue.add()
     queue.claimed()
     queue.start(job)
@@ -703,7 +706,7 @@ def test_a_worker_that_fell_silent_loses_the_attempt(queue: Queue) -> None:
     assert (again["id"], again["attempt"]) == (job, 2)
 
 
-def test_a_message_nobody_started_for_is_published_again_ever_more_slowly(queue: Queue) -> None:
+def test_an_unstarted_message_is_published_again_ever_later(queue: Queue) -> None:
     job = queue.add()
     task_id = queue.claim()["jobs"][0]["task_id"]
     leases = []
@@ -731,7 +734,7 @@ def test_a_job_that_expired_is_not_published_again(queue: Queue) -> None:
     assert (queue.state(lost), queue.state(untold)) == ("expired", "expired")
 
 
-def test_a_job_that_runs_beyond_its_expiry_runs_on(queue: Queue) -> None:
+def test_a_running_job_outlives_its_expiry(queue: Queue) -> None:
     job = queue.add()
     queue.claimed()
     queue.start(job)
@@ -778,7 +781,7 @@ def test_the_next_lease_that_ends_is_a_timer(queue: Queue) -> None:
     assert queue.claim()["next_s"] == pytest.approx(30, abs=1)
 
 
-def test_what_was_claimed_and_not_published_is_published_by_the_next(queue: Queue) -> None:
+def test_the_next_claim_returns_unpublished_attempts(queue: Queue) -> None:
     job = queue.add()
     (first,) = queue.value("select pgreact.claim(100)")["jobs"]
     (second,) = queue.value("select pgreact.claim(100)")["jobs"]
@@ -810,7 +813,7 @@ def test_a_retry_of_the_task_itself_keeps_the_job_in_progress_for_its_pause(queu
     assert queue.start(job, retries=1)
 
 
-def test_cancel_tells_what_it_did(queue: Queue) -> None:
+def test_cancel_returns_what_it_did(queue: Queue) -> None:
     job = queue.add()
     queue.claimed()
     queue.start(job)
@@ -839,6 +842,41 @@ def test_history_keeps_attempts_by_the_day_and_drops_whole_days(queue: Queue) ->
     )
     assert queue.value("select to_regclass('pgreact.history_20200101')") is None
     assert queue.value("select count(*) from pgreact.history") == 1
+    queue.run("update pgreact.queue_setting set retention = null")
+
+
+def test_history_and_dead_rows_hold_the_job_whether_it_waited_or_ran(queue: Queue) -> None:
+    queue.run("update pgreact.queue_setting set retention = '2 days'", "select pgreact.maintain_history()")
+    given = {
+        "args": "'[1]'", "kwargs": "'{\"a\": 2}'", "priority": "3", "max_attempts": "4", "max_lost": "5",
+        "backoff": "'7 s'", "options": "'{\"priority\": 6}'", "task_id": f"'{UUID}'",
+    }  # fmt: skip
+    waited, ran = (queue.add(key=f"'{key}'", **given) for key in ("waited", "ran"))
+    queue.run(f"select pgreact.drop_job({waited}, 'expired', 'late')")
+    queue.claimed()
+    queue.start(ran)
+    queue.settle(ran, "rejected", "no")
+    with queue.connect() as connection:
+        dead = connection.execute(
+            "select id, lane, task, args, kwargs, priority, key, attempt, max_attempts, max_lost, "
+            "extract(epoch from backoff)::integer, options, task_id::text, enqueued_at < died_at, outcome, "
+            "error from pgreact.dead order by id"
+        ).fetchall()
+        history = connection.execute(
+            "select id, lane, task, key, attempt, outcome, error, task_id::text, worker, "
+            "claimed_at > enqueued_at, started_at >= claimed_at, settled_at > enqueued_at "
+            "from pgreact.history order by id"
+        ).fetchall()
+    kept = ([1], {"a": 2}, 3)
+    limits = (4, 5, 7, {"priority": 6}, UUID, True)
+    assert dead == [
+        (waited, "default", "t", *kept, "waited", 0, *limits, "expired", "late"),
+        (ran, "default", "t", *kept, "ran", 1, *limits, "rejected", "no"),
+    ]
+    assert history == [
+        (waited, "default", "t", "waited", 0, "expired", "late", UUID, None, None, None, True),
+        (ran, "default", "t", "ran", 1, "rejected", "no", UUID, "w", True, True, True),
+    ]
     queue.run("update pgreact.queue_setting set retention = null")
 
 

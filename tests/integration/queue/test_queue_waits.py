@@ -273,7 +273,7 @@ def test_an_attempt_that_may_be_cancelled_is_not_published_again(queue: Queue) -
 @pytest.mark.parametrize("come", ["before", "meanwhile"])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 @pytest.mark.parametrize("where", ["waits", "is claimed", "runs"])
-def test_jobs_passed_over_while_the_one_in_front_was_locked_go_when_it_is_gone(
+def test_jobs_blocked_while_the_job_ahead_was_locked_go_when_it_is_gone(
     queue: Queue, where: str, end: str, come: str
 ) -> None:
     first = queue.add(key="'k'")
@@ -459,7 +459,7 @@ def test_a_lost_job_leaves_its_unique_key_to_an_enqueue_that_has_not_committed(q
     assert queue.state(job) == "delayed"
 
 
-def test_a_failed_job_keeps_its_unique_key_where_nobody_else_asks_for_it(queue: Queue) -> None:
+def test_a_failed_job_keeps_its_unique_key_without_a_rival(queue: Queue) -> None:
     job = queue.add(unique_key="'u'", max_attempts="2")
     queue.claimed()
     queue.settle(job, "failed")
@@ -467,7 +467,7 @@ def test_a_failed_job_keeps_its_unique_key_where_nobody_else_asks_for_it(queue: 
     assert queue.value("select setting from pg_settings where name = 'lock_timeout'") == "0"
 
 
-def test_an_enqueue_that_finds_its_unique_key_in_progress_stands_in_nobodys_way(queue: Queue) -> None:
+def test_an_enqueue_that_finds_its_unique_key_in_progress_blocks_no_other(queue: Queue) -> None:
     job = queue.add(unique_key="'u'", unique_while="'in_progress'", max_attempts="2")
     queue.claimed()
     with held(queue, "select pgreact.enqueue('t', unique_key => 'u', unique_while => 'in_progress')"):
@@ -519,7 +519,7 @@ def test_a_lease_that_could_not_be_renewed_gets_time_when_the_lock_is_gone(queue
         assert queue.state(first) == "lost", "it was cancelled, so it is not tried again"
 
 
-def test_marking_as_published_tells_what_it_could_not_mark(queue: Queue) -> None:
+def test_published_returns_attempts_that_it_could_not_mark(queue: Queue) -> None:
     jobs = [queue.add() for _ in range(3)]
     claims = {job["id"]: job["claim_id"] for job in queue.value("select pgreact.claim(100)")["jobs"]}
     mark = "select pgreact.published(%s::uuid[])::text[]"

@@ -178,7 +178,7 @@ def row(session: Session) -> dict[str, Any]:
         ({"options": '{"eta": 1}'}, 'job t: no option "eta"'),
         ({"args": "{1"}, "invalid input syntax for type json"),
         ({"lane": "mial"}, 'no lane "mial" in pgreact.lane'),
-        ({"max_attempts": 0}, "job t: max_attempts is 0; it must be 1 at least"),
+        ({"max_attempts": 0}, "job t: max_attempts is 0; it must be at least 1"),
         ({"misfire": "never"}, "schedule_misfire_check"),
         ({"delivery": "mail"}, "schedule_delivery_check"),
         ({"max_runs": 0}, "schedule_max_runs_check"),

@@ -150,7 +150,7 @@ def test_always_is_kept_by_every_way_of_making_a_trigger_anew(base: Database) ->
         ("alter table orders_1 enable trigger pgreact_1_truncate", "fires only for origin on a partition",
          "~ route always: truncate on public.orders, always\n"),
         ("alter table pgreact.queue enable trigger pgreact_0_insert", "fires only for origin",
-         "~ queue: what is built in\n"),
+         "~ queue: built-in route, lane and triggers\n"),
         ("alter table orders disable trigger all", "disabled", None),
         # as "pg_restore --data-only --disable-triggers" leaves it
         ("alter table orders disable trigger all; alter table orders enable trigger all",

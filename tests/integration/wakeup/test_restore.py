@@ -208,7 +208,7 @@ def test_a_gate_that_is_gone_is_made_again(source: Database) -> None:
         "+ route pgreact.queue: the sequence of its gate is missing\n"
         "+ route work: the sequence of its gate is missing\n"
         "~ route work: insert on public.jobs\n"
-        "~ queue: what is built in\n"
+        "~ queue: built-in route, lane and triggers\n"
     )
     check_that_it_works(source)
 
