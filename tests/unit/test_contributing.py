@@ -1,4 +1,4 @@
-"""CONTRIBUTING says where each line of code belongs."""
+"""CONTRIBUTING names each room of the code."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The configuration: file, environment and command line become one checked object."""
+"""The configuration: file, environment and command line, checked as one object."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
         "99999d",
     ],
 )
-def test_what_is_no_duration_is_refused(text: object) -> None:
+def test_an_invalid_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|has no unit"):
         parse_duration(text)
 
@@ -112,7 +112,7 @@ def test_without_a_file_the_environment_suffices() -> None:
     assert (settings.file, settings.broker, settings.routes) == (None, "redis://", {})
 
 
-def test_listen_dsn_is_where_the_daemon_goes() -> None:
+def test_the_daemon_connects_to_listen_dsn() -> None:
     assert load(None, {"PGREACT_DSN": "a"}).daemon_dsn == "a"
     assert load(None, {"PGREACT_DSN": "a", "PGREACT_LISTEN_DSN": "b"}).daemon_dsn == "b"
 
@@ -177,7 +177,7 @@ def test_a_mistake_is_one_line_that_names_file_and_key(text: str, message: str) 
     assert len(said.splitlines()) == 1
 
 
-def test_several_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     assert len(refused(ROUTE + "windo = 1\nswep = 1\n").splitlines()) == 2
 
 
@@ -214,7 +214,7 @@ def test_a_variable_for_a_route_that_is_no_table_is_no_crash() -> None:
     )
 
 
-def test_the_environment_says_what_queue_lanes_and_schedules_are() -> None:
+def test_the_environment_overrides_queue_lanes_and_schedules() -> None:
     settings = load(
         written(
             '[lanes.mail]\nweight = 2\n[schedules."send mail (daily)"]\ntask = "t"\nevery = "1d"\n'

@@ -1,4 +1,4 @@
-"""The brokers and poolers that tests start let in nobody who was not told the password."""
+"""The brokers and poolers that tests start need a password."""
 
 import re
 import stat
@@ -14,7 +14,7 @@ from tests import servers
 from tests.harness import Database
 
 
-def test_redis_answers_nobody_without_the_password() -> None:
+def test_redis_needs_the_password() -> None:
     servers.require_or_skip("redis")
     with servers.redis_server() as server:
         assert Redis.from_url(server.url).ping()
@@ -33,7 +33,7 @@ def test_rabbitmq_has_no_guest() -> None:
         assert stat.S_IMODE((server.directory / "rabbitmq.conf").stat().st_mode) == 0o600
 
 
-def test_pgbouncer_lets_in_nobody_without_the_password(database: Database) -> None:
+def test_pgbouncer_needs_the_password(database: Database) -> None:
     servers.require_or_skip("pgbouncer")
     with servers.pgbouncer(database.dsn) as pooler:
         with psycopg.connect(pooler.url) as connection:
