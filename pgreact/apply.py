@@ -35,7 +35,7 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
         PgreactError: The schema is not pgreact's, is a newer pgreact's, or another application's.
     """
     applied = _applied(connection)
-    owner = installation.changes(connection, settings.belongs_to, take_over=take_over, empty=not applied)
+    owner = installation.changes(connection, settings.owner, take_over=take_over, empty=not applied)
     steps = migrations.migrations()
     known = {step.name for step in steps} | {migrations.FUNCTIONS}
     if newer := sorted(set(applied) - known):
@@ -97,8 +97,8 @@ def script(settings: Settings, since: int) -> str:
     if not 0 <= since <= len(steps):
         raise ConfigError(f"--since {since}: the last migration is {len(steps)}")
     parts = [f"-- {step.name}\n\n{step.script}" for step in [*steps[since:], migrations.functions()]]
-    if settings.belongs_to is not None:
-        parts.append(f"-- application\n\n{installation.script(settings.belongs_to)}")
+    if settings.owner is not None:
+        parts.append(f"-- application\n\n{installation.script(settings.owner)}")
     parts += wakeup_plan.script(settings.routes)
     parts += queue_plan.script(settings.queue_sections) + timetable_plan.script(settings.schedules)
     return "\n\n".join(parts) + "\n"

@@ -110,7 +110,7 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
         (OUTBOX + "whn = 'x'", 'outbox[0].whn: unknown key "whn"; did you mean "when"?'),
         (OUTBOX + "on = ['insrt']", "outbox[0].on[0]: 'insrt' is not known; did you mean \"insert\"?"),
         (OUTBOX + "on = []", "outbox[0].on: must not be empty"),
-        (OUTBOX + "on = ['truncate']\nwhen = 'true'", "so when cannot apply"),
+        (OUTBOX + "on = ['truncate']\nwhen = 'true'", "does not apply to a truncate"),
         (OUTBOX + 'lane = "a\\u0007"', "outbox[0].lane: a lane's name has 1 to 255 characters"),
         ("[[outbox]]\ntable = 'orders'", "outbox[0].enqueue: is missing"),
         ("[[outbox]]\nenqueue = 't'", "outbox[0].table: is missing"),

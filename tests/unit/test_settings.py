@@ -143,7 +143,10 @@ def test_a_routes_variable_matches_names_that_no_variable_can_hold() -> None:
             "routes.dispatch.tables[0].on[0]: 'inserts' is not known; did you mean \"insert\"?",
         ),
         (ROUTE + 'tables = [{ table = "x", on = ["insert", "insert"] }]', "on names an event twice"),
-        (ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]', "so when cannot apply"),
+        (
+            ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]',
+            "does not apply to a truncate",
+        ),
         (
             ROUTE + 'tables = [{ table = "x", on = ["insert"] }, { table = "x", on = ["insert"] }]',
             "routes.dispatch.tables[1]: insert of x is in tables[0] already",

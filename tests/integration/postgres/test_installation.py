@@ -48,7 +48,7 @@ def taken(database: Database) -> Database:
 def test_an_application_has_its_configured_name_or_that_of_its_package(
     app: str | None, application: str | None, name: str | None
 ) -> None:
-    assert Settings(app=app, application=application).belongs_to == name
+    assert Settings(app=app, application=application).owner == name
 
 
 def test_apply_by_another_application_is_refused_and_changes_nothing(taken: Database) -> None:
