@@ -36,6 +36,27 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
     """
     applied = _applied(connection)
     owner = installation.changes(connection, settings.owner, take_over=take_over, empty=not applied)
+    schema = _schema_changes(applied)
+    if applied and schema:
+        return schema  # the rest is compared by functions that these steps install
+    health = rows(connection, query("trigger_health")) if applied else []
+    existing = wakeup_plan.existing_routes(connection) if applied else {}
+    routes = wakeup_plan.plan(connection, settings.routes, settings.label, health, existing)
+    queue = queue_plan.plan(connection, settings.queue_sections, settings.label, health, empty=not applied)
+    schedules = timetable_plan.plan(
+        connection, settings.schedules, settings.label, queue.lanes, empty=not applied
+    )
+    unused = queue_plan.removals(connection, queue.removed, schedules)
+    repaired = repairs(connection, lambda: _wanted(connection, settings, existing)) if applied else []
+    return [*schema, *owner, *repaired, *routes, *queue.changes, *schedules.values(), *unused]
+
+
+def _schema_changes(applied: Mapping[str, str]) -> list[Change]:
+    """Return the migrations that have not run, and the functions if they have changed.
+
+    Raises:
+        PgreactError: A migration of a newer pgreact has run.
+    """
     steps = migrations.migrations()
     known = {step.name for step in steps} | {migrations.FUNCTIONS}
     if newer := sorted(set(applied) - known):
@@ -52,18 +73,7 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
     if applied.get(functions.name) != functions.checksum:
         sign = "~" if functions.name in applied else "+"
         changes.append(Change(sign, "schema pgreact: functions", functions.script))
-    if applied and changes:
-        return changes  # the rest is compared by functions that these steps install
-    health = rows(connection, query("trigger_health")) if applied else []
-    existing = wakeup_plan.existing_routes(connection) if applied else {}
-    routes = wakeup_plan.plan(connection, settings.routes, settings.label, health, existing)
-    queue = queue_plan.plan(connection, settings.queue_sections, settings.label, health, empty=not applied)
-    schedules = timetable_plan.plan(
-        connection, settings.schedules, settings.label, queue.lanes, empty=not applied
-    )
-    unused = queue_plan.removals(connection, queue.removed, schedules)
-    repaired = repairs(connection, lambda: _wanted(connection, settings, existing)) if applied else []
-    return [*changes, *owner, *repaired, *routes, *queue.changes, *schedules.values(), *unused]
+    return changes
 
 
 def _wanted(
