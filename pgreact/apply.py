@@ -35,7 +35,28 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
         PgreactError: The schema is not pgreact's, is a newer pgreact's, or another application's.
     """
     applied = _applied(connection)
-    owner = installation.changes(connection, settings.belongs_to, take_over=take_over, empty=not applied)
+    owner = installation.changes(connection, settings.owner, take_over=take_over, empty=not applied)
+    schema = _schema_changes(applied)
+    if applied and schema:
+        return schema  # the rest is compared by functions that these steps install
+    health = rows(connection, query("trigger_health")) if applied else []
+    existing = wakeup_plan.existing_routes(connection) if applied else {}
+    routes = wakeup_plan.plan(connection, settings.routes, settings.label, health, existing)
+    queue = queue_plan.plan(connection, settings.queue_sections, settings.label, health, empty=not applied)
+    schedules = timetable_plan.plan(
+        connection, settings.schedules, settings.label, queue.lanes, empty=not applied
+    )
+    unused = queue_plan.removals(connection, queue.removed, schedules)
+    repaired = repairs(connection, lambda: _wanted(connection, settings, existing)) if applied else []
+    return [*schema, *owner, *repaired, *routes, *queue.changes, *schedules.values(), *unused]
+
+
+def _schema_changes(applied: Mapping[str, str]) -> list[Change]:
+    """Return the migrations that have not run, and the functions if they have changed.
+
+    Raises:
+        PgreactError: A migration of a newer pgreact has run.
+    """
     steps = migrations.migrations()
     known = {step.name for step in steps} | {migrations.FUNCTIONS}
     if newer := sorted(set(applied) - known):
@@ -52,18 +73,7 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
     if applied.get(functions.name) != functions.checksum:
         sign = "~" if functions.name in applied else "+"
         changes.append(Change(sign, "schema pgreact: functions", functions.script))
-    if applied and changes:
-        return changes  # the rest is compared by functions that these steps install
-    health = rows(connection, query("trigger_health")) if applied else []
-    existing = wakeup_plan.existing_routes(connection) if applied else {}
-    routes = wakeup_plan.plan(connection, settings.routes, settings.label, health, existing)
-    queue = queue_plan.plan(connection, settings.queue_sections, settings.label, health, empty=not applied)
-    schedules = timetable_plan.plan(
-        connection, settings.schedules, settings.label, queue.lanes, empty=not applied
-    )
-    unused = queue_plan.removals(connection, queue.removed, schedules)
-    repaired = repairs(connection, lambda: _wanted(connection, settings, existing)) if applied else []
-    return [*changes, *owner, *repaired, *routes, *queue.changes, *schedules.values(), *unused]
+    return changes
 
 
 def _wanted(
@@ -97,8 +107,8 @@ def script(settings: Settings, since: int) -> str:
     if not 0 <= since <= len(steps):
         raise ConfigError(f"--since {since}: the last migration is {len(steps)}")
     parts = [f"-- {step.name}\n\n{step.script}" for step in [*steps[since:], migrations.functions()]]
-    if settings.belongs_to is not None:
-        parts.append(f"-- application\n\n{installation.script(settings.belongs_to)}")
+    if settings.owner is not None:
+        parts.append(f"-- application\n\n{installation.script(settings.owner)}")
     parts += wakeup_plan.script(settings.routes)
     parts += queue_plan.script(settings.queue_sections) + timetable_plan.script(settings.schedules)
     return "\n\n".join(parts) + "\n"

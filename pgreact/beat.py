@@ -247,7 +247,7 @@ def _refuse(dsn: str) -> None:
 
 
 def _application() -> str | None:
-    return settings.load(None).belongs_to
+    return settings.load(None).owner
 
 
 def _dsn(app: Celery) -> str:

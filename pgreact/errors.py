@@ -46,7 +46,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Return ``; did you mean "…"?`` for a misspelt name, or a list of the known names, or nothing without any."""
+    """Return ``; did you mean "…"?`` for a misspelt name, else the known names, else an empty text."""
     close = difflib.get_close_matches(word, known, 1)
     if close:
         return f'; did you mean "{close[0]}"?'

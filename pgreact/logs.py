@@ -209,7 +209,7 @@ class JobRefused(Event, name="job.refused", level="warning"):
 
     job: Annotated[int, "id of the job"]
     task: Annotated[str, "name of its task"]
-    error: Annotated[str, "what Celery or the broker said"]
+    error: Annotated[str, "message of Celery or of the broker"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ class Settings(Section):
         return QueueSections(self.queue, self.lanes, self.outbox)
 
     @property
-    def belongs_to(self) -> str | None:
+    def owner(self) -> str | None:
         """The application that owns the database: ``application``, else the package of ``app``."""
         if self.application is not None or self.app is None:
             return self.application
@@ -81,7 +81,7 @@ class Settings(Section):
         return found
 
     @property
-    def names_objects(self) -> bool:
+    def describes_objects(self) -> bool:
         """Whether it describes objects of the database, beyond connections and logs."""
         return bool(self.routes or self.lanes or self.outbox or self.schedules or self.queue.model_fields_set)
 

@@ -1,4 +1,4 @@
-"""What a database consists of, without the numbers that differ from one database to the next."""
+"""The catalogue of a database, without oids and other numbers that differ between databases."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ _ROWS = {
 
 
 def catalog(database: Database, *, rows: bool = False) -> dict[str, list[str]]:
-    """Describe all objects, and with ``rows`` what pgreact's own tables hold."""
+    """Describe all objects; with ``rows``, also the rows of pgreact's tables."""
     with database.connect() as connection:
 
         def described(statement: str) -> list[str]:

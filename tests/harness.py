@@ -1,4 +1,4 @@
-"""What the tests drive: the daemon as a process, its log as events, a queue as a worker sees it."""
+"""Drivers of the tests: a database, the daemon as a process with its log, a Celery queue."""
 
 import contextlib
 import json
@@ -28,22 +28,22 @@ NEVER = 0
 
 
 class Late(AssertionError):
-    """What was awaited did not happen in time."""
+    """An awaited condition was not met in time."""
 
 
 class Database:
-    """A database, with what tests do to one."""
+    """A database, with helpers for statements."""
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
 
     @property
     def login(self) -> str:
-        """What makes a role one that logs in as this DSN does: ``create role x {login}``."""
+        """The options of a role that logs in with this DSN's password: ``create role x {login}``."""
         return f"login password '{conninfo_to_dict(self.dsn)['password']}'"
 
     def connect(self, **options: Any) -> "psycopg.Connection[tuple[Any, ...]]":
-        """Open a connection, in autocommit mode unless told otherwise."""
+        """Open a connection, by default in autocommit mode."""
         return psycopg.connect(self.dsn, **{"autocommit": True, **hostile.own(), **options})
 
     def run(self, *statements: str) -> None:
@@ -59,7 +59,7 @@ class Database:
         return row[0] if row else None
 
     def until(self, condition: str, deadline: float = DEADLINE) -> None:
-        """Wait until a query is true, asking on one connection."""
+        """Repeat a query on one connection until it is true."""
         with self.connect() as connection:
             eventually(
                 lambda: bool((connection.execute(condition.encode()).fetchone() or [False])[0]),
@@ -70,7 +70,7 @@ class Database:
 
 @contextlib.contextmanager
 def fresh_database(server: EmbeddedPostgres) -> Iterator[Database]:
-    """A database of its own, with the defaults of this run, dropped at the end."""
+    """Create a database with the defaults of this run; drop it at the end."""
     name = f"t_{uuid4().hex[:12]}"
     with psycopg.connect(server.dsn(), autocommit=True) as admin:
         admin.execute(f"create database {name}".encode())
@@ -83,13 +83,13 @@ def fresh_database(server: EmbeddedPostgres) -> Iterator[Database]:
 
 
 def install(database: Database, configuration: dict[str, Any]) -> None:
-    """Apply a configuration, given as a file has it, to a database."""
+    """Apply a configuration, given as the parsed file, to a database."""
     with database.connect(options=hostile.PINNED) as connection:
         list(apply(connection, Settings.model_validate(configuration), 10.0, lambda _line: None))
 
 
 def eventually(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
-    """Wait until something is true that sends no event of its own."""
+    """Poll a condition that sends no event until it is true."""
     end = time.monotonic() + deadline
     while not condition():
         if time.monotonic() > end:
@@ -98,7 +98,7 @@ def eventually(condition: Callable[[], object], what: str, deadline: float = DEA
 
 
 def by_way_of(url: str, port: int) -> str:
-    """Return a URL or DSN that leads to another port."""
+    """Return a URL or DSN with another port."""
     return re.sub(r":\d+(/|$)", f":{port}\\1", url, count=1)
 
 
@@ -135,7 +135,7 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self.process.pid
 
     def _read(self) -> None:
@@ -154,7 +154,7 @@ class Daemon:
             self._news.notify_all()
 
     def seen(self, name: str, **keys: Any) -> list[dict[str, Any]]:
-        """Return the events of that name, and with those keys, so far."""
+        """Return the events so far with a name and keys."""
         return [
             event
             for event in list(self.events)
@@ -162,7 +162,7 @@ class Daemon:
         ]
 
     def wait_for(self, name: str, count: int = 1, deadline: float = DEADLINE, **keys: Any) -> dict[str, Any]:
-        """Wait until the log has so many such events; return the last of them."""
+        """Wait until the log has ``count`` such events; return the last of them."""
         end = time.monotonic() + deadline
         with self._news:
             while len(found := self.seen(name, **keys)) < count:
@@ -174,7 +174,7 @@ class Daemon:
         return found[count - 1]
 
     def ready(self) -> "Daemon":
-        """Wait until it leads or stands by, and return it."""
+        """Wait until the daemon leads or stands by; return it."""
         end = time.monotonic() + DEADLINE
         with self._news:
             while not (self.seen("leader.elected") or self.seen("standby.waiting")):
@@ -186,22 +186,21 @@ class Daemon:
         return self
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
         self.process.send_signal(number)
 
     def stop(self, deadline: float = 10.0) -> int:
-        """Ask it to stop; return its exit status."""
+        """Send SIGTERM; return the exit status."""
         self.process.terminate()
         return self.exit(deadline)
 
     def exit(self, deadline: float = DEADLINE) -> int:
-        """Wait for it to end; return its exit status."""
+        """Wait for the end; return the exit status."""
         status = self.process.wait(deadline)
         self._reader.join(deadline)
         return status
 
     def kill(self) -> None:
-        """End it at once."""
+        """Send SIGKILL, and wait for the end."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -211,7 +210,7 @@ class Daemon:
 
 
 class Inbox:
-    """A Celery queue, read as a worker reads it."""
+    """A Celery queue, consumed as by a worker."""
 
     def __init__(self, url: str, queue: str) -> None:
         self.url = url
@@ -221,11 +220,11 @@ class Inbox:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The route's options that lead here."""
+        """The options of a route that publishes here."""
         return {"queue": self.queue}
 
     def take(self, deadline: float = DEADLINE) -> Mapping[str, Any]:
-        """Wait for the next message; return its headers (id, expires …), and the task it calls."""
+        """Wait for the next message; return its headers (id, expires …) with the task's name."""
         try:
             message = self._simple.get(timeout=deadline)
         except self._simple.Empty:
@@ -234,14 +233,14 @@ class Inbox:
         return _called(message.headers)
 
     def raw(self, deadline: float = DEADLINE) -> Mapping[str, Any]:
-        """Wait for the next message, and put it back; return its headers as they are."""
+        """Wait for the next message, and requeue it; return its headers unchanged."""
         message = self._simple.get(timeout=deadline)
         headers: Mapping[str, Any] = dict(message.headers)
         message.requeue()
         return headers
 
     def rest(self) -> list[Mapping[str, Any]]:
-        """Take what is left, once nothing publishes any more."""
+        """Take the remaining messages, once no process publishes any more."""
         left: list[Mapping[str, Any]] = []
         with contextlib.suppress(self._simple.Empty):
             while True:
@@ -251,7 +250,7 @@ class Inbox:
         return left
 
     def close(self) -> None:
-        """Remove the queue."""
+        """Delete the queue."""
         with contextlib.suppress(Exception):  # its broker may have been restarted
             self._simple.close()
             self._simple.queue.delete()
@@ -264,7 +263,7 @@ def _called(headers: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def one_route(inbox: Inbox, **route: object) -> dict[str, Any]:
-    """A route that sweeps silently when its table is empty, so that every call has a commit behind it."""
+    """A route whose sweep does not dispatch while its table is empty, so that each call follows a commit."""
     return {
         "routes": {
             "dispatch": {

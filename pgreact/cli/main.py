@@ -104,10 +104,11 @@ def apply(
     take_over: bool,
     as_json: bool,
 ) -> None:
-    """Bring the database to the configuration: schema, routes, triggers, lanes, schedules.
+    """Bring the database to the configuration.
 
-    A second run changes nothing. Objects that the file no longer names are removed. A route is changed as a
-    whole or not at all. A statement waits at most 200ms for a lock, then lets writers pass and retries.
+    Creates, changes and removes schema, routes, triggers, lanes and schedules. Objects made in SQL stay. A
+    second run changes nothing. A route is changed as a whole or not at all. A statement waits at most 200ms
+    for a lock, then lets writers pass and retries.
 
     --dry-run finds steps that fail, and tasks that the application (app) does not have. --check only reads:
     use it in CI. --sql needs no database, except with --delta.
@@ -173,7 +174,9 @@ def _refuse_unknown_tasks(loaded: Settings) -> None:
 @_wait
 @click.pass_obj
 def uninstall(load: Load, yes: bool, as_sql: bool, wait: float) -> None:
-    """Remove all objects of pgreact from the database: its triggers on your tables, and its schema.
+    """Remove pgreact from the database.
+
+    Drops its triggers on your tables, and its schema.
 
     \b
     Example:
@@ -212,10 +215,11 @@ def uninstall(load: Load, yes: bool, as_sql: bool, wait: float) -> None:
 )
 @click.pass_obj
 def listen(load: Load, log_format: str | None, log_level: str | None) -> None:
-    """Run the daemon, which listens for commits and publishes Celery calls.
+    """Run the daemon.
 
-    Run two of them: one leads, the other takes over when it ends. It logs to standard error. At SIGTERM it
-    hands over and exits with 0. Under systemd use Type=notify.
+    It listens for commits and publishes Celery calls. Run two of them: one leads, the other takes over when
+    it ends. It logs to standard error. At SIGTERM it hands over and exits with 0. Under systemd use
+    Type=notify.
 
     \b
     Example:
@@ -232,7 +236,9 @@ def listen(load: Load, log_format: str | None, log_level: str | None) -> None:
 @click.argument("route")
 @click.pass_obj
 def signal(load: Load, route: str) -> None:
-    """Signal a route, which is then dispatched once, within its window.
+    """Signal a route by hand.
+
+    The leader dispatches it once, within its window.
 
     \b
     Example:
@@ -257,7 +263,9 @@ def signal(load: Load, route: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(load: Load, as_json: bool) -> None:
-    """Show leader, standbys, routes with their triggers and last dispatch, queue and timetable.
+    """Show daemons, routes, queue and timetable.
+
+    Prints leader and standbys, each route with its triggers and last dispatch, lanes, and the next schedule.
 
     Prints the reasons and exits with 1 if something is wrong: no daemon leads; a trigger is missing, or its
     table was replaced; a route or a schedule fails or is overdue; no worker knows a route's task; jobs keep

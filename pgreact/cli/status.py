@@ -122,7 +122,7 @@ def _differences(
     """Return the steps in which the database differs from the file, or why they were not compared."""
     if settings is None or settings.file is None:
         return [], "no configuration file"
-    if not settings.names_objects:
+    if not settings.describes_objects:
         return [], "the file names no routes, lanes, outbox or schedules"
     try:
         with savepoint(connection):

@@ -76,7 +76,7 @@ class Daemon:
         self.jobs = JobPublisher(self.app, DEADLINE)
         self.workers = CeleryWorkers(self.app)
         self._dsn = settings.daemon_dsn
-        self._application = settings.belongs_to
+        self._application = settings.owner
         self._clock = clock
         self._began = clock.monotonic()
         self._systemd = Systemd()

@@ -104,7 +104,7 @@ def said(error: BaseException) -> str:
 
 
 def remedy(error: BaseException) -> str:
-    """Return what an administrator can do about an error, to append to :func:`said`; often an empty text."""
+    """Return the remedy for an error, to append to :func:`said`; an empty text if none is known."""
     state = getattr(error, "sqlstate", None) or ""
     if state == "42501":
         return "; let the owner run: select pgreact.grant_role('<this role>', 'daemon')"

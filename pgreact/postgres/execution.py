@@ -63,8 +63,8 @@ def execute(
             step = str(error) if isinstance(error, _Locked) else "another pgreact apply"
             if time.monotonic() > deadline:
                 raise PgreactError(
-                    f"{step}: no lock in {short(timeout)}: a long transaction holds it; end that, or raise "
-                    "--wait; the steps printed before are done"
+                    f"{step}: no lock in {short(timeout)}: a long transaction holds it; "
+                    "end that, or raise --wait; the steps printed before are done"
                 ) from error
             if waiting_for != step:
                 warn(f"waiting for a lock: {step}")

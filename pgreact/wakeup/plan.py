@@ -50,10 +50,8 @@ def plan(
         ]
         if name not in existing or different:
             _check_ready(connection, f"{label}: routes.{name}.ready", route)
-            what = f"route {name}: " + (
-                ", ".join(f"{key} {shown(existing[name][key])} → {shown(columns[key])}" for key in different)
-                or f"calls {route.task}"
-            )
+            differences = [f"{key} {shown(existing[name][key])} → {shown(columns[key])}" for key in different]
+            what = f"route {name}: " + (", ".join(differences) or f"calls {route.task}")
             statement = route_statement(name, route)
             changes.append(Change("~" if different else "+", what, statement, group=f"route {name}"))
         found = [row for row in health if row["route"] == name]

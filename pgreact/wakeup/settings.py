@@ -40,7 +40,9 @@ class Watch(Section):
         if len(set(self.on)) != len(self.on):
             raise ValueError(f"on names an event twice: {', '.join(self.on)}")
         if self.when is not None and "truncate" in self.on:
-            raise ValueError("a truncate has no rows, so when cannot apply: give it an entry of its own")
+            raise ValueError(
+                '"when" does not apply to a truncate, which has no rows: give it an entry of its own'
+            )
         if self.changed is not None and "update" not in self.on:
             raise ValueError('changed names columns that an update must change: it needs "update" in on')
         return self

@@ -187,7 +187,7 @@ class Session:
         """
         try:
             if self._pins is None:
-                self._pins = self.execute("set local statement_timeout = 0", "worker_pins")
+                self._pins = self.execute("set local statement_timeout = 0", "worker_settings")
             return self.execute(*([self._pins] if self._pins else []), name, **values)
         except NotGuarded as error:
             if _state(error.__cause__) in _DEFAULTS_CHANGED:

@@ -1,4 +1,4 @@
-"""The schema: however a database came to it, it is the same, and nobody is let in by accident."""
+"""A migrated schema equals a fresh one, and grants nothing to PUBLIC."""
 
 import re
 from collections.abc import Iterator
@@ -63,14 +63,14 @@ def test_the_oldest_supported_server_gets_the_same_schema(fresh: Database, each_
         assert ours[part] == theirs[part]
 
 
-def test_functions_may_be_made_again_and_again(database: Database, fresh: Database) -> None:
+def test_functions_can_be_created_again(database: Database, fresh: Database) -> None:
     migrate(database)
     for _ in range(2):
         database.run(migrations.functions().script)
     assert catalog(database, rows=True) == catalog(fresh, rows=True)
 
 
-def test_a_changed_function_is_a_step_of_its_own(database: Database) -> None:
+def test_a_changed_function_is_a_step_of_the_plan(database: Database) -> None:
     migrate(database)
     database.run("update pgreact.migration set checksum = 'older' where name = 'functions'")
     assert migrate(database) == ["schema pgreact: functions"]
@@ -86,7 +86,7 @@ def test_every_function_pins_its_search_path(fresh: Database) -> None:
     assert [name for name, config in found if "search_path=pg_catalog, pg_temp" not in (config or [])] == []
 
 
-def test_nothing_in_the_schema_is_open_to_everybody(fresh: Database) -> None:
+def test_no_object_of_the_schema_is_granted_to_public(fresh: Database) -> None:
     assert (
         rows(
             fresh,
@@ -108,7 +108,7 @@ def test_nothing_in_the_schema_is_open_to_everybody(fresh: Database) -> None:
     )
 
 
-def test_every_object_is_explained(fresh: Database) -> None:
+def test_every_object_has_a_comment(fresh: Database) -> None:
     assert (
         rows(
             fresh,

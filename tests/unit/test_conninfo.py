@@ -1,4 +1,4 @@
-"""A DSN means to us what it means to libpq, and no password of it is ever shown."""
+"""A DSN is resolved as libpq does, and its password is never shown."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def parts(dsn: str, *keys: str) -> tuple[str | None, ...]:
 
 
 def asked(dsn: str) -> tuple[list[tuple[str, int] | str], dict[str, object]]:
-    """Return what asyncpg makes of our arguments: addresses, and the rest."""
+    """Return what asyncpg makes of the arguments: addresses, and the rest."""
     arguments = conninfo.for_asyncpg(dsn)
     addresses, found, *_ = connect_utils._parse_connect_dsn_and_args(
         dsn=arguments["dsn"],
@@ -87,7 +87,7 @@ def test_an_empty_dsn_is_the_environment(monkeypatch: Env) -> None:
     assert parts("", "host", "port", "dbname", "password") == ("h", "1234", "d", "p")
 
 
-def test_what_nobody_names_is_libpqs_default() -> None:
+def test_an_option_that_is_not_given_is_libpqs_default() -> None:
     assert parts("host=h", "port", "sslmode") == ("5432", "prefer")
 
 
@@ -128,7 +128,7 @@ def test_a_missing_service_file_is_refused(monkeypatch: Env, tmp_path: Path) -> 
         "postgresql://h:1:2/d",
     ],
 )
-def test_what_libpq_refuses_is_refused_at_once_in_one_line(dsn: str) -> None:
+def test_a_dsn_that_libpq_refuses_is_refused_at_once_in_one_line(dsn: str) -> None:
     with pytest.raises(ConfigError, match=r"^dsn") as caught:
         conninfo.resolve(dsn)
     assert len(str(caught.value).splitlines()) == 1
@@ -151,7 +151,7 @@ def test_what_libpq_refuses_is_refused_at_once_in_one_line(dsn: str) -> None:
         "host=h sslmode=require target_session_attrs=read-write load_balance_hosts=random",
     ],
 )
-def test_what_libpq_takes_is_taken(dsn: str, service: Callable[[str], None]) -> None:
+def test_a_dsn_that_libpq_accepts_is_accepted(dsn: str, service: Callable[[str], None]) -> None:
     service("[app]\nhost=a,b\nport=1,2\n")
     assert conninfo.resolve(dsn)["port"]
 
@@ -173,7 +173,7 @@ def test_what_libpq_takes_is_taken(dsn: str, service: Callable[[str], None]) -> 
         ("hostaddr=::1 port=1", [("::1", 1)]),
     ],
 )
-def test_asyncpg_goes_to_the_same_addresses(dsn: str, addresses: list[object]) -> None:
+def test_asyncpg_connects_to_the_same_addresses(dsn: str, addresses: list[object]) -> None:
     assert asked(dsn)[0] == addresses
 
 
@@ -229,7 +229,7 @@ async def test_a_wrong_dsn_never_reaches_asyncpg(monkeypatch: Env) -> None:
 # ---- for people --------------------------------------------------------------------------------------------
 
 
-def test_what_is_shown_says_where_it_leads() -> None:
+def test_a_dsn_is_shown_with_host_port_database_and_user() -> None:
     assert conninfo.shown("postgresql://u:hunter2@h:6000/d") == "host=h port=6000 dbname=d user=u"
     assert conninfo.shown("host='a b' user=u dbname=d") == "host='a b' port=5432 dbname=d user=u"
 
@@ -260,7 +260,7 @@ def test_a_password_is_never_shown(dsn: str) -> None:
     assert "hunter2" not in said or dsn.startswith("postgresql://u:p@hunter2")  # there it is the host's name
 
 
-def test_asking_libpq_goes_nowhere(monkeypatch: Env, tmp_path: Path) -> None:
+def test_resolving_a_dsn_opens_no_connection(monkeypatch: Env, tmp_path: Path) -> None:
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -293,7 +293,7 @@ def test_the_environment_is_never_changed(monkeypatch: Env, service: Callable[[s
         ("host=a,,b", "an empty host in a list"),
     ],
 )
-def test_what_asyncpg_cannot_do_is_refused(dsn: str, what: str, tmp_path: Path) -> None:
+def test_options_that_asyncpg_does_not_support_are_refused(dsn: str, what: str, tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text("a:*:*:*:one\nb:*:*:*:other\n")
     passwords.chmod(0o600)
@@ -301,6 +301,6 @@ def test_what_asyncpg_cannot_do_is_refused(dsn: str, what: str, tmp_path: Path) 
         conninfo.for_asyncpg(dsn.format(passwords=passwords))
 
 
-def test_the_server_is_verified_by_its_address_where_that_is_all_there_is(tmp_path: Path) -> None:
+def test_a_server_without_host_name_is_verified_by_its_address(tmp_path: Path) -> None:
     assert conninfo.for_asyncpg("hostaddr=192.0.2.1 sslmode=verify-full")["host"] == ["192.0.2.1"]
     assert conninfo.for_asyncpg("host=h hostaddr=192.0.2.1 sslmode=verify-ca")["host"] == ["192.0.2.1"]

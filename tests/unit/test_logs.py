@@ -1,4 +1,4 @@
-"""The event catalogue, and the form of the lines."""
+"""The catalogue of events, and the format of the lines."""
 
 import dataclasses
 import datetime
@@ -32,7 +32,7 @@ SAMPLES: dict[Any, Any] = {
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    """What ``configure`` does to the whole process is taken back."""
+    """Undo what ``configure`` does to the process."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
     yield
@@ -144,7 +144,7 @@ def test_json_can_be_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("level", "least"), [("debug", 10), ("info", 20), ("warning", 30), ("error", 40)])
-def test_a_level_keeps_back_what_is_below(
+def test_a_level_hides_events_below_it(
     monkeypatch: pytest.MonkeyPatch, level: logs.Level, least: int
 ) -> None:
     found = [json.loads(line) for line in lines(monkeypatch, "json", level, io.StringIO())]

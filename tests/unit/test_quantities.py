@@ -1,4 +1,4 @@
-"""Quantities as they are shown."""
+"""Durations: parsed, checked and formatted."""
 
 import pytest
 

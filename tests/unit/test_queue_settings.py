@@ -48,11 +48,11 @@ def test_a_rate_is_shown_as_one_would_write_it(jobs: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("7d", 604800), ("none", None), (None, None)])
-def test_how_long_jobs_are_kept_is_read(text: object, seconds: float | None) -> None:
+def test_a_retention_is_read(text: object, seconds: float | None) -> None:
     assert parse_retention(text) == seconds
 
 
-def test_without_a_word_the_documented_defaults_hold() -> None:
+def test_an_empty_file_has_the_documented_defaults() -> None:
     settings = loaded("[lanes.mail]\n")
     assert (settings.queue.max_in_progress, settings.queue.lease, settings.queue.retention) == (
         None,
@@ -114,7 +114,7 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
         (OUTBOX + "whn = 'x'", 'outbox[0].whn: unknown key "whn"; did you mean "when"?'),
         (OUTBOX + "on = ['insrt']", "outbox[0].on[0]: 'insrt' is not known; did you mean \"insert\"?"),
         (OUTBOX + "on = []", "outbox[0].on: must not be empty"),
-        (OUTBOX + "on = ['truncate']\nwhen = 'true'", "so when cannot apply"),
+        (OUTBOX + "on = ['truncate']\nwhen = 'true'", "does not apply to a truncate"),
         (OUTBOX + 'lane = "a\\u0007"', "outbox[0].lane: a lane's name has 1 to 255 characters"),
         ("[[outbox]]\ntable = 'orders'", "outbox[0].enqueue: is missing"),
         ("[[outbox]]\nenqueue = 't'", "outbox[0].table: is missing"),

@@ -30,7 +30,7 @@ def refused(text: str) -> str:
     return str(caught.value)
 
 
-def test_without_a_word_the_documented_defaults_hold() -> None:
+def test_an_empty_file_has_the_documented_defaults() -> None:
     assert entry(EVERY).model_dump() == {
         "task": "t",
         "args": [],

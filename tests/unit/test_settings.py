@@ -1,4 +1,4 @@
-"""The configuration: file, environment and command line become one checked object."""
+"""The configuration: file, environment and command line, checked as one object."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
         "99999d",
     ],
 )
-def test_what_is_no_duration_is_refused(text: object) -> None:
+def test_an_invalid_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|has no unit"):
         parse_duration(text)
 
@@ -112,7 +112,7 @@ def test_without_a_file_the_environment_suffices() -> None:
     assert (settings.file, settings.broker, settings.routes) == (None, "redis://", {})
 
 
-def test_listen_dsn_is_where_the_daemon_goes() -> None:
+def test_the_daemon_connects_to_listen_dsn() -> None:
     assert load(None, {"PGREACT_DSN": "a"}).daemon_dsn == "a"
     assert load(None, {"PGREACT_DSN": "a", "PGREACT_LISTEN_DSN": "b"}).daemon_dsn == "b"
 
@@ -143,7 +143,10 @@ def test_a_routes_variable_matches_names_that_no_variable_can_hold() -> None:
             "routes.dispatch.tables[0].on[0]: 'inserts' is not known; did you mean \"insert\"?",
         ),
         (ROUTE + 'tables = [{ table = "x", on = ["insert", "insert"] }]', "on names an event twice"),
-        (ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]', "so when cannot apply"),
+        (
+            ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]',
+            "does not apply to a truncate",
+        ),
         (
             ROUTE + 'tables = [{ table = "x", on = ["insert"] }, { table = "x", on = ["insert"] }]',
             "routes.dispatch.tables[1]: insert of x is in tables[0] already",
@@ -177,7 +180,7 @@ def test_a_mistake_is_one_line_that_names_file_and_key(text: str, message: str) 
     assert len(said.splitlines()) == 1
 
 
-def test_several_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     assert len(refused(ROUTE + "windo = 1\nswep = 1\n").splitlines()) == 2
 
 
@@ -214,7 +217,7 @@ def test_a_variable_for_a_route_that_is_no_table_is_no_crash() -> None:
     )
 
 
-def test_the_environment_says_what_queue_lanes_and_schedules_are() -> None:
+def test_the_environment_overrides_queue_lanes_and_schedules() -> None:
     settings = load(
         written(
             '[lanes.mail]\nweight = 2\n[schedules."send mail (daily)"]\ntask = "t"\nevery = "1d"\n'

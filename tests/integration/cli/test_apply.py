@@ -1,4 +1,4 @@
-"""``pgreact apply`` and ``uninstall``: database and configuration, brought together and parted again."""
+"""``pgreact apply`` and ``uninstall``."""
 
 import json
 import os
@@ -187,7 +187,7 @@ def test_the_printed_sql_makes_the_same_database(ours: Database, postgres: objec
     ours.run(script.out)
     by_script = catalog(ours, rows=True)
     assert apply(ours) == "Nothing to change.\n"
-    ours.run(script.out.split("-- functions", 1)[1])  # what a later script repeats does no harm
+    ours.run(script.out.split("-- functions", 1)[1])  # a later script repeats the functions
     assert catalog(ours, rows=True) == by_script
     assert pgreact("uninstall", "--yes", dsn=ours.dsn).code == 0
     apply(ours)
@@ -211,7 +211,7 @@ def test_since_leaves_out_what_has_run(applied: Database) -> None:
 # ---- what the file names, and what it does not -------------------------------------------------------------
 
 
-def test_what_the_file_no_longer_names_is_detached(applied: Database) -> None:
+def test_objects_that_the_file_no_longer_names_are_detached(applied: Database) -> None:
     write('[routes.scale]\ntask = "proj.scale"\nwindow = "1s"\n')
     assert apply(applied) == (
         "- route dispatch, with its triggers\n- route scale: insert on public.job_queue\n"
@@ -222,7 +222,7 @@ def test_what_the_file_no_longer_names_is_detached(applied: Database) -> None:
     assert apply(applied) == "Nothing to change.\n"
 
 
-def test_what_was_made_in_sql_survives(applied: Database) -> None:
+def test_objects_made_in_sql_survive(applied: Database) -> None:
     applied.run(
         "insert into pgreact.route (name, task) values ('own', 'proj.own')",
         "select pgreact.attach('job_queue', 'own', '{insert}')",
@@ -240,7 +240,7 @@ def test_what_was_made_in_sql_survives(applied: Database) -> None:
     ]
 
 
-def test_the_file_adopts_what_was_made_in_sql(applied: Database) -> None:
+def test_the_file_adopts_objects_made_in_sql(applied: Database) -> None:
     applied.run(
         "insert into pgreact.route (name, task) values ('own', 'proj.own')",
         "select pgreact.attach('job_queue', 'own', '{insert}')",
@@ -302,7 +302,7 @@ def test_concurrent_applies_all_succeed_and_converge(ours: Database, isolation: 
 
     with ThreadPoolExecutor(8) as pool:
         steps = [step for taken in pool.map(one, range(8)) for step in taken]
-    assert sorted(steps) == sorted(PLAN.splitlines())  # each step once, whoever took it
+    assert sorted(steps) == sorted(PLAN.splitlines())  # each step once, in whichever session
     assert apply(ours) == "Nothing to change.\n"
 
 
@@ -350,7 +350,7 @@ def test_apply_gives_up_when_a_lock_cannot_be_had(ours: Database) -> None:
     assert apply(ours).splitlines() == PLAN.splitlines()[4:]
 
 
-def test_another_apply_is_waited_for(ours: Database) -> None:
+def test_apply_waits_for_another_apply(ours: Database) -> None:
     with ours.connect() as other, other.transaction():
         other.execute(migrations.APPLY_LOCK)
         said = pgreact("apply", "--wait", "500ms", dsn=ours.dsn)
@@ -419,7 +419,7 @@ UPDATE = "route dispatch: insert, update on public.jobs when new."
          "outbox: insert on public.jobs enqueues t: public.jobs has no primary key, so a job cannot"),
     ],
 )  # fmt: skip
-def test_what_only_postgresql_can_refuse_is_said_with_its_words(
+def test_a_refusal_of_postgresql_is_shown_in_its_words(
     ours: Database, old: str, new: str, message: str
 ) -> None:
     ours.run("create view seen as select * from jobs")
@@ -478,7 +478,7 @@ def test_a_right_that_is_missing_is_found_by_a_dry_run(ours: Database) -> None:
         )
 
 
-def test_a_dry_run_says_what_a_long_transaction_kept_it_from_trying(applied: Database) -> None:
+def test_a_dry_run_names_steps_that_a_long_transaction_blocks(applied: Database) -> None:
     write(
         FILE.replace(
             '"public.in_progress", on = ["insert", "delete"]', '"public.in_progress", on = ["update"]'
@@ -624,7 +624,7 @@ def test_a_dry_run_looks_for_the_tasks_in_the_application(
     assert "+ route scale: calls proj.scale\n" in said.stdout
 
 
-def test_a_schema_of_that_name_which_is_not_ours_is_left_alone(ours: Database) -> None:
+def test_a_foreign_schema_named_pgreact_is_left_alone(ours: Database) -> None:
     ours.run("create schema pgreact", "create table pgreact.theirs (id int)")
     for command in (("apply",), ("uninstall", "--yes")):
         said = pgreact(*command, dsn=ours.dsn)
@@ -681,7 +681,7 @@ tables = [
         "alter table jobs detach partition jobs_2",  # keeps its truncate trigger
         "insert into pgreact.route (name, task) values ('own', 'proj.own')",
         "select pgreact.attach('in_progress', 'own', '{update}')",
-        "truncate pgreact.route cascade",  # forgets what is watched, and leaves the triggers
+        "truncate pgreact.route cascade",  # deletes the records, and leaves the triggers
     )
     said = pgreact("uninstall", "--yes", dsn=ours.dsn)
     assert (said.code, said.err) == (0, "")
@@ -691,7 +691,7 @@ tables = [
     assert pgreact("uninstall", dsn=ours.dsn).out == "Nothing to remove.\n"
 
 
-def test_uninstall_asks_and_without_an_answer_removes_nothing(applied: Database) -> None:
+def test_uninstall_without_confirmation_removes_nothing(applied: Database) -> None:
     before = catalog(applied, rows=True)
     said = pgreact("uninstall", dsn=applied.dsn)
     assert said.code == 2

@@ -59,7 +59,7 @@ def untouched(postgres: EmbeddedPostgres) -> Iterator[Database]:
 
 @contextmanager
 def daemons(database: Database, standbys: int = 0) -> Iterator[None]:
-    """Hold the leader's lock, and wait in it, as daemons do."""
+    """Hold the leader's lock, and wait for it, as daemons do."""
     with ExitStack() as stack:
         name = application_name.application_name("leader", 1_000_000_000)
         leader = stack.enter_context(database.connect(application_name=name))
@@ -162,7 +162,7 @@ BROKEN = {
     ],
     ids=str,
 )  # fmt: skip
-def test_listen_says_what_keeps_it_from_running(arguments: list[str], code: int, message: str) -> None:
+def test_listen_names_the_reason_why_it_cannot_run(arguments: list[str], code: int, message: str) -> None:
     for name, text in BROKEN.items():
         Path(name).write_text(text)
     done = subprocess.run(
@@ -328,7 +328,7 @@ def test_status_exits_1_when_no_daemon_leads(untouched: Database) -> None:
     assert (said.code, found["healthy"], found["leader"], found["standbys"]) == (1, False, None, [])
 
 
-# so many jobs, so many seconds ago
+# 0: number of jobs; 1: seconds ago
 DIE = """
 insert into pgreact.dead (id, lane, task, args, kwargs, priority, attempt, max_attempts, backoff, options,
     enqueued_at, outcome, died_at)
@@ -426,9 +426,7 @@ def test_status_exits_1_when_something_is_wrong(applied: Database, shown: str, h
         [(9, 360), (9, 700), (9, 1000)],
     ],
 )
-def test_jobs_that_died_and_die_no_more_are_no_alarm(
-    applied: Database, deaths: list[tuple[int, int]]
-) -> None:
+def test_jobs_that_died_earlier_raise_no_alarm(applied: Database, deaths: list[tuple[int, int]]) -> None:
     applied.run(*(DIE.format(count, ago) for count, ago in deaths))
     with daemons(applied):
         found = pgreact("status", "--json", dsn=applied.dsn).report()
@@ -448,7 +446,7 @@ window = "2s"
 """
 
 
-def test_status_tells_in_what_the_database_differs_from_the_file(applied: Database) -> None:
+def test_status_shows_where_the_database_differs_from_the_file(applied: Database) -> None:
     def said(code: int) -> dict[str, Any]:
         found = pgreact("status", "--json", dsn=applied.dsn)
         assert found.code == code

@@ -1,4 +1,4 @@
-"""The daemon's driver goes where libpq goes, as whom it goes, and with the same password."""
+"""The daemon's driver connects to the same server as libpq, with the same user and password."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from pgreact.postgres import conninfo
 
 
 class Greeting(NamedTuple):
-    """How a client came."""
+    """The start-up message of a client."""
 
     address: str
     user: str
@@ -36,7 +36,7 @@ class Greeting(NamedTuple):
 
 
 class Reception:
-    """A server that asks whoever comes for the password, and then sends them away."""
+    """A server that asks each client for a password, and then refuses it."""
 
     def __init__(self, directory: Path) -> None:
         self.greetings: list[Greeting] = []
@@ -58,7 +58,7 @@ class Reception:
             self._servers.append(server)
 
     def close(self) -> None:
-        """Receive nobody any more."""
+        """Accept no more clients."""
         for server in self._servers:
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
@@ -154,7 +154,7 @@ odd_lines = st.sampled_from(["", "# a comment", "too:few", "   ", ":::::", "*:*:
 
 
 class World(NamedTuple):
-    """All that can say how to connect."""
+    """All sources of connection options."""
 
     dsn: dict[str, str]
     service: dict[str, str] | None
@@ -215,7 +215,7 @@ def lay_out(world: World, reception: Reception, directory: Path) -> tuple[str, d
 
 
 def by_libpq(dsn: str, reception: Reception) -> list[Greeting] | str:
-    """Return how libpq comes, first; or what it says without having gone anywhere."""
+    """Return libpq's first start-up message, or its error if it does not connect."""
     del reception.greetings[:]
     # not psycopg.connect, which takes several hosts of the environment for the DSN's
     attempt = pq.PGconn.connect_start(make_conninfo(dsn, connect_timeout=10).encode())
@@ -229,7 +229,7 @@ def by_libpq(dsn: str, reception: Reception) -> list[Greeting] | str:
 
 
 def by_asyncpg(dsn: str, reception: Reception) -> list[Greeting] | str:
-    """Return how the daemon's driver comes, first; or what is said of the DSN."""
+    """Return the first start-up message of the daemon's driver, or the error for the DSN."""
     del reception.greetings[:]
     try:
         arguments = conninfo.for_asyncpg(dsn)
@@ -241,7 +241,7 @@ def by_asyncpg(dsn: str, reception: Reception) -> list[Greeting] | str:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(world=worlds)
-def test_it_comes_as_libpq_comes(reception: Reception, world: World) -> None:
+def test_asyncpg_connects_as_libpq_does(reception: Reception, world: World) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as directory, pytest.MonkeyPatch.context() as patch:
         dsn, environment = lay_out(world, reception, Path(directory))
         for key, value in environment.items():

@@ -1,4 +1,4 @@
-"""A database belongs to one application: another is refused before it changes or sends anything."""
+"""An application owns a database: another is refused before it changes or publishes anything."""
 
 import json
 from collections.abc import Callable
@@ -45,13 +45,13 @@ def taken(database: Database) -> Database:
         ("proj.celery:app", "shop", "shop"), (None, "shop", "shop"), (None, None, None), (":app", None, None),
     ],
 )  # fmt: skip
-def test_an_application_is_named_or_goes_by_its_package(
+def test_an_application_has_its_configured_name_or_that_of_its_package(
     app: str | None, application: str | None, name: str | None
 ) -> None:
-    assert Settings(app=app, application=application).belongs_to == name
+    assert Settings(app=app, application=application).owner == name
 
 
-def test_apply_of_another_is_refused_and_changes_nothing(taken: Database) -> None:
+def test_apply_by_another_application_is_refused_and_changes_nothing(taken: Database) -> None:
     taken.run("update pgreact.migration set checksum = 'older' where name = 'functions'")
     before = catalog(taken, rows=True)
     write(file("shop.main:celery", "sell"))
@@ -69,24 +69,26 @@ def test_apply_of_another_is_refused_and_changes_nothing(taken: Database) -> Non
         file("shop.main:app", "dispatch", "proj"),
     ],
 )
-def test_who_has_that_name_or_none_is_let_in(taken: Database, text: str) -> None:
+def test_an_application_of_the_same_name_or_without_name_is_accepted(taken: Database, text: str) -> None:
     write(text)
     assert apply(taken) == "Nothing to change.\n"
 
 
-def test_a_name_comes_from_the_environment_too(taken: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_applications_name_is_also_read_from_the_environment(
+    taken: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGREACT_APPLICATION", "shop")
     assert pgreact("apply", dsn=taken.dsn).err == REFUSED
 
 
-def test_the_first_with_a_name_takes_a_database_of_nobody(database: Database) -> None:
+def test_the_first_named_application_becomes_owner_of_a_database_without_one(database: Database) -> None:
     write(file(None, "dispatch"))
     assert "application" not in apply(database)
     write(file("proj", "dispatch"))
     assert apply(database) == "+ application proj\n"
 
 
-def test_another_may_take_over_and_its_routes_replace_those_before(taken: Database) -> None:
+def test_take_over_replaces_owner_and_routes(taken: Database) -> None:
     write(file("shop", "sell"))
     plan = "~ application proj → shop\n- route dispatch, with its triggers\n+ route sell: calls t\n"
     tried = pgreact("apply", "--take-over", "--dry-run", dsn=taken.dsn)
@@ -103,7 +105,7 @@ def test_another_may_take_over_and_its_routes_replace_those_before(taken: Databa
     )  # fmt: skip
 
 
-def test_the_printed_sql_refuses_another_too(taken: Database) -> None:
+def test_the_printed_sql_refuses_another_application(taken: Database) -> None:
     taken.run(pgreact("apply", "--sql", "--since", "3").out)
     write(file("shop", "sell"))
     script = pgreact("apply", "--sql", "--since", "3").out
@@ -119,7 +121,7 @@ def listen(daemons: Start, database: Database, inbox: Inbox, application: str | 
     )
 
 
-def test_a_daemon_of_another_is_refused(taken: Database, inbox: Inbox, daemons: Start) -> None:
+def test_a_daemon_of_another_application_is_refused(taken: Database, inbox: Inbox, daemons: Start) -> None:
     write("")
     other = listen(daemons, taken, inbox, "shop")
     assert other.exit() == 1
@@ -128,7 +130,9 @@ def test_a_daemon_of_another_is_refused(taken: Database, inbox: Inbox, daemons: 
         assert listen(daemons, taken, inbox, name).ready().stop() == 0
 
 
-def test_a_leader_whose_database_is_taken_steps_down(taken: Database, inbox: Inbox, daemons: Start) -> None:
+def test_a_leader_steps_down_when_another_application_takes_over(
+    taken: Database, inbox: Inbox, daemons: Start
+) -> None:
     write("")
     leader = listen(daemons, taken, inbox, "proj").ready()
     taken.run("update pgreact.installation set application = 'shop'")

@@ -1,4 +1,4 @@
-"""What belongs to a user never runs with the rights of pgreact's owner, here a superuser."""
+"""Code of a user never runs with the rights of pgreact's owner, here a superuser."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def base(each_database: Database, installed: Install) -> Iterator[Database]:
 
 
 def ran_as(base: Database) -> Any:
-    """Return with whose rights the cast ran."""
+    """Return the role that the cast ran as."""
     return base.value("select array_agg(distinct ran_as) from evil.log")
 
 
@@ -83,7 +83,7 @@ def test_the_cast_of_the_fixture_would_run(base: Database) -> None:
         ("evil.checked_again", "'bad'::evil.checked_again", "'good'", "good"),
     ],
 )
-def test_a_type_given_to_a_key_later_runs_nothing_of_its_owner_with_our_rights(
+def test_a_type_given_to_a_key_later_runs_no_code_of_its_owner_with_pgreacts_rights(
     base: Database, type_: str, using: str, value: str, key: str
 ) -> None:
     attached(base, "id int", "id")
@@ -102,7 +102,7 @@ def test_a_type_given_to_a_key_later_runs_nothing_of_its_owner_with_our_rights(
 
 
 @pytest.mark.parametrize("name", ["row_to_json", "to_jsonb", "json_build_array"])
-def test_a_column_that_is_gone_is_not_taken_for_a_function(base: Database, name: str) -> None:
+def test_a_dropped_column_is_not_taken_for_a_function(base: Database, name: str) -> None:
     attached(base, f"{name} int, mood evil.mood default 'bad'", name)
     as_mallory(base, f"alter table evil.t rename {name} to id", "insert into evil.t values (5)")
     assert keys(base) == [{"id": 5}]
@@ -111,7 +111,7 @@ def test_a_column_that_is_gone_is_not_taken_for_a_function(base: Database, name:
     assert ran_as(base) is None
 
 
-def test_a_type_changed_behind_a_writers_snapshot_runs_nothing_with_our_rights(base: Database) -> None:
+def test_a_type_changed_behind_a_writers_snapshot_runs_no_code_with_pgreacts_rights(base: Database) -> None:
     attached(base, "id evil.mood", "id")
     base.run("truncate pgreact.queue")
     as_mallory(base, "alter table evil.t alter id type int using 1")
@@ -167,7 +167,7 @@ def test_a_function_finds_what_it_calls_in_the_catalogue_alone(base: Database) -
         assert language in {"sql", "plpgsql"}, name
 
 
-def test_nobody_but_their_owner_may_call_what_nobody_was_granted(base: Database) -> None:
+def test_functions_without_grants_are_callable_by_their_owner_alone(base: Database) -> None:
     with base.connect() as connection:
         callers = connection.execute(
             "select p.oid::regprocedure::text, a.grantee::regrole::text from pg_proc p "
@@ -182,7 +182,7 @@ def test_nobody_but_their_owner_may_call_what_nobody_was_granted(base: Database)
     assert owners == (1, True)
 
 
-def test_what_runs_as_its_owner_takes_and_calls_built_in_types_alone(base: Database) -> None:
+def test_security_definer_functions_take_and_call_built_in_types_alone(base: Database) -> None:
     taken = base.value(
         "select array_agg(distinct t.oid::regtype::text) from pg_proc p "
         "cross join unnest(p.proargtypes || p.prorettype) a (type) join pg_type t on t.oid = a.type "
@@ -275,7 +275,7 @@ CALLS = [
 
 
 def told(base: Database, defaults: dict[str, str]) -> list[Any]:
-    """Return what each of ``CALLS`` answers in a session with such settings."""
+    """Return the result of each of ``CALLS`` in a session with these settings."""
     found: list[Any] = []
     with base.connect() as connection:
         for name, value in defaults.items():

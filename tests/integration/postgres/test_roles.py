@@ -1,4 +1,4 @@
-"""Who may do what: the owner of the tables, the daemon, those who only write, and those who signal."""
+"""The rights of each role: the tables' owner, the daemon, writers, signallers and so on."""
 
 import json
 import re
@@ -128,7 +128,7 @@ def everything(database: Database) -> dict[str, str]:
 
 
 def allowed(database: Database, statements: dict[str, str]) -> set[str]:
-    """Return which statements a role may run; each is taken back."""
+    """Return the statements that a role may run; each is rolled back."""
     found = set()
     with database.connect() as connection:
         for name, statement in statements.items():
@@ -143,7 +143,7 @@ def allowed(database: Database, statements: dict[str, str]) -> set[str]:
     return found
 
 
-def test_who_only_writes_the_tables_needs_nothing_more(roles: Callable[[str], Database]) -> None:
+def test_a_writer_of_the_tables_needs_no_grants(roles: Callable[[str], Database]) -> None:
     statements = {
         "insert into app.job_queue values (1, 'ready')": ["dispatch", "ready"],
         "update app.job_queue set status = 'done'": ["dispatch"],
@@ -159,9 +159,7 @@ def test_who_only_writes_the_tables_needs_nothing_more(roles: Callable[[str], Da
 
 
 @pytest.mark.parametrize("role", ["writer", "nobody"])
-def test_who_was_granted_nothing_can_do_nothing_in_pgreact(
-    roles: Callable[[str], Database], role: str
-) -> None:
+def test_a_role_without_grants_can_do_nothing_in_pgreact(roles: Callable[[str], Database], role: str) -> None:
     statements = everything(roles("owner"))
     assert len(statements) > 25
     assert allowed(roles(role), statements) == set()
@@ -354,7 +352,7 @@ def test_the_daemon_runs_with_the_daemons_role(
     assert not daemon.seen("statement.failed")
 
 
-def test_whoever_makes_a_route_the_daemon_keeps_its_gate(
+def test_the_daemon_controls_the_gate_of_a_route_of_any_role(
     roles: Callable[[str], Database], database: Database, inbox: Inbox, daemons: Start
 ) -> None:
     database.run(

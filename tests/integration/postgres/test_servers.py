@@ -1,4 +1,4 @@
-"""The brokers and poolers that tests start let in nobody who was not told the password."""
+"""The brokers and poolers that tests start need a password."""
 
 import re
 import stat

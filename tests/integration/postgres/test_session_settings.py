@@ -1,4 +1,4 @@
-"""The command line does its work whatever the server, the database and the role have as defaults."""
+"""The command line works the same whatever the defaults of server, database and role."""
 
 import re
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def default(database: Database, **settings: str) -> None:
 
 
 def story(database: Database) -> list[Any]:
-    """Run all commands; return what they say, times left out."""
+    """Run all commands; return their output without times."""
     database.run(
         "set default_transaction_read_only = off", "create table job_queue (id int primary key, status text)"
     )
@@ -80,7 +80,7 @@ def story(database: Database) -> list[Any]:
 
 
 @pytest.mark.parametrize("read_only", ["off", "on"])
-def test_commands_say_and_do_the_same_under_hostile_defaults(
+def test_commands_print_and_do_the_same_under_hostile_defaults(
     each_database: Database, caplog: pytest.LogCaptureFixture, read_only: str
 ) -> None:
     usual = story(each_database)

@@ -13,7 +13,7 @@ from pgreact.cli import support
 from pgreact.queue import cli
 from pgreact.queue.cli import queue
 from pgreact.queue.views import STATES
-from tests.command import Said, pgreact
+from tests.command import Result, pgreact
 from tests.harness import Database
 
 Install = Callable[..., None]
@@ -45,7 +45,7 @@ def filled(base: Database) -> Database:
     return base
 
 
-def run(database: Database, *arguments: str) -> Said:
+def run(database: Database, *arguments: str) -> Result:
     return pgreact("queue", *arguments, dsn=database.dsn)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery.beat import PersistentScheduler
 
-from tests.command import Said, pgreact
+from tests.command import Result, pgreact
 from tests.harness import Database
 from tests.import_app import app
 from tests.timetable import row
@@ -39,7 +39,7 @@ def state(tmp_path: Path) -> Path:
     return file
 
 
-def bring(database: Database, *arguments: str, app: str = "tests.import_app") -> Said:
+def bring(database: Database, *arguments: str, app: str = "tests.import_app") -> Result:
     """Run the import."""
     return pgreact("-A", app, "schedule", "import", "beat", *arguments, dsn=database.dsn)
 

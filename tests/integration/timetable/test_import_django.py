@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres
-from tests.command import Said, pgreact
+from tests.command import Result, pgreact
 from tests.django_tables import NOON
 from tests.harness import Daemon, Database
 from tests.timetable import row
@@ -74,7 +74,7 @@ def ours(postgres: EmbeddedPostgres, django_tables: str, installed: Install) -> 
         admin.execute(f"drop database {name} with (force)".encode())
 
 
-def bring(database: Database, *arguments: str) -> Said:
+def bring(database: Database, *arguments: str) -> Result:
     """Run the import."""
     return pgreact("schedule", "import", "django", *arguments, dsn=database.dsn)
 

@@ -24,7 +24,7 @@ from redis.cluster import RedisCluster
 from pgreact.timetable.importers import redbeat
 from pgreact.timetable.importers.redbeat_redis import Place
 from pgreact.timetable.shadow.expected import watched
-from tests.command import Said, pgreact
+from tests.command import Result, pgreact
 from tests.harness import Daemon, Database
 from tests.servers import redis_cluster, redis_sentinel, redis_server
 from tests.timetable import row
@@ -57,7 +57,7 @@ class RedBeat:
         if ran is not None:
             entry.reschedule(ran)
 
-    def bring(self, *arguments: str) -> Said:
+    def bring(self, *arguments: str) -> Result:
         """Run the import."""
         options = ("--redis", self.url, "--prefix", self.prefix)
         return pgreact("schedule", "import", "redbeat", *options, *arguments, dsn=self.database.dsn)
@@ -291,7 +291,7 @@ def proj(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]
     return write
 
 
-def of_proj(database: Database, *arguments: str) -> Said:
+def of_proj(database: Database, *arguments: str) -> Result:
     """Run the import as the application's settings say."""
     command = ("-A", "proj_redbeat", "schedule", "import", "redbeat", "--json", *arguments)
     return pgreact(*command, dsn=database.dsn)

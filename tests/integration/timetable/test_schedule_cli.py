@@ -16,7 +16,7 @@ from pgreact.postgres.session import Session
 from pgreact.timetable.cli import schedule
 from pgreact.timetable.delivery import QueueDelivery
 from pgreact.timetable.settings import ScheduleSettings
-from tests.command import Said, pgreact
+from tests.command import Result, pgreact
 from tests.harness import Database
 from tests.timetable import Rounds
 
@@ -56,7 +56,7 @@ def filled(base: Database) -> Database:
     return base
 
 
-def run(database: Database, *arguments: str) -> Said:
+def run(database: Database, *arguments: str) -> Result:
     return pgreact("schedule", *arguments, dsn=database.dsn)
 
 

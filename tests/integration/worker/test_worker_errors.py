@@ -44,7 +44,7 @@ _SHADOWS = {
     "flight_begin": ("pg_try_advisory_xact_lock", "(a integer, b integer) returns boolean", "a, b"),
     "flight_notify": ("pg_notify", "(a text, b text) returns void", "a, b"),
     "flight_wait": ("pg_advisory_xact_lock", "(a integer, b integer) returns void", "a, b"),
-    "worker_pins": ("concat_ws", "(a text, b text, c text) returns text", "a, b, c"),
+    "worker_settings": ("concat_ws", "(a text, b text, c text) returns text", "a, b, c"),
 }
 COVERED = {*_OURS, *_SHADOWS, "route_ids"}
 
@@ -268,7 +268,7 @@ def test_session_settings_are_looked_up_again_after_an_error(
     error: str, faults: Faults, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = faults.claimed()
-    with faults.of("worker_pins", error, monkeypatch):
+    with faults.of("worker_settings", error, monkeypatch):
         assert jobs.start(run) is (
             error in PASSING or error == PYTHON
         )  # Python's error does not meet this statement

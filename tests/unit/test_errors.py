@@ -1,4 +1,4 @@
-"""What an error means."""
+"""The kinds of errors, and troubles."""
 
 import asyncpg
 import psycopg
@@ -43,7 +43,7 @@ class _Refusal(Exception):
         ("ZZ999", Meaning.FAULT),
     ],
 )
-def test_sqlstate_decides_what_the_server_means(sqlstate: str, expected: Meaning) -> None:
+def test_the_sqlstate_decides_the_kind_of_an_error(sqlstate: str, expected: Meaning) -> None:
     assert meaning(_Refusal(sqlstate)) is expected
 
 
@@ -65,7 +65,7 @@ def test_sqlstate_decides_what_the_server_means(sqlstate: str, expected: Meaning
         (ValueError("too many digits"), Meaning.FAULT),
     ],
 )
-def test_both_drivers_and_python_are_understood(error: Exception, expected: Meaning) -> None:
+def test_errors_of_both_drivers_and_of_python_have_a_kind(error: Exception, expected: Meaning) -> None:
     assert meaning(error) is expected
 
 
@@ -77,7 +77,7 @@ def test_pauses_grow_and_are_bounded(what: Meaning) -> None:
     assert first < max(late) <= 30
 
 
-async def test_trouble_is_logged_once_for_each_kind_and_when_it_is_over(
+async def test_a_trouble_is_logged_once_for_each_kind_and_when_it_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def at_once(_seconds: float) -> None: ...
@@ -100,7 +100,7 @@ async def test_trouble_is_logged_once_for_each_kind_and_when_it_is_over(
     assert troubles.reports() == []
 
 
-async def test_lost_session_is_not_retried() -> None:
+async def test_a_lost_session_is_not_retried() -> None:
     tried = 0
 
     async def attempt() -> None:
