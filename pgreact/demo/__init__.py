@@ -1,1 +1,1 @@
-"""A whole cluster on one machine: a private PostgreSQL, a worker, two listeners and a producer."""
+"""A whole cluster on one machine: a private PostgreSQL, a worker, two daemons and a producer."""
