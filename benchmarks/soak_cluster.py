@@ -47,7 +47,7 @@ _CONFIGURATION = f"""
 [queue]
 max_in_progress = {names.PLACES}
 lease = "{names.LEASE:g}s"
-keep = "1d"
+retention = "1d"
 
 [lanes.default]
 max_in_progress = {names.LANE_PLACES["default"]}

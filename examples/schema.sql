@@ -1,4 +1,4 @@
--- The application's own tables. pgreact adds triggers to the first two and changes nothing else.
+-- The application's tables. pgreact adds triggers to the first two, and changes nothing else.
 
 create table job_queue (
     id bigint generated always as identity primary key,

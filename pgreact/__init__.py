@@ -1,27 +1,33 @@
 """pgreact: a committed change in PostgreSQL becomes one Celery call, at once."""
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from pgreact.queue.job import Enqueued, Job
+from pgreact.errors import ConfigError, NotGuarded, PgreactError
+from pgreact.queue.control import cancel, mute, retry, signal
+from pgreact.queue.enqueue import enqueue, enqueue_many
+from pgreact.queue.job import Enqueued, Job, JobParameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-    from datetime import datetime, timedelta
-    from typing import Literal
-    from uuid import UUID
+    from collections.abc import Callable
 
     from celery import Celery
 
-    from pgreact.queue.connections import (
-        AsyncConnection,
-        AsyncCursor,
-        AsyncpgConnection,
-        SyncConnection,
-        SyncCursor,
-    )
-    from pgreact.queue.job import TaskLike
-
-__all__ = ["Enqueued", "Job", "enqueue", "enqueue_many", "setup", "single_flight"]
+__all__ = [
+    "ConfigError",
+    "Enqueued",
+    "Job",
+    "JobParameters",
+    "NotGuarded",
+    "PgreactError",
+    "cancel",
+    "enqueue",
+    "enqueue_many",
+    "mute",
+    "retry",
+    "setup",
+    "signal",
+    "single_flight",
+]
 __version__ = "0.1.0"
 
 _P = ParamSpec("_P")
@@ -92,181 +98,3 @@ def single_flight(
     from pgreact.worker.setup import single_flight as decorator
 
     return decorator(route, dsn)
-
-
-@overload
-def enqueue(
-    conn: "AsyncConnection | AsyncCursor | AsyncpgConnection",
-    task: "str | TaskLike | Mapping[str, Any]",
-    args: "Sequence[Any]" = ...,
-    kwargs: "Mapping[str, Any] | None" = ...,
-    *,
-    lane: str | None = ...,
-    priority: int = ...,
-    run_at: "datetime | timedelta | float | None" = ...,
-    key: str | None = ...,
-    unique_key: str | None = ...,
-    unique_while: "Literal['queued', 'in_progress']" = ...,
-    max_attempts: int = ...,
-    backoff: "timedelta | float" = ...,
-    expires: "datetime | timedelta | float | None" = ...,
-    options: "Mapping[str, Any] | None" = ...,
-    max_lost: int | None = ...,
-    task_id: "str | UUID | None" = ...,
-) -> "Coroutine[Any, Any, Enqueued]": ...
-@overload
-def enqueue(
-    conn: "SyncConnection | SyncCursor",
-    task: "str | TaskLike | Mapping[str, Any]",
-    args: "Sequence[Any]" = ...,
-    kwargs: "Mapping[str, Any] | None" = ...,
-    *,
-    lane: str | None = ...,
-    priority: int = ...,
-    run_at: "datetime | timedelta | float | None" = ...,
-    key: str | None = ...,
-    unique_key: str | None = ...,
-    unique_while: "Literal['queued', 'in_progress']" = ...,
-    max_attempts: int = ...,
-    backoff: "timedelta | float" = ...,
-    expires: "datetime | timedelta | float | None" = ...,
-    options: "Mapping[str, Any] | None" = ...,
-    max_lost: int | None = ...,
-    task_id: "str | UUID | None" = ...,
-) -> "Enqueued": ...
-def enqueue(
-    conn: object,
-    task: "str | TaskLike | Mapping[str, Any]",
-    args: "Sequence[Any]" = (),
-    kwargs: "Mapping[str, Any] | None" = None,
-    *,
-    lane: str | None = None,
-    priority: int = 0,
-    run_at: "datetime | timedelta | float | None" = None,
-    key: str | None = None,
-    unique_key: str | None = None,
-    unique_while: "Literal['queued', 'in_progress']" = "queued",
-    max_attempts: int = 1,
-    backoff: "timedelta | float" = 5,
-    expires: "datetime | timedelta | float | None" = None,
-    options: "Mapping[str, Any] | None" = None,
-    max_lost: int | None = None,
-    task_id: "str | UUID | None" = None,
-) -> "Enqueued | Coroutine[Any, Any, Enqueued]":
-    """Enqueue a job in the transaction of a connection::
-
-        with Session.begin() as session:
-            session.add(user)
-            session.flush()
-            pgreact.enqueue(session, send_email, kwargs={"user_id": user.id})
-
-    If the transaction commits, the job runs on the Celery workers milliseconds later; if it is rolled back,
-    it never was. The statement is the only thing done: nothing is committed, begun or set. On a connection
-    in autocommit mode the job is there at once.
-
-    Arguments travel as those of ``delay()`` do, with Celery's JSON: the task gets ``datetime``, ``date``,
-    ``time``, ``Decimal``, ``UUID`` and ``bytes`` back as what they were, and tuples as lists.
-
-    Args:
-        conn: Of psycopg (``Connection``, ``AsyncConnection``, or a cursor), psycopg2, asyncpg (from a pool,
-            too), SQLAlchemy (``Connection``, ``Session``, ``AsyncConnection``, ``AsyncSession``) or Django
-            (``django.db.connection``, ``connections["other"]``; in async code within ``sync_to_async``, as
-            the whole transaction). The role needs usage on schema ``pgreact`` and execute on
-            ``pgreact.enqueue``, ``enqueue_many`` and ``task_id``.
-        task: The task's name; or the task itself, whose arguments are checked then; or a signature. A
-            signature of one task is a job of that task with its arguments and options; ``countdown`` and
-            ``eta`` become ``run_at``. A chain, group, chord, map, starmap or chunks is one job, of the task
-            ``pgreact.run_canvas``, that starts it: done when it is started.
-        args: The task's arguments.
-        kwargs: Those with names.
-        lane: The lane, whose limits hold for the job; ``None``: that of the Celery queue the task is routed
-            to.
-        priority: Higher comes first within the lane.
-        run_at: Not before then: a ``datetime`` with time zone, or a ``timedelta`` or seconds from now,
-            counted by the database's clock.
-        key: Jobs of one key run one at a time, in the order they were enqueued in.
-        unique_key: If a job of that key is queued, there will be no other.
-        unique_while: ``in_progress``: nor if one is in progress.
-        max_attempts: So many attempts, when they fail. Celery's own retries belong to one attempt, so a task
-            that has them needs none of these.
-        backoff: Pause after the first failed attempt, ``timedelta`` or seconds; it doubles, up to an hour.
-        expires: A job that no worker has started by then does not run, and is dead; in the forms of
-            ``run_at``.
-        options: Of ``apply_async``, for the message: ``queue``, ``priority``, ``headers``, ``time_limit``,
-            ``link``, …; with a signature, in addition to its own. A canvas keeps its own to itself: these
-            are for the message that starts it.
-        max_lost: So often the job is repeated when its worker died; ``None``: as its lane says, ``0``: it
-            runs at most once.
-
-        task_id: Celery's id of the task, a UUID, the same for every attempt; by default, that of the
-            signature if it has one, else a new one.
-
-    If the application runs its tasks at once (``task_always_eager``), a task or signature of it is run at
-    once and nothing is enqueued, as ``delay()`` does; with ``pgreact_eager = False`` in the application's
-    configuration it is refused. A task that is only named is enqueued.
-
-    Returns:
-        The job's id, or that of the job with the same ``unique_key``; its attribute ``task_id`` is Celery's
-        id, by which ``AsyncResult`` waits for the result once the transaction has committed. With an
-        asynchronous connection, an awaitable of it.
-
-    Raises:
-        TypeError: At once, for an asynchronous connection too: ``conn`` is no connection, ``task`` no task,
-            an argument is not JSON (the message says which), or the arguments do not fit the task.
-        ValueError: A time without time zone, a number that is none, a character PostgreSQL does not store,
-            a ``task_id`` that is no UUID.
-        Exception: What PostgreSQL refuses (an unknown lane or option, more than 1 MiB of arguments, a
-            missing right) is the library's own error, and the transaction has failed, as always.
-    """
-    from pgreact.queue.enqueue import enqueue as into
-
-    job = Job(
-        task,
-        args,
-        kwargs,
-        lane=lane,
-        priority=priority,
-        run_at=run_at,
-        key=key,
-        unique_key=unique_key,
-        unique_while=unique_while,
-        max_attempts=max_attempts,
-        backoff=backoff,
-        expires=expires,
-        options=options,
-        task_id=task_id,
-        max_lost=max_lost,
-    )
-    return into(conn, job)
-
-
-@overload
-def enqueue_many(
-    conn: "AsyncConnection | AsyncCursor | AsyncpgConnection",
-    jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]",
-) -> "Coroutine[Any, Any, list[Enqueued]]": ...
-@overload
-def enqueue_many(
-    conn: "SyncConnection | SyncCursor", jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]"
-) -> "list[Enqueued]": ...
-def enqueue_many(
-    conn: object, jobs: "Iterable[Job | Mapping[str, Any] | TaskLike | str]"
-) -> "list[Enqueued] | Coroutine[Any, Any, list[Enqueued]]":
-    """Enqueue many jobs by one statement, in the transaction of a connection::
-
-        pgreact.enqueue_many(connection, [Job(send_email, kwargs={"user_id": id}, lane="mail") for id in ids])
-
-    Args:
-        conn: As in :func:`enqueue`.
-        jobs: Each is a :class:`Job`, or a dict with the same fields, or a signature, or a task or its name.
-
-    Returns:
-        Their ids, in the same order, each with its ``task_id``. With an asynchronous connection, an
-        awaitable of them.
-
-    Raises:
-        Exception: As :func:`enqueue`; the message begins like ``jobs[3]:``. None is enqueued then.
-    """
-    from pgreact.queue.enqueue import enqueue_many as into
-
-    return into(conn, jobs)

@@ -1,4 +1,4 @@
-"""What must change so that a database is as the configuration says."""
+"""The plan that brings a database to the configuration: composed of the parts' plans, and executed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.postgres import installation, migrations
+from pgreact.postgres import execution, installation, migrations
 from pgreact.postgres.change import Change, Connection, resolve, rows
-from pgreact.postgres.execution import dry_run, execute
 from pgreact.postgres.queries import query
 from pgreact.queue import plan as queue_plan
 from pgreact.settings import Settings
@@ -24,16 +23,16 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
     """Compare a database with the configuration.
 
     Args:
-        connection: Any session on it.
-        settings: What it should be.
-        take_over: It may belong to another application until then.
+        connection: Any session on the database.
+        settings: The configuration.
+        take_over: Allow that another application owns the database.
 
     Returns:
         The steps, in order. Where an older schema must be migrated first, only those steps.
 
     Raises:
-        ConfigError: The file names what the database does not have.
-        PgreactError: The schema is not ours, or made by a newer pgreact, or is another application's.
+        ConfigError: The file names an object that the database does not have.
+        PgreactError: The schema is not pgreact's, is a newer pgreact's, or another application's.
     """
     applied = _applied(connection)
     owner = installation.changes(connection, settings.belongs_to, take_over=take_over, empty=not applied)
@@ -54,7 +53,7 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
         sign = "~" if functions.name in applied else "+"
         changes.append(Change(sign, "schema pgreact: functions", functions.script))
     if applied and changes:
-        return changes  # routes can only be compared by the functions that are yet to come
+        return changes  # the rest is compared by functions that these steps install
     health = rows(connection, query("trigger_health")) if applied else []
     existing = wakeup_plan.existing_routes(connection) if applied else {}
     routes = wakeup_plan.plan(connection, settings.routes, settings.label, health, existing)
@@ -70,7 +69,7 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
 def _wanted(
     connection: Connection, settings: Settings, existing: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Return the changes of tables that the configuration attaches to routes that exist, and to tasks."""
+    """Return the triggers that the configuration attaches to existing routes, and to tasks."""
     entries: list[tuple[Watch, str, Any]] = [
         (watch, "route", existing[name]["id"])
         for name, route in settings.routes.items()
@@ -85,14 +84,14 @@ def _wanted(
 
 
 def script(settings: Settings, since: int) -> str:
-    """Return all of it as plain SQL, for a user's own migration tool.
+    """Return the schema and the configuration as plain SQL, for a user's own migration tool.
 
     Args:
-        settings: Its routes, lanes, outbox and schedules are included.
-        since: Leave out the migrations up to this number, which have run already.
+        settings: The configuration.
+        since: The number of the last migration that has run already.
 
     Raises:
-        ConfigError: There is no such migration.
+        ConfigError: No migration has this number.
     """
     steps = migrations.migrations()
     if not 0 <= since <= len(steps):
@@ -108,61 +107,68 @@ def script(settings: Settings, since: int) -> str:
 def apply(
     connection: Connection,
     settings: Settings,
-    patience: float,
-    told: Callable[[str], None],
+    timeout: float,
+    warn: Callable[[str], None],
     *,
     take_over: bool = False,
 ) -> Iterator[Change]:
-    """Make a database as the configuration says, in short transactions; a route's steps share one.
+    """Bring a database to the configuration, in short transactions; all steps of a route share one.
 
     Args:
-        connection: A session in autocommit mode that owns the schema and the tables.
-        settings: What it should be.
-        patience: Seconds to go on asking for a lock that somebody holds.
-        told: Gets a line when it has to wait.
-        take_over: It may belong to another application until then.
+        connection: A session in autocommit mode, whose role owns the schema and the tables.
+        settings: The configuration.
+        timeout: Seconds to retry while another transaction holds a lock.
+        warn: Gets a line when a lock has to be waited for.
+        take_over: Allow that another application owns the database.
 
     Yields:
         Each step, once it is committed.
 
     Raises:
-        ConfigError: The file names what the database does not have.
-        PgreactError: The schema is not ours or another application's, or a lock could not be had.
+        ConfigError: The file names an object that the database does not have.
+        PgreactError: The schema is not pgreact's or another application's, or a lock was not free in time.
     """
-    return execute(connection, lambda: plan(connection, settings, take_over=take_over), patience, told)
+    return execution.execute(
+        connection, lambda: plan(connection, settings, take_over=take_over), timeout, warn
+    )
 
 
-def trial(
-    connection: Connection, settings: Settings, told: Callable[[str], None], *, take_over: bool = False
+def dry_run(
+    connection: Connection, settings: Settings, warn: Callable[[str], None], *, take_over: bool = False
 ) -> list[Change]:
-    """Find what would be done to make a database as the configuration says, and whether it can be done.
+    """Try the steps of :func:`apply` in a transaction that is rolled back.
 
     Args:
         connection: A session in autocommit mode, with the rights that ``apply`` needs.
-        settings: What it should be.
-        told: Gets a line for what could not be tried.
-        take_over: It may belong to another application until then.
+        settings: The configuration.
+        warn: Gets a line for each step that could not be tried.
+        take_over: Allow that another application owns the database.
 
     Returns:
         All steps.
 
     Raises:
-        ConfigError: What the file says does not fit the database; one line for each route.
+        ConfigError: The file does not fit the database; one line for each route.
         PgreactError: As ``apply``, or a right is missing.
     """
-    return dry_run(connection, lambda: plan(connection, settings, take_over=take_over), told)
+    return execution.dry_run(connection, lambda: plan(connection, settings, take_over=take_over), warn)
 
 
-def delta(connection: Connection, settings: Settings, told: Callable[[str], None]) -> str:
-    """Return as plain SQL what must change so that a database is as the configuration says.
+def delta(connection: Connection, settings: Settings, warn: Callable[[str], None]) -> str:
+    """Return the steps of :func:`apply` as plain SQL.
+
+    Args:
+        connection: A session in autocommit mode, with the rights that ``apply`` needs.
+        settings: The configuration.
+        warn: Gets a line for each step that could not be tried.
 
     Raises:
-        ConfigError: The file names what the database does not have.
-        PgreactError: The schema is not ours or another application's.
+        ConfigError: The file names an object that the database does not have.
+        PgreactError: The schema is not pgreact's or another application's.
     """
     steps = plan(connection, settings)
     if steps and _applied(connection) and all(step.what.startswith("schema pgreact: ") for step in steps):
-        steps = trial(connection, settings, told)  # the rest can only be planned once these are taken
+        steps = dry_run(connection, settings, warn)  # the rest can only be planned once these have run
     titles: dict[str, list[str]] = {}
     for step in steps:
         titles.setdefault(step.statement, []).append(f"-- {step}")
@@ -172,7 +178,7 @@ def delta(connection: Connection, settings: Settings, told: Callable[[str], None
 
 
 def uninstall_plan(connection: Connection) -> list[Change]:
-    """Return the steps that remove everything pgreact ever made in a database."""
+    """Return the steps that remove all objects of pgreact from a database."""
     triggers = connection.execute(query("foreign_triggers")).fetchall()
     changes = [
         Change("-", f"trigger {name} on {table}", f"drop trigger {_quoted(name)} on {table}")
@@ -185,20 +191,29 @@ def uninstall_plan(connection: Connection) -> list[Change]:
 
 
 def uninstall_script() -> str:
-    """Return them as plain SQL, for somebody's own migration tool; it finds the triggers when it runs."""
+    """Return the removal as plain SQL, which finds the triggers when it runs."""
     return query("uninstall").replace("{foreign_triggers}", query("foreign_triggers").rstrip())
 
 
-def uninstall(connection: Connection, patience: float, told: Callable[[str], None]) -> Iterator[Change]:
-    """Remove everything pgreact ever made in a database.
+def uninstall(connection: Connection, timeout: float, warn: Callable[[str], None]) -> Iterator[Change]:
+    """Remove all objects of pgreact from a database.
+
+    Args:
+        connection: A session in autocommit mode, whose role owns the schema and the tables.
+        timeout: Seconds to retry while another transaction holds a lock.
+        warn: Gets a line when a lock has to be waited for.
+
+    Yields:
+        Each step, once it is committed.
 
     Raises:
-        PgreactError: The schema is not ours, or a lock could not be had.
+        PgreactError: The schema is not pgreact's, or a lock was not free in time.
     """
-    return execute(connection, lambda: uninstall_plan(connection), patience, told)
+    return execution.execute(connection, lambda: uninstall_plan(connection), timeout, warn)
 
 
 def _applied(connection: Connection) -> dict[str, str]:
+    """Return the checksums of the migrations that have run, by name."""
     there, ours = connection.execute(
         "select to_regnamespace('pgreact') is not null, to_regclass('pgreact.migration') is not null"
     ).fetchall()[0]

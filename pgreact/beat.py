@@ -24,7 +24,8 @@ from pgreact.timetable.engine import Timetable
 from pgreact.timetable.importers import rows, upsert
 from pgreact.timetable.importers.skipped import Uncarried
 from pgreact.wakeup.listener import Listener
-from pgreact.worker.database import doors
+from pgreact.wakeup.notification import SchedulesChanged, parse
+from pgreact.worker.database import databases
 
 TICK = 5.0  # seconds: Beat's loop must come by now and then, or "inspect ping" takes it for stalled
 BEAT = 15.0  # seconds between two proofs that the listener hears
@@ -79,7 +80,7 @@ class _Host:
     """An event loop that runs while Beat ticks. No error ends it: each of its parts tries again by itself."""
 
     def __init__(self, app: Celery, entries: dict[str, Any]) -> None:
-        logs.join("celery.beat")
+        logs.log_to("celery.beat")
         gc.freeze()  # what was imported stays: no collection need look at it again
         self._app = app
         self._entries = entries
@@ -151,7 +152,7 @@ class _Host:
 
     async def _hear(self, dsn: str, timetable: Timetable) -> None:
         def receive(_pid: int, payload: str) -> None:
-            if payload == "schedule":
+            if isinstance(parse(payload), SchedulesChanged):
                 timetable.poke()
 
         listener = await Listener.open(dsn, application_name("beat"), receive)
@@ -250,7 +251,7 @@ def _application() -> str | None:
 
 
 def _dsn(app: Celery) -> str:
-    door = doors.get(app)
-    if door is not None and door.given is not None:
-        return door.given
+    database = databases.get(app)
+    if database is not None and database.given is not None:
+        return database.given
     return settings.load(None).daemon_dsn

@@ -1,30 +1,30 @@
-"""Time, behind one object, so that tests can turn it by hand."""
+"""The clock and the randomness of a process, behind one object that tests replace."""
 
 import random
 import time
 
 
 class Clock:
-    """The machine's clocks and dice."""
+    """The monotonic clock, and random jitter."""
 
     def monotonic(self) -> float:
-        """Return seconds that only ever grow: for durations and deadlines."""
+        """Return the monotonic time in seconds: for durations and deadlines."""
         return time.monotonic()
 
     def jitter(self) -> float:
-        """Return a random number from 0 to 1, so that many daemons do not retry in step."""
+        """Return a random number from 0 to 1, so that daemons do not retry at the same time."""
         return random.random()
 
     def backoff(self, failures: int, *, base: float, cap: float) -> float:
-        """Return how long to wait after so many failures in a row.
+        """Return the pause after failures in a row.
 
         Args:
-            failures: Failures so far, 1 or more.
+            failures: Number of failures, 1 or more.
             base: Seconds after the first failure.
-            cap: Seconds never exceeded.
+            cap: Seconds at most.
 
         Returns:
-            Seconds: doubled with each failure, of which the second half is random.
+            Seconds, which double with each failure; up to half of them is subtracted at random.
         """
         full = min(cap, base * 2.0 ** min(failures - 1, 30))
         return full * (0.5 + 0.5 * self.jitter())

@@ -1,30 +1,34 @@
-"""What can go wrong in a way a person can mend."""
+"""pgreact's exceptions, and helpers for their messages."""
 
 import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
 
-_SHOWN = 12  # names in a message
+_LISTED = 12  # names in a message
 
 
 class PgreactError(Exception):
-    """Something failed; the message names it and what to do next. The command line exits with 1."""
+    """An operation failed. The message names it and the remedy. The command line exits with 1."""
 
 
 class ConfigError(PgreactError):
-    """The configuration or a command was written wrongly. The command line exits with 2."""
+    """The configuration or a command has a mistake. The command line exits with 2."""
+
+
+class NotGuarded(PgreactError):
+    """A worker cannot take the locks of a flight or the attempt of a job, so the task does not run."""
 
 
 class SessionLost(PgreactError):
-    """A session with PostgreSQL ended, or gives no sign of life; whoever used it must begin again."""
+    """A session with PostgreSQL ended, or does not reply. Its user must open a new one."""
 
 
 def first(error: BaseException) -> Exception:
-    """Return the first error of a group, and of groups in it; any other error as it is.
+    """Return the first error of an exception group, nested groups included; any other error as it is.
 
     Raises:
-        BaseException: It is none that a program handles, such as a cancellation.
+        BaseException: The first error is not an ``Exception``, but for example a cancellation.
     """
     found = next(leaves(error))
     if not isinstance(found, Exception):
@@ -33,7 +37,7 @@ def first(error: BaseException) -> Exception:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Return the errors of a group, and of groups in it; any other error alone."""
+    """Return the errors of an exception group, nested groups included; any other error alone."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)
@@ -42,14 +46,14 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Return ``; did you mean "…"?``, or the names there are, or nothing where there are none."""
+    """Return ``; did you mean "…"?`` for a misspelt name, or a list of the known names, or nothing without any."""
     close = difflib.get_close_matches(word, known, 1)
     if close:
         return f'; did you mean "{close[0]}"?'
-    more = ", …" if len(known) > _SHOWN else ""
-    return f"; there are: {', '.join(sorted(known)[:_SHOWN])}{more}" if known else ""
+    more = ", …" if len(known) > _LISTED else ""
+    return f"; there are: {', '.join(sorted(known)[:_LISTED])}{more}" if known else ""
 
 
 def quoted(key: str) -> str:
-    """Return a key or a name as it stands in a message: as it is, unless it would not be one word."""
+    """Return a key or a name for a message: in quotes, unless it is one word."""
     return key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -1,9 +1,10 @@
-"""The log: every event pgreact writes, its keys and what they mean.
+"""The log: the catalogue of events with their keys, and the output.
 
-``docs/logs.md`` is made from this module: ``python -m pgreact.logs > docs/logs.md``.
+``docs/logs.md`` is generated from this module: ``python -m pgreact.logs > docs/logs.md``.
 """
 
 import dataclasses
+import inspect
 import logging
 import re
 import sys
@@ -17,7 +18,7 @@ Level = Literal["debug", "info", "warning", "error"]
 
 Route = Annotated[str, "name of the route"]
 Schedule = Annotated[str, "name of the schedule"]
-Reason = Annotated[str, "why"]
+Reason = Annotated[str, "the reason"]
 RetryIn = Annotated[float, "seconds until the next attempt"]
 
 
@@ -35,74 +36,74 @@ class Event:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DaemonStarted(Event, name="daemon.started"):
-    """The daemon runs and knows its configuration; it has not connected yet."""
+    """The daemon has read its configuration. It has not connected yet."""
 
-    version: Annotated[str, "pgreact's version"]
-    host: Annotated[str, "this machine"]
-    pid: Annotated[int, "this process"]
-    database: Annotated[str, "where it connects to, without password"]
-    celery: Annotated[str, "application or broker it publishes through, without password"]
-    config: Annotated[str | None, "configuration file"] = None
+    version: Annotated[str, "version of pgreact"]
+    host: Annotated[str, "host name"]
+    pid: Annotated[int, "process id"]
+    database: Annotated[str, "host, port, database and user it connects to"]
+    celery: Annotated[str, "Celery application or broker URL, without password"]
+    config: Annotated[str | None, "path of the configuration file"] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DaemonStopped(Event, name="daemon.stopped"):
-    """The daemon ends."""
+    """The daemon exits."""
 
     reason: Reason
-    uptime_s: Annotated[float, "seconds since it started"]
+    uptime_s: Annotated[float, "seconds since the start"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListenerConnected(Event, name="listener.connected"):
-    """LISTEN is in force, and a notification to itself came back."""
+    """LISTEN is in force: a notification that the daemon sent to itself came back."""
 
-    mode: Annotated[str, "how commits become signals: notify"]
+    mode: Annotated[str, "how commits become signals; always notify"]
     reason: Reason
-    server: Annotated[str, "PostgreSQL's version"]
-    probe_ms: Annotated[float, "round trip of the notification to itself"]
+    server: Annotated[str, "version of PostgreSQL"]
+    probe_ms: Annotated[float, "round trip of that notification, in milliseconds"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListenerLost(Event, name="listener.lost", level="warning"):
-    """A session with PostgreSQL ended or is in doubt. Reported once; retried until it works."""
+    """A session with PostgreSQL ended or is in doubt. The daemon reconnects; logged once."""
 
     reason: Reason
     retry_in_s: RetryIn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListenerMuted(Event, name="listener.muted", level="warning"):
-    """Notifications are done without: gates are closed, and the daemon polls. Nothing is lost."""
+class ListenerSuspended(Event, name="listener.suspended", level="warning"):
+    """The daemon stopped listening: it closed all gates, and polls. No signal is lost."""
 
-    reason: Annotated[str, "a flood of notifications, or PostgreSQL's queue for them is filling up"]
+    reason: Annotated[str, "a flood of notifications, or PostgreSQL's notification queue is filling up"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListenerUnmuted(Event, name="listener.unmuted"):
-    """Notifications are heard again."""
+class ListenerResumed(Event, name="listener.resumed"):
+    """The daemon listens again."""
 
-    after_s: Annotated[float, "seconds without"]
+    suspended_s: Annotated[float, "seconds without LISTEN"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StandbyWaiting(Event, name="standby.waiting"):
-    """Another daemon leads; this one waits in the lock and takes over the moment it is free."""
+    """Another daemon leads. This one waits for the leader's lock, and takes over once it is free."""
 
-    leader: Annotated[str | None, "who leads: host and pid"] = None
+    leader: Annotated[str | None, "the leader: host and pid"] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeaderElected(Event, name="leader.elected"):
-    """This daemon dispatches from now on; a sweep follows."""
+    """This daemon is the leader: it sweeps every route, and dispatches from now on."""
 
-    routes: Annotated[int, "how many routes there are"]
+    routes: Annotated[int, "number of routes"]
     waited_s: Annotated[float, "seconds as standby"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeaderLost(Event, name="leader.lost", level="warning"):
-    """This daemon stepped down because its session is gone or in doubt."""
+    """This daemon no longer leads, because its session is gone or in doubt."""
 
     reason: Reason
     led_s: Annotated[float, "seconds it led"]
@@ -110,135 +111,135 @@ class LeaderLost(Event, name="leader.lost", level="warning"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeaderResigned(Event, name="leader.resigned"):
-    """This daemon hands over of its own will; the next takes over at once."""
+    """This daemon hands over, for example at SIGTERM; a standby takes over at once."""
 
     led_s: Annotated[float, "seconds it led"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SignalReceived(Event, name="signal.received", level="debug"):
-    """A route that was clean has become dirty."""
+    """A route was signalled and became dirty. Further signals until the dispatch are not logged."""
 
     route: Route
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DispatchPublished(Event, name="dispatch.published"):
-    """The broker has the Celery call."""
+    """The broker confirmed a route's message."""
 
     route: Route
-    task_id: Annotated[str, "Celery's id of the call"]
-    signals: Annotated[int, "how many signals it coalesces"]
-    waited_ms: Annotated[float, "from the first of those signals to the broker's answer"]
-    publish_ms: Annotated[float, "of that, inside the publish"]
+    task_id: Annotated[str, "Celery's task id"]
+    signals: Annotated[int, "signals that the dispatch coalesces"]
+    waited_ms: Annotated[float, "milliseconds from the first of these signals to the broker's confirmation"]
+    publish_ms: Annotated[float, "milliseconds of these inside the publish"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DispatchFailed(Event, name="dispatch.failed", level="error"):
-    """The broker did not take the call. Reported once for each new reason; nothing is lost."""
+    """The broker did not confirm a route's message. It is retried; logged once for each new error."""
 
     route: Route
-    error: Annotated[str, "what the broker or Celery said"]
+    error: Annotated[str, "message of the broker or of Celery"]
     retry_in_s: RetryIn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DispatchRecovered(Event, name="dispatch.recovered"):
-    """The route's calls are published again; one answers all that was signalled meanwhile."""
+    """A route's message was published again after failures; it covers all signals since."""
 
     route: Route
-    failures: Annotated[int, "publishes that failed in a row"]
+    failures: Annotated[int, "failed publishes in a row"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QueueDispatched(Event, name="queue.dispatched"):
-    """The broker has the messages of jobs that were claimed."""
+    """The broker confirmed the messages of claimed jobs."""
 
-    claimed: Annotated[int, "jobs claimed since the last of these events; the others are published again"]
-    published: Annotated[int, "messages the broker has"]
-    claim_ms: Annotated[float, "how long the claim took"]
-    publish_ms: Annotated[float, "how long the messages took"]
+    claimed: Annotated[int, "jobs claimed since the last such event; other messages are published again"]
+    published: Annotated[int, "messages confirmed"]
+    claim_ms: Annotated[float, "milliseconds of the claim"]
+    publish_ms: Annotated[float, "milliseconds of the publish"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class QueueUnanswered(Event, name="queue.unanswered", level="warning"):
-    """Messages of jobs were sent again and again, and no worker starts them.
+class QueueStalled(Event, name="queue.stalled", level="warning"):
+    """The messages of some jobs were published several times, and no worker started the jobs.
 
-    If others of the queue are started, a worker takes these and cannot run them: it does not call
-    ``pgreact.setup``, or does not know the task. If not, no worker consumes the queue. They are sent again,
-    each time twice as late.
+    If workers start other jobs of this Celery queue, a worker consumes these messages and cannot run them: it
+    does not call ``pgreact.setup``, or does not know the task. Otherwise no worker consumes the queue. The
+    messages are published again, each time after twice the delay.
     """
 
-    lane: Annotated[str, "their lane"]
-    queue: Annotated[str | None, "the Celery queue they were sent to, if it is known"]
-    jobs: Annotated[int, "how many"]
-    sent: Annotated[int, "how often one of them was sent"]
-    consumed: Annotated[bool, "whether jobs of the lane that were sent later have been started"]
+    lane: Annotated[str, "lane of the jobs"]
+    queue: Annotated[str | None, "Celery queue of the messages, if known"]
+    jobs: Annotated[int, "number of jobs"]
+    sent: Annotated[int, "most publishes of one job's message"]
+    consumed: Annotated[bool, "whether workers started jobs of the lane that were published later"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class QueueAnswered(Event, name="queue.answered"):
-    """No job of this lane and queue waits any more that was sent again and again."""
+class QueueRecovered(Event, name="queue.recovered"):
+    """The jobs of ``queue.stalled`` were started, or are gone."""
 
-    lane: Annotated[str, "the lane"]
-    queue: Annotated[str | None, "the Celery queue"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LaneFilled(Event, name="lane.filled", level="warning"):
-    """A lane has jobs that are ready and no place for them, and none has begun for a minute."""
-
-    lane: Annotated[str, "the lane"]
-    running: Annotated[int, "its jobs that workers have started"]
-    unstarted: Annotated[int, "its jobs whose messages no worker has started"]
-    full_s: Annotated[float, "seconds since a job of it was last claimed, or since it was first seen full"]
+    lane: Annotated[str, "lane of the jobs"]
+    queue: Annotated[str | None, "Celery queue of the messages, if known"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LaneFreed(Event, name="lane.freed"):
-    """A lane of which ``lane.filled`` was said gets on again, or has nothing to do."""
+class LaneStalled(Event, name="lane.stalled", level="warning"):
+    """A lane has ready jobs, but its limits leave no place for them, and no job was claimed for a minute."""
 
-    lane: Annotated[str, "the lane"]
-    full_s: Annotated[float, "seconds that it stood"]
+    lane: Annotated[str, "name of the lane"]
+    running: Annotated[int, "jobs of the lane that a worker runs"]
+    unstarted: Annotated[int, "jobs of the lane that are published, and not started"]
+    stalled_s: Annotated[float, "seconds since the lane's last claim, or since it was first seen full"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneRecovered(Event, name="lane.recovered"):
+    """A lane of ``lane.stalled`` has a claim again, or no ready job."""
+
+    lane: Annotated[str, "name of the lane"]
+    stalled_s: Annotated[float, "seconds that the lane was stalled"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobRefused(Event, name="job.refused", level="warning"):
-    """No message can be made of a job, or the broker will not have it. The job is dead."""
+    """A job's message cannot be built, or the broker rejects it. The job is dead."""
 
-    job: Annotated[int, "its id"]
-    task: Annotated[str, "its task"]
+    job: Annotated[int, "id of the job"]
+    task: Annotated[str, "name of its task"]
     error: Annotated[str, "what Celery or the broker said"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepFinished(Event, name="sweep.finished"):
-    """The daemon looked for work that nobody signalled. A backstop sweep that finds none says nothing."""
+    """The daemon looked for work without a signal. A backstop sweep is logged only if it finds some."""
 
     route: Route
     reason: Annotated[str, "elected, added, opened or backstop"]
-    dispatch: Annotated[bool, "whether it makes the route dirty"]
-    took_ms: Annotated[float, "how long the ready query took; 0 without one"]
+    dispatch: Annotated[bool, "whether the sweep makes the route dirty"]
+    took_ms: Annotated[float, "milliseconds of the ready query; 0 without one"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepFailed(Event, name="sweep.failed", level="warning"):
-    """A route's ready query failed. Reported once for each new error; the sweep dispatches all the same."""
+    """A route's ready query failed, so the sweep dispatches. Logged once for each new error."""
 
     route: Route
-    error: Annotated[str, "what PostgreSQL said"]
+    error: Annotated[str, "message of PostgreSQL"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepRecovered(Event, name="sweep.recovered"):
-    """A route's ready query works again."""
+    """A route's ready query succeeded again."""
 
     route: Route
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GateClosed(Event, name="gate.closed"):
-    """Writers of this route no longer notify; the daemon polls."""
+    """The gate of a route is closed: writers do not NOTIFY, the daemon polls."""
 
     route: Route
     reason: Reason
@@ -246,173 +247,176 @@ class GateClosed(Event, name="gate.closed"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GateOpened(Event, name="gate.opened"):
-    """Writers of this route notify again."""
+    """The gate of a route is open: writers NOTIFY again."""
 
     route: Route
     reason: Reason
-    closed_s: Annotated[float, "seconds it was closed"]
-    polls: Annotated[int, "how often the daemon looked meanwhile"]
+    closed_s: Annotated[float, "seconds that the gate was closed"]
+    polls: Annotated[int, "polls while it was closed"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlightStarted(Event, name="flight.started"):
-    """A worker has begun to run the task (single_flight = "run")."""
+    """A worker started a route's task (single_flight = "run")."""
 
     route: Route
-    task_id: Annotated[str, "Celery's id of the call"]
-    waited_ms: Annotated[float, "from the publish to the worker's word"]
+    task_id: Annotated[str, "Celery's task id"]
+    waited_ms: Annotated[float, "milliseconds from the publish to the start"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlightEnded(Event, name="flight.ended"):
-    """The task's run is over, or will not come (single_flight = "run")."""
+    """A route's task ended, or will not run (single_flight = "run")."""
 
     route: Route
-    task_id: Annotated[str, "Celery's id of the call"]
+    task_id: Annotated[str, "Celery's task id"]
     outcome: Annotated[
-        str, "done, failed, lost (its worker died), expired (nobody began), dropped (one waits already)"
+        str, "done, failed, lost (its worker died), expired (not started), dropped (another one waits)"
     ]
-    took_ms: Annotated[float, "from the publish to the end"]
+    took_ms: Annotated[float, "milliseconds from the publish to the end"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FlightUnanswered(Event, name="flight.unanswered", level="warning"):
-    """No worker that knows pgreact began the task in its time. Reported once, until one does."""
+class FlightUnstarted(Event, name="flight.unstarted", level="warning"):
+    """No worker that calls ``pgreact.setup`` started a route's task in time. Logged once, until one does."""
 
     route: Route
-    task_id: Annotated[str, "Celery's id of the call"]
-    hint: Annotated[str, "what to look at"]
+    task_id: Annotated[str, "Celery's task id"]
+    hint: Annotated[str, "what to check"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RouteChanged(Event, name="route.changed"):
-    """A committed change to pgreact.route is in force."""
+    """A committed change of ``pgreact.route`` is in force."""
 
     route: Route
     change: Annotated[str, "added, removed or changed"]
-    keys: Annotated[list[str], "the settings that changed"]
+    keys: Annotated[list[str], "columns that changed"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RouteUnanswered(Event, name="route.unanswered", level="warning"):
-    """Workers were asked for the tasks that they know, twice, and none that answered knows the route's.
+class RouteUnregistered(Event, name="route.unregistered", level="warning"):
+    """No worker has registered a route's task: twice, workers were inspected, and none that replied knows it.
 
-    Its calls are published all the same, and discarded by the workers. Reported once, until one knows it. A
-    worker of the pool solo answers between two tasks only; one without remote control never does.
+    The route's messages are published all the same, and the workers discard them. Logged once, until a worker
+    knows the task. A worker with the pool ``solo`` replies between two tasks only; a worker without remote
+    control does not reply.
     """
 
     route: Route
-    task: Annotated[str, "its task"]
-    workers: Annotated[int, "how many workers answered"]
-    hint: Annotated[str, "what to look at"]
+    task: Annotated[str, "name of its task"]
+    workers: Annotated[int, "workers that replied"]
+    hint: Annotated[str, "what to check"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RouteAnswered(Event, name="route.answered"):
-    """A worker knows the task of the route again."""
+class RouteRegistered(Event, name="route.registered"):
+    """A worker knows a route's task again."""
 
     route: Route
-    task: Annotated[str, "its task"]
+    task: Annotated[str, "name of its task"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TimetableTaken(Event, name="timetable.taken"):
-    """This process fires the schedules from now on."""
+class TimetableAcquired(Event, name="timetable.acquired"):
+    """This process holds the timetable's lock: it fires the schedules from now on."""
 
-    waited_s: Annotated[float, "seconds it waited for another to let go"]
+    waited_s: Annotated[float, "seconds that it waited for the lock"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TimetableWaiting(Event, name="timetable.waiting"):
-    """Another process fires the schedules; this one takes over the moment it ends."""
+    """Another process fires the schedules. This one waits for the lock, and takes over once it is free."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TimetableBlocked(Event, name="timetable.blocked", level="warning"):
-    """Messages of direct delivery cannot be sent. Reported once; retried until it works."""
+class DeliveryFailed(Event, name="delivery.failed", level="warning"):
+    """The broker does not take messages of direct delivery. Retried until it does; logged once."""
 
     reason: Reason
     retry_in_s: RetryIn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TimetableUnblocked(Event, name="timetable.unblocked"):
+class DeliveryRecovered(Event, name="delivery.recovered"):
     """The broker takes messages of direct delivery again."""
 
-    failures: Annotated[int, "attempts that failed meanwhile"]
+    failures: Annotated[int, "failed attempts in a row"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SchedulePlanned(Event, name="schedule.planned"):
-    """A schedule is new, or what decides when it runs was edited."""
+    """The next run of a schedule was computed: the schedule is new, or its recurrence was edited."""
 
     schedule: Schedule
-    next_run_at: Annotated[str, "when it will be fired next, in UTC"]
+    next_run_at: Annotated[str, "its next run, in UTC"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleFired(Event, name="schedule.fired"):
-    """An occurrence was enqueued, or its message sent, and the schedule has moved on."""
+    """An occurrence was fired: its job is enqueued, or its message sent."""
 
     schedule: Schedule
-    occurrence: Annotated[str, "its nominal time, in UTC"]
-    lateness_ms: Annotated[float, "after the moment it was due at, with jitter"]
-    job: Annotated[int | None, "the job's id"] = None
-    task_id: Annotated[str | None, "Celery's id of the message, with direct delivery"] = None
+    occurrence: Annotated[str, "nominal time of the occurrence, in UTC"]
+    lateness_ms: Annotated[float, "milliseconds after it was due, jitter included"]
+    job: Annotated[int | None, "id of the job"] = None
+    task_id: Annotated[str | None, "Celery's task id, with direct delivery"] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleMisfired(Event, name="schedule.misfired", level="warning"):
-    """Occurrences were found later than the schedule's grace, or are not fired.
+    """Occurrences were found later than the schedule's grace, or were not fired.
 
-    By its policy they are not since one after them was due, too: within the grace as well, as after a pause
-    of some seconds, or where jitter is longer than the interval. Or they met the job of the one before.
+    The policy leaves an occurrence out when a later one is due, too. That happens within the grace as well:
+    after a pause of some seconds, or where the jitter is longer than the interval. ``overlap = false`` leaves
+    an occurrence out while the job of the one before has not ended.
     """
 
     schedule: Schedule
-    policy: Annotated[str, "coalesce, skip or all; overlap: the job of the one before is not done yet"]
-    missed: Annotated[int, "occurrences that are not fired"]
-    fired: Annotated[int, "occurrences that are fired now"]
+    policy: Annotated[str, "coalesce, skip or all; overlap: the job before it has not ended"]
+    missed: Annotated[int, "occurrences left out"]
+    fired: Annotated[int, "occurrences fired now"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleReplanned(Event, name="schedule.replanned", level="warning"):
-    """A schedule's next run lay further away than its rule explains: the clock had been far ahead.
+    """A schedule's next run was further ahead than its rule allows, since the clock had been ahead.
 
-    It is planned anew from now on; what was fired early is fired again when its time comes.
+    Its next run is computed again from the present time. Occurrences that were fired early are fired again
+    when they are due.
     """
 
     schedule: Schedule
-    next_run_at: Annotated[str, "when it runs next, in UTC"]
-    instead_of: Annotated[str | None, "when it would have run; null: never"] = None
+    next_run_at: Annotated[str, "its next run, in UTC"]
+    instead_of: Annotated[str | None, "its next run before; null: none"] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleFailed(Event, name="schedule.failed", level="error"):
-    """A schedule stopped: what it says cannot be computed or sent. An edit starts it again."""
+    """A schedule stopped: its occurrences cannot be computed or sent. An edit restarts it."""
 
     schedule: Schedule
-    error: Annotated[str, "what is wrong; also in its column last_error"]
+    error: Annotated[str, "the reason; also in its column last_error"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SchedulesApplied(Event, name="schedules.applied"):
-    """``celery beat -S pgreact`` has made its own rows as ``beat_schedule`` says, at its start."""
+    """``celery beat -S pgreact`` started, and updated its schedules from ``beat_schedule``."""
 
-    added: Annotated[list[str], "names of entries that are new; at most 20, as of the others"]
-    changed: Annotated[list[str], "whose entry says something else than before"]
-    removed: Annotated[list[str], "whose entry is gone"]
-    unchanged: Annotated[int, "how many are as before, edits made meanwhile included"]
-    left: Annotated[list[str], "entries that have no row; `schedule.refused` says why"]
-    others: Annotated[int, "how many rows have another origin: they are fired, too, and left as they are"]
+    added: Annotated[list[str], "names of new entries; at most 20, as in the other lists"]
+    changed: Annotated[list[str], "names of changed entries"]
+    removed: Annotated[list[str], "names of entries that are gone"]
+    unchanged: Annotated[int, "number of unchanged entries; edits of their schedules are kept"]
+    left: Annotated[list[str], "names of refused entries, see `schedule.refused`"]
+    others: Annotated[int, "number of schedules of another origin, which this process also fires"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleRefused(Event, name="schedule.refused", level="error"):
-    """An entry of ``beat_schedule`` is not laid into the timetable; the others are."""
+    """An entry of ``beat_schedule`` was not imported; the other entries were."""
 
     schedule: Schedule
-    error: Annotated[str, "why"]
+    error: Annotated[str, "the reason"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -424,35 +428,36 @@ class ScheduleEnded(Event, name="schedule.ended"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NotificationRejected(Event, name="notification.rejected", level="warning"):
-    """Somebody sent our channel something that is no signal. Reported at most every 10 seconds."""
+    """A notification on pgreact's channel is not a signal. Logged at most every 10 seconds."""
 
-    payload: Annotated[str, "the first of them, shortened"]
-    backend_pid: Annotated[int, "PostgreSQL process that sent it"]
-    count: Annotated[int, "how many since the last report"]
+    payload: Annotated[str, "payload of the first one, shortened"]
+    backend_pid: Annotated[int, "pid of the PostgreSQL backend that sent it"]
+    count: Annotated[int, "such notifications since the last event"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StatementFailed(Event, name="statement.failed", level="error"):
-    """A statement of the daemon, or what it says of one row, fails. Logged once for each kind of error.
+    """A statement of the daemon failed, as a whole or for one row. Logged once for each kind of error.
 
-    It is tried again, at growing distances, until `statement.recovered`; everything else goes on.
+    It is retried with growing pauses until `statement.recovered`; other work goes on.
     """
 
-    statement: Annotated[str, "what fails: claim, published, fire, housekeeping …, or the row it is about"]
-    error: Annotated[str, "what PostgreSQL or Python said, and what to do about it"]
+    statement: Annotated[str, "name of the statement (claim, published, fire, housekeeping …) or of the row"]
+    error: Annotated[str, "message of PostgreSQL or Python, and a remedy"]
     kind: Annotated[
-        str, "lost (a session), passing, refused (a right or object is missing), data (of a row) or fault"
+        str,
+        "lost (session), passing, refused (a right or object is missing), data (a row) or fault (a bug)",
     ]
     retry_in_s: RetryIn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StatementRecovered(Event, name="statement.recovered"):
-    """What failed works again, or is gone."""
+    """A statement of ``statement.failed`` succeeded, or its row is gone."""
 
     statement: Annotated[str, "as in statement.failed"]
-    failures: Annotated[int, "tries that failed"]
-    after_s: Annotated[float, "seconds since the first of them"]
+    failures: Annotated[int, "failed attempts"]
+    after_s: Annotated[float, "seconds since the first failure"]
 
 
 _threshold = logging.DEBUG
@@ -460,13 +465,13 @@ _logger: Any = structlog.get_logger()
 
 
 def shows(kind: type[Event]) -> bool:
-    """Return whether such an event would be written: to ask costs less than to make it."""
+    """Return whether events of a class are written: to check that is cheaper than to build one."""
     severity: int = getattr(logging, kind.level.upper())
     return severity >= _threshold
 
 
 def emit(event: Event) -> None:
-    """Write one event."""
+    """Write an event, if its level is not below the threshold."""
     level: int = getattr(logging, event.level.upper())
     if level < _threshold:
         return
@@ -474,13 +479,13 @@ def emit(event: Event) -> None:
 
 
 def configure(form: Format, level: Level) -> None:
-    """Send all logs, those of other libraries from warnings up, to standard error.
+    """Send all logs to standard error; of other libraries, warnings and errors.
 
     Args:
         form: ``json``, ``console``, or ``auto``: console on a terminal and JSON elsewhere.
         level: The lowest level of pgreact's own events.
     """
-    global _threshold, _logger  # noqa: PLW0603 - one log for one process
+    global _threshold, _logger  # noqa: PLW0603 - a process has one log
     _threshold = getattr(logging, level.upper())
     plain = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
@@ -493,7 +498,7 @@ def configure(form: Format, level: Level) -> None:
         else structlog.processors.JSONRenderer(default=str)
     )
     tail = (
-        [_for_a_terminal, renderer] if plain else [structlog.processors.format_exc_info, _in_order, renderer]
+        [_for_terminal, renderer] if plain else [structlog.processors.format_exc_info, _head_first, renderer]
     )
     structlog.configure(
         processors=[*shared, *tail],
@@ -501,7 +506,7 @@ def configure(form: Format, level: Level) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    _logger = structlog.get_logger().bind()  # to bind it costs as much as to write
+    _logger = structlog.get_logger().bind()  # binding costs as much as writing
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -513,34 +518,31 @@ def configure(form: Format, level: Level) -> None:
 
 
 def printable(text: str) -> str:
-    """Return a text with JSON's escapes for what a terminal would obey instead of showing it.
-
-    Line breaks and tabs stay.
-    """
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """Escape control characters, except line feeds and tabs, so that a terminal shows them."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-# control characters but tab and line feed, and what turns the direction of writing
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# control characters except tab and line feed, and characters that change the direction of writing
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def _for_a_terminal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _for_terminal(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
     return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
-def _in_order(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Put what every line has in front of an event's own keys."""
+def _head_first(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Put the keys of every line before the event's own."""
     head = {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event")}
     return head | event
 
 
-def join(logger: str) -> None:
-    """Send pgreact's events to a logger of ``logging``, in a process whose log is somebody else's.
+def log_to(logger: str) -> None:
+    """Send pgreact's events to a logger of ``logging``: for a process whose log another program configures.
 
     Args:
-        logger: Its name; the level that it has now decides what is written.
+        logger: The logger's name; its present level is the threshold.
     """
-    global _threshold, _logger  # noqa: PLW0603 - one log for one process
+    global _threshold, _logger  # noqa: PLW0603 - a process has one log
     _threshold = logging.getLogger(logger).getEffectiveLevel()
     structlog.configure(
         processors=[
@@ -557,7 +559,7 @@ def join(logger: str) -> None:
 def _catalogue() -> Iterator[str]:
     yield "# Log events"
     yield ""
-    yield "Made from `pgreact/logs.py` by `python -m pgreact.logs`; do not edit."
+    yield "Generated from `pgreact/logs.py` by `python -m pgreact.logs`; do not edit."
     yield ""
     yield "Every line begins with `timestamp` (UTC), `level` and `event`. A key, once released, is never"
     yield "renamed silently."
@@ -565,7 +567,7 @@ def _catalogue() -> Iterator[str]:
         yield ""
         yield f"## `{event.name}` ({event.level})"
         yield ""
-        yield (event.__doc__ or "").strip()
+        yield inspect.cleandoc(event.__doc__ or "")
         yield ""
         hints = get_type_hints(event, include_extras=True)
         for field in dataclasses.fields(event):

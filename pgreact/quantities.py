@@ -1,18 +1,15 @@
-"""Quantities as people write them."""
+"""Quantities as text: reads and formats durations, rates, limits and times, for the file and for people."""
 
 import datetime
 import json
 import re
-from typing import Annotated
-
-from pydantic import BeforeValidator, Field
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _WIDTH = 60  # characters of a value in a line
-_LONG = (("d", 86400), ("h", 3600), ("m", 60))
+_LONG_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
-def duration(value: object) -> float:
+def parse_duration(value: object) -> float:
     """Read a duration.
 
     Args:
@@ -22,7 +19,7 @@ def duration(value: object) -> float:
         Seconds.
 
     Raises:
-        ValueError: It is not a duration, or negative.
+        ValueError: The value is not a duration, or out of bounds.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
@@ -33,34 +30,54 @@ def duration(value: object) -> float:
     else:
         raise ValueError(f'{value!r} is not a duration: write "100ms", "15s", "2m", "1h" or "1d"')
     if not 0 <= seconds <= 36_500 * 86_400:
-        raise ValueError(f"{value!r} is not a duration: it must not be negative, nor beyond 36500 days")
-    return round(seconds, 6)  # PostgreSQL keeps microseconds, and what it keeps is compared with this
+        raise ValueError(f'{value!r} is not a duration between "0s" and "36500d"')
+    return round(seconds, 6)  # PostgreSQL keeps microseconds, and apply compares with what it keeps
+
+
+def check_between(seconds: float, least: str, most: str) -> float:
+    """Refuse a duration that is out of bounds.
+
+    Args:
+        seconds: The duration.
+        least: The shortest duration allowed, as text.
+        most: The longest.
+
+    Returns:
+        The same seconds.
+
+    Raises:
+        ValueError: It is shorter or longer.
+    """
+    if not parse_duration(least) <= seconds <= parse_duration(most):
+        raise ValueError(f'{short(seconds)!r} is not a duration between "{least}" and "{most}"')
+    return seconds
 
 
 def short(seconds: float, *, roughly: bool = False) -> str:
-    """Return a duration as one would write it in the file; all that is shown of durations comes from here.
+    """Format a duration as the file writes it. All durations that people read are formatted here.
 
     Args:
-        seconds: Not negative; less counts as none.
-        roughly: For an age: at least two of a unit, and no fraction.
+        seconds: The duration; a negative one counts as 0.
+        roughly: Format an age: in whole units, with a larger unit only from 2 of it on.
     """
+    seconds = max(0.0, seconds)
     if roughly:
-        fitting = ((unit, size) for unit, size in _LONG if seconds >= 2 * size)
+        fitting = ((unit, size) for unit, size in _LONG_UNITS if seconds >= 2 * size)
         unit, size = next(fitting, ("s", 1))
-        return f"{max(0.0, seconds) / size:.0f}{unit}"
-    for unit, size in _LONG:
+        return f"{seconds / size:.0f}{unit}"
+    for unit, size in _LONG_UNITS:
         if seconds and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
-    if 0 < seconds < 1 and (ms := round(seconds * 1000)) == round(seconds * 1000, 3):
-        return f"{ms}ms"
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.3f}".rstrip("0").rstrip(".") + "ms"
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def short_rate(jobs: float) -> str:
-    """Return a rate as one would write it.
+    """Format a rate as the file writes it.
 
     Args:
-        jobs: A second.
+        jobs: Jobs a second.
     """
     for unit, size in (("s", 1), ("m", 60), ("h", 3600), ("d", 86400)):
         if abs(jobs * size - round(jobs * size)) < 1e-9 * jobs * size:
@@ -69,7 +86,7 @@ def short_rate(jobs: float) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value of the configuration, or of a column that it decides, as a line of a plan shows it.
+    """Format a value of the configuration, or of a column that it sets, for a line of a plan.
 
     Args:
         value: Of a section or a column; a ``float`` or a ``timedelta`` is a duration.
@@ -90,17 +107,17 @@ def shown(value: object) -> str:
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
 
 
-def limit(value: object) -> int | None:
+def parse_limit(value: object) -> int | None:
     """Read how many jobs may be in progress.
 
     Args:
-        value: A number from 1 on, in digits if need be (the environment has only texts), or ``"none"``.
+        value: A number from 1 on, also as digits (environment variables are text), or ``"none"``.
 
     Returns:
         Jobs; ``None``: no limit.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The value is neither.
     """
     if value is None or value == "none":
         return None
@@ -108,12 +125,12 @@ def limit(value: object) -> int | None:
     if isinstance(number, int) and not isinstance(number, bool) and 1 <= number < 2**31:
         return number
     raise ValueError(
-        f'{value!r} is no limit: write a number of jobs from 1 on, or "none" for no limit; '
-        "paused = true lets none go"
+        f'{value!r} is not a limit: write a number of jobs from 1 on, or "none" for no limit; '
+        "paused = true stops a lane"
     )
 
 
-def rate(value: object) -> float | None:
+def parse_rate(value: object) -> float | None:
     """Read a rate.
 
     Args:
@@ -123,7 +140,7 @@ def rate(value: object) -> float | None:
         Jobs a second; ``None``: no limit.
 
     Raises:
-        ValueError: It is no rate.
+        ValueError: The value is not a rate, or out of bounds.
     """
     if value is None or value == "none":
         return None
@@ -133,32 +150,30 @@ def rate(value: object) -> float | None:
         jobs = float(found[1]) / _UNITS[found[2]]
     else:
         raise ValueError(
-            f'{value!r} is no rate: write jobs a second, or "10/s", "100/m", "5000/h", or "none"'
+            f'{value!r} is not a rate: write "10/s", "100/m", "5000/h", a number of jobs a second, or "none"'
         )
     if not 1e-6 <= jobs <= 1e6:
-        raise ValueError(
-            f"{value!r} is no rate: it lies between one in a million seconds and a million a second"
-        )
+        raise ValueError(f"{value!r} is not a rate between 0.000001 and 1000000 jobs a second")
     return jobs
 
 
-def retention(value: object) -> float | None:
-    """Read how long settled jobs are kept.
+def parse_retention(value: object) -> float | None:
+    """Read how long settled jobs, or past occurrences, are kept.
 
     Args:
         value: A duration, or ``"none"``.
 
     Returns:
-        Seconds; ``None``: they are not kept.
+        Seconds; ``None``: none are kept.
 
     Raises:
-        ValueError: It is neither, or out of bounds.
+        ValueError: The value is neither, or out of bounds.
     """
-    return _long(value, "keeps nothing")
+    return _long_duration(value, '"none" keeps nothing')
 
 
-def start_within(value: object) -> float | None:
-    """Read how long an attempt that no worker starts is published again.
+def parse_start_within(value: object) -> float | None:
+    """Read how long the message of an attempt that no worker starts is published again.
 
     Args:
         value: A duration, or ``"none"``.
@@ -167,36 +182,36 @@ def start_within(value: object) -> float | None:
         Seconds; ``None``: for ever.
 
     Raises:
-        ValueError: It is neither, or out of bounds.
+        ValueError: The value is neither, or out of bounds.
     """
-    return _long(value, "never gives one up")
+    return _long_duration(value, '"none" never gives up')
 
 
-def tasks(value: object) -> object:
-    """Read which tasks a lane takes: a list of names; ``"none"``: any, which is ``None``."""
+def parse_tasks(value: object) -> object:
+    """Read the tasks that a lane takes: a list of names; ``"none"``: any task, which is ``None``."""
     return None if value == "none" else value
 
 
-def _long(value: object, none: str) -> float | None:
+def _long_duration(value: object, none: str) -> float | None:
     if value is None or value == "none":
         return None
-    seconds = duration(value)
-    if not 3600 <= seconds <= 3650 * 86400:
-        raise ValueError(f'{value!r} is not between "1h" and "3650d"; "none" {none}')
-    return seconds
+    try:
+        return check_between(parse_duration(value), "1h", "3650d")
+    except ValueError as error:
+        raise ValueError(f"{error}; {none}") from None
 
 
-def moment(value: object) -> datetime.datetime:
+def parse_time(value: object) -> datetime.datetime:
     """Read a point in time.
 
     Args:
         value: Text like ``"2026-03-29T09:00:00+02:00"``, or TOML's own date or date with a time.
 
     Returns:
-        It, with an offset only if one was written.
+        The time, with an offset only if one was written.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not a time.
     """
     if isinstance(value, datetime.datetime):
         return value
@@ -205,13 +220,4 @@ def moment(value: object) -> datetime.datetime:
     try:
         return datetime.datetime.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
-        raise ValueError(f'{value!r} is no time: write it like "2026-03-29T09:00:00+02:00"') from None
-
-
-Duration = Annotated[float, BeforeValidator(duration)]
-Limit = Annotated[int | None, BeforeValidator(limit)]
-Rate = Annotated[float | None, BeforeValidator(rate)]
-Retention = Annotated[float | None, BeforeValidator(retention)]
-StartWithin = Annotated[float | None, BeforeValidator(start_within)]
-Tasks = Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]] | None, BeforeValidator(tasks)]
-Moment = Annotated[datetime.datetime, BeforeValidator(moment)]
+        raise ValueError(f'{value!r} is not a time: write it like "2026-03-29T09:00:00+02:00"') from None

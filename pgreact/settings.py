@@ -1,7 +1,7 @@
 """The configuration: one TOML file and the environment, checked once, then frozen.
 
-The parts define their sections (``wakeup.settings``, ``queue.settings``, ``timetable.settings``); this module
-composes them, and explains what is wrong with a file or a variable.
+The parts define their sections (``wakeup.settings``, ``queue.settings``, ``timetable.settings``). This module
+composes them, and explains mistakes in the file and in variables.
 """
 
 import os
@@ -25,13 +25,13 @@ from pgreact.queue.settings import (
     QueueSections,
     QueueSettings,
 )
-from pgreact.section import Section
+from pgreact.section import Section, explain
 from pgreact.timetable.settings import SCHEDULE_NAME_RULE, ScheduleName, ScheduleSettings
 from pgreact.wakeup.settings import ROUTE_NAME_RULE, RouteName, RouteSettings, Watch
 
 
 class Settings(Section):
-    """All of the configuration."""
+    """The whole configuration."""
 
     dsn: str = ""
     listen_dsn: str | None = None
@@ -50,29 +50,29 @@ class Settings(Section):
 
     @property
     def file(self) -> Path | None:
-        """The file it was read from, if any."""
+        """The file that it was read from, if any."""
         return self._file
 
     @property
     def label(self) -> str:
-        """What messages call it: its file, if it has one."""
+        """Its name in messages: the file, if any."""
         return str(self._file or "configuration")
 
     @property
     def queue_sections(self) -> QueueSections:
-        """What it says of the queue."""
+        """The sections of the queue."""
         return QueueSections(self.queue, self.lanes, self.outbox)
 
     @property
     def belongs_to(self) -> str | None:
-        """The name of the application, for the database to know it by: as set, or the package of ``app``."""
+        """The application that owns the database: ``application``, else the package of ``app``."""
         if self.application is not None or self.app is None:
             return self.application
         return re.split(r"[.:]", self.app)[0] or None
 
     @property
     def tasks(self) -> dict[str, str]:
-        """The tasks that it names, by the key that does."""
+        """The names of tasks, by the key that has them."""
         found = {f"routes.{name}.task": route.task for name, route in self.routes.items()}
         found |= {f"outbox[{index}].enqueue": entry.enqueue for index, entry in enumerate(self.outbox)}
         found |= {f"schedules.{quoted(name)}.task": entry.task for name, entry in self.schedules.items()}
@@ -82,16 +82,16 @@ class Settings(Section):
 
     @property
     def names_objects(self) -> bool:
-        """It says what ought to be in the database, and not only where that is."""
+        """Whether it describes objects of the database, beyond connections and logs."""
         return bool(self.routes or self.lanes or self.outbox or self.schedules or self.queue.model_fields_set)
 
     @property
     def daemon_dsn(self) -> str:
-        """Where the daemon's sessions connect: they need a session of their own, no pooler."""
+        """The DSN of the daemon, which needs sessions of its own: no pooler in transaction mode."""
         return self.dsn if self.listen_dsn is None else self.listen_dsn
 
 
-# by section, what the environment may say
+# the keys that the environment may set, by section
 _SCALARS = {
     section: sorted(set(model.model_fields) - {"tables", "tasks", "args", "kwargs", "options"})
     for section, model in (
@@ -108,16 +108,16 @@ def load(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, str | None] | None = None,
 ) -> Settings:
-    """Read the configuration: the command line wins over the environment, and that over the file.
+    """Read the configuration. The command line overrides the environment, and that the file.
 
     Args:
-        path: The file; ``None``: ``PGREACT_CONFIG``, else ``pgreact.toml`` here if there is one.
-        environ: Holds ``PGREACT_DSN`` and so on, ``PGREACT_QUEUE__KEEP``, and for what is named
-            ``PGREACT_ROUTES__NAME__WINDOW``: all scalars.
-        overrides: Scalars from the command line; ``None``: not given.
+        path: The file; ``None``: ``PGREACT_CONFIG``, else ``pgreact.toml`` in the current directory, if any.
+        environ: The environment, which can set scalars: keys of the top level as ``PGREACT_DSN``, of the
+            queue as ``PGREACT_QUEUE__LEASE``, of named sections as ``PGREACT_ROUTES__NAME__WINDOW``.
+        overrides: Scalars of the command line; ``None``: not given.
 
     Raises:
-        ConfigError: One line for each mistake, naming file and key.
+        ConfigError: One line for each mistake, with file and key.
     """
     named = path or environ.get("PGREACT_CONFIG")
     file = Path(named) if named else Path("pgreact.toml")
@@ -142,17 +142,17 @@ def load(
         lines = [
             _explain(detail, data, sources, str(file or "the configuration"))
             for detail in error.errors()
-            # a list whose only item is wrong counts as empty, too: one mistake, one line
+            # pydantic reports a list whose only item is wrong as empty, too: one mistake, one line
             if not (detail["type"] == "too_short" and _at(data, detail["loc"]))
         ]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
-    _refuse_twins(settings, str(file))
+    _refuse_duplicates(settings, str(file))
     settings._file = file
     return settings
 
 
 def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
-    """Lay the environment over the file's data; return where each such key came from."""
+    """Put the environment's values into the file's data; return the variable of each."""
     sources: dict[tuple[str, ...], str] = {}
     for key in ("dsn", "listen_dsn", "app", "application", "broker", "log_format", "log_level"):
         if value := environ.get(f"PGREACT_{key.upper()}"):
@@ -177,7 +177,7 @@ def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str
 
 
 def _entry(variable: str, section: str, entries: Any, word: str) -> str:
-    """Return the name of what a variable is about; it may have characters that a variable's name has not."""
+    """Return the section's name that a variable means: names may have characters that variables have not."""
     names: dict[str, str] = {
         re.sub(r"[^a-z0-9_]", "_", name.lower()): name
         for name, entry in (entries.items() if isinstance(entries, dict) else ())
@@ -199,23 +199,17 @@ def _explain(
         for part in detail["loc"]
         if part != "[key]"
     ).lstrip(".")
-    message = detail["msg"].removeprefix("Value error, ")
+    message = explain(detail)
     match detail["type"]:
         case "extra_forbidden":
             known = _model(place).model_fields
             message = f'unknown key "{place[-1]}"{nearest(place[-1], list(known))}'
-        case "missing":
-            message = "is missing"
-        case "too_short":
-            message = "must not be empty"
         case "literal_error":
             wrong = _at(data, detail["loc"])
-            known_words = re.findall(r"'([^']+)'", message)
+            known_words = re.findall(r"'([^']+)'", detail["msg"])
             message = f"{wrong!r} is not known{nearest(str(wrong), known_words)}"
         case "string_pattern_mismatch":
             message = _NAME_RULES.get(place[0], LANE_NAME_RULE)
-        case _:
-            message = f"{message[:1].lower()}{message[1:]}"
     return f"{source}: {key}: {message}"
 
 
@@ -243,10 +237,10 @@ def _at(data: Any, place: tuple[str | int, ...]) -> Any:
     return data
 
 
-def _refuse_twins(settings: Settings, file: str) -> None:
+def _refuse_duplicates(settings: Settings, file: str) -> None:
     if QUEUE_ROUTE in settings.routes:
         raise ConfigError(
-            f"{file}: routes.{QUEUE_ROUTE}: this route is built in; [queue] and [lanes.NAME] say what it does"
+            f"{file}: routes.{QUEUE_ROUTE}: this route is built in: [queue] and [lanes.NAME] configure it"
         )
     attached: dict[tuple[str, str, str], int] = {}
     for index, entry in enumerate(settings.outbox):
@@ -254,8 +248,8 @@ def _refuse_twins(settings: Settings, file: str) -> None:
             first = attached.setdefault((entry.table, event, entry.enqueue), index)
             if first != index:
                 raise ConfigError(
-                    f"{file}: outbox[{index}]: {event} of {entry.table} enqueues {entry.enqueue} already "
-                    f"in outbox[{first}]"
+                    f"{file}: outbox[{index}]: {event} of {entry.table} enqueues {entry.enqueue} in "
+                    f"outbox[{first}] already"
                 )
     for name, route in settings.routes.items():
         seen: dict[tuple[str, str], int] = {}
@@ -264,6 +258,6 @@ def _refuse_twins(settings: Settings, file: str) -> None:
                 first = seen.setdefault((watch.table, event), index)
                 if first != index:
                     raise ConfigError(
-                        f"{file}: routes.{name}.tables[{index}]: {event} of {watch.table} is named already "
-                        f"in tables[{first}]"
+                        f"{file}: routes.{name}.tables[{index}]: {event} of {watch.table} is in "
+                        f"tables[{first}] already"
                     )

@@ -52,7 +52,7 @@ class JobsWorker(Worker):
         self.name = f"{queue}-{id(self)}@t"
         self.environ = environ
         self.lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "-A", "tests.jobs_app", "worker", "-P", pool),
@@ -89,7 +89,7 @@ class Cluster:
             "began timestamptz default clock_timestamp(), ended timestamptz)"
         )
         self.database.run(
-            "update pgreact.queue_setting set keep = '1 day'", "select pgreact.maintain_history()"
+            "update pgreact.queue_setting set retention = '1 day'", "select pgreact.maintain_history()"
         )
         self._gate = self.where_runs.connect()
 

@@ -66,7 +66,7 @@ class Queue(Database):
         self.run(
             "truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, "
             "pgreact.history_rest, pgreact.contested_key, pgreact.lane_state restart identity",
-            "update pgreact.queue_state set turn = 0",
+            "update pgreact.queue_state set virtual_time = 0",
             "delete from pgreact.task",
             # what the leader says of tasks that tests enqueue by their own SQL
             "insert into pgreact.task (name, queue) select name, 'default' from unnest('{t,warm,dead,running,"
@@ -74,7 +74,7 @@ class Queue(Database):
             "delete from pgreact.lane where name <> 'default'",
             "update pgreact.lane set max_in_progress = null, max_unstarted = 200, max_lost = 3, weight = 1, "
             "rate = null, burst = 1, paused = false, tasks = null",
-            "update pgreact.queue_setting set max_in_progress = null, lease = '60 s', keep = null,"
+            "update pgreact.queue_setting set max_in_progress = null, lease = '60 s', retention = null,"
             " dead_retention = null",
         )
 

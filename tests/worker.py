@@ -1,4 +1,4 @@
-"""Workers as processes, and what they tell the daemon."""
+"""Worker processes, and the notifications of their flights."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ class Worker:
         self, broker: str, queue: str, pool: str, concurrency: int, environ: Mapping[str, str]
     ) -> None:
         self.lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "-A", "tests.worker_app", "worker"),
@@ -56,24 +56,24 @@ class Worker:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            with self._news:
+            with self._changed:
                 self.lines.append(line.rstrip())
-                self._news.notify_all()
+                self._changed.notify_all()
 
-    def said(self, words: str, deadline: float = DEADLINE) -> str:
-        """Wait until its log has these words; return the line."""
+    def said(self, text: str, deadline: float = DEADLINE) -> str:
+        """Wait until its log contains a text; return the line."""
         end = time.monotonic() + deadline
-        with self._news:
-            while not (found := [line for line in self.lines if words in line]):
+        with self._changed:
+            while not (found := [line for line in self.lines if text in line]):
                 if time.monotonic() > end:
                     raise Late(
-                        f'no "{words}" in {deadline:g} s; the log so far:\n' + "\n".join(self.lines[-60:])
+                        f'no "{text}" in {deadline:g} s; the log so far:\n' + "\n".join(self.lines[-60:])
                     )
-                self._news.wait(0.2)
+                self._changed.wait(0.2)
         return found[0]
 
     def stop(self) -> None:
-        """End it and its children."""
+        """Kill it and its children."""
         family: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             family = psutil.Process(self.process.pid).children(recursive=True)
@@ -87,31 +87,31 @@ class Worker:
             self.process.stdout.close()
 
 
-class Words:
-    """A LISTENing session that collects what workers tell: (route, task id, word), in order."""
+class FlightEvents:
+    """A LISTENing session that collects the notifications of flights: (route, task id, status), in order."""
 
     def __init__(self, database: Database) -> None:
-        self.heard: list[tuple[str, str, str]] = []
+        self.received: list[tuple[str, str, str]] = []
         self._connection = database.connect()
         self._connection.execute("listen pgreact")
 
     def until(
         self, condition: Callable[[list[tuple[str, str, str]]], object], deadline: float = DEADLINE
     ) -> list[tuple[str, str, str]]:
-        """Wait until what was heard fulfils a condition; return all of it."""
+        """Wait until the received notifications fulfil a condition; return them."""
         end = time.monotonic() + deadline
-        while not condition(self.heard):
+        while not condition(self.received):
             if time.monotonic() > end:
-                raise Late(f"not in {deadline:g} s; heard: {self.heard}")
-            for heard in self._connection.notifies(timeout=0.2, stop_after=1):
-                if heard.payload.startswith("flight "):
-                    _, route, task_id, word = heard.payload.split(" ")
-                    self.heard.append((route, task_id, word))
-        return self.heard
+                raise Late(f"not in {deadline:g} s; received: {self.received}")
+            for notification in self._connection.notifies(timeout=0.2, stop_after=1):
+                if notification.payload.startswith("flight "):
+                    _, route, task_id, status = notification.payload.split(" ")
+                    self.received.append((route, task_id, status))
+        return self.received
 
-    def of(self, *words: str) -> list[str]:
-        """Return the task ids of those words so far."""
-        return [task_id for _, task_id, word in self.heard if word in words]
+    def of(self, *statuses: str) -> list[str]:
+        """Return the task ids of these statuses so far."""
+        return [task_id for _, task_id, status in self.received if status in statuses]
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""The Celery application of the tests' workers: a run leaves a row, and waits until the test lets it go."""
+"""The Celery application of the tests' workers: each run inserts a row and waits for a gate."""
 
 import os
 from typing import Any
@@ -9,7 +9,7 @@ from celery import Celery, Task
 import pgreact
 from tests.hostile import PINNED
 
-GATE = 7001  # an advisory lock: runs wait while the test holds it
+GATE = 7001  # an advisory lock: runs wait while a test holds it
 DSN = os.environ.get("TASK_DSN", "")
 
 app = Celery("flown", broker=os.environ.get("TASK_BROKER"))
@@ -23,7 +23,7 @@ pgreact.setup(app)
 
 
 def work(name: str, task_id: str | None, *, fail: bool = False) -> None:
-    """Record that a body began, wait for the gate, record that it ended."""
+    """Record the start of a body, wait for the gate, record the end."""
     with psycopg.connect(DSN, autocommit=True, options=PINNED) as connection:
         number = connection.execute(
             "insert into runs (name, task_id, pid) values (%s, %s, %s) returning id",
@@ -54,10 +54,10 @@ def trying(self: "Task[Any, Any]") -> None:
 
 
 class Wrapping(Task):  # type: ignore[type-arg]
-    """A base class that does something around each run."""
+    """A base class that wraps each run."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it, and leave a row after that."""
+        """Run the task, then insert a row."""
         result = super().__call__(*args, **kwargs)
         work("around", self.request.id)
         return result
@@ -75,7 +75,7 @@ class Classical(Task):  # type: ignore[type-arg]
     name = "tests.worker_app.classical"
 
     def run(self) -> None:
-        """Run it."""
+        """Run the task."""
         work("classical", self.request.id)
 
 
@@ -92,5 +92,5 @@ def decorated(self: "Task[Any, Any]") -> None:
 @app.task
 @pgreact.single_flight("dispach")
 def misspelt() -> None:
-    """A task guarded by a route that there is not."""
+    """A task guarded by a missing route."""
     work("misspelt", None)

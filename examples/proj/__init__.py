@@ -1,1 +1,1 @@
-"""An application with a job queue in PostgreSQL and a Celery worker, as many teams have one."""
+"""An example application with a job queue in PostgreSQL and a Celery worker."""

@@ -32,7 +32,7 @@ returning job_id
 
 @app.task
 def dispatch_next_available() -> None:
-    """Claim as many jobs as there are free places, and send them to the workers."""
+    """Claim a job for each free place, and send these jobs to the workers."""
     with psycopg.connect(DSN) as connection:
         connection.execute(ONE_AT_A_TIME)
         claimed = connection.execute(CLAIM, (LIMIT,)).fetchall()
@@ -74,5 +74,5 @@ def send_email(user_id: int, seconds: float = 0.05) -> None:
 
 
 def work(payload: dict[str, float]) -> None:
-    """Stand in for what a job does."""
+    """Stand in for the work of a job."""
     time.sleep(payload.get("seconds", 0))

@@ -1,4 +1,4 @@
-"""The way to the broker: a thread of its own, because kombu blocks, with one connection."""
+"""The connection to Celery's broker, and the thread that uses it: kombu's calls block."""
 
 import asyncio
 import contextlib
@@ -43,28 +43,28 @@ class _Producer(Producer):
         return declared
 
 
-class Wire:
-    """A connection to the broker, made when it is needed and made anew when it broke."""
+class BrokerConnection:
+    """A connection to the broker: opened at the first use, and again after it broke."""
 
     def __init__(self, app: Celery, deadline: float) -> None:
         self.app = app
         self.deadline = deadline
         self.connection: Connection | None = None
-        self.used = False  # something went through it
-        self.severed = False
+        self.used = False  # a message went through it
+        self.aborted = False
         self._producer: Producer | None = None
 
     @property
     def producer(self) -> Producer:
-        """What to publish with; connects.
+        """The producer to publish with; connects.
 
         Raises:
             Exception: Whatever kombu raises when the broker cannot be reached.
         """
-        if self.severed:
-            raise PublishFailed("nobody waits for it any more")
+        if self.aborted:
+            raise PublishFailed("the publish was given up")
         if self._producer is None:
-            # heartbeat 0: nobody would answer them between two dispatches
+            # heartbeat 0: this thread could not answer one between two dispatches
             try:
                 self.connection = self.app.connection_for_write(
                     connect_timeout=self.deadline / 2,
@@ -73,8 +73,8 @@ class Wire:
                 )
                 assert self.connection.transport is not None
             except NO_CLIENT as error:
-                raise PublishFailed(what_is_missing(self.app, error)) from error
-            # no pauses and no more: the flight has a back-off of its own, and who repeats for ever never ends
+                raise PublishFailed(missing_client(self.app, error)) from error
+            # one try without pauses: the flight has a back-off of its own, and kombu's retries have no end
             self.connection.ensure_connection(
                 max_retries=1, interval_start=0, interval_step=0, interval_max=0
             )
@@ -85,19 +85,19 @@ class Wire:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, as far as we know."""
+        """Whether the connection is open, as far as is known."""
         return self._producer is not None
 
-    def hang_up(self) -> None:
-        """Forget the connection."""
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
         connection, self.connection, self._producer, self.used = self.connection, None, None, False
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.collapse()  # type: ignore[attr-defined]
 
-    def sever(self) -> None:
-        """Tear the connection from under the thread that uses it, so that a hanging call ends."""
-        self.severed = True
+    def abort(self) -> None:
+        """Shut the socket down while another thread uses it, so that a hanging call ends; for good."""
+        self.aborted = True
         transport = getattr(getattr(self.connection, "_connection", None), "transport", None)
         sock = getattr(transport, "sock", None)
         if sock is not None:
@@ -113,65 +113,73 @@ class Wire:
         return {}
 
 
-class _Item:
-    """Something to be done on the line, and whom to tell."""
+class _Call:
+    """A function to run in the publisher thread, what to run after it, and where its result goes."""
 
     def __init__(
         self,
-        work: Callable[[Wire], Any],
-        after: Callable[[Wire], None],
-        answer: Callable[[Any, Exception | None], None],
+        function: Callable[[BrokerConnection], Any],
+        after: Callable[[BrokerConnection], None],
+        done: Callable[[Any, Exception | None], None],
     ) -> None:
-        self.work = work
+        self.function = function
         self.after = after
-        self.answer = answer
+        self.done = done
 
 
-class Line:
-    """Does one thing after the other. What hangs is severed and left behind, not waited for."""
+class PublisherThread:
+    """Runs one function after the other in a thread with a broker connection.
+
+    A function that exceeds the deadline is given up: its connection is aborted, and the next function gets a
+    new thread and a new connection.
+    """
 
     def __init__(self, app: Celery, deadline: float) -> None:
-        """Nothing is connected yet.
+        """Remember where to connect; nothing is connected yet.
 
         Args:
-            app: Whose broker it is.
-            deadline: Seconds for each piece of work.
+            app: The application whose broker it is.
+            deadline: Seconds for each function.
         """
         self._app = app
         self._deadline = deadline
         self._thread: _Thread | None = None
 
     def warm_up(self) -> None:
-        """Connect beforehand, in the background: the first publish after an election must not wait for it."""
-        self._thread = self._thread or _Thread(Wire(self._app, self._deadline))
+        """Connect in the background, so that the first publish after an election need not."""
+        self._thread = self._thread or _Thread(BrokerConnection(self._app, self._deadline))
 
-    async def call(self, work: Callable[[Wire], T], after: Callable[[Wire], None] = lambda _wire: None) -> T:
-        """Do something in the line's thread.
+    async def call(
+        self,
+        function: Callable[[BrokerConnection], T],
+        after: Callable[[BrokerConnection], None] = lambda _connection: None,
+    ) -> T:
+        """Run a function in the thread.
 
         Args:
-            work: What to do there.
-            after: What to do there once the answer is out.
+            function: What to run.
+            after: What to run there once the result is on its way.
 
         Returns:
-            What ``work`` returned.
+            The function's result.
 
         Raises:
-            PublishFailed: It failed, or did not end in time.
+            PublishFailed: It failed, or exceeded the deadline.
         """
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[T] = loop.create_future()
+        result: asyncio.Future[T] = loop.create_future()
 
-        def settle(result: Any, error: Exception | None) -> None:
-            if answered.done():
+        def settle(value: Any, error: Exception | None) -> None:
+            if result.done():
                 return
             if error is not None:
-                answered.set_exception(error)
+                result.set_exception(error)
             else:
-                answered.set_result(result)
+                result.set_result(value)
 
-        def answer(result: Any, error: Exception | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, result, error)
+        def done(value: Any, error: Exception | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the caller is gone
+                loop.call_soon_threadsafe(settle, value, error)
 
         self.warm_up()
         thread = self._thread
@@ -179,56 +187,56 @@ class Line:
         try:
             async with asyncio.timeout(self._deadline):
                 # last: the thread must not have to wait for us to let go of the interpreter
-                thread.items.put(_Item(work, after, answer))
-                return await answered
+                thread.calls.put(_Call(function, after, done))
+                return await result
         except TimeoutError:
             self._thread = None
-            thread.wire.sever()
-            thread.items.put(None)
+            thread.connection.abort()
+            thread.calls.put(None)
             raise PublishFailed(f"no answer from the broker in {self._deadline:g} s") from None
         except PublishFailed:
             raise
         except Exception as error:
-            raise PublishFailed(told(error)) from error
+            raise PublishFailed(summary(error)) from error
 
     def close(self) -> None:
-        """Hang up."""
+        """End the thread and its connection."""
         if self._thread is not None:
-            self._thread.items.put(None)
+            self._thread.calls.put(None)
             self._thread = None
 
 
 class _Thread:
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self.items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+    def __init__(self, connection: BrokerConnection) -> None:
+        self.connection = connection
+        self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         # a daemon thread: a broker that hangs must not hold up the exit
-        threading.Thread(target=self._work, name="publisher", daemon=True).start()
+        threading.Thread(target=self._run, name="publisher", daemon=True).start()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         with contextlib.suppress(Exception):
-            # its failure is not news yet: nothing is lost before something is published
-            assert self.wire.producer
-        while (item := self.items.get()) is not None and not self.wire.severed:
-            result: Any = None
+            # a failure to connect is reported by the first publish
+            assert self.connection.producer
+        while (call := self.calls.get()) is not None and not self.connection.aborted:
+            value: Any = None
             failure: Exception | None = None
             try:
-                result = item.work(self.wire)
-            except Exception as error:  # noqa: BLE001 - whatever kombu raises, the daemon must hear of it
-                self.wire.hang_up()
+                value = call.function(self.connection)
+            except Exception as error:  # noqa: BLE001 - the caller gets whatever kombu raises
+                self.connection.close()
                 failure = error
-            item.answer(result, failure)
-            item.after(self.wire)
-        self.wire.hang_up()
+            call.done(value, failure)
+            call.after(self.connection)
+        self.connection.close()
 
 
 def broker_url(app: Celery) -> str:
-    """Return where an application's messages go; the first place, if there are several."""
+    """Return the URL of an application's broker; the first, if it has several."""
     url = app.conf.broker_write_url or app.conf.broker_url or "amqp://"
     return (url if isinstance(url, str) else str(url[0])).split(";")[0]
 
 
-def what_is_missing(app: Celery, error: Exception) -> str:
+def missing_client(app: Celery, error: Exception) -> str:
     """Return the error of a broker's client that is not installed as it should be, and what to install."""
     kind = broker_url(app).partition("://")[0].partition("+")[0]
     # "kombu.transport.SQS:Transport" needs kombu's extra "sqs"
@@ -240,10 +248,10 @@ def what_is_missing(app: Celery, error: Exception) -> str:
         hint = f"pip install 'kombu[{extra}]'"
     else:
         hint = "install the client that this kind of broker needs"
-    return f"{told(error)}; {hint}"
+    return f"{summary(error)}; {hint}"
 
 
-def told(error: Exception) -> str:
+def summary(error: Exception) -> str:
     """Return an error's type and first line."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else 'no details'}"

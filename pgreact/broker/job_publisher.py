@@ -1,4 +1,4 @@
-"""The door to Celery for jobs: many messages at a time, on a line of their own."""
+"""The publisher of jobs: many messages at a time, in a thread of its own."""
 
 import contextlib
 import dataclasses
@@ -9,31 +9,31 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from pgreact.broker.connection import Line, PublishFailed, Wire, told
+from pgreact.broker.connection import BrokerConnection, PublisherThread, PublishFailed, summary
 from pgreact.broker.json_reader import read
 from pgreact.broker.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB
-from pgreact.broker.prepared_message import Draft
+from pgreact.broker.prepared_message import PreparedMessage
 from pgreact.broker.task_routing import routed
 from pgreact.postgres.errors import storable
 
-# What a task's own class says about its messages, and send_task does not look at.
+# Options of messages that a task's class may set, and that send_task does not read.
 _TASK_OPTIONS = (
     "queue", "exchange", "routing_key", "priority", "expires", "serializer", "delivery_mode", "compression",
     "time_limit", "soft_time_limit", "ignore_result",
 )  # fmt: skip
 
 
-# What is sent together: the first message is not to wait long until the last is made, up to 0.5 s for 1 MiB.
+# A group is sent together. Making the messages of 1 MiB takes up to 0.5 s, for which the first would wait.
 GROUP = 20  # messages
 GROUP_SIZE = 262_144  # characters of their arguments
 
 
 @dataclasses.dataclass(frozen=True)
 class JobMessage:
-    """One attempt of a job, or a message that belongs to none, as Celery is to have it.
+    """The message of an attempt of a job, or one without a job, before Celery makes it.
 
-    Arguments and options are JSON text until the message is made: what cannot be read concerns this one
-    alone, and what is read takes many times the space.
+    Arguments and options stay JSON text until then: an error in them concerns this message alone, and the
+    parsed values take many times the space.
     """
 
     job: int | None
@@ -43,78 +43,82 @@ class JobMessage:
     args: str
     kwargs: str
     options: str
-    headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # besides those of the options
-    expires: float | None = None  # seconds, instead of what the options say
-    claim: str = ""  # of a job: which attempt this is
-    database: str = ""  # and where it comes from
+    headers: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # in addition to those of the options
+    expires: float | None = None  # seconds, in place of the option
+    claim: str = ""  # the attempt of the job
+    database: str = ""  # the job's: pgreact.database_id()
     again: bool = False  # another attempt follows if this one fails
-    retries: int = 0  # of Celery's own
+    retries: int = 0  # Celery's own count
     before: int = 0  # messages of the attempt before the first one of this task
 
 
 @dataclasses.dataclass
 class Posted:
-    """What became of some messages."""
+    """The result of publishing some messages."""
 
     sent: list[JobMessage] = dataclasses.field(default_factory=list)
-    refused: list[tuple[JobMessage, str]] = dataclasses.field(default_factory=list)  # and why; for good
-    failure: str | None = None  # why the rest was not sent: the broker is away, or time was up
-    late: bool = False  # time was up, and the broker took all that it was given
+    refused: list[tuple[JobMessage, str]] = dataclasses.field(
+        default_factory=list
+    )  # and the reason; for good
+    failure: str | None = None  # why the others were not sent: the broker is away, or time was up
+    late: bool = False  # time was up, and the broker took every message that it got
 
 
 class JobPublisher:
     """Publishes jobs through a Celery application."""
 
     def __init__(self, app: Celery, deadline: float) -> None:
-        """Nothing is connected yet.
+        """Remember where to connect; nothing is connected yet.
 
         Args:
-            app: The application; its routing, serializer and tasks' own options hold.
+            app: The application; its routing, its serializer and its tasks' own options apply.
             deadline: Seconds for a batch.
         """
         self._app = app
-        self._line = Line(app, deadline)
+        self._thread = PublisherThread(app, deadline)
         self._imported = False
 
     async def post(self, messages: Sequence[JobMessage]) -> Posted:
-        """Publish messages until one fails because the broker is away, or time is up.
+        """Publish messages until the broker is away or time is up.
 
         Raises:
             PublishFailed: No answer in time: some may have been sent.
         """
-        return await self._line.call(lambda wire: self._post(wire, messages))
+        return await self._thread.call(lambda connection: self._post(connection, messages))
 
     async def routes(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
-        """Return what ``pgreact.route_tasks`` is to know of these tasks.
+        """Return the rows of these tasks for ``pgreact.route_tasks``.
 
         Raises:
             PublishFailed: No answer in time.
         """
 
-        def work(_wire: Wire) -> list[dict[str, Any]]:
+        def work(_connection: BrokerConnection) -> list[dict[str, Any]]:
             self._import_tasks()
             return [routed(self._app, task) for task in tasks]
 
-        return await self._line.call(work)
+        return await self._thread.call(work)
 
     async def close(self) -> None:
-        """Hang up."""
-        self._line.close()
+        """Close the connection."""
+        self._thread.close()
 
-    def _post(self, wire: Wire, messages: Sequence[JobMessage]) -> Posted:
+    def _post(self, connection: BrokerConnection, messages: Sequence[JobMessage]) -> Posted:
         self._import_tasks()
         posted = Posted()
         doubtful: list[tuple[int, JobMessage, str]] = []
-        until = time.monotonic() + wire.deadline / 2
+        until = time.monotonic() + connection.deadline / 2
         for group in _groups(messages):
             if time.monotonic() > until and (posted.sent or posted.refused):
                 posted.failure, posted.late = "no time was left", True
                 break
             try:
-                self._post_group(wire, group, until, posted, doubtful)
+                self._post_group(connection, group, until, posted, doubtful)
             except Exception as error:  # noqa: BLE001 - kombu has no common base for what a broker does
-                wire.hang_up()
-                posted.failure = told(error)
+                connection.close()
+                posted.failure = summary(error)
             if posted.failure:
                 break
         for sent_before, message, refusal in doubtful:
@@ -126,7 +130,7 @@ class JobPublisher:
 
     def _post_group(
         self,
-        wire: Wire,
+        connection: BrokerConnection,
         group: Sequence[JobMessage],
         until: float,
         posted: Posted,
@@ -135,30 +139,31 @@ class JobPublisher:
         """Send a group.
 
         Args:
-            wire: The way.
+            connection: To the broker.
             group: The messages.
             until: When time is up.
-            posted: What became of them.
-            doubtful: What the broker refused, and how many were sent before: unless it takes another one
-                afterwards, it may take none at all (a full disk or memory, a replica that may not write).
+            posted: Gets the result.
+            doubtful: Gets each message that the broker refused, with the number of those sent before it.
+                Unless the broker takes a later one, it may take none at all (its disk or memory is full, or
+                it is a replica).
         """
-        assert wire.producer  # raises when the broker is away, of which no draft is to blame
-        drafts: list[tuple[JobMessage, Draft]] = []
+        assert connection.producer  # raises when the broker is away: no message is at fault
+        prepared: list[tuple[JobMessage, PreparedMessage]] = []
         for message in group:
             try:
                 options = self._options(message)
-                draft = Draft(wire, message.task, message.task_id, options, message.before)
-                drafts.append((message, draft))
+                ready = PreparedMessage(connection, message.task, message.task_id, options, message.before)
+                prepared.append((message, ready))
             except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
                 posted.refused.append((message, _reason(error)))
-        if time.monotonic() < until and _send_together(wire, [draft for _, draft in drafts]):
-            posted.sent += [message for message, _ in drafts]
+        if time.monotonic() < until and _send_together(connection, [ready for _, ready in prepared]):
+            posted.sent += [message for message, _ in prepared]
             return
-        for message, draft in drafts:
+        for message, ready in prepared:
             if time.monotonic() > until:
                 posted.failure, posted.late = "the broker is slow", bool(posted.sent)
                 return
-            refusal = _send(wire, draft)
+            refusal = _send(connection, ready)
             if refusal is None:
                 posted.sent.append(message)
             elif getattr(refusal, "code", None) in _OF_ONE:
@@ -184,7 +189,7 @@ class JobPublisher:
             if message.again:
                 headers[AGAIN] = True
             options["retries"] = message.retries
-            # the clock of PostgreSQL decides, at the claim and at the start, and not what the class says
+            # PostgreSQL's clock decides, at the claim and at the start; the class does not
             options["expires"] = None
         return {
             **options,
@@ -196,13 +201,13 @@ class JobPublisher:
     def _import_tasks(self) -> None:
         if not self._imported:
             self._imported = True
-            # for their own options; the worker will tell what is wrong with an import
+            # for their own options; the workers report an import that fails
             with contextlib.suppress(Exception):
                 self._app.loader.import_default_modules()
 
 
 def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:
-    """Cut messages into groups of a size that is made and sent in time."""
+    """Divide messages into groups that are made and sent in time."""
     first = size = 0
     for place, message in enumerate(messages):
         length = len(message.args) + len(message.kwargs) + len(message.options)
@@ -214,62 +219,67 @@ def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:
         yield messages[first:]
 
 
-def _send_together(wire: Wire, drafts: Sequence[Draft]) -> bool:
-    """Send messages by one word to the broker, where kombu can; false: who knows which of them it has."""
-    producer = wire.producer
-    if len(drafts) < 2 or not getattr(producer, "supports_batch_publish", False):  # kombu 5.7, for Redis
+def _send_together(connection: BrokerConnection, prepared: Sequence[PreparedMessage]) -> bool:
+    """Send messages in one batch, where kombu can; false: the broker may have any of them."""
+    producer = connection.producer
+    if len(prepared) < 2 or not getattr(producer, "supports_batch_publish", False):  # kombu 5.7, for Redis
         return False
     try:
         with producer.batch():  # type: ignore[attr-defined]
-            for draft in drafts:
-                draft.send(producer)
-    except Exception:  # noqa: BLE001 - each by itself will tell
-        wire.hang_up()
+            for message in prepared:
+                message.send(producer)
+    except Exception:  # noqa: BLE001 - sent one by one, each has its own error
+        connection.close()
         return False
-    wire.used = True
+    connection.used = True
     return True
 
 
-# AMQP's reply codes that concern one message, never all: no such exchange, a precondition failed (its size)
+# AMQP's reply codes about one message, never about all: no such exchange, precondition failed (its size)
 _OF_ONE = {404, 406}
 
 
-def _send(wire: Wire, draft: Draft) -> Exception | None:
-    """Send one message; return why the broker, which is there, refuses it, if so."""
-    producer = wire.producer
+def _send(connection: BrokerConnection, message: PreparedMessage) -> Exception | None:
+    """Send one message; return the error if the broker answers and refuses it."""
+    producer = connection.producer
     for last in (False, True):
         try:
-            draft.send(producer)
+            message.send(producer)
         except Exception as error:  # noqa: BLE001
-            fresh = not wire.used
-            wire.hang_up()
-            # raises when the broker is away; who is there and refuses a message twice means it
-            producer = wire.producer
+            fresh = not connection.used
+            connection.close()
+            # raises when the broker is away; a broker that refuses a message twice means it
+            producer = connection.producer
             if last or (fresh and not isinstance(error, OSError | OperationalError)):
                 return error
         else:
-            wire.used = True
+            connection.used = True
             return None
     raise AssertionError
 
 
 def _reason(error: Exception) -> str:
-    """Return why a message cannot be sent, in what a database of any encoding keeps."""
-    return storable(told(error)[:1000])
+    """Return why a message cannot be sent, in characters that a database of any encoding stores."""
+    return storable(summary(error)[:1000])
 
 
 def _read(name: str, text: str, *, marked: bool = False) -> Any:
-    """Read what a job is called with.
+    """Return the value of an argument or option of a job.
+
+    Args:
+        name: Which, for errors.
+        text: Its JSON.
+        marked: See :func:`pgreact.broker.json_reader.read`.
 
     Raises:
-        ValueError: Nobody could read it.
+        ValueError: No worker could read it.
     """
     if text in {"[]", "{}"}:  # most options, and half of all arguments
         return [] if text == "[]" else {}
     try:
         return read(text, marked=marked)
     except Exception as error:
-        raise ValueError(f"{name} cannot be read: {told(error)}") from error
+        raise ValueError(f"{name} cannot be read: {summary(error)}") from error
 
 
 __all__ = ["JobMessage", "JobPublisher", "Posted", "PublishFailed"]

@@ -1,17 +1,17 @@
-"""What a job is called with, from the JSON text that PostgreSQL keeps."""
+"""Read a job's arguments and options from the JSON text that PostgreSQL stores."""
 
 import json
 import math
 from typing import Any
 
-DEEPEST = 200  # levels of lists and objects that a worker surely reads: Python gives up at some hundreds
+MAX_DEPTH = 200  # levels of lists and objects that every worker can read; Python fails at some hundreds
 
 
 class TooDeep(ValueError):
-    """Lists and objects are nested so deep that a worker may not be able to read them."""
+    """Lists and objects are nested deeper than every worker can read."""
 
     def __init__(self) -> None:
-        super().__init__(f"nested more than {DEEPEST} levels deep")
+        super().__init__(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def read(text: str, *, marked: bool = False) -> Any:
@@ -19,12 +19,12 @@ def read(text: str, *, marked: bool = False) -> Any:
 
     Args:
         text: As PostgreSQL prints a ``jsonb``.
-        marked: Turn what Celery's JSON marks as a date, a UUID and so on into that again.
+        marked: Decode the dates, UUIDs and so on that Celery's JSON marks.
 
     Raises:
-        ValueError: Python's parser refuses it, or no worker could read the message: a number has too many
-            digits or is beyond the range of floats, or there are too many levels.
-        Exception: Whatever Celery raises about a value that is marked, and is not what the mark says.
+        ValueError: Python's parser refuses it, or no worker could read it: a number has too many digits or is
+            beyond the range of floats, or the nesting is too deep.
+        Exception: Celery's, about a marked value that it cannot decode.
     """
     check_depth(text)
     if marked and '"__type__"' in text:
@@ -35,18 +35,18 @@ def read(text: str, *, marked: bool = False) -> Any:
 
 
 def check_depth(text: str) -> None:
-    """Refuse JSON that no worker may be able to read.
+    """Raise if JSON is nested too deep for a worker.
 
     Raises:
-        TooDeep: It has more than :data:`DEEPEST` levels.
+        TooDeep: It has more than :data:`MAX_DEPTH` levels.
     """
-    if text.count("[") + text.count("{") <= DEEPEST:
-        return  # nearly all
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return  # the usual case
     try:
         level = [json.loads(text)]
     except RecursionError:
         raise TooDeep from None
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         level = [
             item
             for owner in level

@@ -1,4 +1,4 @@
-"""Python values as JSON that PostgreSQL keeps and Celery's workers read back as what they were."""
+"""Write Python values as JSON that PostgreSQL can store and Celery's workers decode to the same values."""
 
 import json
 import math
@@ -7,30 +7,29 @@ from typing import Any
 
 from pgreact.broker.json_reader import TooDeep, check_depth
 
-# A place in a job, written out only when something is wrong there: what it is in, and the step from there.
+# The path to a value in a job: the path of its container, and its key or index. Formatted for errors only.
 Place = str | tuple["Place", str | int]
 
-# Arguments of further tasks: decoded by a worker, as the job's own are. Publishers read the other options.
+# Options with arguments of other tasks, which a worker decodes. The publisher reads the other options.
 _CALLBACKS = {"link", "link_error", "chain", "chord"}
-_MOST_BITS = 13_000  # Python reads 4,300 digits
+_MAX_BITS = 13_000  # Python reads 4,300 digits
 _MARKED = {"__type__", "__value__"}
 
 
 def write(value: object, place: Place, *, plain: bool = False) -> str:
     """Return a value as JSON text in ASCII.
 
-    What goes beyond JSON is written as Celery's own serializer does: ``datetime``, ``date``, ``time``,
-    ``Decimal``, ``UUID``, ``bytes``, what ``kombu.utils.json.register_type`` knows, and objects with
-    ``__json__``.
+    Types beyond JSON are encoded as by Celery's serializer: ``datetime``, ``date``, ``time``, ``Decimal``,
+    ``UUID``, ``bytes``, those of ``kombu.utils.json.register_type``, and objects with ``__json__``.
 
     Args:
-        value: What to write.
-        place: Where it is, for errors.
-        plain: Take nothing that goes beyond JSON: no worker will decode it.
+        value: The value.
+        place: Its path in the job, for errors.
+        plain: Refuse types beyond JSON: the reader decodes nothing.
 
     Raises:
-        TypeError: It cannot be written.
-        ValueError: It can, but PostgreSQL would refuse it, or no worker could read it.
+        TypeError: It is not JSON.
+        ValueError: PostgreSQL would refuse it, or no worker could read it.
     """
     try:
         text = _write(value, place, plain)
@@ -46,7 +45,7 @@ def write_options(options: Mapping[str, object]) -> str:
     """Return options of ``apply_async`` as a JSON object.
 
     Raises:
-        TypeError: One cannot be written.
+        TypeError: One is not JSON.
         ValueError: As :func:`write`.
     """
     return join(
@@ -58,7 +57,7 @@ def write_options(options: Mapping[str, object]) -> str:
 
 
 def join(fields: Mapping[str, str]) -> str:
-    """Return a JSON object of fields whose values are JSON text already."""
+    """Return a JSON object of fields whose values are JSON text."""
     return "{" + ",".join([f"{write(name, 'options')}:{text}" for name, text in fields.items()]) + "}"
 
 
@@ -99,10 +98,8 @@ def _text(value: str, place: Place) -> str:
 
 
 def _integer(value: int, place: Place) -> str:
-    if value.bit_length() > _MOST_BITS:
-        raise ValueError(
-            f"{_shown(place)}: a number of more than {_MOST_BITS} bits, which no worker would read"
-        )
+    if value.bit_length() > _MAX_BITS:
+        raise ValueError(f"{_shown(place)}: a number of more than {_MAX_BITS} bits, which no worker can read")
     return int.__repr__(value)
 
 
@@ -110,7 +107,7 @@ def _number(value: float, place: Place) -> str:
     if not math.isfinite(value):
         raise ValueError(f"{_shown(place)}: {float(value)} is not JSON")
     text = float.__repr__(value)
-    # jsonb would make a whole number of 1e+16, and the task would get an int
+    # jsonb turns 1e+16 into a whole number, and the task would get an int
     return format(float(value), ".1f") if "e+" in text else text
 
 
@@ -143,15 +140,15 @@ def _encoded(value: object, place: Place) -> object:
 
 
 def _check_marked(text: str, place: Place) -> None:
-    """Refuse what a worker would take for an encoded value, and throw away with its message."""
+    """Raise if a value looks like one that Celery encoded, but is not: a worker would reject the message."""
     from kombu.utils.json import loads
 
     try:
         loads(text)
     except Exception as error:
         raise ValueError(
-            f'{_shown(place)}: "__type__" with "__value__" is how Celery marks a value that it encoded, '
-            f"and this one it cannot decode"
+            f'{_shown(place)}: "__type__" with "__value__" marks a value that Celery encoded, '
+            f"and Celery cannot decode this one"
         ) from error
 
 
@@ -166,7 +163,7 @@ def _not_json(value: object, place: Place) -> TypeError:
 
 
 def _shown(place: Place) -> str:
-    """Return a place as its author would write it: ``kwargs["users"][3]``."""
+    """Return a path as in Python: ``kwargs["users"][3]``."""
     steps = []
     while not isinstance(place, str):
         place, step = place

@@ -1,34 +1,38 @@
-"""What a worker must be able to read in a message's headers: a value of the wrong kind may end it."""
+"""The headers of messages: pgreact's own, and the kinds of values that Celery's must have.
+
+A header of the wrong kind may end the worker that reads it: the daemon sends no such message, and a worker
+with ``pgreact.setup`` rejects it.
+"""
 
 import datetime
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-JOB = "pgreact_job"  # the header of a job's messages
-ROUTE = "pgreact_route"  # and of a route's calls
-TASK = "pgreact_task"  # what a job's message calls, under the name JOB_TASK
-CLAIM = "pgreact_claim"  # which attempt a message is of
-DATABASE = "pgreact_database"  # which database it comes from: pgreact.database_id()
-ATTEMPT = "pgreact_attempt"
-AGAIN = "pgreact_again"  # another attempt follows if this one fails
-RETURNED = "pgreact_returned"  # how often workers of other databases have handed it back
-# How many messages of the attempt there were before the first one of this task, which replaced another.
+JOB = "pgreact_job"  # the id of the job whose message this is
+ROUTE = "pgreact_route"  # the id of the route that published this message
+TASK = "pgreact_task"  # the task of a job's message, which names JOB_TASK
+CLAIM = "pgreact_claim"  # the UUID of the attempt
+DATABASE = "pgreact_database"  # the database of the job: pgreact.database_id()
+ATTEMPT = "pgreact_attempt"  # the number of the attempt
+AGAIN = "pgreact_again"  # another attempt will follow if this one fails
+REQUEUES = "pgreact_requeues"  # how often workers of other databases have requeued it
+# The number of messages of the attempt before the first one of this task, which replaced another.
 BEFORE = "pgreact_before"
-OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, RETURNED})
+OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, REQUEUES})
 
-# The task that messages of jobs name. Only pgreact.setup registers it: a worker without it takes none.
+# The task that messages of jobs name. Only pgreact.setup registers it: other workers reject them.
 JOB_TASK = "pgreact.job"
 
 _LONGEST = 1e9  # seconds of a time limit
-_YEARS = range(1970, 9000)  # in all of which any time zone can be reckoned with
+_YEARS = range(1970, 9000)  # in which times of every zone can be computed
 
 
 def unfit(headers: Mapping[str, object]) -> str | None:
-    """Return why no worker could run a message; ``None``: it could.
+    """Return why no worker can run a message; ``None``: one can.
 
     Args:
-        headers: Celery's own, of its second protocol; or the body of its first, which has the same names.
+        headers: Of Celery's second protocol; or the body of its first, which has the same names.
     """
     for name, (is_fit, expected) in _KINDS.items():
         value = headers.get(name)
@@ -38,35 +42,35 @@ def unfit(headers: Mapping[str, object]) -> str | None:
 
 
 def as_job(message: Any, options: dict[str, Any], task: str) -> None:
-    """Let nobody take a job's message but a worker that knows what a job is.
+    """Let only workers with ``pgreact.setup`` accept a job's message: let it name :data:`JOB_TASK`.
 
     Args:
-        message: As Celery has made it.
-        options: What Celery sends it with; its headers are added to the message's.
-        task: What the message calls; Celery's logs and monitors show it, as its ``shadow``.
+        message: As Celery made it; changed in place.
+        options: With which Celery sends it; the headers in it are added to the message's. Changed in place.
+        task: The task's name, which Celery's logs and monitors show as the ``shadow``.
     """
     headers = {**(options.get("headers") or {}), TASK: task}
-    headers.pop("task", None)  # a retry carries that of the message before it
+    headers.pop("task", None)  # a retry has it from the message before
     options["headers"] = headers
-    said = message.headers
-    if "task" in said:
-        said["shadow"] = said.get("shadow") or task
+    fields = message.headers
+    if "task" in fields:
+        fields["shadow"] = fields.get("shadow") or task
     else:
-        said = message.body  # of Celery's first protocol
-    said["task"] = JOB_TASK
+        fields = message.body  # of Celery's first protocol
+    fields["task"] = JOB_TASK
 
 
-def whole(value: object) -> int:
-    """Return a header's number, which some brokers turn into text.
+def parse_count(value: object) -> int:
+    """Return a header that is a count. Some brokers turn numbers into text.
 
     Raises:
-        ValueError: It is none, or negative.
+        ValueError: It is not a whole number, or negative.
     """
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise ValueError(f"{value!r} is no number")
+    raise ValueError(f"{value!r} is not a count")
 
 
 def _is_text(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""A message as Celery makes it, ready to be sent."""
+"""A message that Celery has made and that is sent later: Celery's ``send_task``, halted in the middle."""
 
 import contextlib
 import datetime
@@ -10,28 +10,28 @@ from celery import Celery, Task
 from celery.app.task import Context
 from kombu import Producer
 
-from pgreact.broker.connection import Wire
+from pgreact.broker.connection import BrokerConnection
 from pgreact.broker.message_headers import BEFORE, JOB, OURS, as_job, unfit
 
-# What a worker keeps of a message under these names is Celery's, and a header of that name would replace it.
-# "headers" is where the first protocol, and libraries that trace, leave those of others.
+# Names under which a worker keeps Celery's own data of a message: a header of that name would replace it.
+# Under "headers" the first protocol, and tracing libraries, keep the other headers.
 _CELERYS = frozenset({*dir(Context), "task", "lang", "argsrepr", "kwargsrepr", "compression"} - {"headers"})
 
 
 class Unfit(Exception):
-    """A message that must not be sent; it says why."""
+    """A message that must not be sent; the text is the reason."""
 
 
 def check_message(own: Mapping[str, object], added: Mapping[str, object], *, before: bool = False) -> None:
     """Make sure that a worker can read a message: a header of the wrong kind may end the whole process.
 
     Args:
-        own: What Celery says of the call: its headers, or the body of its first protocol.
-        added: The headers that were asked for beside them.
-        before: The header ``pgreact_before`` is pgreact's.
+        own: Celery's data of the call: its headers, or the body of its first protocol.
+        added: The headers that were added to them.
+        before: The header ``pgreact_before`` was added by pgreact.
 
     Raises:
-        Unfit: It cannot.
+        Unfit: No worker can.
     """
     for name in added:
         if name in _CELERYS or (name == BEFORE and not before):
@@ -42,46 +42,51 @@ def check_message(own: Mapping[str, object], added: Mapping[str, object], *, bef
 
 
 class _NoResult:
-    """Instead of Celery's result object, which would open the result backend."""
+    """Takes the place of Celery's result object, which would open the result backend."""
 
     def __init__(self, task_id: str) -> None:
         self.id = task_id
 
 
-class Draft:
-    """One call of a task, made by Celery with all that belongs to it.
+class PreparedMessage:
+    """The message of one call of a task, made by Celery with its routing, headers and body.
 
-    Making it takes as long as sending it, so it can be made while nobody waits. For ``send_task`` it is the
-    producer to send through; the message ends here.
+    Making a message takes as long as sending it, so it is made ahead of its signal. ``send_task`` takes this
+    object for its producer, which keeps the message.
 
-    A task whose class overrides ``apply_async`` is called by that, as ``delay()`` would, so that the headers
-    it adds are there. Its message must have the task's id that is given; what else it sends is sent.
+    A task whose class overrides ``apply_async`` is called by that, as by ``delay()``, so that the message has
+    the headers that it adds. It must pass on the given task id. Other messages that it sends are sent.
     """
 
     def __init__(
-        self, wire: Wire, task: str, task_id: str, options: Mapping[str, Any], before: int = 0
+        self,
+        connection: BrokerConnection,
+        task: str,
+        task_id: str,
+        options: Mapping[str, Any],
+        before: int = 0,
     ) -> None:
         """Make the message.
 
         Args:
-            wire: Where it will be sent.
+            connection: The broker's.
             task: The task's name.
             task_id: The call's id.
-            options: Of ``send_task``, ``args`` and ``kwargs`` too. The result is ignored by whoever sends;
-                by the worker, too, if ``ignore_result`` says so.
+            options: Of ``send_task``; ``args`` and ``kwargs``, too. This process ignores the result; the
+                worker does, too, with ``ignore_result``.
             before: Messages of a job's attempt before the first one of this task.
 
         Raises:
-            Unfit: No worker could read it, or the task's own ``apply_async`` did not make it.
+            Unfit: No worker could read it, or the task's own ``apply_async`` made no such message.
             Exception: Whatever Celery raises about arguments or options, or ``apply_async``.
         """
-        _let_drafts_be_made(wire.app)
-        assert wire.producer
-        self.connection = wire.connection  # ``send_task`` asks its producer for it
+        _intercept_send(connection.app)
+        assert connection.producer
+        self.connection = connection.connection  # ``send_task`` asks its producer for it
         self.task_id = task_id
         self.task = task
         self._taken = False
-        self._zone = wire.app.timezone
+        self._zone = connection.app.timezone
         self._lasts = options.get("expires")
         self._ours = {name: value for name, value in (options.get("headers") or {}).items() if name in OURS}
         self._before = before > 0
@@ -92,19 +97,19 @@ class Draft:
             "producer": self,
             "retry": False,
             "add_to_parent": False,
-            "confirm_timeout": wire.deadline,
-            "serializer": wire.app.conf.task_serializer,
+            "confirm_timeout": connection.deadline,
+            "serializer": connection.app.conf.task_serializer,
             **options,
-            "ignore_result": True,  # the backend is not told: it would begin to wait for the result
+            "ignore_result": True,  # else the result backend would begin to wait for the result
         }
-        if own := _own_apply_async(wire.app, task):
+        if own := _own_apply_async(connection.app, task):
             self._made_by(own, call)
         else:
-            wire.app.send_task(task, result_cls=_NoResult, **call)  # type: ignore[arg-type]
+            connection.app.send_task(task, result_cls=_NoResult, **call)  # type: ignore[arg-type]
         headers = self._message.headers
         if isinstance(headers, dict) and "ignore_result" in headers:
             headers["ignore_result"] = bool(options.get("ignore_result"))
-        check_message(self._says, self._options.get("headers") or {}, before=self._before)
+        check_message(self._data, self._options.get("headers") or {}, before=self._before)
         if JOB in self._ours:
             as_job(self._message, self._options, task)
 
@@ -115,7 +120,7 @@ class Draft:
         except Exception as error:
             if isinstance(error, Unfit) or not self._taken:
                 raise
-            # it came after the message: what it does with the result is no concern of the message's
+            # raised after the message was made, for example by what it does with the result
         finally:
             _making.reset(token)
         if not self._taken:
@@ -124,29 +129,35 @@ class Draft:
             self._lasts = None
 
     def _expires_in(self, seconds: float) -> bool:
-        """Whether the message expires as was asked for, not as its own ``apply_async`` would have it."""
+        """Return whether the message expires by the options; its ``apply_async`` may have changed that."""
         with contextlib.suppress(TypeError, ValueError):
-            moment = datetime.datetime.fromisoformat(self._says.get("expires"))
+            moment = datetime.datetime.fromisoformat(self._data.get("expires"))
             now = datetime.datetime.now(moment.tzinfo and self._zone)
             return abs((moment - now).total_seconds() - seconds) < 1
         return False
 
     @property
-    def _says(self) -> Any:
-        """What Celery says of the call: its first protocol does so in the body."""
+    def _data(self) -> Any:
+        """Celery's data of the call: the headers, or the body of its first protocol."""
         return self._message.headers if "id" in (self._message.headers or {}) else self._message.body
 
     def take(self, sender: Callable[..., object], name: str, message: Any, options: dict[str, Any]) -> bool:
-        """Keep what Celery would send, and with what; false: it is another message, which is none of ours.
+        """Keep the message that Celery is about to send; return whether it is this call's.
+
+        Args:
+            sender: Celery's function that sends it.
+            name: The task's name.
+            message: The message.
+            options: Of the sender.
 
         Raises:
-            Unfit: It is this call's, and not as it must be.
+            Unfit: It is this call's, without its task id or for the second time.
         """
         task_id = (message.headers or {}).get("id") or message.body["id"]
         if task_id != self.task_id and name != self.task:
             return False
         if task_id != self.task_id:
-            raise Unfit(f"apply_async of {self.task} does not hand on task_id")
+            raise Unfit(f"apply_async of {self.task} does not pass on task_id")
         if self._taken:
             raise Unfit(f"apply_async of {self.task} makes two messages of one task_id")
         if self._ours:
@@ -156,7 +167,7 @@ class Draft:
         return True
 
     def send(self, producer: Producer) -> None:
-        """Send it, with Celery's signals; if it expires after some seconds, they count from now."""
+        """Send the message, with Celery's signals. Seconds until it expires count from now."""
         if isinstance(self._lasts, int | float):
             moment = datetime.datetime.now(self._zone) + datetime.timedelta(seconds=self._lasts)
             # in the headers, or in the body of the old task protocol, and in the event "task-sent"
@@ -166,12 +177,12 @@ class Draft:
         self._sender(producer, self._name, self._message, **self._options)
 
 
-# The draft that a task's own apply_async is making in this thread: it may not hand on the producer.
-_making: ContextVar[Draft | None] = ContextVar("making", default=None)
+# The message that a task's own apply_async is making in this thread: it may not pass on the producer.
+_making: ContextVar[PreparedMessage | None] = ContextVar("making", default=None)
 
 
 def _own_apply_async(app: Celery, name: str) -> Callable[..., object] | None:
-    """Return how the application calls a task by its own code, if it does."""
+    """Return a task's ``apply_async`` if its class overrides it."""
     task = app.tasks.get(name)
     # Celery would run the task here, in the daemon
     if task is None or app.conf.task_always_eager:
@@ -180,21 +191,26 @@ def _own_apply_async(app: Celery, name: str) -> Callable[..., object] | None:
     return None if getattr(own, "__func__", None) is Task.apply_async else own
 
 
-def _let_drafts_be_made(app: Celery) -> None:
-    """Between making a message and sending it: the only place where ``send_task`` can be halted."""
+def _intercept_send(app: Celery) -> None:
+    """Let Celery hand over a message that it has made and is about to send.
+
+    ``send_task_message`` is the only place where ``send_task`` can be halted between the two.
+    """
     sender = app.amqp.send_task_message
-    if getattr(sender, "makes_drafts", False):
+    if getattr(sender, "prepares_messages", False):
         return
 
     def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> object:
-        draft = producer if isinstance(producer, Draft) else _making.get()
-        if draft is None:
+        prepared = producer if isinstance(producer, PreparedMessage) else _making.get()
+        if prepared is None:
             return sender(producer, name, message, **options)
-        if draft.take(sender, name, message, options):
+        if prepared.take(sender, name, message, options):
             return None
-        if producer is draft:
-            raise Unfit(f"apply_async of {draft.task} sends {name}, too, by the producer of its own message")
+        if producer is prepared:
+            raise Unfit(
+                f"apply_async of {prepared.task} sends {name}, too, by the producer of its own message"
+            )
         return sender(producer, name, message, **options)
 
-    send_task_message.makes_drafts = True  # type: ignore[attr-defined]
+    send_task_message.prepares_messages = True  # type: ignore[attr-defined]
     app.amqp.send_task_message = send_task_message  # type: ignore[misc]

@@ -1,45 +1,32 @@
-"""The door to Celery for the calls of routes: one message at a time."""
+"""The publisher of the calls of routes, and the Celery application that it publishes through."""
 
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any
 
 from celery import Celery
 from celery.app.utils import find_app
 from kombu.utils.url import maybe_sanitize_url
 
-from pgreact.broker.connection import NO_CLIENT, Line, PublishFailed, Wire, broker_url, what_is_missing
-from pgreact.broker.prepared_message import Draft
-from pgreact.dispatch.route import Route
+from pgreact.broker.connection import (
+    NO_CLIENT,
+    BrokerConnection,
+    PublisherThread,
+    PublishFailed,
+    broker_url,
+    missing_client,
+)
+from pgreact.broker.prepared_message import PreparedMessage
 from pgreact.errors import ConfigError, nearest
 
-__all__ = ["DEADLINE", "CeleryPublisher", "PublishFailed", "Publisher", "open_app", "shown"]
+__all__ = ["DEADLINE", "CeleryPublisher", "PublishFailed", "TaskCall", "open_app", "shown"]
 
 # With the leader's last sign of life at most 5 s old when a publish begins, both end before PostgreSQL can
 # give the lock of a vanished leader to another: 5 + 4 < 10. See "Leadership" in docs/protocols.md.
 DEADLINE = 4.0
-
-
-class Publisher(Protocol):
-    """What the dispatcher needs; the tests have one that fails on demand."""
-
-    async def publish(self, route: Route, task_id: str, following: str) -> bool:
-        """Publish one call of the route's task.
-
-        Args:
-            route: Whose task it is.
-            task_id: The call's id.
-            following: The id of the call after that, which can be made meanwhile.
-
-        Returns:
-            Whether there was a message; false: what had to be done was done here.
-
-        Raises:
-            PublishFailed: The broker did not confirm it before the deadline.
-        """
-        ...
 
 
 def open_app(app: str | None, broker: str | None) -> Celery:
@@ -47,7 +34,7 @@ def open_app(app: str | None, broker: str | None) -> Celery:
 
     Args:
         app: As ``celery -A`` takes it; its settings decide queues, routing and serializer.
-        broker: A broker URL, when no application need be imported; with both, it overrides the app's.
+        broker: A broker URL: no application is imported, or it overrides the application's.
 
     Raises:
         ConfigError: Neither is given, or the application cannot be imported.
@@ -74,9 +61,9 @@ def open_app(app: str | None, broker: str | None) -> Celery:
 
 
 def _missing(app: str) -> str | None:
-    """Return which attribute an importable module lacks: Celery then takes the whole name for a module's."""
+    """Return which attribute a module lacks; Celery's own error takes the attribute for a module."""
     name, _, attribute = app.rpartition(":") if ":" in app else app.rpartition(".")
-    module = sys.modules.get(name)  # finding the application has imported it, if that can be done
+    module = sys.modules.get(name)  # find_app has imported it, if it can be imported
     if module is None or not attribute or hasattr(module, attribute):
         return None
     known = [found for found, value in vars(module).items() if isinstance(value, Celery)]
@@ -84,11 +71,11 @@ def _missing(app: str) -> str | None:
 
 
 def _checked(app: Celery) -> Celery:
-    """Make sure that there is code for the broker's kind, before anything waits for it."""
+    """Return the application, once its broker's client is known to be installed."""
     try:
         assert app.connection_for_write().transport is not None
     except NO_CLIENT as error:
-        raise ConfigError(f"broker {shown(app)}: {what_is_missing(app, error)}") from error
+        raise ConfigError(f"broker {shown(app)}: {missing_client(app, error)}") from error
     except Exception as error:
         raise ConfigError(f"broker {shown(app)}: {type(error).__name__}: {error}") from error
     return app
@@ -100,61 +87,79 @@ def shown(app: Celery) -> str:
 
 
 class CeleryPublisher:
-    """Publishes the calls of routes through a Celery application."""
+    """Publishes the calls of routes through a Celery application, one message at a time."""
 
     def __init__(self, app: Celery, deadline: float = DEADLINE) -> None:
-        self._line = Line(app, deadline)
-        self._drafts: dict[int, tuple[Route, Draft]] = {}
+        self._thread = PublisherThread(app, deadline)
 
-    async def publish(self, route: Route, task_id: str, following: str) -> Literal[True]:
-        """Publish one call of the route's task; see :class:`Publisher`.
+    def call(self, task: str, options: Mapping[str, Any]) -> "TaskCall":
+        """Return a call of a task that can be published again and again.
 
-        Raises:
-            PublishFailed: The broker did not confirm it before the deadline.
+        Args:
+            task: The task's name.
+            options: Of ``send_task``; ``args`` and ``kwargs``, too.
         """
-
-        def work(wire: Wire) -> None:
-            began = time.monotonic()
-            try:
-                self._send(wire, route, task_id)
-            except Exception:
-                # A connection that was fine an hour ago may be dead by now, and says so only when it is used.
-                if not wire.used or wire.severed or time.monotonic() - began > wire.deadline / 2:
-                    raise
-                wire.hang_up()
-                self._send(wire, route, task_id)
-
-        def draft_next(wire: Wire) -> None:
-            if not wire.connected or route.countdown:  # an eta must not grow old
-                return
-            with contextlib.suppress(Exception):  # the dispatch itself will tell
-                self._drafts[route.id] = route, _draft(wire, route, following)
-
-        await self._line.call(work, draft_next)
-        return True
+        return TaskCall(self._thread, task, options)
 
     def warm_up(self) -> None:
-        """Connect beforehand."""
-        self._line.warm_up()
+        """Connect in the background."""
+        self._thread.warm_up()
 
     async def close(self) -> None:
-        """Hang up."""
-        self._line.close()
-
-    def _send(self, wire: Wire, route: Route, task_id: str) -> None:
-        producer = wire.producer
-        known, draft = self._drafts.pop(route.id, (None, None))
-        if draft is None or known is not route or draft.task_id != task_id:
-            draft = _draft(wire, route, task_id)
-        draft.send(producer)
-        wire.used = True
+        """Close the connection."""
+        self._thread.close()
 
 
-def _draft(wire: Wire, route: Route, task_id: str) -> Draft:
-    options = {"ignore_result": True, **route.options, "expires": route.expires}
-    if route.countdown:
-        options["countdown"] = route.countdown
-    if route.single_flight == "run":
-        # the worker's hook takes the locks of this route
-        options["headers"] = {**(options.get("headers") or {}), "pgreact_route": route.id}
-    return Draft(wire, route.task, task_id, options)
+class TaskCall:
+    """A call of one task with fixed options, published under a new task id each time.
+
+    The message of the next call is prepared once one is published: making it takes as long as sending it.
+    """
+
+    def __init__(self, thread: PublisherThread, task: str, options: Mapping[str, Any]) -> None:
+        self._thread = thread
+        self._task = task
+        self._options = options
+        self._prepared: PreparedMessage | None = None  # touched by the publisher thread alone
+
+    async def publish(self, task_id: str, next_task_id: str) -> None:
+        """Publish one call.
+
+        Args:
+            task_id: Celery's id of the call.
+            next_task_id: The id of the following call, whose message is prepared meanwhile.
+
+        Raises:
+            PublishFailed: The broker did not confirm the message before the deadline.
+        """
+
+        def send(connection: BrokerConnection) -> None:
+            began = time.monotonic()
+            try:
+                self._send(connection, task_id)
+            except Exception:
+                # A connection that died while it was idle is noticed only when it is used: try a new one.
+                late = time.monotonic() - began > connection.deadline / 2
+                if not connection.used or connection.aborted or late:
+                    raise
+                connection.close()
+                self._send(connection, task_id)
+
+        def prepare_next(connection: BrokerConnection) -> None:
+            if not connection.connected or "countdown" in self._options:  # an eta must not grow old
+                return
+            with contextlib.suppress(Exception):  # the next publish makes it again, and reports the error
+                self._prepared = self._message(connection, next_task_id)
+
+        await self._thread.call(send, prepare_next)
+
+    def _send(self, connection: BrokerConnection, task_id: str) -> None:
+        producer = connection.producer
+        message, self._prepared = self._prepared, None
+        if message is None or message.task_id != task_id:
+            message = self._message(connection, task_id)
+        message.send(producer)
+        connection.used = True
+
+    def _message(self, connection: BrokerConnection, task_id: str) -> PreparedMessage:
+        return PreparedMessage(connection, self._task, task_id, self._options)

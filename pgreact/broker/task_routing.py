@@ -1,4 +1,4 @@
-"""Which Celery queue an application sends a task to."""
+"""The Celery queue that an application sends a task to."""
 
 from typing import Any
 
@@ -8,8 +8,12 @@ from celery import Celery
 def routed(app: Celery, name: str) -> dict[str, Any]:
     """Return a row of ``pgreact.task``: ``name``, ``queue``, and ``expires`` of its class in seconds.
 
-    The task's own queue counts, then ``task_routes``, then the default queue. A router of the application is
-    asked without arguments, since all jobs of a task are to be in one lane.
+    The task's own queue comes first, then ``task_routes``, then the default queue. A router of the
+    application is called without the arguments of a job, since all jobs of a task belong in one lane.
+
+    Args:
+        app: The application.
+        name: The task's name.
     """
     task = app.tasks.get(name)
     own = {
@@ -21,7 +25,7 @@ def routed(app: Celery, name: str) -> dict[str, Any]:
         found = app.amqp.router.route(own, name, (), {}, task)  # type: ignore[arg-type]
         queue = found.get("queue")
         queue = getattr(queue, "name", queue)
-    except Exception:  # noqa: BLE001 - a router is the application's; its message will fail, too, and tell
+    except Exception:  # noqa: BLE001 - a router of the application fails; so will the publish, which reports it
         queue = None
     expires = getattr(task, "expires", None)
     return {

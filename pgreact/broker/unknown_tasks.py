@@ -1,4 +1,4 @@
-"""Whether a Celery application knows the tasks that are to be called."""
+"""The check that a Celery application has the tasks of a configuration."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,11 @@ from pgreact.errors import ConfigError, PgreactError, nearest
 
 
 def unknown_tasks(app: str, tasks: Mapping[str, str]) -> list[str]:
-    """Return which tasks an application does not have, as one line each.
+    """Return the tasks that an application does not have, as one line each.
 
     Args:
-        app: As ``celery -A`` takes it. It is imported, with all modules of its tasks.
-        tasks: Their names, by the place that names them.
+        app: As ``celery -A`` takes it. It is imported, with the modules of its tasks.
+        tasks: Their names, by their place in the configuration.
 
     Raises:
         PgreactError: It cannot be imported.

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command ``pgreact``: its options, and the commands of all parts."""
 
 import asyncio
 import datetime
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgreact import __version__, logs, settings
-from pgreact.cli.support import NearestGroup, echo, jsonable
+from pgreact.cli.support import DURATION, NearestGroup, confirm_deletion, echo, jsonable
 from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.queue.cli import queue
@@ -23,11 +23,11 @@ from pgreact.timetable.shadow.cli import shadow
 if TYPE_CHECKING:
     from pgreact.postgres.change import Change
 
-Load = Callable[..., Settings]  # given to each command: reads the configuration
+Load = Callable[..., Settings]  # passed to each command; reads the configuration
 
 
 class _Group(NearestGroup):
-    """Turns our errors into one clear message and an exit code: 2 for usage, 1 for failure."""
+    """A group that prints a PgreactError as one message, and exits with 2 (ConfigError) or 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,11 +47,14 @@ def _fail(error: Exception, code: int) -> None:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pgreact")
 @click.option(
-    "-c", "--config", metavar="FILE", help="Configuration; else PGREACT_CONFIG, else ./pgreact.toml."
+    "-c",
+    "--config",
+    metavar="FILE",
+    help="Configuration file; default: PGREACT_CONFIG, else ./pgreact.toml.",
 )
-@click.option("-A", "--app", metavar="APP", help="Celery application, as celery -A takes it.")
-@click.option("-b", "--broker", metavar="URL", help="Broker, when the application need not be imported.")
-@click.option("--dsn", metavar="DSN", help="PostgreSQL; else PGREACT_DSN, else libpq's own PG* variables.")
+@click.option("-A", "--app", metavar="APP", help="Celery application, as for celery -A.")
+@click.option("-b", "--broker", metavar="URL", help="Broker URL, instead of that of an application.")
+@click.option("--dsn", metavar="DSN", help="PostgreSQL; default: PGREACT_DSN, else libpq's PG* variables.")
 @click.pass_context
 def main(
     ctx: click.Context, config: str | None, app: str | None, broker: str | None, dsn: str | None
@@ -60,8 +63,8 @@ def main(
 
     \b
     Example:
-      pgreact apply             # triggers onto your tables, as pgreact.toml says
-      pgreact -A proj listen    # the daemon: run it as a service, on two machines
+      pgreact apply             # create schema, routes and triggers from pgreact.toml
+      pgreact -A proj listen    # run the daemon, as a service on two machines
       pgreact status
     """
 
@@ -72,18 +75,22 @@ def main(
 
 
 _wait = click.option(
-    "--wait", default=60.0, show_default=True, metavar="SECONDS", help="How long to go on asking for locks."
+    "--wait",
+    default="1m",
+    show_default=True,
+    type=DURATION,
+    help="Retry this long while another transaction holds a lock.",
 )
 
 
 @main.command()
-@click.option("--dry-run", is_flag=True, help="Print the plan, try it in a transaction, and change nothing.")
-@click.option("--check", is_flag=True, help="Print the plan and change nothing; exit 1 if there is any.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, try it in a transaction, roll back.")
+@click.option("--check", is_flag=True, help="Print the plan, change nothing; exit with 1 if it has steps.")
 @click.option("--sql", "as_sql", is_flag=True, help="Print plain SQL for your own migration tool.")
 @click.option("--since", default=0, metavar="N", help="With --sql: leave out the first N migrations.")
-@click.option("--delta", is_flag=True, help="With --sql: only what the database lacks.")
+@click.option("--delta", is_flag=True, help="With --sql: only the steps that the database needs.")
 @_wait
-@click.option("--take-over", is_flag=True, help="Take the database from the application it belongs to.")
+@click.option("--take-over", is_flag=True, help="Replace the application that owns the database.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_obj
 def apply(
@@ -97,13 +104,13 @@ def apply(
     take_over: bool,
     as_json: bool,
 ) -> None:
-    """Make the database as the configuration says: schema, routes, lanes, triggers, schedules.
+    """Bring the database to the configuration: schema, routes, triggers, lanes, schedules.
 
-    Running it twice changes nothing; what the file no longer names is detached. Each route is changed as a
-    whole or not at all. It never waits in a lock for longer than 0.2 s, so that it does not hold up writers.
+    A second run changes nothing. Objects that the file no longer names are removed. A route is changed as a
+    whole or not at all. A statement waits at most 200ms for a lock, then lets writers pass and retries.
 
-    --dry-run finds what apply would stumble over, and tasks that the application (app) does not have. --check
-    is for CI: it only reads. --sql needs no database, unless with --delta.
+    --dry-run finds steps that fail, and tasks that the application (app) does not have. --check only reads:
+    use it in CI. --sql needs no database, except with --delta.
 
     \b
     Example:
@@ -132,14 +139,14 @@ def apply(
         if check:
             steps = iter(plans.plan(connection, loaded, take_over=take_over))
         elif dry_run:
-            steps = iter(plans.trial(connection, loaded, warn, take_over=take_over))
+            steps = iter(plans.dry_run(connection, loaded, warn, take_over=take_over))
         else:
             steps = plans.apply(connection, loaded, wait, warn, take_over=take_over)
         for step in steps:
             done.append(step)
             if not as_json:
                 echo(str(step))
-    _summary(done, as_json, "Nothing to change." if not done else "")
+    _print_summary(done, as_json, "Nothing to change." if not done else "")
     if dry_run:
         _refuse_unknown_tasks(loaded)
     if check and done:
@@ -154,26 +161,25 @@ def _refuse_unknown_tasks(loaded: Settings) -> None:
     try:
         unknown = unknown_tasks(loaded.app, loaded.tasks)
     except PgreactError as error:
-        echo(f"warning: the tasks were not checked: {error}", err=True)
+        echo(f"warning: tasks not checked: {error}", err=True)
         return
     if unknown:
         raise ConfigError("\n".join(f"{loaded.file or 'configuration'}: {line}" for line in unknown))
 
 
 @main.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--sql", "as_sql", is_flag=True, help="Print plain SQL for your own migration tool.")
 @_wait
 @click.pass_obj
 def uninstall(load: Load, yes: bool, as_sql: bool, wait: float) -> None:
-    """Remove pgreact from the database, which is then as it was before.
+    """Remove all objects of pgreact from the database: its triggers on your tables, and its schema.
 
     \b
     Example:
       pgreact uninstall --yes
     """
     from pgreact import apply as plans
-    from pgreact.postgres import conninfo
     from pgreact.postgres.connect import connect
 
     if as_sql:
@@ -188,23 +194,28 @@ def uninstall(load: Load, yes: bool, as_sql: bool, wait: float) -> None:
         if not yes:
             for step in steps:
                 echo(str(step))
-            if not sys.stdin.isatty():
-                raise ConfigError("uninstall asks before it removes: give --yes where nobody can answer")
-            click.confirm(f"Remove these from {conninfo.shown(loaded.dsn)}?", abort=True)
+            confirm_deletion("uninstall", "these objects", loaded.dsn)
         for step in plans.uninstall(connection, wait, lambda line: echo(line, err=True)):
             echo(str(step))
 
 
 @main.command()
 @click.option(
-    "--log-format", type=click.Choice(["auto", "console", "json"]), help="auto: JSON unless on a terminal."
+    "--log-format",
+    type=click.Choice(["auto", "console", "json"]),
+    help="Default: auto, which is console on a terminal and JSON elsewhere.",
 )
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Lowest level to log; default: info.",
+)
 @click.pass_obj
 def listen(load: Load, log_format: str | None, log_level: str | None) -> None:
-    """Run the daemon: hear commits, call Celery. Run two; one leads, the other takes over.
+    """Run the daemon, which listens for commits and publishes Celery calls.
 
-    Logs to standard error. SIGTERM hands over and exits 0. Under systemd use Type=notify.
+    Run two of them: one leads, the other takes over when it ends. It logs to standard error. At SIGTERM it
+    hands over and exits with 0. Under systemd use Type=notify.
 
     \b
     Example:
@@ -221,7 +232,7 @@ def listen(load: Load, log_format: str | None, log_level: str | None) -> None:
 @click.argument("route")
 @click.pass_obj
 def signal(load: Load, route: str) -> None:
-    """Signal a route by hand: one dispatch, within its window.
+    """Signal a route, which is then dispatched once, within its window.
 
     \b
     Example:
@@ -235,7 +246,7 @@ def signal(load: Load, route: str) -> None:
         try:
             connection.execute("select pgreact.signal(%s)", (route,))
         except psycopg.errors.UndefinedObject as error:
-            # who may signal need not be allowed to read the routes
+            # a role may have the right to signal, and not to read the routes
             hint = re.fullmatch(r"Known routes: (.*)\.", error.diag.message_hint or "")
             known = hint[1].split(", ") if hint else []
             raise ConfigError(f'no route "{route}"{nearest(route, known)}') from error
@@ -246,11 +257,11 @@ def signal(load: Load, route: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(load: Load, as_json: bool) -> None:
-    """Show leader and standbys, each route with its tables, triggers and last dispatch, queue and timetable.
+    """Show leader, standbys, routes with their triggers and last dispatch, queue and timetable.
 
-    Exits 1 when something is wrong, and says what: nobody leads, a trigger is missing or stands on a table
-    that another has replaced, a route or a schedule fails or is overdue, no worker knows a route's task, jobs
-    keep dying, or the database is not as the file says.
+    Prints the reasons and exits with 1 if something is wrong: no daemon leads; a trigger is missing, or its
+    table was replaced; a route or a schedule fails or is overdue; no worker knows a route's task; jobs keep
+    dying; or the database differs from the file.
 
     \b
     Example:
@@ -270,11 +281,11 @@ def status(load: Load, as_json: bool) -> None:
     sys.exit(0 if found["healthy"] else 1)
 
 
-def _summary(done: list[Any], as_json: bool, otherwise: str) -> None:
+def _print_summary(done: list[Any], as_json: bool, text: str) -> None:
     if as_json:
         echo(json.dumps([{"sign": step.sign, "what": step.what} for step in done], indent=2))
-    elif otherwise:
-        echo(otherwise)
+    elif text:
+        echo(text)
 
 
 main.add_command(demo)

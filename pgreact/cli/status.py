@@ -1,4 +1,4 @@
-"""``pgreact status``: who leads, what each route does, whether its triggers stand, what is due."""
+"""``pgreact status``: leader and standbys, routes with their triggers, queue, timetable, what is wrong."""
 
 import datetime
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from pgreact.quantities import short
 from pgreact.queue import views
 from pgreact.settings import Settings
 from pgreact.timetable import overview
-from pgreact.wakeup.orphans import described, left_behind
+from pgreact.wakeup.orphans import described, orphans
 
 
 def read(
@@ -28,19 +28,19 @@ def read(
 
     Args:
         connection: Any session on the database.
-        settings: What the database should be, if there is a file that says so.
+        settings: The configuration to compare the database with, if any.
 
     Returns:
-        ``application`` (whose database it is), ``leader`` and ``standbys`` (host, pid, since), ``routes``
-        with their tables, ``left_behind`` (see :func:`pgreact.wakeup.orphans.left_behind`), ``queue``
-        (see :func:`pgreact.queue.views.overview`, with its last ``dispatch``), ``timetable`` (see
-        :func:`pgreact.timetable.overview.overview`), ``troubles`` (what the leader or a Beat tries again),
-        ``file`` (in what the database ``differs`` from it, or why it was ``not_compared``), ``reasons`` (each
-        thing that is wrong, as a line) and ``healthy``: there is none.
+        ``application`` (the owner of the database), ``leader`` and ``standbys`` (host, pid, since),
+        ``routes`` with their tables, ``orphans`` (see :func:`pgreact.wakeup.orphans.orphans`), ``queue`` (see
+        :func:`pgreact.queue.views.overview`, with its last ``dispatch``), ``timetable`` (see
+        :func:`pgreact.timetable.overview.overview`), ``troubles`` (failures that the leader or a Beat
+        retries), ``file`` (the steps in which the database ``differs`` from it, or why it was
+        ``not_compared``), ``reasons`` (what is wrong, a line each) and ``healthy`` (no reason).
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         daemons = [
-            {**_person(row["application_name"]), "leads": row["granted"]}
+            {**_daemon(row["application_name"]), "leads": row["granted"]}
             for row in cursor.execute(query("daemons").encode()).fetchall()
         ]
         tables = cursor.execute(query("trigger_health").encode()).fetchall()
@@ -70,7 +70,7 @@ def read(
             for row in cursor.execute(query("route_status").encode()).fetchall()
         ]
         troubles = cursor.execute(query("troubles").encode()).fetchall()
-    amiss = left_behind(connection)
+    orphaned = orphans(connection)
     found = views.overview(connection, tables)
     schedules = overview.overview(connection)
     built_in = next((route for route in routes if route["name"] == QUEUE_ROUTE), None)
@@ -82,7 +82,7 @@ def read(
         *([] if leader else ["no daemon leads"]),
         *(f"route {route['name']}: {route['error']}" for route in routes if route["error"]),
         *(
-            f"route {route['name']}: no worker begins its task"
+            f"route {route['name']}: no worker starts its task"
             for route in routes
             if route["unanswered_since"]
         ),
@@ -91,11 +91,11 @@ def read(
             for route in routes
             for reason in views.trigger_reasons(f"route {route['name']}", route.get("tables", ()))
         ),
-        *(f'{described(row)}: run "pgreact apply"' for row in amiss),
+        *(f'{described(row)}: run "pgreact apply"' for row in orphaned),
         *found.pop("reasons"),
         *schedules.pop("reasons"),
         *(f"{trouble['subject']}: {trouble['error']}" for trouble in troubles),
-        *([_told(settings, differs)] if differs else []),
+        *([_difference(settings, differs)] if differs else []),
     ]
     return {
         "healthy": not reasons,
@@ -104,7 +104,7 @@ def read(
         "leader": _without_role(leader) if leader else None,
         "standbys": [_without_role(daemon) for daemon in daemons if not daemon["leads"]],
         "routes": [route for route in routes if route is not built_in],
-        "left_behind": [{key: row[key] for key in ("kind", "name", "table")} for row in amiss],
+        "orphans": [{key: row[key] for key in ("kind", "name", "table")} for row in orphaned],
         "queue": {**found, "dispatch": built_in},
         "timetable": schedules,
         "troubles": troubles,
@@ -119,9 +119,9 @@ def read(
 def _differences(
     connection: "psycopg.Connection[tuple[Any, ...]]", settings: Settings | None
 ) -> tuple[list[str], str | None]:
-    """Return in what database and file differ, or why they were not compared."""
+    """Return the steps in which the database differs from the file, or why they were not compared."""
     if settings is None or settings.file is None:
-        return [], "there is no file"
+        return [], "no configuration file"
     if not settings.names_objects:
         return [], "the file names no routes, lanes, outbox or schedules"
     try:
@@ -133,16 +133,16 @@ def _differences(
         return [], f"a right is missing: {error.diag.message_primary}"
 
 
-def _told(settings: Settings | None, differs: list[str]) -> str:
+def _difference(settings: Settings | None, differs: list[str]) -> str:
     more = f", and {len(differs) - 1} more" if len(differs) > 1 else ""
     file = settings.file if settings else None
-    return f'the database is not as {file} says: {differs[0]}{more}; run "pgreact apply --check"'
+    return f'the database differs from {file}: {differs[0]}{more}; run "pgreact apply --check"'
 
 
 def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
-    """Return the same for people."""
+    """Return the lines of a status for people."""
     if status["application"]:
-        yield f"database of {status['application']}"
+        yield f"application {status['application']}"
     leader = status["leader"]
     if leader:
         yield f"leader   {leader['host']} pid {leader['pid']}, for {_ago(leader['since'], now)}"
@@ -160,19 +160,19 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
             yield f"  {table['event']} on {table['table']}{when}: trigger {state}"
         if not route["tables"]:
             yield "  watches no table"
-    if status["left_behind"]:
+    if status["orphans"]:
         yield ""
-    for row in status["left_behind"]:
-        yield f'AMISS    {described(row)}: run "pgreact apply"'
+    for row in status["orphans"]:
+        yield f'REPAIR   {described(row)}: run "pgreact apply"'
     yield ""
     yield from views.overview_lines(status["queue"])
     if status["queue"]["dispatch"]:
         yield from _dispatches(status["queue"]["dispatch"], now)
     yield from overview.overview_lines(status["timetable"], now)
-    yield from _wrong(status, now)
+    yield from _failures(status, now)
 
 
-def _wrong(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
+def _failures(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     for trouble in status["troubles"]:
         yield f"FAILING  {trouble['subject']}, for {_ago(trouble['since'], now)}: {trouble['error']}"
     for difference in status["file"]["differs"]:
@@ -186,9 +186,10 @@ def _wrong(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
 def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     last = route["last_dispatch"]
     if last:
+        waited = short(last["waited_ms"] / 1000)
         yield (
             f"  last dispatch {_ago(last['published_at'], now)} ago: task {last['task_id']}, "
-            f"{last['signals']} signals, waited {last['waited_ms']:g} ms; {route['dispatches']} in all"
+            f"{last['signals']} signals, waited {waited}; {route['dispatches']} in all"
         )
     elif route["name"] != QUEUE_ROUTE:
         yield "  no dispatch yet"
@@ -198,19 +199,19 @@ def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
         yield f"  dirty for {_ago(route['dirty_since'], now)}"
     if route["in_flight_since"]:
         yield f"  in flight for {_ago(route['in_flight_since'], now)}"
-    yield from _protocols(route, now)
+    yield from _flight_and_gate(route, now)
 
 
-def _protocols(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
+def _flight_and_gate(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     if since := route["unanswered_since"]:
-        yield f"  UNANSWERED for {_ago(since, now)}: no worker that knows pgreact begins the task;"
-        yield "    are workers up, and does the application call pgreact.setup(app)?"
+        yield f"  UNSTARTED for {_ago(since, now)}: no worker that calls pgreact.setup starts the task;"
+        yield "    are workers running, and does their application call pgreact.setup(app)?"
     gate = route["gate"]
     if gate["now"] == "closed":
-        yield f"  gate closed for {_ago(gate['since'], now)} ({gate['setting']}): writers do not notify"
+        yield f"  gate closed for {_ago(gate['since'], now)} ({gate['setting']}): writers do not NOTIFY"
 
 
-def _person(name: str) -> dict[str, Any]:
+def _daemon(name: str) -> dict[str, Any]:
     found = parse(name)
     if found is None:
         return {"host": name or "unknown", "pid": None, "since": None}

@@ -1,14 +1,15 @@
-"""What all groups of commands have in common."""
+"""Helpers of all groups of commands."""
 
 import datetime
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from pgreact.errors import ConfigError, nearest
 from pgreact.logs import printable
+from pgreact.quantities import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Configuration(Protocol):
-    """What the commands of a part read of the configuration, see :class:`pgreact.settings.Settings`."""
+    """The keys of :class:`pgreact.settings.Settings` that the commands of a part read."""
 
     @property
     def dsn(self) -> str:
-        """PostgreSQL."""
+        """The DSN of PostgreSQL."""
         ...
 
     @property
@@ -36,16 +37,27 @@ class Configuration(Protocol):
 
     @property
     def label(self) -> str:
-        """What messages call the configuration."""
+        """The configuration's name in messages."""
         ...
 
     @property
     def lanes(self) -> "Mapping[str, BaseModel]":
-        """The lanes that it names."""
+        """The lanes, by name."""
         ...
 
 
-Load = Callable[..., Configuration]  # given to each command: reads the configuration
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = _Duration()  # the type of an option: text like "30s", as seconds
+Load = Callable[..., Configuration]  # passed to each command; reads the configuration
 
 limit_option = click.option(
     "--limit",
@@ -53,55 +65,54 @@ limit_option = click.option(
     show_default=True,
     metavar="N",
     type=click.IntRange(1, 1_000_000),
-    help="At most so many.",
+    help="Show at most N.",
 )
 
 
 def echo(line: str, *, err: bool = False) -> None:
-    """Print a line, in which names and texts of users may be: no terminal obeys them.
+    """Print a line, with control characters escaped: names and texts of users may have some.
 
     Args:
-        line: What to print.
-        err: To standard error.
+        line: The line.
+        err: Print to standard error.
     """
     click.echo(printable(line), err=err)
 
 
 def confirm_deletion(command: str, what: str, dsn: str) -> None:
-    """Ask before something is deleted.
+    """Ask for confirmation before a deletion.
 
     Args:
-        command: Which command asks.
-        what: Is to be deleted.
-        dsn: From where.
+        command: The command's name.
+        what: The objects to delete.
+        dsn: The database that has them.
 
     Raises:
-        ConfigError: Nobody can answer.
+        ConfigError: Standard input is not a terminal.
         click.Abort: The answer is no.
     """
-    from pgreact.postgres import conninfo  # help is quick without it
+    from pgreact.postgres import conninfo  # slow to import; --help works without it
 
-    if not _answers():
-        raise ConfigError(f"{command} asks before it deletes {what}: give --yes where nobody can answer")
+    if not _interactive():
+        raise ConfigError(f"{command} asks before it deletes {what}: give --yes to delete without a terminal")
     click.confirm(printable(f"Delete {what} from {conninfo.shown(dsn)}?"), abort=True)
 
 
-def _answers() -> bool:
+def _interactive() -> bool:
     return sys.stdin.isatty()
 
 
 def jsonable(value: object) -> str:
-    """Return what JSON has no form for, as text."""
+    """Return a value that JSON has no type for as text."""
     return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
 class NearestGroup(click.Group):
-    """Says which command may have been meant."""
+    """A group that suggests the nearest name for an unknown command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command by its name."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:

@@ -1,4 +1,4 @@
-"""``pgreact listen``: connect, hear commits, lead or stand by, until told to stop."""
+"""``pgreact listen``: connect, listen, lead or stand by, until a signal stops it."""
 
 import asyncio
 import contextlib
@@ -24,16 +24,16 @@ from pgreact.postgres.queries import query
 from pgreact.postgres.trouble import Troubles, persist
 from pgreact.settings import Settings
 from pgreact.wakeup.leadership import Candidate
-from pgreact.wakeup.listener import Deaf, pooler_suspected
-from pgreact.wakeup.listener_supervisor import Hearing
+from pgreact.wakeup.listener import NotDelivered, pooler_suspected
+from pgreact.wakeup.listener_supervisor import ListenerSupervisor
 
 T = TypeVar("T")
 
-BEAT = 15.0  # seconds between two signs of life: below the idle limit, and few enough for an idle minute
+HEARTBEAT = 15.0  # seconds between two heartbeats: below the idle limit of the sessions
 RECONNECT_BASE = 0.05
 RECONNECT_CAP = 5.0
-HURRY = 1.0  # seconds between two signs of life while PostgreSQL's queue of notifications fills up
-STABLE = 10.0  # seconds after which the sessions count as a success: whatever fails then is a new failure
+HEARTBEAT_HURRIED = 1.0  # seconds, while PostgreSQL's queue of notifications fills up
+STABLE = 10.0  # seconds of service after which a failure is a new one, and not another in a row
 STOP_DEADLINE = 4.8
 
 
@@ -90,13 +90,13 @@ class Daemon:
         self._troubles = Troubles(clock)
 
     async def close(self) -> None:
-        """Hang up on the broker and on the service manager."""
+        """Close the connections to the broker and to the service manager."""
         await self.publisher.close()
         await self.jobs.close()
         self._systemd.close()
 
     def uptime(self) -> float:
-        """Return seconds since the daemon was made."""
+        """Return the seconds since the daemon was made."""
         return round(self._clock.monotonic() - self._began, 3)
 
     def take_signals(self) -> None:
@@ -105,78 +105,80 @@ class Daemon:
             asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
 
     async def run(self) -> str:
-        """Serve until told to stop; connect again, for ever, whenever a session is lost.
+        """Serve until a signal stops it; connect again, for ever, whenever a session is lost.
 
         Returns:
-            Why it stopped.
+            The reason it stopped: the signal's name.
 
         Raises:
             PgreactError: The first connection failed, or the schema cannot be used.
         """
         self.publisher.warm_up()
-        gc.freeze()  # what was imported stays: no collection need look at it again
+        gc.freeze()  # the imported modules stay: no collection need visit them
         while not self._stop.is_set():
             try:
                 await self._serve()
             except PgreactError as loss:
                 if not self._served:
-                    raise pooler_suspected(loss) if isinstance(loss, Deaf) else loss from None
+                    raise pooler_suspected(loss) if isinstance(loss, NotDelivered) else loss from None
                 await self._retreat(loss)
         self._systemd.stopping()
         return self._stop_reason
 
     async def _serve(self) -> None:
-        """Open the sessions and work with them until told to stop, or until one is lost.
+        """Open the sessions and use them until a signal stops the daemon, or until one is lost.
 
         Raises:
-            PgreactError: One is, or something went wrong that nothing below takes for its own.
+            PgreactError: A session is lost, or an error occurred that is no single statement's.
         """
-        hearing = Hearing(self._dsn, self._receive, self._hearing_changed, self._clock, self._troubles)
+        supervisor = ListenerSupervisor(
+            self._dsn, self._receive, self._notifications_changed, self._clock, self._troubles
+        )
         candidate: Candidate | None = None
         try:
-            await hearing.open()
+            await supervisor.open()
             candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
-            await self._prove_hearing(hearing, candidate)
-            await self._check_owner(hearing)
+            await self._prove_delivery(supervisor, candidate)
+            await self._check_owner(supervisor)
             async with asyncio.TaskGroup() as group:
                 work = [
-                    group.create_task(self._contend(hearing, candidate), name="leadership"),
-                    group.create_task(self._beat(hearing, candidate), name="beat"),
-                    group.create_task(hearing.watch(), name="hearing"),
+                    group.create_task(self._contend(supervisor, candidate), name="leadership"),
+                    group.create_task(self._heartbeat(supervisor, candidate), name="heartbeat"),
+                    group.create_task(supervisor.watch(), name="listener"),
                     group.create_task(candidate.session.watch(), name="watch"),
                 ]
                 group.create_task(self._cancel_when_stopped(work), name="stop")
-        except* Exception as errors:  # noqa: BLE001 - no mistake ends the daemon once it has served
+        except* Exception as errors:  # noqa: BLE001 - no error ends the daemon once it has served
             error = _first(errors)
             self._end_term(error)
             raise error from error.__cause__
         finally:
             self._end_term(None)
-            await hearing.close()
+            await supervisor.close()
             if candidate is not None:
                 await candidate.session.close()
 
-    async def _prove_hearing(self, hearing: Hearing, candidate: Candidate) -> None:
-        """Make sure that notifications arrive, or that nobody sends any.
+    async def _prove_delivery(self, supervisor: ListenerSupervisor, candidate: Candidate) -> None:
+        """Make sure that notifications arrive, or that no writer sends any.
 
         Raises:
-            SessionLost: They do not, and some route's writers would send them.
+            SessionLost: They do not arrive, and some route's writers send them.
         """
-        listener = hearing.listener
+        listener = supervisor.listener
         assert listener is not None
         mode, reason, probe = "notify", "LISTEN delivers: a notification to itself came back", 0.0
         try:
-            # from the other session: a pooler delivers to whoever just used the server's connection
+            # from the other session: a pooler delivers to the client that just used the server's connection
             probe = await listener.probe(candidate.session)
-        except Deaf as deaf:
+        except NotDelivered as failure:
             if await self._ask("routes", lambda: candidate.session.value(query("notifying_routes"))):
                 raise
-            listener.hears = False
-            mode, reason = "poll", f"the gate of every route is set closed; {deaf}"
-            hearing.fail(reason)
+            listener.delivers = False
+            mode, reason = "poll", f"the gate of every route is set closed; {failure}"
+            supervisor.do_without(reason)
         except SessionLost:
             raise
-        except Exception as error:  # noqa: BLE001 - it is heard later, or the queue of notifications is full
+        except Exception as error:  # noqa: BLE001 - a later one arrives, or the queue of notifications is full
             mode, reason = "poll", f"it cannot notify itself: {said(error)}"
         for session in (listener.session, candidate.session):
             await self._ask("search path", session.pin_names)
@@ -185,9 +187,9 @@ class Daemon:
                 mode=mode, reason=reason, server=listener.session.version, probe_ms=round(probe * 1000, 3)
             )
         )
-        hearing.judge_usage()
+        supervisor.check_queue_usage()
 
-    async def _contend(self, hearing: Hearing, candidate: Candidate) -> None:
+    async def _contend(self, supervisor: ListenerSupervisor, candidate: Candidate) -> None:
         """Stand by until elected, then lead."""
         waiting_since = self._clock.monotonic()
         if not await self._ask("leadership", lambda: candidate.try_lead(timeout=0.001)):
@@ -208,7 +210,7 @@ class Daemon:
             candidate,
             self._clock,
             self._troubles,
-            hearing,
+            supervisor,
             self._ask,
         ) as current:
             self._led_since = self._clock.monotonic()
@@ -225,35 +227,35 @@ class Daemon:
 
         Raises:
             SessionLost: The session is gone.
-            PgreactError: It is refused, before the daemon has ever served: a mistake in how it is set up.
+            PgreactError: It is refused before the daemon has ever served: a mistake in its setup.
         """
         return await persist(self._troubles[subject], attempt, give_up_if_refused=not self._served)
 
-    async def _beat(self, hearing: Hearing, candidate: Candidate) -> None:
-        """Prove every so often that the sessions live: an open socket proves nothing."""
+    async def _heartbeat(self, supervisor: ListenerSupervisor, candidate: Candidate) -> None:
+        """Prove at regular intervals that the sessions answer: an open socket proves nothing."""
         while True:
             self._systemd.alive()
-            await asyncio.sleep(HURRY if hearing.hurried else BEAT)
+            await asyncio.sleep(HEARTBEAT_HURRIED if supervisor.hurried else HEARTBEAT)
             began = self._clock.monotonic()
             leading = self._term is not None
-            # a standby's second session cannot send anything: it waits in the lock
-            await hearing.prove_alive(candidate.session if leading else None)
+            # a standby's second session is busy: it waits in the lock
+            await supervisor.prove_alive(candidate.session if leading else None)
             if leading:
                 candidate.alive(began)
-            await self._check_owner(hearing)
+            await self._check_owner(supervisor)
 
-    async def _check_owner(self, hearing: Hearing) -> None:
-        """Make sure that the database still belongs to our application.
+    async def _check_owner(self, supervisor: ListenerSupervisor) -> None:
+        """Make sure that the database still belongs to this daemon's application.
 
         Raises:
             PgreactError: It does not.
         """
-        if hearing.listener is not None:
-            session = hearing.listener.session
+        if supervisor.listener is not None:
+            session = supervisor.listener.session
             await self._ask("owner", lambda: installation.check(session, self._application))
 
     async def _retreat(self, loss: PgreactError) -> None:
-        """Wait a little before the next attempt, and longer after each that led to nothing."""
+        """Wait before the next attempt, longer after each failure in a row."""
         if self._clock.monotonic() - self._served_at > STABLE:
             self._failures = 0
         self._served_at = math.inf
@@ -268,13 +270,13 @@ class Daemon:
                 await self._stop.wait()
 
     def _receive(self, pid: int, payload: str) -> None:
-        # a standby needs to remember nothing: whoever is elected sweeps
+        # a standby remembers nothing: it sweeps once it is elected
         if self._term is not None:
             self._term.receive(pid, payload)
 
-    def _hearing_changed(self) -> None:
+    def _notifications_changed(self) -> None:
         if self._term is not None:
-            self._term.hearing_changed()
+            self._term.notifications_changed()
 
     def _settled(self, status: str) -> None:
         self._served = True
@@ -296,9 +298,9 @@ class Daemon:
         asyncio.get_running_loop().call_later(STOP_DEADLINE, self._give_up)
 
     def _give_up(self) -> None:
-        """Broker and database both hang: nothing needs tidying, since the server notices that we are gone."""
+        """Exit though broker or database hang: PostgreSQL notices that the sessions are gone."""
         logs.emit(
-            logs.DaemonStopped(reason=f"{self._stop_reason}; did not wait any longer", uptime_s=self.uptime())
+            logs.DaemonStopped(reason=f"{self._stop_reason}; broker or database hung", uptime_s=self.uptime())
         )
         os._exit(0)
 
@@ -309,7 +311,7 @@ class Daemon:
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> PgreactError:
-    """Return what ended a connection's work: a lost session, if one was."""
+    """Return the error that counts: a lost session, if there is one."""
     errors = list(leaves(group))
     for kind in (SessionLost, PgreactError):
         for error in errors:

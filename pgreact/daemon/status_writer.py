@@ -1,4 +1,4 @@
-"""Writes each route's flight, and what fails at the moment, for ``pgreact status``."""
+"""The status writer: stores each route's flight, and what fails at the moment, for ``pgreact status``."""
 
 import asyncio
 import json
@@ -14,11 +14,11 @@ from pgreact.postgres.trouble import Report, Troubles, persist, store
 from pgreact.wakeup.gate import Gate
 
 SOURCE = "listen"  # in pgreact.trouble
-PAUSE = 1.0  # seconds between two writes: what people read need not be fresher, and it costs a transaction
+PAUSE = 1.0  # seconds between two writes: each costs a transaction, and people need nothing fresher
 
 
-class Scribe:
-    """Notes which routes changed, and writes them in one statement, at most once a second."""
+class StatusWriter:
+    """Writes the flights that changed in one statement, at most once a second."""
 
     def __init__(
         self, session: Session, clock: Clock, gate: Callable[[int], Gate | None], troubles: Troubles
@@ -30,22 +30,22 @@ class Scribe:
         self._changed: dict[int, Runner] = {}
         self._written: dict[int, int] = {}
         self._reported: list[Report] | None = None
-        self._something = troubles.changed
-        self._something.set()  # what the leader before left there is no longer true
+        self._wake = troubles.changed
+        self._wake.set()  # the previous leader's status is no longer true
 
-    def note(self, runner: Runner) -> None:
-        """A route's flight changed."""
+    def flight_changed(self, runner: Runner) -> None:
+        """A route's flight changed: write it soon."""
         self._changed[runner.route.id] = runner
-        self._something.set()
+        self._wake.set()
 
     async def run(self) -> None:
-        """Write for ever.
+        """Write what changed, for ever.
 
         Raises:
             SessionLost: The session is gone.
         """
         while True:
-            await self._something.wait()
+            await self._wake.wait()
             await asyncio.sleep(PAUSE)
             await persist(self._troubles["status"], self.write)
 
@@ -56,7 +56,7 @@ class Scribe:
             SessionLost: The session is gone.
             Exception: The server refused; then it is to be done again.
         """
-        self._something.clear()
+        self._wake.clear()
         changed, self._changed = self._changed, {}
         try:
             if changed:
@@ -81,8 +81,8 @@ class Scribe:
             "published_ago": last and now - last.published,
             "signals": last and last.signals,
             "waited_ms": last and round(last.waited * 1000, 3),
-            "dirty_for": flight.owed and now - flight.owed.since,
-            "in_flight_for": flight.airborne and now - flight.departed,
+            "dirty_for": flight.pending and now - flight.pending.since,
+            "in_flight_for": flight.in_flight and now - flight.began,
             "gate": gate and ("closed" if gate.mode == "polling" else "open"),
             "gate_for": gate and now - gate.since,
             "unanswered_for": runner.unanswered_since and now - runner.unanswered_since,

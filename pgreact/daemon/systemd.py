@@ -1,4 +1,4 @@
-"""Readiness, watchdog and status line for systemd; silent where there is none."""
+"""systemd's readiness, watchdog and status line; without systemd this does nothing."""
 
 import os
 
@@ -12,23 +12,23 @@ class Systemd:
         self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
 
     def ready(self, status: str) -> None:
-        """The daemon works: it hears commits, as leader or standby."""
+        """Report readiness: the daemon leads or stands by."""
         self._notify(f"READY=1\nSTATUS={status}")
 
     def status(self, status: str) -> None:
-        """Set the line that ``systemctl status`` shows."""
+        """Set the status line that ``systemctl status`` shows."""
         self._notify(f"STATUS={status}")
 
     def alive(self) -> None:
-        """Feed the watchdog: the event loop runs, and the sessions answered or are being opened anew."""
+        """Feed the watchdog: the event loop runs, and the sessions answer or are being opened anew."""
         self._notify("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """The daemon ends of its own will."""
+        """Report that the daemon is stopping."""
         self._notify("STOPPING=1")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the socket."""
         if self._notifier is not None:
             self._notifier.socket.close()
 

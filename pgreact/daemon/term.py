@@ -1,21 +1,20 @@
-"""A leader's term, from election to the end: sweep, dispatch, follow the routes as they change."""
+"""A leader's term, from its election to its end: sweep, dispatch, and follow changes of the routes."""
 
 import asyncio
 import contextlib
-import functools
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
 from pgreact import logs
 from pgreact.broker.job_publisher import JobPublisher
-from pgreact.broker.publisher import DEADLINE, Publisher
+from pgreact.broker.publisher import DEADLINE, CeleryPublisher
 from pgreact.clock import Clock
-from pgreact.daemon.status_writer import Scribe
+from pgreact.daemon.status_writer import StatusWriter
+from pgreact.dispatch.action import Action, task_call
 from pgreact.dispatch.dispatcher import Dispatcher, Runner
-from pgreact.dispatch.registration_monitor import Inquiry, Workers
+from pgreact.dispatch.registration_monitor import RegistrationMonitor, Workers
 from pgreact.dispatch.route import QUEUE_ROUTE, Route
-from pgreact.dispatch.run_monitor import Lookout
+from pgreact.dispatch.run_monitor import RunMonitor
 from pgreact.postgres import advisory_lock
 from pgreact.postgres.application_name import application_name
 from pgreact.postgres.queries import query
@@ -24,40 +23,44 @@ from pgreact.postgres.trouble import Troubles, persist
 from pgreact.queue.claim import QueueDispatch
 from pgreact.queue.maintenance import Housekeeping
 from pgreact.timetable.engine import Timetable
+from pgreact.wakeup import notification
 from pgreact.wakeup.gatekeeper import Gatekeeper
 from pgreact.wakeup.leadership import Candidate
-from pgreact.wakeup.listener import Deaf
-from pgreact.wakeup.listener_supervisor import Hearing
+from pgreact.wakeup.listener import NotDelivered
+from pgreact.wakeup.listener_supervisor import ListenerSupervisor
+from pgreact.wakeup.notification import RoutesChanged, RunChanged, SchedulesChanged, Signal
 from pgreact.wakeup.sweep import Sweeper
 
 T = TypeVar("T")
 
-RELOAD_PAUSE = 0.2  # seconds: anybody may claim that the routes changed, as often as they like
-UNHEARD_PAUSE = 1.0  # seconds between two reads of the routes while no notification tells of a change
+RELOAD_PAUSE = 0.2  # seconds: any role may notify that the routes changed, at any rate
+SUSPENDED_PAUSE = 1.0  # seconds between two reads of the routes while notifications are suspended
 REPORT_PAUSE = 10.0  # seconds between two reports of foreign notifications
-# The guard is held by a second session, so it is still held when only the first was ended; beyond a publish's
-# deadline its holder has nothing in hand, whatever keeps it.
+# The guard is held by a second session, so it is still held when only the first was ended. Its holder has
+# nothing in hand beyond a publish's deadline.
 GUARD_TIMEOUT = DEADLINE + 1
 
 
-_FLIGHT = re.compile(r"flight (\d{1,10}) (\S{1,255}) (started|done|failed|dropped)", re.ASCII)
-
-
 class Ask(Protocol):
-    """Runs a statement until it works; the owner of a term says when it is to give up."""
+    """Runs a statement until it works, or gives it up."""
 
     def __call__(self, subject: str, attempt: Callable[[], Awaitable[T]], /) -> Awaitable[T]:
-        """Run it."""
+        """Return the result.
+
+        Args:
+            subject: What is asked, for errors.
+            attempt: Runs the statement.
+        """
         ...
 
 
 class Term:
-    """What the leader does with a notification, and on its own."""
+    """One leader's term: handles notifications, and runs all that the leader does by time."""
 
     def __init__(
         self,
         work: Session,
-        looks: Session,
+        polls: Session,
         claims: Session,
         candidate: Candidate,
         dispatcher: Dispatcher,
@@ -65,26 +68,26 @@ class Term:
         housekeeping: Housekeeping,
         clock: Clock,
         troubles: Troubles,
-        hearing: Hearing,
+        supervisor: ListenerSupervisor,
         workers: Workers,
     ) -> None:
-        self._inquiry = Inquiry(workers, dispatcher.runners, troubles)
+        self._registration_monitor = RegistrationMonitor(workers, dispatcher.runners, troubles)
         self._timetable = timetable
         self._housekeeping = housekeeping
         self._troubles = troubles
         self._work = work
-        self._hearing = hearing
-        self._muted = hearing.muted
-        self._looks = looks
+        self._supervisor = supervisor
+        self._suspended = supervisor.suspended
+        self._polls = polls
         self._claims = claims
         self._dispatcher = dispatcher
         self._sweeper = Sweeper(work)
-        self._lookout = Lookout(looks, clock, dispatcher.runners, troubles["run monitor"])
+        self._run_monitor = RunMonitor(polls, clock, dispatcher.runners, troubles["run monitor"])
         self._gatekeeper = Gatekeeper(
-            candidate, looks, clock, self._sweep_soon, self._changed, troubles, hearing.muted
+            candidate, polls, clock, self._sweep_soon, self._flight_changed, troubles, supervisor.suspended
         )
-        self.scribe = Scribe(work, clock, self._gatekeeper.gate, troubles)
-        dispatcher.on_change = self._changed
+        self.status_writer = StatusWriter(work, clock, self._gatekeeper.gate, troubles)
+        dispatcher.on_change = self._flight_changed
         self._clock = clock
         self._wake = asyncio.Event()
         self._to_sweep: dict[int, tuple[Runner, str]] = {}
@@ -95,23 +98,29 @@ class Term:
 
     @property
     def routes(self) -> int:
-        """How many routes there are."""
+        """The number of routes."""
         return len(self._dispatcher.runners)
 
     def receive(self, pid: int, payload: str) -> None:
-        """Take note of a notification."""
-        if payload.isascii() and payload.isdigit() and self._dispatcher.signal(int(payload[:10])):
-            # counted once the publish has begun
-            asyncio.get_running_loop().call_soon(self._gatekeeper.notified, int(payload[:10]))
-        elif payload == "routes":
-            self._reload = True
-            self._wake.set()
-        elif payload == "schedule":
-            self._timetable.poke()
-        elif (word := _FLIGHT.fullmatch(payload)) and (runner := self._dispatcher.runners.get(int(word[1]))):
-            runner.told(word[2], word[3])
-        else:
-            self._reject(pid, payload)
+        """Take note of a notification.
+
+        Args:
+            pid: The sender's process id.
+            payload: Its text, which may be anything.
+        """
+        match notification.parse(payload):
+            case Signal(route_id) if self._dispatcher.signal(route_id):
+                # counted once the publish has begun
+                asyncio.get_running_loop().call_soon(self._gatekeeper.notified, route_id)
+            case RunChanged(route_id, task_id, state) if runner := self._dispatcher.runners.get(route_id):
+                runner.run_changed(task_id, state)
+            case RoutesChanged():
+                self._reload = True
+                self._wake.set()
+            case SchedulesChanged():
+                self._timetable.poke()
+            case _:
+                self._reject(pid, payload)
 
     async def run(self) -> None:
         """Sweep all routes, then keep up with time and changes, for ever.
@@ -124,25 +133,25 @@ class Term:
             lambda: self._gatekeeper.take_over(self._dispatcher.runners.values(), "elected"),
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.scribe.run(), name="scribe")
+            group.create_task(self.status_writer.run(), name="status writer")
             group.create_task(self._gatekeeper.run(), name="gatekeeper")
-            group.create_task(self._lookout.run(), name="lookout")
+            group.create_task(self._run_monitor.run(), name="run monitor")
             group.create_task(self._keep_up(), name="sweeper")
             group.create_task(self._timetable.run(), name="timetable")
             group.create_task(self._housekeeping.run(), name="housekeeping")
-            group.create_task(self._inquiry.run(), name="inquiry")
-            for session in (self._work, self._looks, self._claims):
+            group.create_task(self._registration_monitor.run(), name="registration monitor")
+            for session in (self._work, self._polls, self._claims):
                 group.create_task(session.watch(), name="watch")
 
-    def hearing_changed(self) -> None:
-        """Notifications are heard no longer, or again."""
-        self._timetable.hears = self._hearing.muted is None
+    def notifications_changed(self) -> None:
+        """Notifications were suspended or resumed."""
+        self._timetable.hears = self._supervisor.suspended is None
         self._timetable.poke()
         self._wake.set()
 
-    def _changed(self, runner: Runner) -> None:
-        self.scribe.note(runner)
-        self._lookout.note(runner)
+    def _flight_changed(self, runner: Runner) -> None:
+        self.status_writer.flight_changed(runner)
+        self._run_monitor.flight_changed(runner)
 
     def _sweep_soon(self, runner: Runner, reason: str) -> None:
         self._to_sweep[runner.route.id] = runner, reason
@@ -157,22 +166,22 @@ class Term:
             async with asyncio.timeout(self._until_next_sweep()):
                 await self._wake.wait()
         self._wake.clear()
-        await self._follow_hearing()
-        asked, self._to_sweep = self._to_sweep, {}
-        for runner, reason in asked.values():
+        await self._follow_supervisor()
+        requested, self._to_sweep = self._to_sweep, {}
+        for runner, reason in requested.values():
             await self._sweeper.sweep(runner, reason)
         swept = False
         for runner in list(self._dispatcher.runners.values()):
             if (due := self._sweeper.due(runner)) is not None and due <= 0:
                 await self._sweeper.sweep(runner, "backstop")
                 swept = True
-        unheard = self._muted is not None
-        if unheard and self._clock.monotonic() - self._reloaded_at >= UNHEARD_PAUSE:
+        suspended = self._suspended is not None
+        if suspended and self._clock.monotonic() - self._reloaded_at >= SUSPENDED_PAUSE:
             for runner in self._dispatcher.runners.values():
                 if runner.route.gate == "open":  # its writers notify only
                     await self._sweeper.sweep(runner, "backstop")
             self._reload = True
-        # a notification that was lost must not leave an old route in force for ever
+        # after a sweep, too: a lost notification must not leave an old route in force for ever
         if self._reload or swept:
             await self._follow_routes()
 
@@ -182,20 +191,20 @@ class Term:
             for runner in self._dispatcher.runners.values()
             if (due := self._sweeper.due(runner)) is not None
         ]
-        if self._muted is not None:
-            dues.append(self._reloaded_at + UNHEARD_PAUSE - self._clock.monotonic())
+        if self._suspended is not None:
+            dues.append(self._reloaded_at + SUSPENDED_PAUSE - self._clock.monotonic())
         return max(0.0, min(dues)) if dues else None
 
-    async def _follow_hearing(self) -> None:
-        muted = self._hearing.muted
-        if muted == self._muted:
+    async def _follow_supervisor(self) -> None:
+        suspended = self._supervisor.suspended
+        if suspended == self._suspended:
             return
-        await self._gatekeeper.mute(muted)
-        self._muted = muted
-        if muted is None:
+        await self._gatekeeper.suspend(suspended)
+        self._suspended = suspended
+        if suspended is None:
             self._reload = True
             for runner in self._dispatcher.runners.values():
-                self._to_sweep.setdefault(runner.route.id, (runner, "heard again"))
+                self._to_sweep.setdefault(runner.route.id, (runner, "resumed"))
 
     async def _follow_routes(self) -> None:
         await asyncio.sleep(max(0.0, self._reloaded_at + RELOAD_PAUSE - self._clock.monotonic()))
@@ -203,12 +212,12 @@ class Term:
         self._reloaded_at = self._clock.monotonic()
         try:
             routes = await load_routes(self._work, self._dispatcher.routes, self._troubles)
-            if not self._hearing.works and any(
+            if not self._supervisor.delivers and any(
                 route.gate != "closed" and route.name != QUEUE_ROUTE for route in routes.values()
             ):
-                raise Deaf("a route's gate is no longer set closed, and LISTEN delivers nothing")
+                raise NotDelivered("a route's gate is no longer set closed, and LISTEN delivers nothing")
             self._dispatcher.reroute(routes)
-            self._inquiry.poke()
+            self._registration_monitor.routes_changed()
             await self._gatekeeper.follow(self._dispatcher.runners)
         except Exception:
             self._reload = True
@@ -228,8 +237,8 @@ async def load_routes(session: Session, known: Mapping[int, Route], troubles: Tr
 
     Args:
         session: Any session of the daemon.
-        known: The routes as they were: one that cannot be read now stays as it was, or is left out.
-        troubles: Where it is reported.
+        known: The routes in force: one that cannot be read stays as it is there, or is left out.
+        troubles: Gets what cannot be read.
 
     Raises:
         SessionLost: The session is gone.
@@ -249,25 +258,30 @@ async def load_routes(session: Session, known: Mapping[int, Route], troubles: Tr
     return routes
 
 
-def _signal_queue(dispatcher: Dispatcher) -> None:
-    for runner in dispatcher.runners.values():
-        if runner.route.name == QUEUE_ROUTE:
-            runner.signal()
-
-
 @contextlib.asynccontextmanager
 async def term(
     dsn: str,
-    publisher: Publisher,
+    publisher: CeleryPublisher,
     jobs: JobPublisher,
     workers: Workers,
     candidate: Candidate,
     clock: Clock,
     troubles: Troubles,
-    hearing: Hearing,
+    supervisor: ListenerSupervisor,
     ask: Ask,
 ) -> AsyncIterator[Term]:
-    """Begin a term; leaving it waits for the publish in hand, then lets go of the guard.
+    """Begin a term. Leaving it waits for the publishes in hand, then releases the guard.
+
+    Args:
+        dsn: The database.
+        publisher: Of the calls of routes.
+        jobs: Of jobs and schedules.
+        workers: The application's workers.
+        candidate: The session that holds the leadership.
+        clock: Measures.
+        troubles: Gets what fails.
+        supervisor: Of the listener.
+        ask: Runs the statements without which no term begins.
 
     Raises:
         SessionLost: The server cannot be reached.
@@ -276,25 +290,27 @@ async def term(
     async with contextlib.AsyncExitStack() as stack:
         work = await Session.open(dsn, application_name("work"))
         stack.push_async_callback(work.close)
-        # polls must not wait for a ready query that takes its time
-        looks = await Session.open(dsn, application_name("looks"))
-        stack.push_async_callback(looks.close)
+        # a poll must not wait for a slow ready query
+        polls = await Session.open(dsn, application_name("polls"))
+        stack.push_async_callback(polls.close)
         await ask("guard", lambda: advisory_lock.acquire(work, "guard", GUARD_TIMEOUT))
         # a claim must not wait for a ready query, nor a poll for a claim
         claims = await Session.open(dsn, application_name("claims"))
         stack.push_async_callback(claims.close)
-        door = QueueDispatch(publisher, jobs, claims, clock, troubles)
-        stack.callback(door.close)
         routes = await ask("routes", lambda: load_routes(work, {}, troubles))
         failing = await ask("route errors", lambda: work.fetch(query("route_errors")))
         errors = {row["route_id"]: row["error"] for row in failing}
-        async with Dispatcher(door, candidate, clock, routes, errors) as dispatcher:
-            door.signal = functools.partial(_signal_queue, dispatcher)
-            timetable = Timetable(dsn, jobs, clock, troubles, hears=hearing.muted is None)
+        claim = QueueDispatch(jobs, claims, clock, troubles)
+
+        def action(route: Route) -> Action:
+            return claim if route.name == QUEUE_ROUTE else task_call(route, publisher)
+
+        async with Dispatcher(action, candidate, clock, routes, errors) as dispatcher:
+            timetable = Timetable(dsn, jobs, clock, troubles, hears=supervisor.suspended is None)
             housekeeping = Housekeeping(dsn, clock, troubles)
             current = Term(
                 work,
-                looks,
+                polls,
                 claims,
                 candidate,
                 dispatcher,
@@ -302,10 +318,10 @@ async def term(
                 housekeeping,
                 clock,
                 troubles,
-                hearing,
+                supervisor,
                 workers,
             )
             yield current
         if not work.lost.done():
-            with contextlib.suppress(Exception):  # for people to read; the next leader writes it anew
-                await current.scribe.write()
+            with contextlib.suppress(Exception):  # the status is for people; the next leader writes its own
+                await current.status_writer.write()

@@ -1,1 +1,1 @@
-"""A whole cluster on one machine: a private PostgreSQL, a worker, two daemons and a producer."""
+"""``pgreact demo``: a private PostgreSQL, a worker, two daemons and a producer on one machine."""

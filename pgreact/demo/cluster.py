@@ -21,7 +21,7 @@ from pgreact.postgres.queries import folder
 
 DAEMONS = ("daemon A", "daemon B")
 WORKER = "worker"
-WORKER_PROCESSES = 5  # the example's limit of jobs, and one for the dispatcher
+WORKER_PROCESSES = 5  # as many as the example's limit of jobs, and one for the dispatcher
 
 
 class Cluster:
@@ -31,7 +31,7 @@ class Cluster:
         """Choose the parts; start nothing.
 
         Raises:
-            PgreactError: A package or PostgreSQL is missing.
+            PgreactError: A package or PostgreSQL is missing; says how to get it.
         """
         if importlib.util.find_spec("pgmq") is None:
             raise PgreactError('the demo needs more packages: pip install "pgreact[demo]"')

@@ -1,4 +1,4 @@
-"""``pgreact demo``."""
+"""The command ``pgreact demo``."""
 
 import signal
 import sys

@@ -12,7 +12,7 @@ from pgreact.postgres.queries import query
 
 @dataclasses.dataclass(frozen=True)
 class Commit:
-    """One committed transaction; ``at`` is PostgreSQL's own commit time, in seconds since 1970."""
+    """A committed transaction; ``at`` is PostgreSQL's commit time, in seconds since 1970."""
 
     at: float
     jobs: tuple[int, ...]

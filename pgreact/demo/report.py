@@ -71,7 +71,7 @@ class Report:
         """Return for each job that is done the seconds from its commit to its start.
 
         Args:
-            alone: Only of commits of a single job.
+            alone: Only for commits of a single job.
         """
         return [
             self.done[job][0] - commit.at
@@ -88,7 +88,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def lines(report: Report, limit: int, window: float) -> Iterator[str]:
-    """Return the summary.
+    """Return the lines of the summary.
 
     Args:
         report: The measurements.
@@ -122,14 +122,14 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
 
 
 def _queue(use: QueueUse) -> str:
-    words = [
+    parts = [
         f"commit → start p50 {_ms(percentile(use.to_start, 0.5)).strip()}",
         f"{use.most} of {use.places} places, {'never more' if use.most <= use.places else 'TOO MANY'}",
     ]
     if not use.rolled_back:
-        words.append("A ROLLBACK LEFT A JOB")
-    words.append("a killed job ran again" if use.survived else "A KILLED JOB DID NOT RUN AGAIN")
-    return "; ".join(words)
+        parts.append("A ROLLBACK LEFT A JOB")
+    parts.append("a killed job ran again" if use.survived else "A KILLED JOB DID NOT RUN AGAIN")
+    return "; ".join(parts)
 
 
 def _ms(seconds: float) -> str:

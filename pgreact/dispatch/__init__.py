@@ -1,1 +1,1 @@
-"""A signal becomes one Celery call."""
+"""Dispatch: a signal becomes one Celery call."""

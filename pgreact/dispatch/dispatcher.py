@@ -1,4 +1,4 @@
-"""The shell around the flights: timers, publishes, and a word in the log."""
+"""The dispatcher: runs the flight of each route with timers, publishes and log events."""
 
 import asyncio
 import dataclasses
@@ -9,16 +9,17 @@ from typing import Any, Protocol, Self
 from uuid import uuid4
 
 from pgreact import logs
-from pgreact.broker.publisher import Publisher, PublishFailed
+from pgreact.broker.publisher import PublishFailed
 from pgreact.clock import Clock
 from pgreact.dispatch import flight as flights
-from pgreact.dispatch.flight import Airborne, Flight, Load
+from pgreact.dispatch.action import Action
+from pgreact.dispatch.flight import Flight, InFlight, SignalBatch
 from pgreact.dispatch.route import Route
 from pgreact.errors import SessionLost
 
 RETRY_BASE = 0.1
 RETRY_CAP = 5.0
-DROP_PAUSE = 0.5  # seconds until a message that was dropped is published again: somebody waits to run
+DROP_PAUSE = 0.5  # seconds until a dropped message is published again: a worker waits to run the task already
 
 
 class Authority(Protocol):
@@ -28,13 +29,13 @@ class Authority(Protocol):
         """Return once it is certain that the right is still held for long enough to publish.
 
         Raises:
-            SessionLost: It is not.
+            SessionLost: The right may be lost.
         """
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Last:
+class LastDispatch:
     """The last dispatch of a route, for ``pgreact status``."""
 
     task_id: str
@@ -44,180 +45,208 @@ class Last:
 
 
 class Runner:
-    """One route's flight and what moves it. Everything runs in the event loop's thread."""
+    """Runs one route: its flight, its action and its timers. All of it runs in the event loop's thread."""
 
-    def __init__(self, route: Route, owner: "Dispatcher", error: str | None = None) -> None:
+    def __init__(
+        self, route: Route, action: Action, dispatcher: "Dispatcher", error: str | None = None
+    ) -> None:
         self.route = route
+        self.action = action
         self.flight = Flight()
-        self.last: Last | None = None
+        self.last: LastDispatch | None = None
         self.dispatches = 0
         self.error = error  # why the last publish failed
         self.removed = False
-        self.unanswered_since: float | None = None  # no worker that knows pgreact has begun a task since
-        self._owner = owner
-        self._following = str(uuid4())  # Celery's id of the next call
-        self._timer: asyncio.TimerHandle | None = None
+        # since then no worker has reported the start of the task (single_flight = "run")
+        self.unanswered_since: float | None = None
+        self._dispatcher = dispatcher
+        self._next_task_id = str(uuid4())  # Celery's id of the next call
+        self._due: asyncio.TimerHandle | None = None  # of the next publish
+        self._again: asyncio.TimerHandle | None = None  # of a signal that the action asked for
 
     def signal(self, signals: int = 1) -> None:
-        """Something changed for the route."""
-        if self.flight.owed is None and logs.shows(logs.SignalReceived):
+        """Mark the route dirty, and publish if it is time."""
+        if self.flight.pending is None and logs.shows(logs.SignalReceived):
             logs.emit(logs.SignalReceived(route=self.route.name))
-        self.flight = flights.signalled(self.flight, self._owner.clock.monotonic(), signals)
+        self.flight = flights.signalled(self.flight, self._dispatcher.clock.monotonic(), signals)
         self.advance()
 
     def advance(self) -> None:
-        """Publish if it is time, or set the timer for when it will be."""
-        self.rest()
+        """Begin a publish if one is due, or set the timer for it."""
+        _cancel(self._due)
         loop = asyncio.get_running_loop()
         at = flights.due(self.flight, self.route.window)
-        if at is not None and not self._owner.closing and not self.removed:
-            wait = at - self._owner.clock.monotonic()
+        if at is not None and not self._dispatcher.closing and not self.removed:
+            wait = at - self._dispatcher.clock.monotonic()
             if wait > 0:
-                self._timer = loop.call_later(wait, self.advance)
+                self._due = loop.call_later(wait, self.advance)
             else:
-                self._depart()
-        # not before the publish has begun: a commit's way to Celery leads through here
-        loop.call_soon(self._owner.on_change, self)
+                self._begin_publish()
+        # not before the publish has begun: a commit waits for it
+        loop.call_soon(self._dispatcher.on_change, self)
 
-    def _depart(self) -> None:
-        task_id, self._following = self._following, str(uuid4())
-        lasts = self.route.expires or math.inf
-        self.flight = flights.begun(self.flight, self._owner.clock.monotonic(), task_id, lasts)
-        assert self.flight.carried is not None
-        self._owner.start(self._publish(self.flight.carried, task_id))
+    def stop_timers(self) -> None:
+        """Begin nothing more by time."""
+        _cancel(self._due)
+        _cancel(self._again)
 
-    def rest(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def run_changed(self, task_id: str, state: str) -> None:
+        """Take note of a worker's report of a run.
 
-    def told(self, task_id: str, word: str) -> None:
-        """A worker tells of a flight: started, done, failed or dropped."""
-        flight, now = self.flight, self._owner.clock.monotonic()
-        if word == "started":
-            self.flight = flights.started(flight, task_id)
-            if flight.airborne is not None and self.flight != flight:
-                waited = round((now - flight.airborne.departed) * 1000, 3)
+        Args:
+            task_id: Celery's id of the call.
+            state: ``started``, ``done``, ``failed``, or ``dropped``, of its message.
+        """
+        before, now = self.flight, self._dispatcher.clock.monotonic()
+        if state == "started":
+            self.flight = flights.run_started(before, task_id)
+        elif state == "dropped":
+            self.flight = flights.message_dropped(before, task_id, now, DROP_PAUSE)
+        else:
+            self.flight = flights.run_ended(before, task_id)
+        if before.in_flight is not None and self.flight != before:
+            if state == "started":
+                waited = round((now - before.in_flight.began) * 1000, 3)
                 logs.emit(logs.FlightStarted(route=self.route.name, task_id=task_id, waited_ms=waited))
                 self.unanswered_since = None
-        elif word == "dropped":
-            self.flight = flights.dropped(flight, task_id, now, DROP_PAUSE)
-        else:
-            self.flight = flights.ended(flight, task_id)
-        if flight.airborne is not None and self.flight != flight and word != "started":
-            self._landed(flight.airborne, word)
+            else:
+                self._log_end(before.in_flight, state)
         self.advance()
 
-    def looked(self, *, held: bool) -> None:
-        """The route's locks were read: does a worker run its task, or wait to?"""
-        flight, now = self.flight, self._owner.clock.monotonic()
-        self.flight, outcome = flights.looked(flight, now, held=held)
-        if outcome is None or flight.airborne is None:
+    def locks_read(self, *, held: bool) -> None:
+        """Take note of the route's locks.
+
+        Args:
+            held: A worker runs the task, or waits to.
+        """
+        in_flight = self.flight.in_flight
+        self.flight, outcome = flights.locks_read(self.flight, self._dispatcher.clock.monotonic(), held=held)
+        if outcome is None or in_flight is None:
             return
-        self._landed(flight.airborne, outcome)
+        self._log_end(in_flight, outcome)
         if outcome == "expired":
             if self.unanswered_since is None:
                 hint = "are workers up, and does the application call pgreact.setup(app)?"
-                task_id = flight.airborne.task_id
-                logs.emit(logs.FlightUnanswered(route=self.route.name, task_id=task_id, hint=hint))
-            self.unanswered_since = self.unanswered_since or flight.airborne.departed
+                task_id = in_flight.task_id
+                logs.emit(logs.FlightUnstarted(route=self.route.name, task_id=task_id, hint=hint))
+            self.unanswered_since = self.unanswered_since or in_flight.began
         self.advance()
 
-    def look_due(self) -> float | None:
-        """Return from when somebody should look whether the flight still goes on."""
-        airborne = self.flight.airborne
-        if airborne is None or self.flight.carried is not None:
+    def locks_due(self) -> float | None:
+        """Return from when the route's locks tell whether the flight goes on; ``None``: there is none."""
+        in_flight = self.flight.in_flight
+        if in_flight is None or self.flight.publishing is not None:
             return None
-        return airborne.departed if airborne.started else airborne.expires
+        return in_flight.began if in_flight.started else in_flight.expires
 
-    def _landed(self, airborne: Airborne, outcome: str) -> None:
-        took = round((self._owner.clock.monotonic() - airborne.departed) * 1000, 3)
-        logs.emit(
-            logs.FlightEnded(route=self.route.name, task_id=airborne.task_id, outcome=outcome, took_ms=took)
-        )
+    def _begin_publish(self) -> None:
+        _cancel(self._again)
+        task_id, self._next_task_id = self._next_task_id, str(uuid4())
+        expires_after = self.route.expires or math.inf
+        now = self._dispatcher.clock.monotonic()
+        self.flight = flights.publish_began(self.flight, now, task_id, expires_after)
+        assert self.flight.publishing is not None
+        self._dispatcher.start(self._publish(self.flight.publishing, task_id))
 
-    async def _publish(self, load: Load, task_id: str) -> None:
-        clock = self._owner.clock
+    async def _publish(self, batch: SignalBatch, task_id: str) -> None:
+        clock = self._dispatcher.clock
         try:
-            await self._owner.authority.confirm()
+            await self._dispatcher.authority.confirm()
             began = clock.monotonic()
-            sent = await self._owner.publisher.publish(self.route, task_id, self._following)
+            claimed = await self.action.publish(task_id, self._next_task_id)
         except SessionLost:
-            return  # whoever leads next sweeps
+            return  # the next leader sweeps
         except PublishFailed as error:
-            self._failed(str(error))
+            self._publish_failed(str(error))
         except Exception as error:  # noqa: BLE001 - a mistake in one route's dispatch stops no other
-            self._failed(f"{type(error).__name__}: {error}")
+            self._publish_failed(f"{type(error).__name__}: {error}")
         else:
             now = clock.monotonic()
             if self.error is not None:
                 logs.emit(logs.DispatchRecovered(route=self.route.name, failures=self.flight.failures))
             self.flight = flights.published(self.flight, follow=self.route.single_flight == "run")
             self.error = None
-            if sent:
-                self._tell(load, task_id, began, now)
+            if claimed is None:
+                self._log_published(batch, task_id, began, now)
+            elif claimed.again_in is not None:
+                self._signal_in(claimed.again_in)
         self.advance()
 
-    def _tell(self, load: Load, task_id: str, began: float, now: float) -> None:
-        self.dispatches += 1
-        self.last = Last(task_id, now, load.signals, now - load.since)
-        logs.emit(
-            logs.DispatchPublished(
-                route=self.route.name,
-                task_id=task_id,
-                signals=load.signals,
-                waited_ms=round((now - load.since) * 1000, 3),
-                publish_ms=round((now - began) * 1000, 3),
-            )
-        )
+    def _signal_in(self, seconds: float) -> None:
+        if seconds <= 0:
+            self.signal()
+        elif not self._dispatcher.closing and not self.removed:
+            self._again = asyncio.get_running_loop().call_later(seconds, self.signal)
 
-    def _failed(self, error: str) -> None:
-        clock = self._owner.clock
+    def _publish_failed(self, error: str) -> None:
+        clock = self._dispatcher.clock
         delay = clock.backoff(self.flight.failures + 1, base=RETRY_BASE, cap=RETRY_CAP)
-        self.flight = flights.failed(self.flight, clock.monotonic(), delay)
+        self.flight = flights.publish_failed(self.flight, clock.monotonic(), delay)
         if error != self.error:
             logs.emit(logs.DispatchFailed(route=self.route.name, error=error, retry_in_s=round(delay, 3)))
         self.error = error
 
+    def _log_published(self, batch: SignalBatch, task_id: str, began: float, now: float) -> None:
+        self.dispatches += 1
+        self.last = LastDispatch(task_id, now, batch.signals, now - batch.since)
+        logs.emit(
+            logs.DispatchPublished(
+                route=self.route.name,
+                task_id=task_id,
+                signals=batch.signals,
+                waited_ms=round((now - batch.since) * 1000, 3),
+                publish_ms=round((now - began) * 1000, 3),
+            )
+        )
+
+    def _log_end(self, in_flight: InFlight, outcome: str) -> None:
+        took = round((self._dispatcher.clock.monotonic() - in_flight.began) * 1000, 3)
+        logs.emit(
+            logs.FlightEnded(route=self.route.name, task_id=in_flight.task_id, outcome=outcome, took_ms=took)
+        )
+
 
 class Dispatcher:
-    """All routes of one leader's term. Leaving it waits for the publish in hand and starts no other."""
+    """The runners of all routes, for one leader's term.
+
+    Leaving it waits for the publishes in hand and begins no other.
+    """
 
     def __init__(
         self,
-        publisher: Publisher,
+        actions: Callable[[Route], Action],
         authority: Authority,
         clock: Clock,
         routes: Mapping[int, Route],
         errors: Mapping[int, str] | None = None,
     ) -> None:
-        """Nothing is published yet.
+        """Make a runner for each route; nothing is published yet.
 
         Args:
-            publisher: Of the calls.
-            authority: The right to publish them.
+            actions: Returns the action of a route.
+            authority: The right to publish.
             clock: Measures.
             routes: By id.
-            errors: What failed when the leader before ended, by route: to be told when it is over.
+            errors: What failed when the previous leader ended, by route: logged when it is over.
         """
-        self.publisher = publisher
         self.authority = authority
         self.clock = clock
         self.on_change: Callable[[Runner], None] = lambda _runner: None
         self.closing = False
+        self._actions = actions
         self.runners = {
-            route_id: Runner(route, self, (errors or {}).get(route_id)) for route_id, route in routes.items()
+            route_id: Runner(route, actions(route), self, (errors or {}).get(route_id))
+            for route_id, route in routes.items()
         }
-        self._publishing: set[asyncio.Task[None]] = set()
+        self._publishes: set[asyncio.Task[None]] = set()
 
     @property
     def routes(self) -> dict[int, Route]:
-        """The routes as they are now, by id."""
+        """The routes in force, by id."""
         return {route_id: runner.route for route_id, runner in self.runners.items()}
 
     def signal(self, route_id: int) -> bool:
-        """Mark a route dirty; return whether there is such a route."""
+        """Mark a route dirty; return whether the route exists."""
         runner = self.runners.get(route_id)
         if runner is None:
             return False
@@ -225,40 +254,47 @@ class Dispatcher:
         return True
 
     def reroute(self, routes: Mapping[int, Route]) -> None:
-        """Take over the routes as they are now, keeping the flights of those that stay."""
+        """Put routes in force; the flights of routes that stay go on.
+
+        Args:
+            routes: All of them, by id.
+        """
         for gone in self.runners.keys() - routes.keys():
             runner = self.runners.pop(gone)
             runner.removed = True
-            runner.rest()
+            runner.stop_timers()
             logs.emit(logs.RouteChanged(route=runner.route.name, change="removed", keys=[]))
         for route_id, route in routes.items():
             known = self.runners.get(route_id)
             if known is None:
-                self.runners[route_id] = Runner(route, self)
+                self.runners[route_id] = Runner(route, self._actions(route), self)
                 logs.emit(logs.RouteChanged(route=route.name, change="added", keys=[]))
             elif keys := known.route.changed(route):
-                known.route = route
-                if route.single_flight == "publish" and known.flight.carried is None:
-                    known.flight = dataclasses.replace(known.flight, airborne=None)
+                known.route, known.action = route, self._actions(route)
+                if route.single_flight == "publish" and known.flight.publishing is None:
+                    known.flight = dataclasses.replace(known.flight, in_flight=None)
                 logs.emit(logs.RouteChanged(route=route.name, change="changed", keys=keys))
                 known.advance()
 
     def start(self, publish: Coroutine[Any, Any, None]) -> None:
-        """Run a publish beside everything else."""
+        """Run a publish in a task of its own."""
         task = asyncio.get_running_loop().create_task(publish, name="publish")
-        self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
+        self._publishes.add(task)
+        task.add_done_callback(self._publishes.discard)
 
     async def __aenter__(self) -> Self:
-        """Begin."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Start nothing more, and wait for what is in hand: it has a deadline of its own."""
         self.closing = True
         for runner in self.runners.values():
-            runner.rest()
-        if self._publishing:
-            await asyncio.wait(self._publishing)
+            runner.stop_timers()
+        if self._publishes:
+            await asyncio.wait(self._publishes)  # each has a deadline of its own
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

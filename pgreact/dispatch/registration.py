@@ -1,65 +1,72 @@
-"""Whether workers know the tasks of routes: a decision about what they answered, without I/O and clock.
+"""Whether workers have registered the tasks of the routes: a pure decision, without I/O and clock.
 
-A route's task is in one of three states: known (in neither set), doubted (workers answered, and none knew
-it), or unanswered (that was so twice in a row, and is told). No answer at all proves nothing: workers may be
-busy, their remote control may be off, or the broker may have none.
+===============  ======================================================  =============================
+a task is        since                                                   which is logged
+===============  ======================================================  =============================
+registered       a worker has it, or no worker has ever replied
+suspected        workers replied, and none has it
+unregistered     that was so twice in a row                              ``route.unregistered``
+registered       a worker has it again                                   ``route.registered``
+===============  ======================================================  =============================
+
+No reply proves nothing: workers may be busy, have no remote control, or use a broker without it.
 """
 
 import dataclasses
 from collections.abc import Mapping
 
-CONFIRM = 30.0  # seconds until a doubt is confirmed: workers that start at the same time need not be up yet
-AGAIN = 60.0  # while a route is unanswered
+CONFIRM = 30.0  # seconds until a suspicion is confirmed: workers that start together need not be up yet
+AGAIN = 60.0  # while a task is unregistered
 SELDOM = 900.0  # otherwise
 
 Task = tuple[int, str]  # a route's id and the name of its task
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What workers said of the tasks that they know."""
+class Registered:
+    """The tasks that the workers registered, all together."""
 
-    workers: int
+    workers: int  # replied
     tasks: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
-    """What is known of the routes' tasks so far."""
+class State:
+    """The tasks of routes that are not registered, as far as is known."""
 
-    doubted: frozenset[Task] = frozenset()
-    unanswered: frozenset[Task] = frozenset()
+    suspected: frozenset[Task] = frozenset()
+    unregistered: frozenset[Task] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What an answer changes."""
+class Update:
+    """The change that the workers' replies make."""
 
-    known: Known
-    unanswered: list[int]  # routes of which it is to be told
-    answered: list[int]  # routes of which that is over
+    state: State
+    unregistered: list[int]  # routes whose task has become unregistered
+    registered: list[int]  # routes whose task no longer is
     ask_in: float  # seconds
 
 
-def judge(known: Known, routes: Mapping[int, str], answer: Answer | None) -> Verdict:
-    """Take an answer into account.
+def update(state: State, routes: Mapping[int, str], registered: Registered | None) -> Update:
+    """Take the workers' replies into account.
 
     Args:
-        known: So far.
-        routes: The name of each route's task, by the route's id. What is no longer there is forgotten.
-        answer: ``None``: nobody answered.
+        state: The state so far; a route that is gone or has another task is forgotten.
+        routes: The name of each route's task, by the route's id.
+        registered: ``None``: no worker replied.
     """
     tasks = frozenset(routes.items())
-    doubted, before = known.doubted & tasks, known.unanswered & tasks
-    missing = before | doubted
-    unanswered = before
-    if answer is not None:
-        missing = frozenset(task for task in tasks if task[1] not in answer.tasks)
-        unanswered = missing & (before | doubted)
-    after = Known(missing - unanswered, unanswered)
-    return Verdict(
+    suspected, before = state.suspected & tasks, state.unregistered & tasks
+    missing = before | suspected
+    unregistered = before
+    if registered is not None:
+        missing = frozenset(task for task in tasks if task[1] not in registered.tasks)
+        unregistered = missing & (before | suspected)
+    after = State(missing - unregistered, unregistered)
+    return Update(
         after,
-        sorted(route for route, _ in unanswered - before),
-        sorted(route for route, _ in before - unanswered),
-        CONFIRM if after.doubted else AGAIN if unanswered else SELDOM,
+        sorted(route for route, _ in unregistered - before),
+        sorted(route for route, _ in before - unregistered),
+        CONFIRM if after.suspected else AGAIN if unregistered else SELDOM,
     )

@@ -1,4 +1,4 @@
-"""Asks the workers whether they know the tasks of the routes: at the start, and seldom after."""
+"""The registration monitor: asks the workers for their tasks, and reports routes whose task none has."""
 
 import asyncio
 import contextlib
@@ -8,80 +8,81 @@ from typing import Protocol
 from celery import Celery
 
 from pgreact import logs
-from pgreact.broker.connection import Line, PublishFailed, Wire
+from pgreact.broker.connection import BrokerConnection, PublisherThread, PublishFailed
+from pgreact.dispatch import registration
 from pgreact.dispatch.dispatcher import Runner
-from pgreact.dispatch.registration import Answer, Known, judge
+from pgreact.dispatch.registration import Registered
 from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.postgres.trouble import Troubles
 
 FIRST = 10.0  # seconds after an election, or a change of the routes, until the workers are asked
-WAIT = 1.0  # seconds to wait for another worker's answer
-DEADLINE = 10.0  # seconds for a whole inquiry
+WAIT = 1.0  # seconds to wait for another worker's reply
+DEADLINE = 10.0  # seconds for all replies
 
 
 class Workers(Protocol):
-    """What an inquiry needs of Celery."""
+    """The workers of a Celery application."""
 
-    async def ask(self) -> Answer | None:
-        """Return what the workers that answer know; ``None``: nobody answered."""
+    async def registered(self) -> Registered | None:
+        """Return the tasks that the workers registered; ``None``: no worker replied."""
         ...
 
 
 class CeleryWorkers:
-    """Asks the workers of a Celery application by its remote control.
+    """The workers of a Celery application, asked by its remote control.
 
-    Each question has a thread and a connection of its own, so that none keeps a dispatch waiting.
+    Each question has a thread and a connection of its own, so that no dispatch waits for one.
     """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    async def ask(self) -> Answer | None:
-        """Return what the workers that answer know; see :class:`Workers`."""
-        line = Line(self._app, DEADLINE)
+    async def registered(self) -> Registered | None:
+        """Return the tasks that the workers registered; see :class:`Workers`."""
+        thread = PublisherThread(self._app, DEADLINE)
         try:
-            return await line.call(self._ask)
+            return await thread.call(self._ask)
         except PublishFailed:
-            return None  # what is wrong with the broker, a dispatch tells
+            return None  # a dispatch reports what is wrong with the broker
         finally:
-            line.close()
+            thread.close()
 
-    def _ask(self, wire: Wire) -> Answer | None:
-        assert wire.producer  # connects
-        inspect = self._app.control.inspect(timeout=WAIT, connection=wire.connection)
+    def _ask(self, connection: BrokerConnection) -> Registered | None:
+        assert connection.producer  # connects
+        inspect = self._app.control.inspect(timeout=WAIT, connection=connection.connection)
         replies = [reply for reply in (inspect.registered() or {}).values() if isinstance(reply, list)]
-        return (
-            Answer(len(replies), frozenset(name for reply in replies for name in reply)) if replies else None
-        )
+        if not replies:
+            return None
+        return Registered(len(replies), frozenset(name for reply in replies for name in reply))
 
 
-class Inquiry:
-    """Asks when it is due, and tells of routes whose task no worker knows."""
+class RegistrationMonitor:
+    """Asks the workers when it is due, and reports routes whose task none of them has."""
 
     def __init__(self, workers: Workers, runners: Mapping[int, Runner], troubles: Troubles) -> None:
-        """Nothing is known yet.
+        """Ask nothing yet.
 
         Args:
-            workers: Whom to ask.
-            runners: Of the routes as they are, by id; the built-in one has no task.
-            troubles: Where it is reported for ``pgreact status``.
+            workers: The workers to ask.
+            runners: Of the routes in force, by id; the built-in route has no task.
+            troubles: Gets the reports for ``pgreact status``.
         """
         self._workers = workers
         self._runners = runners
         self._troubles = troubles
-        self._known = Known()
-        self._reported: dict[int, str] = {}
-        self._seen = self._tasks()
+        self._state = registration.State()
+        self._reported: dict[int, str] = {}  # the subject of each reported route
+        self._known_tasks = self._tasks()
         self._changed = asyncio.Event()
 
-    def poke(self) -> None:
-        """The routes may have changed."""
-        if (tasks := self._tasks()) != self._seen:
-            self._seen = tasks
+    def routes_changed(self) -> None:
+        """Ask soon if a route was added or has another task."""
+        if (tasks := self._tasks()) != self._known_tasks:
+            self._known_tasks = tasks
             self._changed.set()
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Ask when it is due, for ever."""
         wait: float | None = FIRST
         try:
             while True:
@@ -96,42 +97,43 @@ class Inquiry:
                 wait = await self._ask()
         finally:
             for route in list(self._reported):
-                self._over(route)
+                self._withdraw(route)
 
     async def _ask(self) -> float | None:
-        """Ask, and return the seconds until the next time."""
+        """Ask, and return the seconds until the next time; ``None``: until the routes change."""
         if not self._tasks():
             return None
-        answer = await self._workers.ask()
-        verdict = judge(self._known, tasks := self._tasks(), answer)
-        self._known = verdict.known
-        for route in verdict.unanswered:
-            name, workers = self._runners[route].route.name, answer.workers if answer else 0
-            hint = "is it the right name, and do the workers import its module?"
-            logs.emit(logs.RouteUnanswered(route=name, task=tasks[route], workers=workers, hint=hint))
+        registered = await self._workers.registered()
+        update = registration.update(self._state, tasks := self._tasks(), registered)
+        self._state = update.state
+        for route in update.unregistered:
+            name, workers = self._runners[route].route.name, registered.workers if registered else 0
+            hint = "is the name right, and do the workers import its module?"
+            logs.emit(logs.RouteUnregistered(route=name, task=tasks[route], workers=workers, hint=hint))
             self._reported[route] = f"task of route {name}"
             self._troubles.note(
-                self._reported[route], f'no worker that answers ({workers}) knows "{tasks[route]}": {hint}'
+                self._reported[route],
+                f'none of the {workers} workers that replied has registered "{tasks[route]}": {hint}',
             )
-        for route in verdict.answered:
-            self._over(route)
+        for route in update.registered:
+            self._withdraw(route)
             if route in tasks:
-                logs.emit(logs.RouteAnswered(route=self._runners[route].route.name, task=tasks[route]))
-        return verdict.ask_in
+                logs.emit(logs.RouteRegistered(route=self._runners[route].route.name, task=tasks[route]))
+        return update.ask_in
 
     def _tasks(self) -> dict[int, str]:
         return {
-            number: runner.route.task
-            for number, runner in self._runners.items()
+            route_id: runner.route.task
+            for route_id, runner in self._runners.items()
             if runner.route.name != QUEUE_ROUTE
         }
 
     def _forget_removed(self) -> None:
         tasks = self._tasks()
-        for route, task in self._known.unanswered:
+        for route, task in self._state.unregistered:
             if tasks.get(route) != task:
-                self._over(route)
+                self._withdraw(route)
 
-    def _over(self, route: int) -> None:
+    def _withdraw(self, route: int) -> None:
         if subject := self._reported.pop(route, None):
             self._troubles.note(subject, None)

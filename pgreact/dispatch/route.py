@@ -1,11 +1,11 @@
-"""A route as the daemon knows it: one row of ``pgreact.route``."""
+"""A route: one row of ``pgreact.route``."""
 
 import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any, Self
 
-QUEUE_ROUTE = "pgreact.queue"  # the built-in route, by which a change of the queue has the leader claim jobs
+QUEUE_ROUTE = "pgreact.queue"  # the built-in route: its signals make the leader claim jobs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,15 @@ class Route:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Read a row of ``sql/queries/routes.sql``."""
+        """Return the route of a row of ``sql/queries/routes.sql``.
+
+        Raises:
+            Exception: Its options cannot be read.
+        """
         return cls(**{**row, "options": json.loads(row["options"])})
 
     def changed(self, other: Self) -> list[str]:
-        """Return the names of the settings in which another version of this route differs."""
+        """Return the names of the settings that differ in another version of this route."""
         return [
             field.name
             for field in dataclasses.fields(self)

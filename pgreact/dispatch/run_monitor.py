@@ -1,4 +1,7 @@
-"""Looks after flights whose workers say nothing: a dead worker tells nobody, but its lock is gone."""
+"""The run monitor: finds runs whose worker is gone, and messages that expired, by the locks of the routes.
+
+A worker that dies reports nothing, but PostgreSQL frees its locks.
+"""
 
 import asyncio
 import contextlib
@@ -10,12 +13,12 @@ from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Trouble, persist
 
-PAUSE = 0.5  # seconds between two looks at a young flight
-PAUSE_CAP = 5.0  # and at one that has lasted for long: a tenth of its age, up to this
+PAUSE = 0.5  # seconds between two reads of the locks of a young flight
+PAUSE_CAP = 5.0  # and of an old one: a tenth of its age, up to this
 
 
-class Lookout:
-    """Reads the locks of those routes whose flight may have ended without a word."""
+class RunMonitor:
+    """Reads the locks of the routes whose flight may have ended without a report."""
 
     def __init__(
         self, session: Session, clock: Clock, runners: Mapping[int, Runner], trouble: Trouble
@@ -24,23 +27,23 @@ class Lookout:
         self._trouble = trouble
         self._clock = clock
         self._runners = runners
-        self._looked: dict[int, float] = {}
+        self._read_at: dict[int, float] = {}
         self._changed = asyncio.Event()
 
-    def note(self, _runner: Runner) -> None:
-        """A route's flight changed."""
+    def flight_changed(self, _runner: Runner) -> None:
+        """A flight changed: compute anew when to read."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Look for ever.
+        """Read the locks when it is due, for ever.
 
         Raises:
             SessionLost: The session is gone.
         """
         while True:
-            await persist(self._trouble, self._look_when_due)
+            await persist(self._trouble, self._read_when_due)
 
-    async def _look_when_due(self) -> None:
+    async def _read_when_due(self) -> None:
         self._changed.clear()
         due = {
             route_id: at
@@ -53,18 +56,18 @@ class Lookout:
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
             return
-        await self._look([route_id for route_id, at in due.items() if at <= self._clock.monotonic()])
+        await self._read([route_id for route_id, at in due.items() if at <= self._clock.monotonic()])
 
     def _due(self, runner: Runner) -> float | None:
-        at = runner.look_due()
+        at = runner.locks_due()
         if at is None:
             return None
         age = self._clock.monotonic() - at
-        return max(at, self._looked.get(runner.route.id, at) + min(PAUSE_CAP, max(PAUSE, age / 10)))
+        return max(at, self._read_at.get(runner.route.id, at) + min(PAUSE_CAP, max(PAUSE, age / 10)))
 
-    async def _look(self, route_ids: list[int]) -> None:
+    async def _read(self, route_ids: list[int]) -> None:
         held = {row["route_id"] for row in await self._session.fetch(query("flights"), route_ids)}
         for route_id in route_ids:
-            self._looked[route_id] = self._clock.monotonic()
+            self._read_at[route_id] = self._clock.monotonic()
             if route_id in self._runners:
-                self._runners[route_id].looked(held=route_id in held)
+                self._runners[route_id].locks_read(held=route_id in held)

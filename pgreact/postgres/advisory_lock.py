@@ -1,4 +1,4 @@
-"""The wait for a lock that makes its session the one that leads."""
+"""Advisory locks: acquisition of the lock that makes a session leader, guard or timetable."""
 
 from typing import Literal
 
@@ -6,17 +6,17 @@ from pgreact.postgres.session import REPLY_TIMEOUT, Session
 
 Purpose = Literal["leader", "guard", "timetable"]
 
-TIMEOUT = 5.0  # seconds a statement waits in the lock, and holds back vacuum, before it is asked anew
-IDLE_LIMIT = 30.0  # seconds without a word after which the server ends the session of a frozen holder
+TIMEOUT = 5.0  # seconds that one statement waits for the lock; its snapshot holds back vacuum as long
+IDLE_LIMIT = 30.0  # seconds without a statement after which the server ends the session of a frozen holder
 
 
 async def acquire(session: Session, purpose: Purpose, timeout: float = TIMEOUT) -> bool:
-    """Wait for a lock for a while; return whether this session holds it.
+    """Wait for an advisory lock; return whether the session holds it.
 
     Args:
-        session: Keeps it until it ends.
-        purpose: What the lock is for, as ``pgreact.lock_class`` knows it.
-        timeout: Seconds.
+        session: Holds the lock until it ends.
+        purpose: Names the lock, see ``pgreact.lock_class``.
+        timeout: Seconds to wait.
 
     Raises:
         SessionLost: The session is gone.

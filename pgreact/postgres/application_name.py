@@ -1,4 +1,4 @@
-"""How a daemon's sessions call themselves in ``pg_stat_activity``, where ``pgreact status`` reads it."""
+"""The ``application_name`` of a daemon's sessions, which ``pgreact status`` reads in ``pg_stat_activity``."""
 
 import os
 import re
@@ -10,7 +10,7 @@ HOST = socket.gethostname()
 
 
 class Identity(NamedTuple):
-    """Who a session belongs to."""
+    """The process that a session belongs to."""
 
     role: str
     host: str
@@ -22,11 +22,11 @@ def application_name(role: str, since: float | None = None) -> str:
     """Return ``pgreact ROLE HOST PID SINCE``.
 
     Args:
-        role: ``leader``, ``standby`` or what else the session is for.
-        since: Seconds since 1970; ``None``: now.
+        role: The session's purpose: ``leader``, ``standby`` and so on.
+        since: The start, in seconds since 1970; ``None``: now.
 
     Returns:
-        At most 63 bytes, PostgreSQL's limit: of a longer host name the end, which tells pods apart.
+        At most 63 bytes, PostgreSQL's limit. Of a longer host name the end is kept, which tells pods apart.
     """
     tail = f" {os.getpid()} {int(since if since is not None else time.time())}"
     head = f"pgreact {role} "
@@ -35,6 +35,6 @@ def application_name(role: str, since: float | None = None) -> str:
 
 
 def parse(name: str) -> Identity | None:
-    """Read such a name back; ``None`` for any other name."""
+    """Parse such a name; return ``None`` for any other name."""
     found = re.fullmatch(r"pgreact (\w+) (\S+) (\d+) (\d+)", name)
     return Identity(found[1], found[2], int(found[3]), int(found[4])) if found else None

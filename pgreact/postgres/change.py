@@ -1,4 +1,4 @@
-"""A step of a plan, and what those who make plans have in common."""
+"""A step of a plan, and helpers for the plans of all parts."""
 
 import contextlib
 import dataclasses
@@ -18,14 +18,14 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 class Change:
     """One step: ``+`` adds, ``~`` changes, ``-`` removes.
 
-    Those that share a statement or a group are taken together, or not at all.
+    Steps that share a statement or a group are executed in one transaction.
     """
 
     sign: str
     what: str
     statement: str
     group: str | None = None
-    tables: tuple[str, ...] = ()  # that are written all the time, which it locks
+    tables: tuple[str, ...] = ()  # the user's tables, and schedules, that the step locks
 
     def __str__(self) -> str:
         """Return the step as a line of a diff."""
@@ -33,24 +33,24 @@ class Change:
 
 
 def rows(connection: Connection, text: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Run a query; return its rows by column."""
+    """Run a query; return its rows as dictionaries."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(text.encode(), parameters).fetchall()
 
 
 def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
-    """Find a table that the file names.
+    """Look up a table that the file names.
 
     Args:
         connection: Any session on the database.
-        table: As the file has it.
+        table: The name as the file has it.
         place: File and key, for the error.
 
     Returns:
-        Its oid and its full, quoted name.
+        The table's oid and its full, quoted name.
 
     Raises:
-        ConfigError: There is none, or it is no name.
+        ConfigError: The table does not exist, or the text is not a name.
     """
     try:
         with savepoint(connection):
@@ -59,10 +59,10 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
                 "select pg_catalog.to_regclass(%s::pg_catalog.text)::pg_catalog.oid", (table,)
             ).fetchall()
     except psycopg.errors.InsufficientPrivilege:
-        raise  # of the schema that it is in
+        raise  # the role may not use the schema
     except psycopg.Error as error:
         raise ConfigError(
-            f'{place}.table: "{table}" is no table name: {error.diag.message_primary}'
+            f'{place}.table: "{table}" is not a table name: {error.diag.message_primary}'
         ) from None
     found = connection.execute(
         "select c.oid::bigint, format('%%I.%%I', n.nspname, c.relname) from pg_class c "
@@ -89,7 +89,7 @@ def resolve(connection: Connection, table: str, place: str) -> tuple[int, str]:
 def relation_of(row: Mapping[str, Any]) -> sql.Composable:
     """Return the table of a row of ``trigger_health`` or ``queue_outbox`` as an SQL expression.
 
-    By name, since its oid is another one in another database; of a table that is gone only that is left.
+    The expression has the name, since the oid differs between databases; a dropped table has only its oid.
     """
     if row["trigger"] == "table dropped":
         return sql.SQL("{}::oid").format(row["relation"])
@@ -97,11 +97,11 @@ def relation_of(row: Mapping[str, Any]) -> sql.Composable:
 
 
 def conditions(when: str | None, always: bool, changed: Sequence[str] | None) -> str:
-    """Return what follows a table's name in a line: under which conditions its changes count.
+    """Return the conditions of a trigger, as they follow the table's name in a line.
 
     Args:
-        when: The condition of its trigger.
-        always: Rows that logical replication applies count, too.
+        when: The trigger's condition.
+        always: Whether the trigger also fires for rows that logical replication applies.
         changed: Columns of which an update must change one.
     """
     return (
@@ -113,6 +113,6 @@ def conditions(when: str | None, always: bool, changed: Sequence[str] | None) ->
 
 @contextlib.contextmanager
 def savepoint(connection: Connection) -> Iterator[None]:
-    """Try something whose failure must not end the transaction; its effects are undone in any case."""
+    """Run a block in a savepoint that is rolled back, so that its failure does not end the transaction."""
     with connection.transaction(force_rollback=True):
         yield

@@ -1,4 +1,4 @@
-"""One psycopg connection of the command line."""
+"""A session of the command line: one psycopg connection."""
 
 import re
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from psycopg.rows import Row
 
 from pgreact.errors import PgreactError
 from pgreact.postgres import conninfo
-from pgreact.postgres.session_settings import SESSION_SETTINGS, pin
+from pgreact.postgres.session_settings import SESSION_SETTINGS, set_config_statement
 
-_PIN = pin(SESSION_SETTINGS, local=True).encode()
+_SET_LOCAL = set_config_statement(SESSION_SETTINGS, local=True).encode()
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """Pins its settings in each transaction: a pooler may give the next one another session."""
+    """A connection that sets its settings in each transaction, as a pooler may change the session."""
 
     @contextmanager
     def transaction(
@@ -26,12 +26,12 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
         outermost = self.info.transaction_status is TransactionStatus.IDLE
         with super().transaction(savepoint_name, force_rollback) as transaction:
             if outermost:
-                psycopg.Cursor(self).execute(_PIN)
+                psycopg.Cursor(self).execute(_SET_LOCAL)
             yield transaction
 
 
 class _Cursor(psycopg.Cursor[Row]):
-    """Lets a statement outside a transaction be one, which pins its settings."""
+    """A cursor that runs a statement outside a transaction in one of its own, with the settings."""
 
     def execute(self, *args: Any, **options: Any) -> Self:
         if self.connection.info.transaction_status is not TransactionStatus.IDLE:
@@ -42,14 +42,14 @@ class _Cursor(psycopg.Cursor[Row]):
 
 @contextmanager
 def connect(dsn: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
-    """Open a connection in autocommit mode, and turn the server's errors into readable ones.
+    """Open a connection in autocommit mode, and turn the server's errors into :class:`PgreactError`.
 
     Args:
-        dsn: As libpq reads it; empty: ``PG*`` variables.
+        dsn: A DSN as libpq reads it; empty: the ``PG*`` variables.
 
     Raises:
-        PgreactError: It cannot be reached, or refused a statement.
-        ConfigError: The DSN is none.
+        PgreactError: The server cannot be reached, or refused a statement.
+        ConfigError: The DSN is invalid.
     """
     where = conninfo.shown(dsn)
     try:
@@ -61,12 +61,12 @@ def connect(dsn: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
             client_encoding="utf8",
             cursor_factory=_Cursor,
         ) as connection:
-            # whatever the database's default: each step must see what another session did before it
+            # each step must see the commits of other sessions before it, whatever the database's default
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            # a replica would refuse to be asked
+            # a replica refuses this setting
             if connection.info.parameter_status("in_hot_standby") == "off":
                 connection.read_only = False
-            # a pooler that hands out another session for each transaction cannot keep prepared statements
+            # a pooler in transaction mode cannot keep prepared statements
             connection.prepare_threshold = None
             yield connection
     except psycopg.Error as error:
@@ -74,14 +74,14 @@ def connect(dsn: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
 
 
 def readable(error: psycopg.Error, where: str) -> str:
-    """Return what PostgreSQL said, with its hint, as one line that names the database."""
-    said = error.diag.message_primary or str(error).strip().splitlines()[0]
+    """Return the server's message with its hint, as one line that names the database."""
+    message = error.diag.message_primary or str(error).strip().splitlines()[0]
     hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
     absent = (
         psycopg.errors.InvalidSchemaName,
         psycopg.errors.UndefinedTable,
         psycopg.errors.UndefinedFunction,
     )
-    if isinstance(error, absent) and re.search(r"\bpgreact\b", said):
+    if isinstance(error, absent) and re.search(r"\bpgreact\b", message):
         hint = '; run "pgreact apply" first'
-    return f"{where}: {said}{hint}"
+    return f"{where}: {message}{hint}"

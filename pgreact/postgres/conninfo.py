@@ -1,7 +1,8 @@
-"""A DSN as libpq reads it, for those who are not libpq.
+"""DSNs resolved by libpq, for a driver that is not libpq.
 
-libpq is asked: a connection with one impossible option fails before it goes anywhere, and then tells what all
-its options are, from the DSN, a service file and the environment, and which password a file has for a host.
+A connection attempt with one impossible option fails before libpq opens a socket. The failed connection then
+has all its options, from the DSN, a service file and the environment, and the password that a file has for a
+host.
 """
 
 import re
@@ -13,87 +14,87 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgreact.errors import ConfigError
 
-# what asyncpg takes from a DSN alone; it would send any other key to the server as a setting
+# keys that asyncpg takes from a DSN only; it sends any other key to the server as a setting
 _ASYNCPG = (
     "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
     "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
 )  # fmt: skip
-# what may ask for more than asyncpg does, and the values that do not
-_UNHEARD = {
+# keys that asyncpg does not support, and the values that ask for nothing
+_UNSUPPORTED = {
     "require_auth": (),
     "channel_binding": ("prefer", "disable"),
     "gssencmode": ("prefer", "allow", "disable"),
 }
-_SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108 - where a libpq may look without a host
-_IMPOSSIBLE = "no such value"  # of an option that libpq checks late, once it knows all others
+_SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108 - the default directories of libpq's builds
+_IMPOSSIBLE = "no such value"  # for an option that libpq checks after it has resolved all others
 _NO_FILE = "/dev/null/none"
 
 
 def resolve(dsn: str) -> dict[str, str]:
-    """Return all that libpq would use for this DSN.
+    """Return the options that libpq uses for a DSN.
 
     Args:
-        dsn: A URI or keyword form; empty: only the ``PG*`` variables and service files.
+        dsn: A URI or keyword/value string; empty: only the ``PG*`` variables and service files.
 
     Returns:
-        libpq's keywords: those of the DSN, else of its service, else of ``PG*``, else compiled in
-        (PostgreSQL's documentation, "Database Connection Control Functions", gives that order); without the
-        password that a password file has, which depends on the host.
+        Values by libpq's keyword: from the DSN, else its service, else ``PG*``, else compiled in (the order
+        of "Database Connection Control Functions" in PostgreSQL's documentation). The password of a password
+        file is left out, since it depends on the host.
 
     Raises:
-        ConfigError: It is no DSN, or names an unknown service.
+        ConfigError: The DSN is invalid, or names an unknown service.
     """
     try:
         given = conninfo_to_dict(dsn)
     except ProgrammingError as error:
-        raise ConfigError(_complaint(dsn, str(error))) from None
-    found = _ask(dsn, {**given, "passfile": _NO_FILE, "target_session_attrs": _IMPOSSIBLE}).options
-    # the two that had to be given; with a password libpq looks for no file
-    rest = _ask(dsn, {**given, "password": "-", "sslmode": _IMPOSSIBLE}).options
+        raise ConfigError(_error_text(dsn, str(error))) from None
+    found = _ask_libpq(dsn, {**given, "passfile": _NO_FILE, "target_session_attrs": _IMPOSSIBLE}).options
+    # the two options that had to be given; with a password, libpq reads no password file
+    rest = _ask_libpq(dsn, {**given, "password": "-", "sslmode": _IMPOSSIBLE}).options
     for key in ("passfile", "target_session_attrs"):
         found.pop(key)
         if key in rest:
             found[key] = rest[key]
     for key in ("service", "servicefile"):
         found.pop(key, None)
-    _try(dsn, found)
+    _check(dsn, found)
     return found
 
 
 def for_asyncpg(dsn: str) -> dict[str, Any]:
-    """Return the keyword arguments of ``asyncpg.connect`` for this DSN.
+    """Return the keyword arguments of ``asyncpg.connect`` for a DSN.
 
     Raises:
-        ConfigError: As :func:`resolve`; or it says what asyncpg cannot do.
+        ConfigError: As :func:`resolve`; or the DSN asks for something that asyncpg cannot do.
     """
     libpq = resolve(dsn)
-    places = _places(libpq)
-    hosts = [place.hostaddr or place.host for place in places]
-    passwords = {_password(dsn, libpq, place) for place in places}
+    endpoints = _endpoints(libpq)
+    hosts = [endpoint.hostaddr or endpoint.host for endpoint in endpoints]
+    passwords = {_password(dsn, libpq, endpoint) for endpoint in endpoints}
     refused = [
-        f"{key}={libpq[key]}" for key, usual in _UNHEARD.items() if libpq.get(key) not in {None, *usual}
+        f"{key}={libpq[key]}" for key, usual in _UNSUPPORTED.items() if libpq.get(key) not in {None, *usual}
     ]
     if libpq.get("sslmode") == "verify-full" and any(
-        place.hostaddr and place.host not in {"", place.hostaddr} for place in places
+        endpoint.hostaddr and endpoint.host not in {"", endpoint.hostaddr} for endpoint in endpoints
     ):
-        refused.append("sslmode=verify-full with hostaddr beside host")  # it would verify the address
+        refused.append("sslmode=verify-full with hostaddr beside host")  # asyncpg would verify the address
     if len(passwords) > 1:
         refused.append("hosts whose passwords differ")
     if len(hosts) > 1 and "" in hosts:
         refused.append("an empty host in a list")
     if refused:
         raise ConfigError(
-            f"dsn: the daemon, whose driver is not libpq, cannot do: {', '.join(refused)}; give it a DSN "
-            "of its own without that (listen_dsn)"
+            f"dsn: the daemon's driver, asyncpg, does not support {', '.join(refused)}; give the daemon "
+            "a DSN of its own without that (listen_dsn)"
         )
     tls = {key: libpq[key] for key in _ASYNCPG if libpq.get(key)}
     arguments: dict[str, Any] = {
         "dsn": "postgresql://?" + urlencode(tls, quote_via=quote),
         "host": hosts if hosts != [""] else list(_SOCKETS),
-        "port": [int(place.port) for place in places],
+        "port": [int(endpoint.port) for endpoint in endpoints],
         "user": libpq.get("user"),
         "database": libpq.get("dbname"),
-        # none is empty: otherwise it looks for one by itself
+        # empty, not None: else asyncpg looks for a password by itself
         "password": passwords.pop(),
     }
     if libpq.get("options"):
@@ -104,43 +105,43 @@ def for_asyncpg(dsn: str) -> dict[str, Any]:
 
 
 def shown(dsn: str) -> str:
-    """Return the DSN for a log: where it leads, without password."""
+    """Return host, port, database and user of a DSN: for logs, without password."""
     libpq = resolve(dsn)
     return make_conninfo(
         "", **{key: libpq[key] for key in ("host", "port", "dbname", "user") if libpq.get(key)}
     )
 
 
-class _Answer(NamedTuple):
+class _Resolved(NamedTuple):
     options: dict[str, str]
-    password: str  # of the first host, from a password file, too
+    password: str  # for the first host, also from a password file
 
 
-class _Place(NamedTuple):
+class _Endpoint(NamedTuple):
     host: str
     hostaddr: str
     port: str
 
 
-def _ask(dsn: str, given: dict[str, Any]) -> _Answer:
-    """Ask libpq what it makes of options, of which one is impossible."""
+def _ask_libpq(dsn: str, given: dict[str, Any]) -> _Resolved:
+    """Let libpq resolve options, one of which is impossible."""
     attempt = pq.PGconn.connect_start(make_conninfo("", **given).encode())
     try:
         text = attempt.error_message.decode(errors="replace")
         if _IMPOSSIBLE not in text:
-            raise ConfigError(_complaint(dsn, text))
+            raise ConfigError(_error_text(dsn, text))
         options = {
             option.keyword.decode(): option.val.decode()
             for option in attempt.info
             if option.val is not None and option.val != b""
         }
-        return _Answer(options, attempt.password.decode())
+        return _Resolved(options, attempt.password.decode())
     finally:
         attempt.finish()
 
 
-def _places(libpq: dict[str, str]) -> list[_Place]:
-    """Return where libpq would try to connect, in order; it has checked that the lists are of one length."""
+def _endpoints(libpq: dict[str, str]) -> list[_Endpoint]:
+    """Return where libpq connects, in order; it has checked that the lists have one length."""
     hosts = libpq.get("host", "").split(",")
     addresses = libpq.get("hostaddr", "").split(",")
     count = max(len(hosts), len(addresses))
@@ -148,7 +149,7 @@ def _places(libpq: dict[str, str]) -> list[_Place]:
     if len(ports) == 1:
         ports *= count
     return [
-        _Place(host, address, port.strip() or "5432")
+        _Endpoint(host, address, port.strip() or "5432")
         for host, address, port in zip(
             hosts if hosts != [""] else hosts * count,
             addresses if addresses != [""] else addresses * count,
@@ -158,29 +159,31 @@ def _places(libpq: dict[str, str]) -> list[_Place]:
     ]
 
 
-def _password(dsn: str, libpq: dict[str, str], place: _Place) -> str:
-    # what is empty was so in the DSN, or nowhere named: the environment must not come in here
+def _password(dsn: str, libpq: dict[str, str], endpoint: _Endpoint) -> str:
+    # an empty value was empty in the DSN, or not given: the environment must not replace it
     known = {key: libpq.get(key, "") for key in ("user", "dbname", "passfile", "password")}
-    return _ask(dsn, {**known, **place._asdict(), "target_session_attrs": _IMPOSSIBLE}).password
+    return _ask_libpq(dsn, {**known, **endpoint._asdict(), "target_session_attrs": _IMPOSSIBLE}).password
 
 
-def _try(dsn: str, resolved: dict[str, str]) -> None:
-    """Let libpq check what it only checks when it connects: ports and modes."""
-    # a directory that cannot hold a socket; with a password, nobody looks for one in a file
-    nowhere = {"host": ",".join(["/dev/null"] * len(_places(resolved))), "hostaddr": "", "password": "-"}
+def _check(dsn: str, resolved: dict[str, str]) -> None:
+    """Let libpq check ports and modes, which it does only when it connects."""
+    # a directory that cannot hold a socket; with a password, libpq reads no password file
+    nowhere = {"host": ",".join(["/dev/null"] * len(_endpoints(resolved))), "hostaddr": "", "password": "-"}
     attempt = pq.PGconn.connect_start(make_conninfo("", **{**resolved, **nowhere}).encode())
     text = attempt.error_message.decode(errors="replace")
     attempt.finish()
     if "/dev/null" not in text:
-        raise ConfigError(_complaint(dsn, text))
+        raise ConfigError(_error_text(dsn, text))
 
 
-def _complaint(dsn: str, text: str) -> str:
-    """Say what libpq said; it quotes what it did not understand, which may be part of a password."""
-    said = text.strip().splitlines()[0]
+def _error_text(dsn: str, text: str) -> str:
+    """Return libpq's message, without the parts that it quotes: they may be part of a password."""
+    message = text.strip().splitlines()[0]
     if re.fullmatch(r"[\w./-]+", dsn):
-        return f'dsn "{dsn}": {said}'
-    if not re.match("invalid connection option|invalid URI query parameter|(definition of )?service", said):
+        return f'dsn "{dsn}": {message}'
+    if not re.match(
+        "invalid connection option|invalid URI query parameter|(definition of )?service", message
+    ):
         keywords = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
-        said = re.sub('"([^"]*)"', lambda found: found[0] if found[1] in keywords else '"…"', said)
-    return f"dsn: {said}"
+        message = re.sub('"([^"]*)"', lambda found: found[0] if found[1] in keywords else '"…"', message)
+    return f"dsn: {message}"

@@ -1,15 +1,15 @@
-"""What an error means: the one place that decides whose it is, whether it may pass, and how it is told.
+"""Classification of the errors of statements: what each belongs to, whether to retry it, how to log it.
 
-An error belongs to the smallest thing it can belong to. Of a statement it means one of five things:
+An error belongs to the smallest thing it can belong to. A statement's error is of one of five kinds:
 
-- ``LOST``: the session is gone or in doubt. The only one that costs leadership.
+- ``LOST``: the session is gone or in doubt. Only this kind costs the leadership.
 - ``PASSING``: a conflict, a lock, a cancelled statement, a full disk. The same statement may succeed later.
-- ``REFUSED``: a right, a table or a function is missing. It passes when an administrator does something.
-- ``DATA``: the values of a row are at fault. It is that row's alone, once it is known which.
-- ``FAULT``: an exception of Python's, for example while an answer is read. A mistake of ours or of a library.
+- ``REFUSED``: a right, a table or a function is missing. An administrator must act.
+- ``DATA``: the values of one row are wrong. The error belongs to that row, once the row is known.
+- ``FAULT``: a Python exception, for example while a reply is decoded. A bug of pgreact or of a library.
 
-All but ``LOST`` are retried with growing pauses, logged once, and logged again when they are over: see
-``trouble``. Nothing is imported here that a worker's process would have to load for it.
+All kinds but ``LOST`` are retried with growing pauses, logged once, and logged again when they end: see
+``trouble``. This module imports no driver, since a worker's process loads it.
 """
 
 import enum
@@ -19,7 +19,7 @@ from pgreact.errors import SessionLost
 
 Meaning = enum.Enum("Meaning", ["LOST", "PASSING", "REFUSED", "DATA", "FAULT"])
 
-# SQLSTATE, or its class; the longest that fits counts (PostgreSQL's documentation, "PostgreSQL Error Codes").
+# SQLSTATE or a prefix of it; the longest match counts (PostgreSQL's documentation, "PostgreSQL Error Codes").
 _MEANINGS = {
     "08": Meaning.LOST,  # connection exceptions
     "57P": Meaning.LOST,  # shutdown, crash, starting up, idle_session_timeout
@@ -43,9 +43,9 @@ _MEANINGS = {
     "23": Meaning.DATA,
     "44": Meaning.DATA,
     "54": Meaning.DATA,
-    "P0": Meaning.DATA,  # what functions of ours raise
+    "P0": Meaning.DATA,  # raised by pgreact's functions
 }
-_PAUSES = {  # seconds: of the first retry, and at most
+_PAUSES = {  # seconds: before the first retry, and at most
     Meaning.LOST: (0.1, 5.0),
     Meaning.PASSING: (0.1, 5.0),
     Meaning.REFUSED: (1.0, 30.0),
@@ -55,10 +55,10 @@ _PAUSES = {  # seconds: of the first retry, and at most
 
 
 def meaning(error: BaseException) -> Meaning:
-    """Return what an error of a statement means.
+    """Return the kind of a statement's error.
 
     Args:
-        error: Of asyncpg, psycopg or Python.
+        error: An exception of asyncpg, psycopg or Python.
     """
     if isinstance(error, SessionLost | OSError):  # a TimeoutError, too
         return Meaning.LOST
@@ -68,7 +68,7 @@ def meaning(error: BaseException) -> Meaning:
             if found := _MEANINGS.get(state[:length]):
                 return found
         return Meaning.FAULT
-    # drivers without a word from the server: the connection broke, or is used in a way it cannot be
+    # raised by a driver without the server: the connection broke, or its state does not allow the call
     own = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
     return Meaning.LOST if own & _BROKEN else Meaning.FAULT
 
@@ -82,19 +82,19 @@ _BROKEN = {
 
 
 def pause(clock: Clock, what: Meaning, failures: int) -> float:
-    """Return the seconds until the next try.
+    """Return the seconds until the next attempt.
 
     Args:
-        clock: Brings chance, so that several do not try at once.
-        what: What the last error means.
-        failures: In a row, this one included.
+        clock: Adds jitter, so that several processes do not retry at once.
+        what: The kind of the last error.
+        failures: Failures in a row, this one included.
     """
     base, cap = _PAUSES[what]
     return clock.backoff(failures, base=base, cap=cap)
 
 
 def said(error: BaseException) -> str:
-    """Return the first line of what the server or a library said, without details and hints."""
+    """Return the first line of an error's message, without detail and hint."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
         text
@@ -104,7 +104,7 @@ def said(error: BaseException) -> str:
 
 
 def remedy(error: BaseException) -> str:
-    """Return what an administrator can do about it, to be put after :func:`said`; often nothing."""
+    """Return what an administrator can do about an error, to append to :func:`said`; often an empty text."""
     state = getattr(error, "sqlstate", None) or ""
     if state == "42501":
         return "; let the owner run: select pgreact.grant_role('<this role>', 'daemon')"
@@ -114,5 +114,5 @@ def remedy(error: BaseException) -> str:
 
 
 def storable(text: str) -> str:
-    """Return a text that a database of any encoding can store in JSON: an error may quote anything."""
+    """Return a text with escapes for all that is not ASCII, which a database of any encoding can store."""
     return text.replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()

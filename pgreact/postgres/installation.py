@@ -1,4 +1,7 @@
-"""The application a database belongs to: two would remove each other's routes, and send to one broker."""
+"""The application that owns a database.
+
+Two applications on one database would remove each other's routes and publish to one broker.
+"""
 
 from psycopg import sql
 
@@ -9,7 +12,7 @@ from pgreact.postgres.session import Session
 
 
 def statement(application: str) -> str:
-    """Return the statement that gives a database to an application."""
+    """Return the statement that makes an application the owner of a database."""
     return (
         sql.SQL(
             "insert into pgreact.installation (application) values ({})\n"
@@ -21,7 +24,7 @@ def statement(application: str) -> str:
 
 
 def script(application: str) -> str:
-    """Return the statements that give a database to an application, unless it is another's."""
+    """Return the statements that make an application the owner, and fail if another application is."""
     return sql.SQL(
         "do $$\nbegin\n"
         "    if exists (select from pgreact.installation where application <> {0}) then\n"
@@ -32,20 +35,23 @@ def script(application: str) -> str:
 
 
 def changes(connection: Connection, application: str | None, *, take_over: bool, empty: bool) -> list[Change]:
-    """Compare whom a database belongs to with the configuration.
+    """Compare the owner of a database with the configuration.
 
     Args:
-        connection: Any session on it.
-        application: Our name, if we have one.
-        take_over: Another's database becomes ours.
-        empty: pgreact's schema is yet to be made.
+        connection: Any session on the database.
+        application: The configured application, if any.
+        take_over: Replace another owner.
+        empty: pgreact's schema does not exist yet.
+
+    Returns:
+        The step that sets the owner, or none.
 
     Raises:
-        PgreactError: It belongs to another application.
-        ConfigError: There is no name that could take it over.
+        PgreactError: Another application owns the database.
+        ConfigError: ``take_over`` without an application.
     """
     if take_over and application is None:
-        raise ConfigError("--take-over needs to know who we are: set application (or app) in pgreact.toml")
+        raise ConfigError("--take-over needs a name: set application (or app) in pgreact.toml")
     owner = None if empty else owner_of(connection)
     if not take_over:
         refuse(owner, application)
@@ -56,16 +62,16 @@ def changes(connection: Connection, application: str | None, *, take_over: bool,
 
 
 def owner_of(connection: Connection) -> str | None:
-    """Return the application that a database belongs to, ``None`` if none has said its name."""
+    """Return the application that owns a database; ``None``: no application does."""
     found = connection.execute(query("installation").encode()).fetchall()
     return found[0][0] if found else None
 
 
 def refuse(owner: str | None, application: str | None) -> None:
-    """Refuse another application than the owner; who has no name is let in.
+    """Refuse an application that is not the owner; one without a name is accepted.
 
     Raises:
-        PgreactError: It is another.
+        PgreactError: The two differ.
     """
     if owner is not None and application is not None and owner != application:
         raise PgreactError(
@@ -76,16 +82,16 @@ def refuse(owner: str | None, application: str | None) -> None:
 
 
 async def check(session: Session, application: str | None) -> None:
-    """Refuse to work for another application than the one that the database belongs to.
+    """Refuse to run for an application that does not own the database.
 
     Args:
         session: Any asynchronous session on the database.
-        application: Our name; ``None``: no check.
+        application: The configured application; ``None``: no check.
 
     Raises:
-        PgreactError: The database belongs to another application.
+        PgreactError: Another application owns the database.
         SessionLost: The session is gone.
-        Exception: The server refused to tell.
+        Exception: The server refused the query.
     """
     if application is not None:
         refuse(await session.value(query("installation")), application)

@@ -1,4 +1,4 @@
-"""The migrations of pgreact's schema: numbered files, and all functions as one step."""
+"""Migrations of pgreact's schema: numbered files, and all functions as one more."""
 
 import dataclasses
 import hashlib
@@ -7,26 +7,26 @@ from psycopg import sql
 
 from pgreact.postgres.queries import folder
 
-FUNCTIONS = "functions"  # their row in pgreact.migration
-# pgreact.lock_class('apply') says the same; it is needed before that function exists
+FUNCTIONS = "functions"  # the name of their row in pgreact.migration
+# pgreact.lock_class('apply'), as a number: the lock is taken before that function exists
 APPLY_LOCK = "select pg_advisory_xact_lock(1885827687, 0)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Migration:
-    """One step of the schema: a numbered file, or all functions together."""
+    """One migration: a numbered file, or all functions together."""
 
     name: str
     text: str
 
     @property
     def checksum(self) -> str:
-        """Tells whether the text was changed since it ran."""
+        """A hash of the text, to find out whether it changed since it ran."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     @property
     def script(self) -> str:
-        """The step and the record that it was taken."""
+        """The text, and the statement that records it in pgreact.migration."""
         record = sql.SQL(
             "insert into pgreact.migration (name, checksum) values ({}, {}) "
             "on conflict (name) do update set checksum = excluded.checksum, applied_at = now();"
@@ -41,6 +41,6 @@ def migrations() -> list[Migration]:
 
 
 def functions() -> Migration:
-    """Return all functions as one step, which is taken anew whenever one of them changes."""
+    """Return all functions as one migration, which runs again whenever one of them changes."""
     files = sorted((folder("sql") / "functions").glob("*.sql"))
     return Migration(FUNCTIONS, "\n".join(file.read_text(encoding="utf-8") for file in files))

@@ -1,4 +1,4 @@
-"""Files that are not Python: beside the package in a checkout, inside it in a wheel."""
+"""Files of SQL and examples: beside the package in a checkout, inside it in a wheel."""
 
 from functools import cache
 from pathlib import Path

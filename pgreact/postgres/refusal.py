@@ -1,8 +1,8 @@
-"""What PostgreSQL has against a value that somebody wrote."""
+"""The reason why PostgreSQL refused a value of a user."""
 
 import psycopg
 
-# values that are none, constraints, limits, what a trigger raises, and what is named but not there
+# invalid values, constraints, limits, errors raised by functions; and names of objects that do not exist
 _CLASSES = ("22", "23", "54", "P0")
 _UNDEFINED = "42704"
 
@@ -11,13 +11,13 @@ def refusal(error: psycopg.Error) -> str | None:
     """Return why a value was refused, as one line.
 
     Args:
-        error: Of the statement that brought the value.
+        error: The error of the statement with the value.
 
     Returns:
-        The server's message with its hint; ``None`` if something else went wrong.
+        The server's message with its hint; ``None``: the error has another cause.
     """
     state = error.sqlstate or ""
     if not (state.startswith(_CLASSES) or state == _UNDEFINED):
         return None
-    said = error.diag.message_primary or str(error)
-    return f"{said}; {error.diag.message_hint}" if error.diag.message_hint else said
+    message = error.diag.message_primary or str(error)
+    return f"{message}; {error.diag.message_hint}" if error.diag.message_hint else message

@@ -1,4 +1,4 @@
-"""One asyncpg session of the daemon, which says plainly when it is gone."""
+"""A session of the daemon: one asyncpg connection, each failure of which is :class:`SessionLost`."""
 
 import asyncio
 import contextlib
@@ -11,19 +11,20 @@ import asyncpg
 from pgreact.errors import SessionLost
 from pgreact.postgres import conninfo
 from pgreact.postgres.errors import Meaning, meaning, said
-from pgreact.postgres.session_settings import SESSION_SETTINGS, pin
+from pgreact.postgres.session_settings import SESSION_SETTINGS, set_config_statement
+from pgreact.quantities import short
 
-# A vanished host frees its locks after idle + interval * count = 10 s; see "Leadership" in docs/protocols.md.
-# Set one by one after connecting: a pooler refuses them as start-up parameters with an obscure message.
-_GUARDS = {
+# The server frees the locks of a vanished host after idle + interval * count = 10 s; see "Leadership" in
+# docs/protocols.md. Set after connecting: a pooler refuses them as start-up parameters.
+_LIVENESS = {
     "tcp_keepalives_idle": "4",
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
-    # a backend that waits in a lock otherwise never looks whether its client is still there
+    # without it a backend that waits for a lock does not notice that its client is gone
     "client_connection_check_interval": "2000",
     "idle_in_transaction_session_timeout": "60000",
-    # what the daemon writes is for people to read; a crash of the server may forget the last second of it
+    # the daemon writes status for people; a crash of the server may lose the last second of it
     "synchronous_commit": "off",
 }
 CONNECT_TIMEOUT = 10.0
@@ -31,11 +32,11 @@ REPLY_TIMEOUT = 5.0
 
 
 class Session:
-    """A connection, with one user at a time, whose every way of ending is :class:`SessionLost`."""
+    """A connection that runs one statement at a time, and raises :class:`SessionLost` however it ends."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = connection
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         connection.add_termination_listener(self._ended)
 
@@ -44,15 +45,15 @@ class Session:
         """Connect.
 
         Args:
-            dsn: As libpq reads it.
+            dsn: A DSN as libpq reads it.
             role: The session's ``application_name``, which ``pg_stat_activity`` shows.
-            idle_limit: Seconds without a word from us after which the server ends the session; 0: never.
-            direct: It is known that no pooler is between, which would hand the session to other clients with
-                what was set in it. Otherwise :meth:`pin_names` is to be called once it is known.
+            idle_limit: Seconds without a statement after which the server ends the session; 0: never.
+            direct: No pooler is in between, which would hand the session with its settings to other clients.
+                If that is not known yet, pass false, and call :meth:`pin_names` once it is.
 
         Raises:
-            SessionLost: It cannot be reached, or refuses.
-            ConfigError: The DSN is none.
+            SessionLost: The server cannot be reached, or refuses the connection.
+            ConfigError: The DSN is invalid.
         """
         arguments = {"timeout": CONNECT_TIMEOUT, **conninfo.for_asyncpg(dsn)}
         try:
@@ -62,17 +63,17 @@ class Session:
         session = cls(connection)
         settings = {
             **SESSION_SETTINGS,
-            **_GUARDS,
+            **_LIVENESS,
             "application_name": role,
             "idle_session_timeout": str(int(idle_limit * 1000)),
         }
         if not direct:
             del settings["search_path"]
         try:
-            await session.fetch(pin(settings, local=False))
+            await session.fetch(set_config_statement(settings, local=False))
         except SessionLost:
             raise
-        except Exception as error:  # noqa: BLE001 - a session with other settings is of no use
+        except Exception as error:  # noqa: BLE001 - a session without its settings is of no use
             session.abandon()
             raise SessionLost(f"cannot set up a session: {said(error)}") from None
         except BaseException:
@@ -86,14 +87,14 @@ class Session:
         Args:
             sql: Its text.
             *args: Its parameters.
-            timeout: Seconds for the answer, after which the session is in doubt and so lost.
+            timeout: Seconds to wait for the reply, after which the session counts as lost.
 
         Raises:
             SessionLost: The session is gone or in doubt.
-            Exception: The server refused this statement, or its answer cannot be read; the session lives.
-                :func:`pgreact.postgres.errors.meaning` tells which.
+            Exception: The server refused the statement, or its reply cannot be decoded; the session lives.
+                :func:`pgreact.postgres.errors.meaning` tells the kind.
         """
-        async with self._turn, self._certain(timeout):
+        async with self._lock, self._lost_if_in_doubt(timeout):
             return await self._connection.fetch(sql, *args)
 
     async def value(self, sql: str, *args: object, timeout: float = REPLY_TIMEOUT) -> Any:
@@ -102,35 +103,39 @@ class Session:
         return rows[0][0] if rows else None
 
     async def pin_names(self) -> None:
-        """Let names without a schema mean PostgreSQL's own, whatever database and role have as default.
+        """Set ``search_path`` to PostgreSQL's catalogue, whatever the defaults of database and role.
 
         Raises:
             SessionLost: The session is gone.
-            Exception: The server refused.
+            Exception: The server refused the statement.
         """
-        await self.fetch(pin({"search_path": SESSION_SETTINGS["search_path"]}, local=False))
+        await self.fetch(set_config_statement({"search_path": SESSION_SETTINGS["search_path"]}, local=False))
 
     async def answers(self) -> None:
-        """Make sure that the server answers; that it refuses, say cancels, is an answer, too.
+        """Check that the server replies; an error, such as a cancelled statement, is a reply.
 
         Raises:
-            SessionLost: It does not.
+            SessionLost: The server does not reply.
         """
         try:
             await self.fetch("select 1")
         except SessionLost:
             raise
-        except Exception:  # noqa: BLE001, S110 - refused or unreadable, it is an answer
+        except Exception:  # noqa: BLE001, S110 - an error is a reply
             pass
 
     async def boolean_query(self, sql: str, timeout: float) -> bool:
-        """Ask a question that a user wrote: read only, and no longer than the time-out.
+        """Run a user's query in a read-only transaction; return its value as a boolean.
+
+        Args:
+            sql: The query.
+            timeout: Seconds that it may take.
 
         Raises:
             SessionLost: The session is gone.
-            Exception: The server refused it, or its answer cannot be read.
+            Exception: The server refused the query, or its reply cannot be decoded.
         """
-        async with self._turn, self._certain(timeout + REPLY_TIMEOUT):
+        async with self._lock, self._lost_if_in_doubt(timeout + REPLY_TIMEOUT):
             transaction = self._connection.transaction(readonly=True)
             await transaction.start()
             try:
@@ -139,15 +144,15 @@ class Session:
                 )
                 return bool(await self._connection.fetchval(sql))
             finally:
-                await transaction.rollback()  # what the question set in this session goes with it
+                await transaction.rollback()  # undoes settings that the query made
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """Let what is run inside be one transaction, which an error or a cancellation rolls back.
+        """Run a block in a transaction, which an error or a cancellation rolls back.
 
         Raises:
             SessionLost: The session is gone.
-            Exception: The server refused to commit, or what was raised inside.
+            Exception: The server refused to commit, or the block raised it.
         """
         await self.fetch("begin")
         try:
@@ -166,18 +171,18 @@ class Session:
             await self.fetch("rollback")
         except SessionLost:
             pass
-        except Exception:  # noqa: BLE001 - nobody can tell what the next statement would be part of
+        except Exception:  # noqa: BLE001 - the next statement might run inside the old transaction
             self.abandon()
 
     @contextlib.asynccontextmanager
-    async def _certain(self, timeout: float) -> AsyncIterator[None]:
-        """Let nobody go on with a session whose state is in doubt."""
+    async def _lost_if_in_doubt(self, timeout: float) -> AsyncIterator[None]:
+        """End the session when a statement times out, is cancelled, or loses the connection."""
         try:
             async with asyncio.timeout(timeout):
                 yield
         except TimeoutError:
             self.abandon()
-            raise SessionLost(f"no answer from PostgreSQL in {timeout:g} s") from None
+            raise SessionLost(f"no answer from PostgreSQL in {short(timeout)}") from None
         except Exception as error:
             if self._connection.is_closed() or meaning(error) is Meaning.LOST:
                 self.abandon()
@@ -188,11 +193,15 @@ class Session:
             raise
 
     async def listen(self, channel: str, callback: Callable[[int, str], None]) -> None:
-        """LISTEN; the callback gets the sender's process id and the payload, and must not wait.
+        """Run LISTEN.
+
+        Args:
+            channel: The channel's name.
+            callback: Gets the sender's process id and the payload of each notification. It must not block.
 
         Raises:
             SessionLost: The session is gone.
-            asyncpg.PostgresError: LISTEN is refused.
+            asyncpg.PostgresError: The server refused LISTEN.
         """
 
         def received(_connection: object, pid: int, _channel: str, payload: object) -> None:
@@ -208,7 +217,7 @@ class Session:
         """Wait until the session is lost.
 
         Raises:
-            SessionLost: It is.
+            SessionLost: Always, when it is.
         """
         raise SessionLost(await asyncio.shield(self.lost))
 
@@ -219,13 +228,13 @@ class Session:
         return f"{found.major}.{found.micro}"
 
     async def close(self) -> None:
-        """End the session, politely for a second."""
+        """Close the session; terminate it if that takes longer than a second."""
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await self._connection.close(timeout=1)
         self.abandon()
 
     def abandon(self) -> None:
-        """End the session without a word."""
+        """Close the connection without telling the server."""
         self._connection.terminate()
 
     def _ended(self, *_: object) -> None:

@@ -1,4 +1,8 @@
-"""What fails at the moment: retried with growing pauses, logged once, and logged again when it is over."""
+"""Troubles: failures that are being retried with growing pauses.
+
+A trouble begins with the first failure, is logged once for each kind of error (``statement.failed``), shown
+by ``pgreact status`` while it lasts, and logged when it ends (``statement.recovered``).
+"""
 
 import asyncio
 import dataclasses
@@ -18,25 +22,25 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What cannot be done at the moment, for ``pgreact status``."""
+    """A trouble that lasts, for ``pgreact status``."""
 
     subject: str
     error: str
-    since: float  # by the monotonic clock
+    since: float  # monotonic seconds
 
 
 class Trouble:
-    """The failures in a row of one statement, or of one row: logged once, and again when they are over."""
+    """The failures in a row of one statement, or of one row."""
 
     def __init__(
         self, subject: str, clock: Clock, changed: Callable[["Trouble"], None] = lambda _: None
     ) -> None:
-        """There is no trouble yet.
+        """Begin without a failure.
 
         Args:
-            subject: What fails, like ``claim`` or ``schedule nightly``.
-            clock: Measures, and brings chance into the pauses.
-            changed: Is called when the trouble begins, when its kind changes, and when it is over.
+            subject: The statement or the row, like ``claim`` or ``schedule nightly``.
+            clock: Measures durations, and adds jitter to the pauses.
+            changed: Called when the trouble begins, when a new kind of error occurs, and when it ends.
         """
         self.subject = subject
         self.failures = 0
@@ -46,10 +50,10 @@ class Trouble:
         self._kinds: set[object] = set()
 
     def failed(self, error: Exception) -> float:
-        """Take note of a failure.
+        """Record a failure.
 
         Returns:
-            The seconds until the next try: more, the longer it lasts.
+            The seconds until the next attempt, which grow with each failure.
         """
         self.failures += 1
         what = meaning(error)
@@ -69,7 +73,7 @@ class Trouble:
         return wait
 
     def over(self) -> None:
-        """Take note that it worked, or that what failed is gone."""
+        """Record that the statement succeeded, or that its row is gone."""
         if self.report is None:
             return
         took = round(self._clock.monotonic() - self.report.since, 3)
@@ -80,38 +84,38 @@ class Trouble:
 
 
 class Troubles:
-    """All that a process cannot do at the moment, by subject."""
+    """The troubles of a process, by subject."""
 
     def __init__(self, clock: Clock) -> None:
-        """There are none yet."""
+        """Begin without a trouble."""
         self.changed = asyncio.Event()
         self._clock = clock
         self._known: dict[str, Trouble] = {}
 
     def __getitem__(self, subject: str) -> Trouble:
-        """Return the trouble with a subject, which need not be one at the moment."""
+        """Return the trouble of a subject, which may have no failure."""
         known = self._known.get(subject)
         if known is None:
             known = self._known[subject] = Trouble(subject, self._clock, self._note)
         return known
 
     def reports(self) -> list[Report]:
-        """Return what cannot be done at the moment."""
+        """Return the troubles that last."""
         return [trouble.report for trouble in self._known.values() if trouble.report is not None]
 
     def forget(self, subject: str) -> None:
-        """Drop a subject that there is no longer; its trouble is over."""
+        """End the trouble of a subject that no longer exists."""
         if trouble := self._known.pop(subject, None):
             trouble.over()
 
     def note(self, subject: str, error: str | None) -> None:
-        """Report something that is no failure, and logged elsewhere; ``None``: it is over."""
+        """Report a condition that another event logs; ``None`` ends the report."""
         trouble = self[subject]
         trouble.report = Report(subject, error, self._clock.monotonic()) if error is not None else None
         self.changed.set()
 
     def described(self) -> str:
-        """Return the reports as JSON, with the seconds each has lasted."""
+        """Return the reports as JSON, each with the seconds that it has lasted."""
         now = self._clock.monotonic()
         return json.dumps(
             [
@@ -129,16 +133,16 @@ class Troubles:
 
 
 async def store(session: Session, source: str, troubles: Troubles) -> None:
-    """Write what fails at the moment into ``pgreact.trouble``.
+    """Replace the rows of one source in ``pgreact.trouble``.
 
     Args:
         session: Runs the statement.
-        source: What it fails in: ``listen`` or ``beat``. What was written of the same source is replaced.
-        troubles: What fails.
+        source: The program: ``listen`` or ``beat``.
+        troubles: Its troubles.
 
     Raises:
         SessionLost: The session is gone.
-        Exception: The server refused.
+        Exception: The server refused the statement.
     """
     await session.fetch(query("write_trouble"), source, troubles.described())
 
@@ -146,24 +150,26 @@ async def store(session: Session, source: str, troubles: Troubles) -> None:
 async def persist(
     trouble: Trouble, attempt: Callable[[], Awaitable[T]], *, give_up_if_refused: bool = False
 ) -> T:
-    """Try until it works.
+    """Repeat an attempt until it succeeds.
 
     Args:
-        trouble: Of what is tried.
-        attempt: Does it.
-        give_up_if_refused: Do not try again what is refused for want of a right or an object.
+        trouble: Records the failures.
+        attempt: Runs the statement.
+        give_up_if_refused: Raise an error for which a right or an object is missing, instead of retrying.
+
+    Returns:
+        What the attempt returns.
 
     Raises:
-        SessionLost: The session is gone or in doubt: another try needs a new one.
-        PgreactError: It was refused, and is not tried again; or what the attempt raises of the kind, which
-            is no failure of a statement.
+        SessionLost: The session is gone or in doubt: the next attempt needs a new one.
+        PgreactError: The statement was refused and is not retried, or the attempt raised this itself.
     """
     while True:
         try:
             result = await attempt()
         except PgreactError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this statement's alone
+        except Exception as error:  # noqa: BLE001 - any error belongs to this statement alone
             if give_up_if_refused and meaning(error) is Meaning.REFUSED:
                 raise PgreactError(f"{trouble.subject}: {said(error)}{remedy(error)}") from None
             await asyncio.sleep(trouble.failed(error))

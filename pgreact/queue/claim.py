@@ -2,22 +2,19 @@
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pgreact import logs
 from pgreact.broker.job_publisher import JobMessage, Posted
-from pgreact.broker.publisher import Publisher, PublishFailed
+from pgreact.broker.publisher import PublishFailed
 from pgreact.clock import Clock
-from pgreact.dispatch.route import QUEUE_ROUTE, Route
+from pgreact.dispatch.action import Claimed
 from pgreact.errors import SessionLost
 from pgreact.postgres.errors import remedy, said, storable
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
-from pgreact.queue.claim_delay import rest
-from pgreact.queue.lane_monitor import LaneWatch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pgreact.queue.claim_delay import claim_delay
+from pgreact.queue.lane_monitor import LaneMonitor
 
 BATCH = 100  # jobs a claim
 CLAIM_TIMEOUT = 30.0  # seconds
@@ -39,66 +36,44 @@ class Post(Protocol):
 
 
 class QueueDispatch:
-    """Publishes the calls of routes, and in place of the queue's own call claims jobs and publishes them.
+    """The action of the queue's route: claims jobs and publishes them.
 
     The leader does that itself: a Celery task that claimed would cost each job another way through the broker
     and a worker's place.
     """
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        post: Post,
-        session: Session,
-        clock: Clock,
-        troubles: Troubles,
-    ) -> None:
+    def __init__(self, post: Post, session: Session, clock: Clock, troubles: Troubles) -> None:
         """Nothing happens yet.
 
         Args:
-            publisher: For all other routes.
             post: For the jobs.
             session: For the claims.
             clock: Measures.
             troubles: Where failures that do not end a dispatch are reported.
         """
         self._troubles = troubles
-        self._publisher = publisher
         self._post = post
         self._session = session
         self._clock = clock
-        self.signal: Callable[[], None] = lambda: None  # asks for another dispatch of the queue
-        self._timer: asyncio.TimerHandle | None = None
         self._unmarked: set[str] = set()  # attempts that the broker has, whose rows do not say so yet
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
         self._claimed = 0  # jobs, since the log last told of claims: the broker had none of their messages
         self._full_at: float | None = None  # when the claim before this one took the last places
-        self._lanes = LaneWatch()
+        self._lanes = LaneMonitor()
         self._database = ""  # what messages call it
+        self._at_once = False  # another claim is to follow this one at once
         self._unrouted = False  # there were jobs whose tasks had to be routed
         self._routed = False  # the routing of all known tasks was looked up in this term
 
-    async def publish(self, route: Route, task_id: str, following: str) -> bool:
-        """Publish one call of a route's task; see :class:`pgreact.broker.publisher.Publisher`.
+    async def publish(self, _task_id: str, _next_task_id: str) -> Claimed:
+        """Claim jobs and publish their messages; see :class:`pgreact.dispatch.action.Action`.
 
         Raises:
-            PublishFailed: The broker did not confirm it.
+            PublishFailed: The broker did not take them all, or the server refused a statement.
             SessionLost: The session is gone.
         """
-        if route.name != QUEUE_ROUTE:
-            return await self._publisher.publish(route, task_id, following)
-        await self._dispatch()
-        return False
-
-    def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    async def _dispatch(self) -> None:
-        self.close()
         began = self._clock.monotonic()
+        self._at_once = False
         await self._record()
         if not self._database:
             self._database = await self._ask("database id", "select pgreact.database_id()")
@@ -113,14 +88,16 @@ class QueueDispatch:
         await self._route(answer.get("unrouted") or [])
         # what is held by other transactions is no reason to hurry
         if answer["more"] and (jobs or answer["claimed"]):
-            self.signal()
-        elif (wait := self._until_next(answer["next_s"])) is not None:
-            self._timer = asyncio.get_running_loop().call_later(wait, self.signal)
+            self._at_once = True
+        again_in = self._until_next(answer["next_s"])
         # a daemon may be newer than the functions of its database
         waiting = answer.get("waiting", 0)
         full_at, self._full_at = self._full_at, began if waiting else None
         if waiting and full_at is not None:
-            await asyncio.sleep(rest(waiting, answer["claimed"], began - full_at, answer["next_s"]))
+            pause = claim_delay(waiting, answer["claimed"], began - full_at, answer["next_s"])
+            await asyncio.sleep(pause)
+            again_in = None if again_in is None else max(0.0, again_in - pause)
+        return Claimed(0.0 if self._at_once else again_in)
 
     async def _publish(
         self, jobs: list[dict[str, Any]], answer: dict[str, Any], began: float, claimed: float
@@ -144,15 +121,15 @@ class QueueDispatch:
             )
             self._claimed = 0
         if posted.late:
-            self.signal()
+            self._at_once = True
             return None
         return posted.failure
 
     def _watch_lanes(self, answer: dict[str, Any], now: float) -> None:
         """Log which lanes stand still, and which messages nobody starts."""
-        if "crowded" in answer:  # else another claim holds the lock
+        if "full_lanes" in answer:  # else another claim holds the lock
             served = {job["lane"] for job in answer["jobs"]} if answer["claimed"] else set()
-            for event in self._lanes.observed(now, answer["crowded"], served, answer["unanswered"]):
+            for event in self._lanes.observe(now, answer["full_lanes"], served, answer["unanswered"]):
                 logs.emit(event)
 
     async def _route(self, tasks: list[str]) -> None:
@@ -164,7 +141,7 @@ class QueueDispatch:
             routes = await self._post.routes(sorted(names))
             moved = await self._ask("routing of tasks", "select pgreact.route_tasks($1)", json.dumps(routes))
             if moved:
-                self.signal()
+                self._at_once = True
         self._routed = True
         self._unrouted = bool(tasks)
 

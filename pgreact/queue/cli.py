@@ -17,7 +17,7 @@ from pgreact.cli.support import (
     limit_option,
 )
 from pgreact.errors import ConfigError, PgreactError, nearest
-from pgreact.quantities import limit as read_limit
+from pgreact.quantities import parse_limit as read_limit
 
 if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
     from pgreact.queue.views import Connection
@@ -42,8 +42,8 @@ def queue() -> None:
 @click.option("--lane", metavar="LANE", help="Only jobs of this lane.")
 @click.option(
     "--state",
-    type=click.Choice(["ready", "delayed", "behind", "in_progress", "dead"]),
-    help="Only jobs in this state; behind: another job of the same key comes first.",
+    type=click.Choice(["ready", "delayed", "blocked", "in_progress", "dead"]),
+    help="Only jobs in this state; blocked: another job of the same key comes first.",
 )
 @click.option("--task", metavar="TASK", help="Only jobs of this task.")
 @limit_option

@@ -1,168 +1,163 @@
-"""The caller's connection, of whatever library: one statement in the transaction it is in.
+"""The caller's connection, of any supported library: run one statement in the transaction it is in.
 
-No library is imported for that: if a connection is one of its own, it has been.
+No library is imported for that: a connection of a library exists only where the library was imported.
 """
 
+import dataclasses
 import inspect
+import re
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pgreact.postgres.queries import query
-from pgreact.queue.job import Enqueued
 
-Name = Literal["enqueue", "enqueue_many"]
-Ids = list[Enqueued] | Coroutine[Any, Any, list[Enqueued]]
+T = TypeVar("T")
 
 # ---- for type checkers, which may know none of these libraries ---------------------------------------------
 
 
 class SyncConnection(Protocol):
-    """Of psycopg, psycopg2, SQLAlchemy (a session, too) or Django."""
+    """A connection of psycopg, psycopg2, SQLAlchemy (or a session) or Django."""
 
-    def commit(self) -> None:
-        """Commit."""
-        ...
+    def commit(self) -> None: ...
 
-    def rollback(self) -> None:
-        """Roll back."""
-        ...
+    def rollback(self) -> None: ...
 
 
 class AsyncConnection(Protocol):
-    """Of psycopg or SQLAlchemy (a session, too)."""
+    """An asynchronous connection of psycopg or SQLAlchemy (or a session)."""
 
-    def commit(self) -> Awaitable[None]:
-        """Commit."""
-        ...
+    def commit(self) -> Awaitable[None]: ...
 
-    def rollback(self) -> Awaitable[None]:
-        """Roll back."""
-        ...
+    def rollback(self) -> Awaitable[None]: ...
 
 
 class AsyncpgConnection(Protocol):
-    """Of asyncpg, taken from a pool or not."""
+    """A connection of asyncpg, taken from a pool or not."""
 
-    def fetchval(self, query: str, *args: object) -> Awaitable[Any]:
-        """Return one value."""
-        ...
+    def fetchval(self, query: str, *args: object) -> Awaitable[Any]: ...
 
-    def is_in_transaction(self) -> bool:
-        """Tell whether it is."""
-        ...
+    def is_in_transaction(self) -> bool: ...
 
 
 class SyncCursor(Protocol):
-    """Of psycopg or psycopg2."""
+    """A cursor of psycopg or psycopg2."""
 
     @property
-    def connection(self) -> SyncConnection:
-        """Whose it is."""
-        ...
+    def connection(self) -> SyncConnection: ...
 
-    def fetchone(self) -> object:
-        """Return a row."""
-        ...
+    def fetchone(self) -> object: ...
 
 
 class AsyncCursor(Protocol):
-    """Of psycopg."""
+    """An asynchronous cursor of psycopg."""
 
     @property
-    def connection(self) -> AsyncConnection:
-        """Whose it is."""
-        ...
+    def connection(self) -> AsyncConnection: ...
 
-    def fetchone(self) -> Awaitable[object]:
-        """Return a row."""
-        ...
+    def fetchone(self) -> Awaitable[object]: ...
 
+
+AnySync = SyncConnection | SyncCursor
+AnyAsync = AsyncConnection | AsyncCursor | AsyncpgConnection
 
 # ---- one function for each kind of connection --------------------------------------------------------------
 
 
-def run(connection: object, name: Name, jobs: str) -> Ids:
-    """Enqueue jobs in the transaction of a connection.
+@dataclasses.dataclass(frozen=True)
+class Call(Generic[T]):
+    """One call of a function of schema ``pgreact``.
 
-    Args:
-        connection: The caller's.
-        name: The query.
-        jobs: Its parameter.
+    Attributes:
+        name: The function of package ``pgreact`` that was called, and the query that it runs.
+        parameters: The query's parameter, if it has one: no query has two.
+        read: Makes the result of the rows.
+    """
+
+    name: str
+    parameters: Mapping[str, str]
+    read: Callable[[Any], T]
+
+
+def run(connection: object, call: Call[T]) -> T | Coroutine[Any, Any, T]:
+    """Make a call in the transaction of a connection.
 
     Returns:
-        The jobs, or a coroutine that returns them when the connection is asynchronous.
+        The result, or a coroutine that returns it when the connection is asynchronous.
 
     Raises:
-        TypeError: It is no connection that we know.
+        TypeError: ``connection`` is no supported connection.
     """
-    # by __class__, which a proxy (of a tracer, say) borrows from what is behind it
+    # by __class__, which a proxy (of a tracer, say) borrows from the connection in it
     for kind in connection.__class__.__mro__:
         if runner := _RUNNERS.get(f"{kind.__module__}.{kind.__qualname__}"):
-            return runner(connection, name, jobs)
+            found: T | Coroutine[Any, Any, T] = runner(connection, call)
+            return found
     kind = connection.__class__
     raise TypeError(
         f"conn is a {kind.__module__}.{kind.__qualname__}. It must be the connection whose transaction "
-        "the job belongs to: of psycopg (Connection, AsyncConnection, or a cursor), asyncpg, psycopg2, "
-        "SQLAlchemy (Connection, Session, AsyncConnection, AsyncSession) or Django (django.db.connection)"
+        f"pgreact.{call.name} is to be part of: of psycopg (Connection, AsyncConnection, or a cursor), "
+        "asyncpg, psycopg2, SQLAlchemy (Connection, Session, AsyncConnection, AsyncSession) or Django "
+        "(django.db.connection)"
     )
 
 
 def is_asynchronous(connection: object) -> bool:
-    """Tell whether what is done on a connection is awaited."""
+    """Return whether calls on a connection are awaited."""
     kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in connection.__class__.__mro__}
     return not kinds.isdisjoint(_ASYNCHRONOUS)
 
 
-def _psycopg(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
+def _psycopg(connection: Any, call: Call[T]) -> T:
     from psycopg.rows import tuple_row
 
     with connection.cursor(row_factory=tuple_row) as cursor:
-        cursor.execute(*_for_psycopg(cursor, name, jobs))
-        return _ids(cursor.fetchall())
+        cursor.execute(*_for_psycopg(cursor, call))
+        return call.read(cursor.fetchall())
 
 
-async def _psycopg_async(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
+async def _psycopg_async(connection: Any, call: Call[T]) -> T:
     from psycopg.rows import tuple_row
 
     async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(*_for_psycopg(cursor, name, jobs))
-        return _ids(await cursor.fetchall())
+        await cursor.execute(*_for_psycopg(cursor, call))
+        return call.read(await cursor.fetchall())
 
 
-def _for_psycopg(cursor: Any, name: Name, jobs: str) -> tuple[str, object]:
+def _for_psycopg(cursor: Any, call: Call[T]) -> tuple[str, object]:
     if any(kind.__name__ == "RawCursorMixin" for kind in type(cursor).__mro__):
-        return _statement(name, "$1"), (jobs,)
-    return _statement(name, "%(jobs)s"), {"jobs": jobs}
+        return _sql(call.name, "numbered"), (*call.parameters.values(),)
+    return _sql(call.name, "pyformat"), call.parameters
 
 
-def _psycopg2(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
+def _psycopg2(connection: Any, call: Call[T]) -> T:
     if connection.async_:
         raise TypeError("conn is an asynchronous connection of psycopg2, which knows no transactions")
     with connection.cursor(cursor_factory=sys.modules["psycopg2.extensions"].cursor) as cursor:
-        cursor.execute(_statement(name, "%(jobs)s"), {"jobs": jobs})
-        return _ids(cursor.fetchall())
+        cursor.execute(_sql(call.name, "pyformat"), call.parameters)
+        return call.read(cursor.fetchall())
 
 
-async def _asyncpg(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
-    return _ids(await connection.fetch(_statement(name, "$1"), jobs))
+async def _asyncpg(connection: Any, call: Call[T]) -> T:
+    return call.read(await connection.fetch(_sql(call.name, "numbered"), *call.parameters.values()))
 
 
-def _sqlalchemy(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
-    return _ids(connection.execute(_sqlalchemy_text(name), {"jobs": jobs}).all())
+def _sqlalchemy(connection: Any, call: Call[T]) -> T:
+    return call.read(connection.execute(_sqlalchemy_text(call.name), call.parameters).all())
 
 
-async def _sqlalchemy_async(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
-    return _ids((await connection.execute(_sqlalchemy_text(name), {"jobs": jobs})).all())
+async def _sqlalchemy_async(connection: Any, call: Call[T]) -> T:
+    return call.read((await connection.execute(_sqlalchemy_text(call.name), call.parameters)).all())
 
 
 @cache
-def _sqlalchemy_text(name: Name) -> Any:
-    return sys.modules["sqlalchemy"].text(_statement(name, ":jobs"))
+def _sqlalchemy_text(name: str) -> Any:
+    return sys.modules["sqlalchemy"].text(_sql(name, "named"))
 
 
-def _django(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
+def _django(connection: Any, call: Call[T]) -> T:
     if connection.vendor != "postgresql":
         raise TypeError(
             f'conn is Django\'s "{connection.alias}", which is {connection.vendor}, not PostgreSQL'
@@ -171,29 +166,27 @@ def _django(connection: Any, name: Name, jobs: str) -> list[Enqueued]:
         opened = connection.cursor()
     except sys.modules["django.core.exceptions"].SynchronousOnlyOperation as error:
         raise type(error)(
-            f"pgreact.{name} was called with Django's connection in async code, where it cannot be used. "
-            "Put the whole transaction into one synchronous function, with transaction.atomic() and "
-            f"pgreact.{name}(connection, …) in it, and call it by await sync_to_async(function)(…)"
+            f"pgreact.{call.name} was called with Django's connection in async code, where it cannot be "
+            "used. Put the whole transaction into one synchronous function, with transaction.atomic() and "
+            f"pgreact.{call.name}(connection, …) in it, and call it by await sync_to_async(function)(…)"
         ) from error
     with opened as cursor:
-        cursor.execute(_statement(name, "%(jobs)s"), {"jobs": jobs})
-        return _ids(cursor.fetchall())
+        cursor.execute(_sql(call.name, "pyformat"), call.parameters)
+        return call.read(cursor.fetchall())
 
 
-def _of_cursor(cursor: Any, name: Name, jobs: str) -> Ids:
-    return run(cursor.connection, name, jobs)
+def _of_cursor(cursor: Any, call: Call[T]) -> T | Coroutine[Any, Any, T]:
+    return run(cursor.connection, call)
 
 
 @cache
-def _statement(name: Name, placeholder: str) -> str:
-    return query(name).replace("%(jobs)s", placeholder)
+def _sql(name: str, style: Literal["pyformat", "numbered", "named"]) -> str:
+    """Return a query with its parameter written as a library expects it."""
+    replacement = {"pyformat": r"%(\1)s", "numbered": "$1", "named": r":\1"}[style]
+    return re.sub(r"%\((\w+)\)s", replacement, query(name))
 
 
-def _ids(rows: Any) -> list[Enqueued]:
-    return [Enqueued(int(job), str(task_id)) for job, task_id in rows]
-
-
-_RUNNERS: dict[str, Callable[[Any, Name, str], Ids]] = {
+_RUNNERS: dict[str, Callable[[Any, Call[Any]], Any]] = {
     "psycopg.Connection": _psycopg,
     "psycopg.AsyncConnection": _psycopg_async,
     "psycopg.Cursor": _of_cursor,

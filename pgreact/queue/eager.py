@@ -1,4 +1,4 @@
-"""Jobs of an application that runs its tasks at once (``task_always_eager``), as ``delay()`` does then."""
+"""Jobs of an application with ``task_always_eager``: the task runs in this process, as with ``delay()``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from pgreact.queue.job import Enqueued, Job
 
 
-def wanted(job: Job) -> bool:
-    """Tell whether a job is to run at once; one that is known by its name alone is not, as in Celery.
+def is_eager(job: Job) -> bool:
+    """Return whether a job runs at once. A job that only names its task never does, as in Celery.
 
     Raises:
         ValueError: It would, and the application's setting ``pgreact_eager`` forbids it.
@@ -23,11 +23,11 @@ def wanted(job: Job) -> bool:
     return True
 
 
-def run(job: Job) -> Enqueued:
+def apply(job: Job) -> Enqueued:
     """Run a job's task in this process, by the task's own ``apply_async``."""
-    options = dict(job.options or {})
-    if job.task_id is not None:
-        options["task_id"] = str(job.task_id)
+    options = dict(job.parameters.get("options") or {})
+    if (task_id := job.parameters.get("task_id")) is not None:
+        options["task_id"] = str(task_id)
     task: Any = job.task
     if isinstance(task, Mapping):
         result = task.apply_async(**options)  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from pgreact import logs
 STANDING = 60.0  # seconds without a new job, after which a lane that is full is worth a line
 
 
-class LaneWatch:
+class LaneMonitor:
     """Tells each change once, from the answers of one claim after the other."""
 
     def __init__(self) -> None:
@@ -16,10 +16,10 @@ class LaneWatch:
         self._told: set[str] = set()
         self._unanswered: set[tuple[str, str | None]] = set()
 
-    def observed(
+    def observe(
         self,
         now: float,
-        crowded: Collection[dict[str, Any]],
+        full_lanes: Collection[dict[str, Any]],
         served: Collection[str],
         unanswered: Collection[dict[str, Any]] | None,
     ) -> Iterator[logs.Event]:
@@ -27,7 +27,7 @@ class LaneWatch:
 
         Args:
             now: Seconds, by a clock that is never set.
-            crowded: Lanes with more ready jobs than places, and what takes these.
+            full_lanes: Lanes with more ready jobs than places, and what takes these.
             served: Lanes of which it took jobs.
             unanswered: Jobs that no worker starts, as ``pgreact.unanswered`` has them; ``None``: it did not
                 look.
@@ -35,30 +35,30 @@ class LaneWatch:
         Returns:
             What is to be logged.
         """
-        full = {lane["lane"]: lane for lane in crowded if lane["lane"] not in served}
+        full = {lane["lane"]: lane for lane in full_lanes if lane["lane"] not in served}
         for name in self._full.keys() - full.keys():
             since = self._full.pop(name)
             if name in self._told:
                 self._told.remove(name)
-                yield logs.LaneFreed(lane=name, full_s=round(now - since, 3))
+                yield logs.LaneRecovered(lane=name, stalled_s=round(now - since, 3))
         for name, lane in full.items():
             since = self._full.setdefault(name, now)
             if now - since >= STANDING and name not in self._told:
                 self._told.add(name)
-                yield logs.LaneFilled(
+                yield logs.LaneStalled(
                     lane=name,
                     running=lane["in_progress"] - lane["unstarted"],
                     unstarted=lane["unstarted"],
-                    full_s=round(now - since, 3),
+                    stalled_s=round(now - since, 3),
                 )
         if unanswered is None:
             return
         current = {(row["lane"], row["queue"]): row for row in unanswered}
         for lane_name, queue in self._unanswered - current.keys():
-            yield logs.QueueAnswered(lane=lane_name, queue=queue)
+            yield logs.QueueRecovered(lane=lane_name, queue=queue)
         for key in current.keys() - self._unanswered:
             row = current[key]
-            yield logs.QueueUnanswered(
+            yield logs.QueueStalled(
                 lane=row["lane"],
                 queue=row["queue"],
                 jobs=row["jobs"],

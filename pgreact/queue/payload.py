@@ -1,16 +1,15 @@
-"""A job as the JSON that the queries of enqueue read."""
+"""The payload of a job: the JSON that the queries of enqueue read."""
 
-import dataclasses
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from reprlib import repr  # noqa: A004 - a value in an error is cut short
 from typing import Any
 from uuid import UUID
 
 from pgreact.broker.json_writer import join, write, write_options
 from pgreact.queue.job import Job
-from pgreact.queue.signature import call_of
+from pgreact.queue.signature import signature_of
 
 _REFUSED = {
     "countdown": "give run_at",
@@ -19,28 +18,30 @@ _REFUSED = {
 }
 
 
-def written(job: Job) -> str:
-    """Return a job as JSON text; what is as by default is left to the server.
+def payload(job: Job) -> str:
+    """Return a job as JSON text. What the job leaves out gets the server's default.
 
     Raises:
-        TypeError: A field is not what it must be.
-        ValueError: It is, but cannot be kept.
+        TypeError: A parameter has the wrong type.
+        ValueError: PostgreSQL cannot store a parameter, or no worker can read it.
     """
-    call = call_of(job.task, _list("args", job.args), _dict("kwargs", job.kwargs))
-    options = {**call.options, **_own_options(job)}
-    moment = job.run_at if job.run_at is not None else call.run_at
+    given = job.parameters
+    signature = signature_of(job.task, _list("args", job.args), _dict("kwargs", job.kwargs))
+    options = {**signature.options, **_own_options(given.get("options"))}
+    run_at = given.get("run_at")
     fields = {
-        "task": _text("task", call.task),
-        "args": write(_list("args", call.args), "args"),
-        "kwargs": write(_dict("kwargs", call.kwargs), "kwargs"),
-        **_moment("run_at", "run_in", moment),
-        **_moment("expires", "expires_in", job.expires),
+        "task": _text("task", signature.task),
+        "args": write(_list("args", signature.args), "args"),
+        "kwargs": write(_dict("kwargs", signature.kwargs), "kwargs"),
+        **_time("run_at", "run_in", run_at if run_at is not None else signature.run_at),
+        **_time("expires", "expires_in", given.get("expires")),
     }
-    for name, writer in _WRITERS.items():
-        value = getattr(job, name)
-        if isinstance(value, bool) or value != _DEFAULTS[name]:  # True == 1
-            fields[name] = writer(name, value)
-    task_id = job.task_id if job.task_id is not None else call.task_id
+    for name, value in given.items():
+        if name in _WRITERS and (value is not None or name not in _OPTIONAL):
+            fields[name] = _WRITERS[name](name, value)
+    task_id = given.get("task_id")
+    if task_id is None:
+        task_id = signature.task_id
     if task_id is not None:
         fields["task_id"] = write(_uuid("task_id", task_id), "task_id")
     if options:
@@ -59,8 +60,8 @@ def _uuid(name: str, value: object) -> str:
         raise ValueError(f"{name} is {repr(value)}, not a UUID: Celery's own ids are such") from None
 
 
-def _own_options(job: Job) -> dict[str, Any]:
-    options = {name: value for name, value in _dict("options", job.options).items() if value is not None}
+def _own_options(given: object) -> dict[str, Any]:
+    options = {name: value for name, value in _dict("options", given).items() if value is not None}
     for name, hint in _REFUSED.items():
         if name in options:
             raise ValueError(f'options: no "{name}"; {hint}')
@@ -96,8 +97,8 @@ def _integer(name: str, value: object) -> str:
     return write(value, name)
 
 
-def _moment(at: str, after: str, value: object) -> dict[str, str]:
-    """Return the field of a moment, or that of an interval, which begins when the server reads it."""
+def _time(at: str, after: str, value: object) -> dict[str, str]:
+    """Return the field of a point in time, or that of an interval, which the server counts from its clock."""
     if value is None:
         return {}
     if isinstance(value, datetime.datetime):
@@ -124,7 +125,7 @@ def _interval(name: str, value: object) -> str:
     return write(f"{value:.6f} seconds", name)
 
 
-_WRITERS = {
+_WRITERS: dict[str, Callable[[str, object], str]] = {
     "lane": _text,
     "priority": _integer,
     "key": _text,
@@ -134,4 +135,4 @@ _WRITERS = {
     "max_lost": _integer,
     "backoff": _interval,
 }
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Job)}
+_OPTIONAL = {"lane", "key", "unique_key", "max_lost"}  # None is the same as not given

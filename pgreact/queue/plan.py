@@ -14,7 +14,7 @@ from pgreact.queue.settings import LaneSettings, Outbox, QueueSections, QueueSet
 
 DEFAULT = "default"  # the lane that is built in
 _LANE = LaneSettings().model_dump()
-_INTERVALS = {"lease", "keep", "dead_retention", "start_within"}
+_INTERVALS = {"lease", "retention", "dead_retention", "start_within"}
 
 
 class QueuePlan(NamedTuple):

@@ -5,8 +5,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from pgreact.quantities import Duration, Limit, Rate, Retention, StartWithin, Tasks
-from pgreact.section import Section
+from pgreact.section import Duration, Limit, Rate, Retention, Section, StartWithin, Tasks, between
 from pgreact.wakeup.settings import Event, Watch
 
 LaneName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,255}$")]  # a Celery queue's name
@@ -17,8 +16,8 @@ class QueueSettings(Section):
     """What holds for all lanes together; a key that the file does not name is left as the database has it."""
 
     max_in_progress: Limit = None
-    lease: Annotated[Duration, Field(ge=1, le=86400)] = 60.0
-    keep: Retention = None
+    lease: Annotated[Duration, between("1s", "1d")] = 60.0
+    retention: Retention = None
     dead_retention: Retention = None
     start_within: StartWithin = 7 * 86400.0
 

@@ -28,7 +28,7 @@ TRIGGER = (
 )  # what is shown of a watched change
 STANDING = 60.0  # seconds a job is ready in a lane that stands, before somebody is to be told
 SENT = 3  # messages for one attempt, after which somebody is to be told
-STATES = ("ready", "delayed", "behind", "in_progress", "dead")
+STATES = ("ready", "delayed", "blocked", "in_progress", "dead")
 
 
 def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -94,10 +94,10 @@ def trigger_reasons(subject: str, triggers: Sequence[dict[str, Any]]) -> Iterato
 def overview_lines(found: dict[str, Any]) -> Iterator[str]:
     """Return the same for people."""
     depth = ", ".join(
-        f"{sum(lane[state] for lane in found['lanes'])} {state}" for state in ("ready", "delayed", "behind")
+        f"{sum(lane[state] for lane in found['lanes'])} {state}" for state in ("ready", "delayed", "blocked")
     )
     yield f"queue    {depth}; {_of(found)} in progress; {found['dead']} dead"
-    table = [("lane", "ready", "delayed", "behind", "oldest", "in progress", "jobs/s", "")]
+    table = [("lane", "ready", "delayed", "blocked", "oldest", "in progress", "jobs/s", "")]
     for lane in found["lanes"]:
         oldest = "-" if lane["oldest_s"] is None else short(lane["oldest_s"], roughly=True)
         if not lane["known"]:
@@ -110,9 +110,9 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
             state = f"{lane['retrying']} wait for their own retries"
         else:
             state = ""
-        ready, delayed, behind = (str(lane[key]) for key in ("ready", "delayed", "behind"))
+        ready, delayed, blocked = (str(lane[key]) for key in ("ready", "delayed", "blocked"))
         name = str(lane["name"] or "(none yet)")
-        table.append((name, ready, delayed, behind, oldest, _of(lane), f"{lane['rate']:.2f}", state))
+        table.append((name, ready, delayed, blocked, oldest, _of(lane), f"{lane['rate']:.2f}", state))
     yield from (f"  {line}" for line in aligned(table, right=range(1, 7)))
     for row in found["unanswered"]:
         if row["sent"] < SENT or row["verdict"] == "busy":
@@ -173,8 +173,8 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
         number: Its id.
 
     Returns:
-        ``job``: its row with its state, or ``None`` if only the history has it; ``behind``: the job of the
-        same key that comes first, if any; ``history``: its settled attempts.
+        ``job``: its row with its state, or ``None`` if only the history has it; ``blocked_by``:
+        the job of the same key that comes first, if any; ``history``: its settled attempts.
 
     Raises:
         PgreactError: There is no trace of it.
@@ -183,7 +183,7 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
     if found["job"] is None and not found["history"]:
         raise PgreactError(
             f"no job {number}: none waits, is in progress or dead under this id; one that is done leaves a "
-            "trace only where [queue] has keep"
+            "trace only where [queue] sets retention"
         )
     if found["job"]:
         for name in ("args", "kwargs", "options"):
@@ -195,8 +195,8 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
 def details(found: dict[str, Any]) -> Iterator[str]:
     """Return one job for people."""
     own = {"id": (found["job"] or found["history"][0])["id"], "state": "settled", **(found["job"] or {})}
-    if found["behind"] is not None:
-        own["behind job"] = found["behind"]
+    if found["blocked_by"] is not None:
+        own["blocked_by"] = found["blocked_by"]
     yield from aligned([(key, _text(value)) for key, value in own.items() if value is not None])
     for attempt in found["history"]:
         yield ""

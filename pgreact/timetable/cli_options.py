@@ -8,6 +8,7 @@ import click
 from pydantic import ValidationError
 
 from pgreact.errors import ConfigError
+from pgreact.section import explain
 from pgreact.timetable.settings import WAYS, ScheduleSettings
 
 _CLEARED = ("anchor", "start_at", "end_at", "max_runs", "lane", "expires", "history")  # by the word none
@@ -91,8 +92,7 @@ def entry(given: Mapping[str, Any]) -> ScheduleSettings:
         lines = []
         for detail in error.errors():
             place = f"{_option(str(detail['loc'][0]))}: " if detail["loc"] else ""
-            said = detail["msg"].removeprefix("Value error, ")
-            lines.append(f"{place}{said[:1].lower()}{said[1:]}")
+            lines.append(f"{place}{explain(detail)}")
         raise ConfigError("\n".join(lines)) from None
 
 

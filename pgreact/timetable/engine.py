@@ -135,7 +135,7 @@ class Timetable:
                 trouble, lambda: advisory_lock.acquire(session, "timetable", advisory_lock.TIMEOUT)
             ):
                 pass
-        logs.emit(logs.TimetableTaken(waited_s=round(self._clock.monotonic() - began, 3)))
+        logs.emit(logs.TimetableAcquired(waited_s=round(self._clock.monotonic() - began, 3)))
 
     # ---- firing ----------------------------------------------------------------------------------------
 
@@ -161,13 +161,13 @@ class Timetable:
             loop.failures += 1
             pause = self._clock.backoff(loop.failures, base=BACKOFF_BASE, cap=BACKOFF_CAP)
             if loop.failures == 1:
-                logs.emit(logs.TimetableBlocked(reason=outcome.failure, retry_in_s=round(pause, 3)))
+                logs.emit(logs.DeliveryFailed(reason=outcome.failure, retry_in_s=round(pause, 3)))
             await asyncio.sleep(pause)
         elif outcome.pause is not None:
             await asyncio.sleep(outcome.pause)
         else:
             if loop.failures:
-                logs.emit(logs.TimetableUnblocked(failures=loop.failures))
+                logs.emit(logs.DeliveryRecovered(failures=loop.failures))
                 loop.failures = 0
             if not outcome.moved:
                 await asyncio.sleep(PAUSE)

@@ -9,14 +9,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from pgreact.quantities import Duration, Moment, Retention
-from pgreact.section import Section
+from pgreact.section import Duration, Moment, Retention, Section, between
 
 ScheduleName = Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]
 SCHEDULE_NAME_RULE = "a schedule's name has 1 to 200 characters, none of them NUL"
 WAYS = ("every", "cron", "at", "solar", "rrule")  # to say when it recurs
 
-_TEN_YEARS = 3650 * 86400
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -36,7 +34,7 @@ class ScheduleSettings(Section):
     kwargs: Annotated[dict[str, Any], AfterValidator(_json)] = {}
     # stands before the times, which are read in it
     timezone: str = Field(default="UTC", min_length=1)
-    every: Annotated[Duration, Field(ge=0.1)] | None = None
+    every: Annotated[Duration, between("100ms", "36500d")] | None = None
     cron: str | None = Field(default=None, min_length=1)
     cron_and: bool = False
     at: Moment | None = None
@@ -47,9 +45,9 @@ class ScheduleSettings(Section):
     start_at: Moment | None = None
     end_at: Moment | None = None
     max_runs: int | None = Field(default=None, ge=1, lt=2**63)
-    jitter: Annotated[Duration, Field(le=31 * 86400)] = 0.0
+    jitter: Annotated[Duration, between("0s", "31d")] = 0.0
     misfire: Literal["coalesce", "skip", "all"] = "coalesce"
-    grace: Annotated[Duration, Field(le=_TEN_YEARS)] = 60.0
+    grace: Annotated[Duration, between("0s", "3650d")] = 60.0
     catch_up: int = Field(default=100, ge=1, le=10_000)
     overlap: bool = True
     delivery: Literal["queue", "direct"] = "queue"
@@ -57,7 +55,7 @@ class ScheduleSettings(Section):
     priority: int = Field(default=0, ge=-(2**31), lt=2**31)
     max_attempts: int = Field(default=1, ge=1, lt=2**31)
     options: Annotated[dict[str, Any], AfterValidator(_json)] = {}
-    expires: Annotated[Duration, Field(gt=0, le=_TEN_YEARS)] | None = None
+    expires: Annotated[Duration, between("0.001ms", "3650d")] | None = None
     history: Retention = None
     description: str = ""
 

@@ -1,1 +1,1 @@
-"""A commit becomes a signal."""
+"""Wake-ups: a commit becomes a signal."""

@@ -1,7 +1,27 @@
-"""The gate of one route, as a pure state machine: do writers notify, or do we poll?
+"""The gate of one route: a pure state machine that decides whether writers notify or the leader polls.
 
-The order of the reads is the protocol: ``tests/model/gate.py`` explores it, ``docs/protocols.md`` explains
-it. There is no I/O and no clock here: the shell around it (``gatekeeper``) reads, and reports what it read.
+S is the route's sequence. At :data:`CLOSED` or above, writers skip their NOTIFY; below, they notify.
+
+==========  ======================================================  =========================================
+mode        writers                                                 the leader
+==========  ======================================================  =========================================
+open        notify                                                  does nothing
+draining    notify, but some began before S was set to OPEN         lists the holders of S until those have
+                                                                    ended
+polling     skip their NOTIFY                                       reads S, then lists its holders
+==========  ======================================================  =========================================
+
+=================  ===================  ======================================================================
+event              in mode              leads to
+=================  ===================  ======================================================================
+:func:`opened`     any                  draining if S has holders, else open
+:func:`closed`     open, draining       polling
+:func:`polled`     polling              polling
+:func:`drained`    draining             draining until the last of the listed holders is gone, then open
+=================  ===================  ======================================================================
+
+The ``gatekeeper`` reads and sets S, and reports the events. The order of its reads is the protocol:
+``tests/model/gate.py`` explores it, and ``docs/protocols.md`` explains it.
 """
 
 import dataclasses
@@ -10,84 +30,91 @@ from typing import Literal
 Mode = Literal["open", "draining", "polling"]
 
 OPEN = 1
-SHUT = 2**62  # writers that find S higher do not notify: sql/functions/attach.sql
+CLOSED = 2**62  # writers that find S here or above skip their NOTIFY: sql/functions/attach.sql
 
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
     """The state of one gate; times are readings of one monotonic clock, in seconds."""
 
-    # open: writers notify. draining: they do, but some began while it was closed and have not ended.
-    # polling: they need not, so we look.
     mode: Mode = "open"
     holders: frozenset[str] = frozenset()  # transactions that may have skipped their NOTIFY
-    height: int | None = None  # S when last read or set; None: unknown, so that the next counts as moved
+    sequence_value: int | None = (
+        None  # S when last read or set; None: unknown, so the next reading is activity
+    )
     since: float = 0.0  # when the mode began
-    stirred: float = 0.0  # when a poll last found something
+    active_at: float = 0.0  # when activity was last found
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """S, and then who held its lock."""
+class Reading:
+    """The value of S, and the transactions that held its lock after that."""
 
-    height: int
+    sequence_value: int
     holders: frozenset[str]
-    alone: bool = True  # if S was set between the two: nobody who wrote has ended meanwhile
+    undisturbed: bool = True  # if S was set between the two: no transaction that wrote ended meanwhile
 
 
-def listed(gate: Gate, holders: frozenset[str], now: float) -> Gate:
-    """S was set open, and then its holders were listed: who is among them is drained."""
+def opened(gate: Gate, holders: frozenset[str], now: float) -> Gate:
+    """S was set to OPEN, and then its holders were listed: these are drained."""
     mode: Mode = "draining" if holders else "open"
     since = gate.since if mode == gate.mode else now
     return Gate(mode, holders, None, since, now)
 
 
-def closing(gate: Gate, height: int | None, now: float) -> Gate:
-    """S was set shut: polls begin.
+def closed(gate: Gate, sequence_value: int | None, now: float) -> Gate:
+    """S was set to CLOSED, or is about to be: polling begins.
 
     Args:
-        gate: The state so far, whose holders are followed on.
-        height: What S was set to; ``None`` if somebody may have skipped before that.
+        gate: The state so far, whose holders are still followed.
+        sequence_value: The value that S was set to; ``None`` if a writer may have skipped before that.
         now: The moment.
     """
     assert gate.mode != "polling", "the gate is closed already"
-    return Gate("polling", gate.holders, height, now, now)
+    return Gate("polling", gate.holders, sequence_value, now, now)
 
 
-def stirred(gate: Gate, seen: Seen) -> bool:
-    """Return whether something may have been committed since the last poll."""
-    return seen.height != gate.height or bool(gate.holders - seen.holders) or not seen.alone
+def activity(gate: Gate, reading: Reading) -> bool:
+    """Return whether a writer may have committed since the last reading."""
+    return (
+        reading.sequence_value != gate.sequence_value
+        or bool(gate.holders - reading.holders)
+        or not reading.undisturbed
+    )
 
 
-def polled(gate: Gate, seen: Seen, now: float) -> tuple[Gate, bool]:
+def polled(gate: Gate, reading: Reading, now: float) -> tuple[Gate, bool]:
     """S was read, and then its holders were listed.
 
     Returns:
-        The new state, and whether the poll found something.
+        The new state, and whether there was activity.
     """
     assert gate.mode == "polling", "only a closed gate is polled"
-    found = stirred(gate, seen)
+    active = activity(gate, reading)
     return dataclasses.replace(
-        gate, height=seen.height, holders=seen.holders, stirred=now if found else gate.stirred
-    ), found
+        gate,
+        sequence_value=reading.sequence_value,
+        holders=reading.holders,
+        active_at=now if active else gate.active_at,
+    ), active
 
 
 def drained(gate: Gate, holders: frozenset[str], now: float) -> tuple[Gate, bool]:
-    """The holders were listed while draining: who is gone may have committed without a NOTIFY.
+    """The holders were listed while draining: one that is gone may have committed without a NOTIFY.
 
     Returns:
-        The new state, and whether somebody is gone. Who came since has found the gate open.
+        The new state, and whether a holder is gone. Holders that came since found the gate open.
     """
     assert gate.mode == "draining", "nothing is drained"
     left = gate.holders & holders
     gone = left != gate.holders
     if left:
-        return dataclasses.replace(gate, holders=left, stirred=now if gone else gate.stirred), gone
+        return dataclasses.replace(gate, holders=left, active_at=now if gone else gate.active_at), gone
     return Gate("open", frozenset(), None, now, now), gone
 
 
 class Meter:
-    """Tells when the notifications of a route come so fast that polling is cheaper."""
+    """Measures the rate of a route's notifications, to close its gate when polling is cheaper."""
 
     PERIOD = 0.25  # seconds
 
@@ -95,13 +122,13 @@ class Meter:
         self._began = 0.0
         self._count = 0
 
-    def busy(self, rate: float, now: float) -> bool:
+    def exceeds(self, rate: float, now: float) -> bool:
         """Count one notification; return whether this period has had more than ``rate`` a second."""
         if now - self._began > self.PERIOD:
             self._began, self._count = now, 0
         self._count += 1
         return self._count > rate * self.PERIOD
 
-    def forget(self) -> None:
-        """Begin anew."""
+    def reset(self) -> None:
+        """Forget the notifications counted so far."""
         self._count = 0

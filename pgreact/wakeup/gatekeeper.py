@@ -1,4 +1,4 @@
-"""The shell around the gates of one leader's term: it counts notifications, looks, and sets S."""
+"""The gatekeeper: closes, polls and opens the gates of all routes, for one leader's term."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,14 @@ from pgreact.errors import SessionLost
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles, persist
 from pgreact.wakeup import gate as gates
-from pgreact.wakeup.gate import Gate, Meter, Seen
+from pgreact.wakeup.gate import Gate, Meter, Reading
 from pgreact.wakeup.leadership import Candidate
 
-DRAIN_PAUSE_CAP = 0.5  # seconds between two looks at a transaction that takes very long
+DRAIN_PAUSE_CAP = 0.5  # seconds between two polls for a transaction that takes very long
 
 
-class Post:
-    """One route's gate, and what the keeper knows of it."""
+class RouteGate:
+    """One route's gate, with its meter and its next poll."""
 
     def __init__(self, runner: Runner, now: float) -> None:
         self.runner = runner
@@ -28,9 +28,9 @@ class Post:
         self.gate = Gate(since=now)
         self.meter = Meter()
         self.polls = 0
-        self.next_look = now
-        self.rush = False  # notifications come too fast
-        self.unshut = False  # it is polled, but S is not known to be set so: writers may still notify
+        self.next_poll = now
+        self.to_close = False  # notifications come too fast
+        self.to_set = False  # it is polled, but S may not be set to CLOSED yet: writers may still notify
 
 
 class Gatekeeper:
@@ -48,7 +48,7 @@ class Gatekeeper:
         sweep: Callable[[Runner, str], None],
         changed: Callable[[Runner], None],
         troubles: Troubles,
-        muted: str | None = None,
+        suspended: str | None = None,
     ) -> None:
         """Nothing is read or set yet; see :meth:`take_over`.
 
@@ -56,80 +56,80 @@ class Gatekeeper:
             candidate: The session that holds the leadership.
             session: For the polls.
             clock: Measures.
-            sweep: Asks for a sweep of a route, for this reason.
+            sweep: Asks for a sweep of a route, with a reason for the log.
             changed: A gate was opened or closed.
-            troubles: Where failures to read or set gates are reported.
-            muted: Why notifications are not heard, if so; see :meth:`mute`.
+            troubles: Gets failures to read or set gates.
+            suspended: Why notifications are not used, if so; see :meth:`suspend`.
         """
-        self._muted = muted
+        self._suspended = suspended
         self._trouble = troubles["gates"]
-        self._polls = troubles["gate polls"]
+        self._poll_trouble = troubles["gate polls"]
         self._set_after = 0.0  # setting S failed, and is not tried before then
         self._candidate = candidate
         self._session = session
         self._clock = clock
         self._sweep = sweep
         self._changed = changed
-        self._posts: dict[int, Post] = {}
+        self._gates: dict[int, RouteGate] = {}
         self._wake = asyncio.Event()
-        self._turn = asyncio.Lock()  # the order of reads is the protocol: nobody comes between them
+        self._turn = asyncio.Lock()  # the order of reads is the protocol: nothing comes between them
 
     def notified(self, route_id: int) -> None:
-        """A notification of this route has come."""
-        post = self._posts.get(route_id)
-        if post is None or post.setting != "auto" or post.rush or post.gate.mode == "polling":
+        """Count a notification of a route."""
+        gate = self._gates.get(route_id)
+        if gate is None or gate.setting != "auto" or gate.to_close or gate.gate.mode == "polling":
             return
-        if post.meter.busy(post.runner.route.gate_close_rate, self._clock.monotonic()):
-            post.rush = True
+        if gate.meter.exceeds(gate.runner.route.gate_close_rate, self._clock.monotonic()):
+            gate.to_close = True
             self._wake.set()
 
     async def take_over(self, runners: Iterable[Runner], reason: str) -> None:
-        """Open gates, list who may have skipped a NOTIFY, then sweep: after an election, and for new routes.
+        """Open gates, list the writers that may have skipped a NOTIFY, then sweep.
 
-        The sweep comes last. A transaction that skips, and ends between a sweep and the list, would be seen
-        by neither.
+        Called after an election, and for new routes. The sweep comes last: neither a sweep nor a later list
+        would find a transaction that skips and ends between the two.
 
         Raises:
             SessionLost: A session is gone.
-            Exception: The server refused; then it is to be done again, all of it.
+            Exception: The server refused; then all of it is to be done again.
         """
         async with self._turn:
-            posts = [Post(runner, self._clock.monotonic()) for runner in runners]
-            self._posts.update({post.runner.route.id: post for post in posts})
-            await self._set_open(posts)
-            await self._adopt(posts)
-            for post in posts:
-                self._sweep(post.runner, reason)
+            taken = [RouteGate(runner, self._clock.monotonic()) for runner in runners]
+            self._gates.update({gate.runner.route.id: gate for gate in taken})
+            await self._set_open(taken)
+            await self._close_where_closed(taken)
+            for gate in taken:
+                self._sweep(gate.runner, reason)
 
     async def follow(self, runners: Mapping[int, Runner]) -> None:
-        """Take note of routes that are new, gone, or whose gate is set otherwise.
+        """Take note of routes that are new, gone, or whose setting ``gate`` changed.
 
         Raises:
             SessionLost: A session is gone.
             Exception: The server refused; then it is to be done again.
         """
-        await self.take_over([runner for i, runner in runners.items() if i not in self._posts], "added")
+        await self.take_over([runner for i, runner in runners.items() if i not in self._gates], "added")
         async with self._turn:
-            for gone in self._posts.keys() - runners.keys():
-                del self._posts[gone]
-            for post in self._posts.values():
-                if post.setting != post.runner.route.gate:
-                    await self._open(post, "set otherwise")
-                    post.setting = post.runner.route.gate
-                    await self._adopt([post])
+            for gone in self._gates.keys() - runners.keys():
+                del self._gates[gone]
+            for gate in self._gates.values():
+                if gate.setting != gate.runner.route.gate:
+                    await self._open(gate, "setting changed")
+                    gate.setting = gate.runner.route.gate
+                    await self._close_where_closed([gate])
 
-    async def mute(self, reason: str | None) -> None:
-        """Close and poll all gates that are not set open, or open them again when it is quiet.
+    async def suspend(self, reason: str | None) -> None:
+        """Close and poll all gates that are not set open, or let them open again when it is quiet.
 
         Args:
-            reason: Why notifications are not heard, or must not be sent; ``None``: they are heard again.
+            reason: Why notifications are not used; ``None``: they are used again.
 
         Raises:
             SessionLost: A session is gone.
         """
         async with self._turn:
-            self._muted = reason
-            await self._adopt([post for post in self._posts.values() if post.gate.mode != "polling"])
+            self._suspended = reason
+            await self._close_where_closed([g for g in self._gates.values() if g.gate.mode != "polling"])
 
     async def run(self) -> None:
         """Keep the gates, for ever.
@@ -138,44 +138,44 @@ class Gatekeeper:
             SessionLost: A session is gone.
         """
         while True:
-            await persist(self._polls, self._look_when_due)
+            await persist(self._poll_trouble, self._poll_when_due)
 
-    async def _look_when_due(self) -> None:
+    async def _poll_when_due(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._until_next_look()):
+            async with asyncio.timeout(self._until_next_poll()):
                 await self._wake.wait()
         self._wake.clear()
         async with self._turn:
-            await self._look()
+            await self._poll()
 
     def gate(self, route_id: int) -> Gate | None:
         """Return the state of a route's gate, for ``pgreact status``."""
-        post = self._posts.get(route_id)
-        return post.gate if post else None
+        gate = self._gates.get(route_id)
+        return gate.gate if gate else None
 
-    # ---- looking ---------------------------------------------------------------------------------------
+    # ---- polling ---------------------------------------------------------------------------------------
 
-    def _until_next_look(self) -> float | None:
-        looks = [post.next_look for post in self._posts.values() if post.gate.mode != "open"]
-        return max(0.0, min(looks) - self._clock.monotonic()) if looks else None
+    def _until_next_poll(self) -> float | None:
+        polls = [gate.next_poll for gate in self._gates.values() if gate.gate.mode != "open"]
+        return max(0.0, min(polls) - self._clock.monotonic()) if polls else None
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         now = self._clock.monotonic()
-        due = [post for post in self._posts.values() if post.gate.mode != "open" and post.next_look <= now]
-        found = await self._seen(due)
+        due = [gate for gate in self._gates.values() if gate.gate.mode != "open" and gate.next_poll <= now]
+        readings = await self._read(due)
         now = self._clock.monotonic()
-        for post, seen in zip(due, found, strict=True):
-            mode = post.gate.mode
+        for gate, reading in zip(due, readings, strict=True):
+            mode = gate.gate.mode
             if mode == "polling":
-                post.polls += 1
-                post.gate, stirred = gates.polled(post.gate, seen, now)
+                gate.polls += 1
+                gate.gate, active = gates.polled(gate.gate, reading, now)
             else:
-                post.gate, stirred = gates.drained(post.gate, seen.holders, now)
-            if stirred:
-                post.runner.signal()
-            if post.gate.mode != mode:
-                self._changed(post.runner)
-            post.next_look = now + self._pause(post, now)
+                gate.gate, active = gates.drained(gate.gate, reading.holders, now)
+            if active:
+                gate.runner.signal()
+            if gate.gate.mode != mode:
+                self._changed(gate.runner)
+            gate.next_poll = now + self._pause(gate, now)
         if now >= self._set_after:
             try:
                 await self._set_where_due(due, now)
@@ -184,117 +184,119 @@ class Gatekeeper:
             except Exception as error:  # noqa: BLE001 - polls and drains must go on, whatever it is
                 self._set_after = self._clock.monotonic() + self._trouble.failed(error)
 
-    async def _set_where_due(self, looked_at: list[Post], now: float) -> None:
-        await self._shut([post for post in looked_at if post.unshut], None)
-        for post in looked_at:
-            quiet = now - max(post.gate.stirred, post.gate.since)
-            calm = post.gate.mode == "polling" and quiet >= post.runner.route.gate_open_after
-            if calm and not self._stays_closed(post):
-                await self._open(post, f"quiet for {quiet:.1f} s")
-        for post in self._posts.values():
-            if post.rush:
-                reason = f"more than {post.runner.route.gate_close_rate} notifications a second"
-                await self._close([post], reason, gates.SHUT)
+    async def _set_where_due(self, polled: list[RouteGate], now: float) -> None:
+        await self._set_closed([gate for gate in polled if gate.to_set], None)
+        for gate in polled:
+            quiet = now - max(gate.gate.active_at, gate.gate.since)
+            calm = gate.gate.mode == "polling" and quiet >= gate.runner.route.gate_open_after
+            if calm and not self._stays_closed(gate):
+                await self._open(gate, f"quiet for {quiet:.1f} s")
+        for gate in self._gates.values():
+            if gate.to_close:
+                reason = f"more than {gate.runner.route.gate_close_rate} notifications a second"
+                await self._close([gate], reason, gates.CLOSED)
 
-    def _pause(self, post: Post, now: float) -> float:
-        poll = post.runner.route.gate_poll
-        if post.gate.mode == "polling":
+    def _pause(self, gate: RouteGate, now: float) -> float:
+        poll = gate.runner.route.gate_poll
+        if gate.gate.mode == "polling":
             return poll
-        # who drains for long ends at a moment that nobody can tell; do not ask 25 times a second for hours
-        return max(poll, min(DRAIN_PAUSE_CAP, (now - post.gate.since) / 10))
+        # a writer may drain for hours: do not poll 25 times a second for that long
+        return max(poll, min(DRAIN_PAUSE_CAP, (now - gate.gate.since) / 10))
 
-    async def _seen(self, posts: list[Post]) -> list[Seen]:
-        if not posts:
+    async def _read(self, route_gates: list[RouteGate]) -> list[Reading]:
+        if not route_gates:
             return []
-        (row,) = await self._session.fetch("select * from pgreact.poll_gates($1)", _ids(posts))
-        return _read(posts, row["sequence_values"], row["holders"])
+        (row,) = await self._session.fetch("select * from pgreact.poll_gates($1)", _ids(route_gates))
+        return _readings(route_gates, row["sequence_values"], row["holders"])
 
     # ---- closing and opening ---------------------------------------------------------------------------
 
-    async def _close(self, posts: list[Post], reason: str, height: int | None) -> None:
+    async def _close(self, route_gates: list[RouteGate], reason: str, sequence_value: int | None) -> None:
         now = self._clock.monotonic()
-        for post in posts:
-            # polled from now on, whatever becomes of setting S: a sequence that was set stays set
-            post.gate = gates.closing(post.gate, None, now)
-            post.unshut = True
-            post.polls = 0
-            post.rush = False
-            post.next_look = now + post.runner.route.gate_poll
-            logs.emit(logs.GateClosed(route=post.runner.route.name, reason=reason))
-            self._changed(post.runner)
+        for gate in route_gates:
+            # polled from now on, even if setting S fails: it may be set all the same
+            gate.gate = gates.closed(gate.gate, None, now)
+            gate.to_set = True
+            gate.polls = 0
+            gate.to_close = False
+            gate.next_poll = now + gate.runner.route.gate_poll
+            logs.emit(logs.GateClosed(route=gate.runner.route.name, reason=reason))
+            self._changed(gate.runner)
         self._wake.set()
-        await self._shut(posts, height)
+        await self._set_closed(route_gates, sequence_value)
 
-    async def _shut(self, posts: list[Post], height: int | None) -> None:
-        """Set S of gates that are polled so that writers do not notify.
+    async def _set_closed(self, route_gates: list[RouteGate], sequence_value: int | None) -> None:
+        """Set S of polled gates so that writers skip their NOTIFY.
 
         Args:
-            posts: The gates.
-            height: What S is then; ``None`` if a writer may have skipped its NOTIFY before that.
+            route_gates: The gates.
+            sequence_value: The value of S then; ``None`` if a writer may have skipped before that.
         """
-        await self._set(posts, gates.SHUT)
-        for post in posts:
-            post.gate = dataclasses.replace(post.gate, height=height)
-            post.unshut = False
+        await self._set(route_gates, gates.CLOSED)
+        for gate in route_gates:
+            gate.gate = dataclasses.replace(gate.gate, sequence_value=sequence_value)
+            gate.to_set = False
 
-    async def _open(self, post: Post, reason: str) -> None:
-        was = post.gate
+    async def _open(self, gate: RouteGate, reason: str) -> None:
+        before = gate.gate
         # should it fail, the numbers taken since the last poll are unknown
-        post.gate = dataclasses.replace(was, height=None)
-        (seen,) = await self._set_open([post])
-        if was.mode == "polling":
-            closed_s = round(self._clock.monotonic() - was.since, 3)
+        gate.gate = dataclasses.replace(before, sequence_value=None)
+        (reading,) = await self._set_open([gate])
+        if before.mode == "polling":
+            closed_s = round(self._clock.monotonic() - before.since, 3)
             logs.emit(
                 logs.GateOpened(
-                    route=post.runner.route.name, reason=reason, closed_s=closed_s, polls=post.polls
+                    route=gate.runner.route.name, reason=reason, closed_s=closed_s, polls=gate.polls
                 )
             )
-            self._changed(post.runner)
-        if was.mode != "polling" or was.height is None:
-            self._sweep(post.runner, "opened")  # no reading to compare with
-        elif gates.stirred(was, seen):
-            post.runner.signal()
+            self._changed(gate.runner)
+        if before.mode != "polling" or before.sequence_value is None:
+            self._sweep(gate.runner, "opened")  # no reading to compare with
+        elif gates.activity(before, reading):
+            gate.runner.signal()
 
-    async def _set_open(self, posts: list[Post]) -> list[Seen]:
-        found = await self._set(posts, gates.OPEN)
+    async def _set_open(self, route_gates: list[RouteGate]) -> list[Reading]:
+        readings = await self._set(route_gates, gates.OPEN)
         now = self._clock.monotonic()
-        for post, seen in zip(posts, found, strict=True):
-            post.gate = gates.listed(post.gate, seen.holders, now)
-            post.next_look = now
-            post.meter.forget()
-            post.rush = post.unshut = False
+        for gate, reading in zip(route_gates, readings, strict=True):
+            gate.gate = gates.opened(gate.gate, reading.holders, now)
+            gate.next_poll = now
+            gate.meter.reset()
+            gate.to_close = gate.to_set = False
         self._wake.set()
-        return found
+        return readings
 
-    async def _adopt(self, posts: list[Post]) -> None:
-        """Poll from now on where the gate is to stay closed.
+    async def _close_where_closed(self, route_gates: list[RouteGate]) -> None:
+        """Close and poll the gates that are to stay closed.
 
-        Where it is set closed the writers skip anyway; their triggers do not ask S. Its height tells
-        ``pgreact.signal``.
+        Where a gate is set closed the writers skip anyway: their triggers do not compare S. But
+        ``pgreact.signal`` goes by S.
         """
         for reason, closed in (
-            ("set so", [post for post in posts if post.setting == "closed"]),
-            (self._muted, [post for post in posts if post.setting == "auto" and self._muted]),
+            ("set closed", [gate for gate in route_gates if gate.setting == "closed"]),
+            (self._suspended, [g for g in route_gates if g.setting == "auto" and self._suspended]),
         ):
             await self._close(closed, reason or "", None)
 
-    def _stays_closed(self, post: Post) -> bool:
-        return post.setting == "closed" or (post.setting == "auto" and self._muted is not None)
+    def _stays_closed(self, gate: RouteGate) -> bool:
+        return gate.setting == "closed" or (gate.setting == "auto" and self._suspended is not None)
 
-    async def _set(self, posts: list[Post], height: int) -> list[Seen]:
-        if not posts:
+    async def _set(self, route_gates: list[RouteGate], sequence_value: int) -> list[Reading]:
+        if not route_gates:
             return []
-        row = await self._candidate.set_gates(_ids(posts), height)
+        row = await self._candidate.set_gates(_ids(route_gates), sequence_value)
         self._trouble.over()
-        return _read(posts, row["sequence_values"], row["holders"], alone=row["alone"])
+        return _readings(route_gates, row["sequence_values"], row["holders"], undisturbed=row["undisturbed"])
 
 
-def _ids(posts: list[Post]) -> list[int]:
-    return [post.runner.route.id for post in posts]
+def _ids(route_gates: list[RouteGate]) -> list[int]:
+    return [gate.runner.route.id for gate in route_gates]
 
 
-def _read(posts: list[Post], heights: str, holders: str, *, alone: bool = True) -> list[Seen]:
-    """Take apart what a function in SQL has read."""
-    height_of, holders_of = json.loads(heights), json.loads(holders)
-    keys = [str(route_id) for route_id in _ids(posts)]
-    return [Seen(height_of[key], frozenset(holders_of.get(key, ())), alone) for key in keys]
+def _readings(
+    route_gates: list[RouteGate], sequence_values: str, holders: str, *, undisturbed: bool = True
+) -> list[Reading]:
+    """Return one reading per gate from the JSON of ``poll_gates`` or ``set_gates``."""
+    value_of, holders_of = json.loads(sequence_values), json.loads(holders)
+    keys = [str(route_id) for route_id in _ids(route_gates)]
+    return [Reading(value_of[key], frozenset(holders_of.get(key, ())), undisturbed) for key in keys]

@@ -1,4 +1,4 @@
-"""Who dispatches: the one daemon whose session holds the lock."""
+"""Leadership: the one daemon whose session holds the lock dispatches."""
 
 import asyncio
 from typing import Self
@@ -10,12 +10,12 @@ from pgreact.errors import SessionLost
 from pgreact.postgres import advisory_lock
 from pgreact.postgres.session import Session
 
-TRUST = 5.0  # seconds for which a sign of life is good enough to publish
+TRUST = 5.0  # seconds since the server's last answer within which a publish needs no question
 CONFIRM_TIMEOUT = 3.0
 
 
 class Candidate:
-    """A session that waits for the lock, and holds it from then on."""
+    """A session that waits for the leader's lock, and holds it from then on."""
 
     def __init__(self, session: Session, clock: Clock) -> None:
         self.session = session
@@ -32,7 +32,10 @@ class Candidate:
         return cls(await Session.open(dsn, name, idle_limit=advisory_lock.IDLE_LIMIT, direct=False), clock)
 
     async def try_lead(self, timeout: float = advisory_lock.TIMEOUT) -> bool:
-        """Wait for the lock for a while; return whether this session holds it.
+        """Wait for the lock; return whether this session holds it.
+
+        Args:
+            timeout: Seconds.
 
         Raises:
             SessionLost: The session is gone.
@@ -43,31 +46,41 @@ class Candidate:
         self.alive(began)
         return held
 
-    async def set_gates(self, route_ids: list[int], height: int) -> asyncpg.Record:
-        """Read S of routes, set it, and list its holders, in the one session that may set it.
+    async def set_gates(self, route_ids: list[int], sequence_value: int) -> asyncpg.Record:
+        """Read and set the sequences of routes, and list their holders, in the one session that may set them.
+
+        Args:
+            route_ids: The routes.
+            sequence_value: ``gate.OPEN`` or ``gate.CLOSED``.
 
         Returns:
-            What ``pgreact.set_gates`` does.
+            The row of ``pgreact.set_gates``.
 
         Raises:
             SessionLost: The session is gone.
-            Exception: The server refused. S may have been set all the same: a sequence is not rolled back.
+            Exception: The server refused. A sequence may be set all the same: it is not rolled back.
         """
         began = self._clock.monotonic()
-        (found,) = await self.session.fetch("select * from pgreact.set_gates($1, $2)", route_ids, height)
+        (row,) = await self.session.fetch(
+            "select * from pgreact.set_gates($1, $2)", route_ids, sequence_value
+        )
         self.alive(began)
-        return found
+        return row
 
     def alive(self, sent_at: float) -> None:
-        """The server answered on this session to something sent at that moment."""
+        """Take note that the server answered on this session.
+
+        Args:
+            sent_at: When the statement was sent.
+        """
         self._alive_at = max(self._alive_at, sent_at)
 
     async def confirm(self) -> None:
         """Return once it is certain that no other daemon leads, or will for the length of a publish.
 
-        A leader that was cut off or frozen must not publish before it knows whether it was replaced. What it
-        heard less than ``TRUST`` seconds ago is proof enough: the server gives the lock of a vanished client
-        to another after 10 s at the earliest, and if it ends the session itself, we are told.
+        A leader that was cut off or frozen must not publish before it knows whether it was replaced. An
+        answer less than ``TRUST`` seconds old is proof enough: the server gives the lock of a vanished client
+        to another after 10 s at the earliest, and the driver reports a session that the server ends.
 
         Raises:
             SessionLost: The session is gone or in doubt.

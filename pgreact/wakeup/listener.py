@@ -1,4 +1,8 @@
-"""The session that LISTENs, and the proof that it hears."""
+"""The listener: the session that LISTENs, and proves by notifications to itself that they arrive.
+
+An open socket proves nothing: a pooler in transaction mode accepts LISTEN and delivers nothing, and a network
+that swallows packets looks like a quiet one.
+"""
 
 import asyncio
 import time
@@ -11,31 +15,27 @@ import asyncpg
 from pgreact.errors import PgreactError, SessionLost
 from pgreact.postgres.errors import said
 from pgreact.postgres.session import Session
+from pgreact.wakeup.notification import CHANNEL
 
-CHANNEL = "pgreact"
-HEARING_DEADLINE = 5.0
-# Any role may NOTIFY our channel, at any rate, and each notification costs the event loop about 10 us: they
-# may take 1 % of it for ever, and 0.2 s at once. Writers of a gate that is not set open stop long before.
+PROBE_DEADLINE = 5.0
+# Any role may NOTIFY the channel, at any rate, and each notification costs the event loop about 10 us. They
+# may take 1 % of it for ever, and 0.2 s at once. The gates of routes not set open close long before that.
 FLOOD = 1000  # notifications a second
 FLOOD_BURST = 20_000  # beyond that
-# PostgreSQL's queue is as full as its slowest listener is late, in whatever database of the server that is.
-# Once it is full each NOTIFY fails, and with it a writer's commit.
+# PostgreSQL's queue is as full as its slowest listener is late, on any database of the server. A full queue
+# makes each NOTIFY fail, and with it a writer's commit.
 FULL = 0.5
 CALM = 0.25
 
 
 class Listener:
-    """LISTENs to the channel, and to one of its own for the notification it sends itself.
-
-    An open socket proves nothing: a pooler in transaction mode accepts LISTEN and delivers nothing, and a
-    network that swallows packets looks like one where nothing happens.
-    """
+    """LISTENs to the channel, and to a private one for its probes."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self._private = f"pgreact_{uuid4().hex}"
-        self.hears = True
-        self.queue_usage = 0.0  # of the server's queue of notifications, 0 to 1, at the last sign of life
+        self.delivers = True
+        self.queue_usage = 0.0  # of the server's queue of notifications, 0 to 1, at the last probe
         self.flooded = asyncio.Event()
         self._awaited: dict[str, asyncio.Future[None]] = {}
         self._allowed = float(FLOOD_BURST)  # notifications until it is a flood
@@ -66,40 +66,40 @@ class Listener:
 
             try:
                 await session.listen(CHANNEL, counted)
-                await session.listen(listener._private, listener._heard)
+                await session.listen(listener._private, listener._probe_arrived)
             except asyncpg.PostgresError:
-                listener.hears = False
+                listener.delivers = False
         except BaseException:
             session.abandon()
             raise
         return listener
 
     async def probe(self, through: Session | None = None) -> float:
-        """Send a notification to ourselves and wait until it is heard.
+        """Send a notification to the private channel and wait until it arrives.
 
         Args:
-            through: The session that sends it, which is thereby proved alive, too; ``None``: our own.
+            through: The session that sends it, which is thereby proved alive, too; ``None``: the listener's.
 
         Returns:
             Seconds of the round trip.
 
         Raises:
-            SessionLost: One of the sessions is gone, or nothing was heard before the deadline.
+            SessionLost: One of the sessions is gone, or nothing arrived before the deadline.
             Exception: The server answered, but refused, for example since its queue is full.
         """
-        if not self.hears:
-            raise Deaf("LISTEN is refused")
+        if not self.delivers:
+            raise NotDelivered("LISTEN is refused")
         token = uuid4().hex
-        heard = self._awaited[token] = asyncio.get_running_loop().create_future()
+        arrived = self._awaited[token] = asyncio.get_running_loop().create_future()
         began = time.monotonic()
         try:
-            async with asyncio.timeout(HEARING_DEADLINE):
+            async with asyncio.timeout(PROBE_DEADLINE):
                 self.queue_usage = await (through or self.session).value(
                     "select pg_notification_queue_usage() from pg_notify($1, $2)", self._private, token
                 )
-                await heard
+                await arrived
         except TimeoutError:
-            raise Deaf(f"a notification to itself was not heard in {HEARING_DEADLINE:g} s") from None
+            raise NotDelivered(f"a notification to itself did not arrive in {PROBE_DEADLINE:g} s") from None
         except asyncpg.ProgramLimitExceededError:
             self.queue_usage = 1.0
             raise
@@ -108,12 +108,12 @@ class Listener:
         return time.monotonic() - began
 
     async def prove_alive(self, through: Session | None = None) -> None:
-        """Make sure that our session, and the other if there is one, still answers and delivers.
+        """Make sure that the listener's session, and the other if given, still answers and delivers.
 
         Raises:
-            SessionLost: It does not.
+            SessionLost: One does not.
         """
-        if self.hears:
+        if self.delivers:
             try:
                 await self.probe(through)
             except SessionLost:
@@ -132,13 +132,13 @@ class Listener:
         if self._allowed < 0:
             self.flooded.set()
 
-    def _heard(self, _pid: int, token: str) -> None:
+    def _probe_arrived(self, _pid: int, token: str) -> None:
         awaited = self._awaited.get(token)
         if awaited is not None and not awaited.done():
             awaited.set_result(None)
 
 
-class Deaf(SessionLost):
+class NotDelivered(SessionLost):
     """The session answers, yet delivers no notifications."""
 
 
@@ -164,8 +164,8 @@ async def refuse_replica(session: Session) -> None:
         )
 
 
-def pooler_suspected(error: Deaf) -> PgreactError:
-    """Say what a first probe that is not heard means."""
+def pooler_suspected(error: NotDelivered) -> PgreactError:
+    """Return the error of a first probe that did not arrive."""
     return PgreactError(
         f"LISTEN works but nothing arrives: {error}. dsn seems to lead to a pooler in transaction mode "
         '(like PgBouncer); set "listen_dsn" (PGREACT_LISTEN_DSN) to PostgreSQL itself'

@@ -1,11 +1,18 @@
-"""Whether notifications are heard: the listener, and when the daemon does better without them.
+"""The listener supervisor: keeps the daemon's listener, and suspends notifications when polling is safer.
 
-Three things make it poll instead, with the gates closed so that writers need not notify:
+===============================  ===========================================================================
+notifications are suspended      until
+===============================  ===========================================================================
+LISTEN delivers nothing, and     the sessions are opened anew
+every route's gate is closed
+a flood of notifications: any    the listener is connected again, after a pause that grows with each flood
+role may NOTIFY the channel
+PostgreSQL's queue of            less than a quarter of it is used. A full queue makes each NOTIFY fail, and
+notifications is half full:      with it a writer's commit
+a listener on that server lags
+===============================  ===========================================================================
 
-- LISTEN delivers nothing, which is allowed while every route's gate is set closed.
-- A flood: any role may NOTIFY our channel. The listener hangs up, and listens again after a pause that grows.
-- PostgreSQL's queue of notifications fills up, since some listener on that server lags. A full one makes each
-  NOTIFY fail, and with it the commit of a writer.
+While they are suspended the leader closes and polls the gates, so that writers need not notify.
 """
 
 import asyncio
@@ -22,14 +29,14 @@ from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
 from pgreact.wakeup.listener import CALM, FULL, Listener
 
-UNDER_FLOOD = 10.0  # seconds without a listener after the first flood, doubled by each that follows
-UNDER_FLOOD_CAP = 300.0
+FLOOD_PAUSE = 10.0  # seconds without a listener after the first flood, doubled by each that follows
+FLOOD_PAUSE_CAP = 300.0
 
 Receive = Callable[[int, str], None]
 
 
-class Hearing:
-    """The listener of one connection of the daemon, and what stands in for it."""
+class ListenerSupervisor:
+    """Keeps the listener of the daemon's sessions, and decides whether notifications are used."""
 
     def __init__(
         self, dsn: str, receive: Receive, changed: Callable[[], None], clock: Clock, troubles: Troubles
@@ -39,21 +46,21 @@ class Hearing:
         Args:
             dsn: Straight to the primary server.
             receive: Gets each notification.
-            changed: Is called when :attr:`muted` has changed.
+            changed: Is called when :attr:`suspended` has changed.
             clock: Measures.
-            troubles: Where it is reported that notifications are not heard.
+            troubles: Gets the reason while notifications are suspended.
         """
-        self.muted: str | None = None  # why notifications are not heard, or must not be sent
-        self.works = True  # LISTEN delivers, as far as that could be tried
+        self.suspended: str | None = None  # why notifications are not used
+        self.delivers = True  # LISTEN delivers, as far as is known
         self.listener: Listener | None = None
         self._dsn = dsn
         self._receive = receive
         self._changed = changed
         self._clock = clock
         self._troubles = troubles
-        self._muted_at = 0.0
+        self._suspended_at = 0.0
         troubles.note("notifications", None)
-        self._heard_since = 0.0
+        self._connected_at = 0.0
         self._floods = 0
 
     async def open(self) -> Listener:
@@ -66,32 +73,32 @@ class Hearing:
         return self.listener
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the listener's session."""
         listener, self.listener = self.listener, None
         if listener is not None:
             await listener.session.close()
 
-    def fail(self, reason: str) -> None:
-        """LISTEN does not deliver, and need not."""
-        self.works = False
-        self.muted = reason
+    def do_without(self, reason: str) -> None:
+        """LISTEN delivers nothing, and no writer notifies: poll until the sessions are opened anew."""
+        self.delivers = False
+        self.suspended = reason
 
     async def prove_alive(self, other: Session | None) -> None:
-        """Make sure that the listener, and another session if there is one, still answers.
+        """Make sure that the listener, and another session if given, still answers.
 
         Raises:
-            SessionLost: It does not.
+            SessionLost: One does not.
         """
         if self.listener is None:
             if other is not None:
                 await other.answers()
             return
         await self.listener.prove_alive(other)
-        self.judge_usage()
+        self.check_queue_usage()
 
     @property
     def hurried(self) -> bool:
-        """Whether the queue of notifications is to be looked at more often."""
+        """Whether the queue of notifications is to be checked more often."""
         return self.listener is not None and self.listener.queue_usage > CALM / 2
 
     async def watch(self) -> None:
@@ -112,47 +119,47 @@ class Hearing:
                 flooded.cancel()
             if lost.done():
                 raise SessionLost(lost.result())
-            await self._sit_out(listener)
+            await self._sit_out_flood(listener)
 
-    async def _sit_out(self, listener: Listener) -> None:
-        """Do without a listener for a while, then listen again."""
-        calm = self._clock.monotonic() - self._heard_since > UNDER_FLOOD_CAP
+    async def _sit_out_flood(self, listener: Listener) -> None:
+        """Disconnect the listener for a while, then connect it again."""
+        calm = self._clock.monotonic() - self._connected_at > FLOOD_PAUSE_CAP
         self._floods = 1 if calm else self._floods + 1
-        wait = min(UNDER_FLOOD * 2 ** (self._floods - 1), UNDER_FLOOD_CAP)
+        wait = min(FLOOD_PAUSE * 2 ** (self._floods - 1), FLOOD_PAUSE_CAP)
         self.listener = None
         listener.session.abandon()  # what is still on its way is of no use
-        self._mute(f"a flood of notifications; it listens again in {wait:g} s")
+        self._suspend(f"a flood of notifications; the listener connects again in {wait:g} s")
         await asyncio.sleep(wait)
         for failures in itertools.count(1):
             try:
                 await (await self.open()).session.pin_names()
                 break
-            except Exception as error:  # noqa: BLE001 - the others' sessions tell whether the server is gone
+            except Exception as error:  # noqa: BLE001 - the other sessions tell whether the server is gone
                 await self.close()
                 await asyncio.sleep(pause(self._clock, meaning(error), failures))
-        self._heard_since = self._clock.monotonic()
-        self._unmute()
+        self._connected_at = self._clock.monotonic()
+        self._resume()
 
-    def judge_usage(self) -> None:
-        """Do without notifications while PostgreSQL's queue of them is filling up."""
+    def check_queue_usage(self) -> None:
+        """Suspend notifications while PostgreSQL's queue of them is filling up."""
         usage = self.listener.queue_usage if self.listener else 0.0
-        if usage > FULL and self.muted is None:
-            self._mute(
+        if usage > FULL and self.suspended is None:
+            self._suspend(
                 f"PostgreSQL's queue of notifications is {usage:.0%} full: end the session that listens and "
                 "sits in a transaction, on any database of this server"
             )
-        elif usage < CALM and self.works and self.muted is not None:
-            self._unmute()
+        elif usage < CALM and self.delivers and self.suspended is not None:
+            self._resume()
 
-    def _mute(self, reason: str) -> None:
-        self._muted_at = self._clock.monotonic()
-        self.muted = reason
-        logs.emit(logs.ListenerMuted(reason=reason))
+    def _suspend(self, reason: str) -> None:
+        self._suspended_at = self._clock.monotonic()
+        self.suspended = reason
+        logs.emit(logs.ListenerSuspended(reason=reason))
         self._troubles.note("notifications", reason)
         self._changed()
 
-    def _unmute(self) -> None:
-        self.muted = None
-        logs.emit(logs.ListenerUnmuted(after_s=round(self._clock.monotonic() - self._muted_at, 3)))
+    def _resume(self) -> None:
+        self.suspended = None
+        logs.emit(logs.ListenerResumed(suspended_s=round(self._clock.monotonic() - self._suspended_at, 3)))
         self._troubles.note("notifications", None)
         self._changed()

@@ -1,4 +1,4 @@
-"""What a restore leaves behind: triggers and sequences that no route has, routes without a sequence."""
+"""Orphans: triggers and sequences without a route, and routes without a sequence, as after a restore."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -10,47 +10,48 @@ from pgreact.postgres.change import Change, Connection, rows
 from pgreact.postgres.queries import query
 
 
-def left_behind(connection: Connection, wanted: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Return what is amiss, as one row each.
+def orphans(connection: Connection, wanted: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """Find orphans.
 
     Args:
         connection: Any session on a database with pgreact's schema.
-        wanted: Changes that are about to be attached: ``relation``, ``event``, and ``route`` (its id) or
-            ``task``. A trigger that is theirs already is not left behind.
+        wanted: Triggers that are about to be attached: ``relation``, ``event``, and ``route`` (its id) or
+            ``task``. They are no orphans.
 
     Returns:
-        ``kind`` (``trigger``: nothing attached it, on ``table``; ``sequence``: no route has it; ``gate``: the
-        route of that name, whose id is ``route``, has no sequence) and ``name``.
+        A row each, with ``kind`` and ``name``. ``trigger``: nothing attached the trigger, which is on
+        ``table``. ``sequence``: no route has the sequence. ``gate``: the route of this name, with the id
+        ``route``, has no sequence.
     """
-    return rows(connection, query("left_behind"), {"wanted": json.dumps(wanted or [])})
+    return rows(connection, query("orphans"), {"wanted": json.dumps(wanted or [])})
 
 
 def described(row: Mapping[str, Any]) -> str:
-    """Return what is amiss as a phrase.
+    """Return an orphan as a phrase.
 
     Args:
-        row: One of ``left_behind``.
+        row: A row of :func:`orphans`.
     """
     match row["kind"]:
         case "trigger":
-            return f"trigger {row['name']} on {row['table']}: left behind, nothing has attached it"
+            return f"trigger {row['name']} on {row['table']}: orphaned, nothing attached it"
         case "sequence":
-            return f"sequence pgreact.{row['name']}: left behind, no route has it"
+            return f"sequence pgreact.{row['name']}: orphaned, no route has it"
         case _:
-            return f"route {row['name']}: the sequence of its gate"
+            return f"route {row['name']}: the sequence of its gate is missing"
 
 
 def repairs(connection: Connection, wanted: Callable[[], Iterable[dict[str, Any]]]) -> list[Change]:
-    """Return the steps that remove what was left behind, and make the sequences that are missing.
+    """Return the steps that drop orphans, and create the missing sequences.
 
     Args:
         connection: Any session on a database with pgreact's schema.
-        wanted: Returns the changes that are about to be attached, see :func:`left_behind`; called only if a
-            trigger was left behind.
+        wanted: Returns the triggers that are about to be attached, see :func:`orphans`. It is called only if
+            a trigger is an orphan.
     """
-    found = left_behind(connection)
+    found = orphans(connection)
     if any(row["kind"] == "trigger" for row in found):
-        found = left_behind(connection, [*wanted()])
+        found = orphans(connection, [*wanted()])
     return [_repair(row) for row in found]
 
 
@@ -66,6 +67,6 @@ def _repair(row: Mapping[str, Any]) -> Change:
             statement = sql.SQL("select pgreact.make_gate({})").format(row["route"])
     if row["kind"] == "gate":
         return Change("+", described(row), statement.as_string())
-    # together: a trigger holds on to its sequence
+    # in one group: a trigger depends on its sequence
     tables = (row["table"],) if row["table"] else ()
-    return Change("-", described(row), statement.as_string(), "what was left behind", tables)
+    return Change("-", described(row), statement.as_string(), "the orphans", tables)

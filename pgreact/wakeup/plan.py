@@ -1,4 +1,4 @@
-"""What must change so that routes, and the tables that they watch, are as the configuration says."""
+"""The plan of routes and the tables that they watch: what differs from the configuration."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,17 +24,17 @@ def plan(
     """Compare the routes of a database, and the tables that they watch, with the configuration.
 
     Args:
-        connection: Any session on it.
-        routes: What they should be, by name.
-        label: Where they are written, for errors.
+        connection: Any session on the database.
+        routes: The configured routes, by name.
+        label: The configuration's name in errors.
         health: The rows of ``trigger_health``.
-        existing: The routes there are, by name.
+        existing: The routes of the database, by name, see :func:`existing_routes`.
 
     Returns:
-        The steps, in order; those of one route are a group.
+        The steps, in order; the steps of a route are a group.
 
     Raises:
-        ConfigError: The file names what the database does not have.
+        ConfigError: The file names an object that the database does not have.
     """
     changes: list[Change] = []
     for name, old in existing.items():
@@ -110,7 +110,7 @@ def _watch_changes(
 
 
 def existing_routes(connection: Connection) -> dict[str, dict[str, Any]]:
-    """Return the routes of a database by name, with their options as values."""
+    """Return the routes of a database by name, with their options parsed."""
     return {
         row["name"]: {**row, "options": json.loads(row["options"])}
         for row in rows(connection, query("routes"))
@@ -123,14 +123,14 @@ def _check_ready(connection: Connection, place: str, route: RouteSettings) -> No
     try:
         with savepoint(connection):
             connection.execute("set local search_path to default")  # as the daemon runs it
-            # binary: the extended protocol, which takes one statement only
+            # binary: the extended protocol, which accepts one statement only
             connection.execute(b"explain " + route.ready.encode(), binary=True)
     except psycopg.Error as error:
         raise ConfigError(f"{place}: {error.diag.message_primary or error}") from None
 
 
 def route_columns(route: RouteSettings) -> dict[str, Any]:
-    """Return the columns of ``pgreact.route`` for a route of the file; times in seconds."""
+    """Return the columns of ``pgreact.route`` for a route of the file; durations in seconds."""
     return {
         "task": route.task,
         "window": route.window,
@@ -149,7 +149,7 @@ def route_columns(route: RouteSettings) -> dict[str, Any]:
 
 
 def route_statement(name: str, route: RouteSettings) -> str:
-    """Return the statement that makes a route as the file names it."""
+    """Return the statement that inserts or updates a route of the file."""
     columns = route_columns(route)
     values = [_literal(column, value) for column, value in columns.items()]
     return (
@@ -170,13 +170,13 @@ def route_statement(name: str, route: RouteSettings) -> str:
 
 
 def attach_statement(table: str, route: str, events: Sequence[str], watch: Watch) -> str:
-    """Return the statements that watch a table as the file says.
+    """Return the statements that attach a route to a table.
 
     Args:
-        table: Its full, quoted name, or what the file has.
-        route: Its name.
-        events: Those of the entry that are to be attached.
-        watch: The entry.
+        table: The table's full, quoted name, or its name in the file.
+        route: The route's name.
+        events: The entry's events to attach.
+        watch: The entry of the file.
     """
     return (
         sql.SQL(
@@ -198,7 +198,7 @@ def attach_statement(table: str, route: str, events: Sequence[str], watch: Watch
 
 
 def script(routes: Mapping[str, RouteSettings]) -> list[str]:
-    """Return the statements that make routes as the configuration says, for a user's own migration tool."""
+    """Return the statements for all routes and their tables, for a user's own migration tool."""
     parts = []
     for name, route in routes.items():
         parts.append(f"-- route {name}\n\n{route_statement(name, route)}")

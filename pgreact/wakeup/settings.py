@@ -4,31 +4,30 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pgreact.quantities import Duration
-from pgreact.section import Section
+from pgreact.section import Duration, Section, between
 
 Event = Literal["insert", "update", "delete", "truncate"]
 RouteName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 ROUTE_NAME_RULE = (
-    'a route\'s name begins with a letter or "_" and goes on with letters, digits, "_", "." and "-", '
-    "63 in all"
+    'a route\'s name begins with a letter or "_", and continues with letters, digits, "_", "." and "-", '
+    "63 characters at most"
 )
 _RESERVED_OPTIONS = {
     "countdown": "set the route's own countdown",
     "expires": "set the route's own expires",
     "eta": "set the route's own countdown",
-    "task_id": "each dispatch gets an id of its own",
-    "retry": "pgreact retries by itself, for ever",
-    "retry_policy": "pgreact retries by itself, for ever",
-    "connection": "pgreact has its own",
-    "producer": "pgreact has its own",
-    "publisher": "pgreact has its own",
+    "task_id": "each dispatch has its own id",
+    "retry": "pgreact itself retries, without end",
+    "retry_policy": "pgreact itself retries, without end",
+    "connection": "pgreact uses its own",
+    "producer": "pgreact uses its own",
+    "publisher": "pgreact uses its own",
     "add_to_parent": "a dispatch has no parent",
 }
 
 
 class Watch(Section):
-    """Which changes of one table signal a route."""
+    """An entry of a route's ``tables``: the changes of one table that signal the route."""
 
     table: str = Field(min_length=1)
     on: tuple[Event, ...] = Field(min_length=1)
@@ -41,29 +40,29 @@ class Watch(Section):
         if len(set(self.on)) != len(self.on):
             raise ValueError(f"on names an event twice: {', '.join(self.on)}")
         if self.when is not None and "truncate" in self.on:
-            raise ValueError("a truncate has no rows, so it takes no when: give it an entry of its own")
+            raise ValueError("a truncate has no rows, so when cannot apply: give it an entry of its own")
         if self.changed is not None and "update" not in self.on:
             raise ValueError('changed names columns that an update must change: it needs "update" in on')
         return self
 
     def changed_by(self, *events: str) -> list[str] | None:
-        """Return the columns of which an update must change one; ``None``: none, or no event is an update."""
+        """Return the columns of which an update must change one; ``None``: any update counts."""
         return [*self.changed] if self.changed is not None and "update" in events else None
 
 
 class RouteSettings(Section):
-    """One route, as the file names it."""
+    """A section ``[routes.NAME]``."""
 
     task: str = Field(min_length=1)
-    window: Annotated[Duration, Field(le=3600)] = 0.1
+    window: Annotated[Duration, between("0s", "1h")] = 0.1
     countdown: Duration = 0.0
     expires: Duration = 15.0
     sweep: Duration = 60.0
     single_flight: Literal["publish", "run"] = "publish"
     gate: Literal["auto", "open", "closed"] = "auto"
-    gate_poll: Annotated[Duration, Field(ge=0.005, le=10)] = 0.04
+    gate_poll: Annotated[Duration, between("5ms", "10s")] = 0.04
     gate_close_rate: int = Field(default=100, gt=0)
-    gate_open_after: Annotated[Duration, Field(ge=0.1, le=3600)] = 1.0
+    gate_open_after: Annotated[Duration, between("100ms", "1h")] = 1.0
     options: dict[str, Any] = {}
     ready: str | None = Field(default=None, min_length=1)
     tables: tuple[Watch, ...] = ()
@@ -74,7 +73,7 @@ class RouteSettings(Section):
             if option in _RESERVED_OPTIONS:
                 raise ValueError(f"options must not name {option}: {_RESERVED_OPTIONS[option]}")
         if self.single_flight == "run" and not self.expires:
-            raise ValueError('single_flight = "run" needs expires: a message that is lost tells nobody')
+            raise ValueError('single_flight = "run" needs expires: the loss of a message is not reported')
         if 0 < self.sweep < 1:
             raise ValueError('sweep must be 0 (off) or at least "1s": it is a backstop, not a poll')
         return self

@@ -1,4 +1,4 @@
-"""Looking for work that nobody signalled: NOTIFY is a hint, the sweep is the truth."""
+"""The sweep: looks for work without a signal. NOTIFY is a hint, the sweep is the truth."""
 
 import time
 
@@ -8,7 +8,7 @@ from pgreact.errors import SessionLost
 from pgreact.postgres.errors import said
 from pgreact.postgres.session import Session
 
-READY_TIMEOUT = 5.0
+READY_TIMEOUT = 5.0  # seconds
 
 
 class Sweeper:
@@ -20,9 +20,13 @@ class Sweeper:
         self._errors: dict[int, str] = {}
 
     async def sweep(self, runner: Runner, reason: str) -> None:
-        """Signal a route unless its ready query says that there is nothing to do.
+        """Signal a route unless its ready query returns that there is nothing to do.
 
-        A ready query that fails counts as yes: a dispatch too many is harmless, one too few is not.
+        A ready query that fails counts as true: a dispatch too many is harmless, one too few is not.
+
+        Args:
+            runner: The route's.
+            reason: For the log.
 
         Raises:
             SessionLost: The session is gone.
@@ -37,7 +41,7 @@ class Sweeper:
                     logs.emit(logs.SweepRecovered(route=route.name))
             except SessionLost:
                 raise
-            except Exception as error:  # noqa: BLE001 - its answer may be anything, too
+            except Exception as error:  # noqa: BLE001 - a user wrote the query: its result may be anything, too
                 text = said(error)
                 if self._errors.get(route.id) != text:
                     logs.emit(logs.SweepFailed(route=route.name, error=text))
@@ -57,9 +61,9 @@ class Sweeper:
             )
 
     def due(self, runner: Runner) -> float | None:
-        """Return in how many seconds the route's backstop sweep is due, ``None`` if it is turned off."""
+        """Return the seconds until the route's backstop sweep is due; ``None``: it is turned off."""
         if not runner.route.sweep:
             return None
-        last_set = self._next.setdefault(runner.route.id, time.monotonic() + runner.route.sweep)
-        # a shortened setting is in force at once
-        return min(last_set - time.monotonic(), runner.route.sweep)
+        at = self._next.setdefault(runner.route.id, time.monotonic() + runner.route.sweep)
+        # a setting that was shortened is in force at once
+        return min(at - time.monotonic(), runner.route.sweep)

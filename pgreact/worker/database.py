@@ -1,4 +1,4 @@
-"""The database a worker asks, and what it asks once."""
+"""The database of a worker: its DSN, and what a process keeps for it."""
 
 import os
 import sys
@@ -7,111 +7,117 @@ from typing import Any
 
 import psycopg
 
-from pgreact import settings
-from pgreact.errors import ConfigError, PgreactError, nearest
+from pgreact.errors import ConfigError, NotGuarded, PgreactError, nearest
 from pgreact.postgres import conninfo
 from pgreact.worker.jobs import Jobs
-from pgreact.worker.session import NotGuarded, Session
-from pgreact.worker.single_flight import PATIENCE, Flights
-from pgreact.worker.trouble import patiently
+from pgreact.worker.session import Session
+from pgreact.worker.single_flight import TIMEOUT, SingleFlight
+from pgreact.worker.trouble import with_retries
 
-# What libpq looks at that says where a database is.
-_PLACES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
+# The environment variables by which libpq finds a database.
+_LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 
 
-class Door:
-    """The way to the database, found when a task first needs it: configuration may come after the import."""
+class WorkerDatabase:
+    """A DSN, found when a task first needs it, since configuration may follow the import, and its objects."""
 
     def __init__(self, dsn: str | None) -> None:
-        """Take a DSN as libpq reads it, or ``None``: as the command line finds it."""
+        """Take a DSN as libpq reads it; ``None``: find it as the command line does."""
         self.given = dsn
-        self.main_pid: int | None = None  # of the worker, which outlives the children of a prefork pool
+        self.main_pid: int | None = None  # of the worker, the parent of a prefork pool's children
         self._found: str | None = None
 
     @property
     def dsn(self) -> str:
-        """The DSN."""
+        """The DSN: as given, or from ``PGREACT_DSN``, or from ``pgreact.toml``; empty: as libpq finds it."""
         if self.given is not None:
             return self.given
         if self._found is None:
-            self._found = os.environ.get("PGREACT_DSN") or settings.load(None).dsn
+            self._found = os.environ.get("PGREACT_DSN") or _configured_dsn()
         return self._found
 
     @property
     def shown(self) -> str:
-        """Where the DSN leads, for a log."""
+        """The DSN without its password, for a log."""
         return conninfo.shown(self.dsn)
 
-    def refuse_none(self) -> None:
-        """End the worker if nothing readable tells which database it serves: it could take no job.
+    def require_dsn(self) -> None:
+        """End the worker unless a DSN that libpq can read is configured: it could run no job.
 
         Raises:
-            SystemExit: Nothing does.
+            SystemExit: None is.
         """
         try:
-            if self.dsn or any(os.environ.get(name) for name in _PLACES):
+            if self.dsn or any(os.environ.get(name) for name in _LIBPQ_VARIABLES):
                 conninfo.shown(self.dsn)  # raises if libpq cannot read it
                 return
         except PgreactError as error:
-            wrong: object = error
+            reason: object = error
         else:
-            wrong = (
-                "nothing says which database this worker serves: set PGREACT_DSN, or dsn in pgreact.toml, or "
-                "call pgreact.setup(app, dsn)"
+            reason = (
+                "no database is configured for this worker: set PGREACT_DSN, or dsn in pgreact.toml, or call "
+                "pgreact.setup(app, dsn)"
             )
-        print(f"pgreact: {wrong}", file=sys.stderr)  # noqa: T201 - Celery's log is not there yet
+        print(f"pgreact: {reason}", file=sys.stderr)  # noqa: T201 - Celery's log is not set up yet
         raise SystemExit(2)
 
     @property
-    def flights(self) -> Flights:
-        """The flights of that database in this process."""
+    def single_flight(self) -> SingleFlight:
+        """The guard of flights in this process."""
         dsn = self.dsn
-        return _flights.get(dsn) or _flights.setdefault(dsn, Flights(dsn))
+        return _single_flights.get(dsn) or _single_flights.setdefault(dsn, SingleFlight(dsn))
 
     @property
     def jobs(self) -> Jobs:
-        """The jobs of that database in this process."""
+        """The runs of jobs in this process."""
         dsn = self.dsn
         return _jobs.get(dsn) or _jobs.setdefault(dsn, Jobs(dsn))
 
 
-doors: "weakref.WeakKeyDictionary[Any, Door]" = weakref.WeakKeyDictionary()  # of Celery's applications
-_flights: dict[str, Flights] = {}
-_jobs: dict[str, Jobs] = {}
+def _configured_dsn() -> str:
+    from pgreact import settings  # loads pydantic, which a process that runs no task does not need
+
+    return settings.load(None).dsn
 
 
-class Named:
-    """A route known by its name; the database is asked for its id once."""
+# By Celery's applications.
+databases: "weakref.WeakKeyDictionary[Any, WorkerDatabase]" = weakref.WeakKeyDictionary()
+_single_flights: dict[str, SingleFlight] = {}  # by DSN
+_jobs: dict[str, Jobs] = {}  # by DSN
 
-    def __init__(self, name: str, door: Door) -> None:
+
+class RouteId:
+    """The id of a route that is known by its name, looked up once."""
+
+    def __init__(self, name: str, database: WorkerDatabase) -> None:
         self.name = name
-        self.door = door
+        self.database = database
         self._id: int | None = None
-        self._others: set[int] = set()
+        self._others: set[int] = set()  # routes that publish the task, too
 
-    def id(self, published_by: int | None) -> int:
+    def get(self, published_by: int | None) -> int:
         """Return the route's id.
 
         Args:
-            published_by: The route whose message this is, if it is one. If that is not the one we know, ours
-                may have been deleted and made anew: we ask again.
+            published_by: The route that published the message; ``None``: none did. An unknown one leads to
+                another look-up, since our route may have been deleted and created again.
 
         Raises:
-            ConfigError: There is no such route.
+            ConfigError: No route has this name.
             NotGuarded: The database cannot be asked.
         """
         known = self._id
         if known is None or published_by not in {None, known, *self._others}:
-            known = self._id = self._ask()
+            known = self._id = self._look_up()
             if published_by is not None and published_by != known:
                 self._others.add(published_by)
         return known
 
-    def _ask(self) -> int:
-        dsn = self.door.dsn
+    def _look_up(self) -> int:
+        dsn = self.database.dsn
         session = Session(dsn)
         try:
-            ids: dict[str, int] = dict(patiently(lambda: session.all("route_ids"), PATIENCE))
+            ids: dict[str, int] = dict(with_retries(lambda: session.fetch_all("route_ids"), TIMEOUT))
         except NotGuarded as error:
             hint = ""
             if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):

@@ -1,24 +1,24 @@
-"""What a message says of itself: which route or job it is of."""
+"""Reading the headers of a message: the route or job that it belongs to."""
 
 import os
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from pgreact.broker.message_headers import BEFORE, CLAIM, DATABASE, JOB, ROUTE, whole
-from pgreact.worker.jobs import Run, worker_name
-from pgreact.worker.session import NotGuarded
+from pgreact.broker.message_headers import BEFORE, CLAIM, DATABASE, JOB, ROUTE, parse_count
+from pgreact.errors import NotGuarded
+from pgreact.worker.run import Run, worker_name
 
-ENTERED = "_pgreact_entered"  # of a request: the guard has seen it
+ENTERED = "_pgreact_entered"  # an attribute of a request: its job has passed the guard
 _LIMITS = {ROUTE: 2**31, JOB: 2**63}
 
 
 def header(request: Any, name: str) -> object:
-    """Return the value of one of our headers, or ``None``.
+    """Return the value of one of pgreact's headers, or ``None``.
 
     Args:
         request: Celery's, or ``None``.
-        name: The header's.
+        name: The header's name.
     """
     value: object = getattr(request, name, None)
     if value is None:
@@ -27,21 +27,21 @@ def header(request: Any, name: str) -> object:
     return value
 
 
-def number(request: Any, name: str) -> int | None:
-    """Return the id of the route or job whose message this is; ``None`` for all others.
+def id_header(request: Any, name: str) -> int | None:
+    """Return the id of the message's route or job; ``None``: it belongs to none.
 
     Args:
         request: Celery's, or ``None``.
         name: The header: ``JOB`` or ``ROUTE``.
 
     Raises:
-        NotGuarded: The header is there, and is no id.
+        NotGuarded: The header is there, but is not an id.
     """
     value = header(request, name)
     if value is None:
         return None
     try:
-        found = whole(value)
+        found = parse_count(value)
     except ValueError:
         found = 0
     if not 0 < found < _LIMITS[name]:
@@ -50,12 +50,12 @@ def number(request: Any, name: str) -> int | None:
 
 
 def task_id(request: Any) -> str:
-    """Return the task's id, or one that nobody knows."""
+    """Return the task's id, or a new one for a call that has none."""
     return getattr(request, "id", None) or str(uuid4())
 
 
 def claim_of(request: Any) -> str | None:
-    """Return which attempt of a job a message is of, as PostgreSQL has it; ``None``: it does not say."""
+    """Return the UUID of the message's attempt; ``None``: it names none."""
     value = header(request, CLAIM)
     try:
         return str(UUID(value)) if isinstance(value, str) else None
@@ -64,18 +64,18 @@ def claim_of(request: Any) -> str | None:
 
 
 def run_of(request: Any, job: int) -> Run:
-    """Return what is to be run in this process.
+    """Return the run of a job's message in this process.
 
     Raises:
-        NotGuarded: The message does not say which attempt it is of, or its number is none.
+        NotGuarded: The headers do not name the attempt, or its count of messages is not a number.
     """
     claim = claim_of(request)
     if claim is None:
-        raise NotGuarded(f"job {job}: its message's header {CLAIM} is {header(request, CLAIM)!r}, not a UUID")
+        raise NotGuarded(f"job {job}: header {CLAIM} is {header(request, CLAIM)!r}, not a UUID")
     try:
-        retries = whole(request.retries or 0) + whole(header(request, BEFORE) or 0)
+        retries = parse_count(request.retries or 0) + parse_count(header(request, BEFORE) or 0)
     except ValueError as error:
-        raise NotGuarded(f"job {job}: its message's number is none: {error}") from None
+        raise NotGuarded(f"job {job}: header retries or {BEFORE}: {error}") from None
     database = header(request, DATABASE)
     return Run(
         job,

@@ -1,252 +1,257 @@
-"""One thread of a worker's process: renews the leases of its runs, tells what could not be told at once.
+"""The background thread of a worker's process: renews the leases of its runs, and sends delayed settlements.
 
-A lease is kept from the start of a run until its end is told. What is to be told is never dropped: it is
-tried again, each word by its own pauses, until PostgreSQL has heard it or the process ends. A lease whose row
-another transaction holds is tried again soon, and the others are renewed meanwhile.
+A lease is renewed from the start of a run until its settlement is sent. A settlement that cannot be sent is
+never dropped: the thread tries again, with growing pauses for each, until PostgreSQL has executed it or the
+process ends. If another transaction holds the row of an attempt, the thread renews the other leases, and soon
+tries that one again.
 """
 
 import dataclasses
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from pgreact.postgres.errors import Meaning
-from pgreact.worker.session import Sessions, meant
+from pgreact.worker.run import Run, Settlement
+from pgreact.worker.session import SessionPool, meant
 from pgreact.worker.trouble import Trouble
 
-if TYPE_CHECKING:
-    from pgreact.worker.jobs import Run, Word
-
-SHARE = 3  # renewals in the time of a lease
-SOON = 1.0  # seconds until a lease that could not be renewed is tried again, at most
-UNTIL_DEAD = 10.0  # seconds a child that was told to end may live on before it is taken for dead
-FORK = 1.0  # seconds a fork waits for a statement to end
-_POLL = 0.01  # seconds between two looks at a dying child
+RENEWALS = 3  # in the time of a lease
+RETRY = 1.0  # seconds until a lease that could not be renewed is tried again, at most
+CHILD_TIMEOUT = 10.0  # seconds after which a child that must end is taken for dead
+FORK_TIMEOUT = 1.0  # seconds that a fork waits for a statement to end
+_CHILD_POLL = 0.01  # seconds between two looks at a child that is to end
 
 _log = logging.getLogger("pgreact.worker")
 
 
 @dataclasses.dataclass(eq=False, slots=True)
-class _Untold:
-    """A word that is to be told, and the failures to do so."""
+class _Delayed:
+    """A settlement that could not be sent yet."""
 
-    word: "Word"
+    settlement: Settlement
     trouble: Trouble
     since: float
     due: float
 
 
-class Keeper:
-    """What a process owes the database beside its runs. Its thread lives while there is something to do."""
+class LeaseRenewer:
+    """Renew leases and send delayed settlements, in a thread that lives while there is something to do."""
 
-    def __init__(self, sessions: Sessions) -> None:
-        """Do nothing yet."""
-        self._sessions = sessions
-        self._news = threading.Condition()  # its lock is reentrant: signal handlers tell things, too
+    def __init__(self, pool: SessionPool) -> None:
+        """Start nothing yet."""
+        self._pool = pool
+        self._changed = threading.Condition()  # with a reentrant lock, since signal handlers come here, too
         self._busy = threading.Lock()  # held while statements run
-        self._forker: int | None = None  # the thread that holds it for a fork
+        self._forking: int | None = None  # the thread that holds it for a fork
         self._thread: threading.Thread | None = None
         self._runs: set[Run] = set()
-        self._untold: list[_Untold] = []
+        self._delayed: list[_Delayed] = []
         self._interval = 0.0
-        self._all_at: float | None = None  # when all leases are due
-        self._locked: set[Run] = set()  # of those that another transaction held the last time, and
-        self._locked_at: float | None = None  # when they are tried again
-        self._renewal = Trouble("job.unrenewed", "job.renewed")
-        self._own = Trouble("job.unkept", "job.kept")
+        self._all_due: float | None = None  # when all leases are due
+        self._locked: set[Run] = set()  # runs whose rows another transaction held at the last renewal
+        self._locked_due: float | None = None  # when these are due
+        self._renewal_trouble = Trouble("lease.renewal_failed", "lease.renewed")
+        self._thread_trouble = Trouble("lease.renewer_failed", "lease.renewer_recovered")
 
-    def watch(self, run: "Run", lease: float) -> int:
-        """Keep a lease from now on; return how many there are.
+    def add(self, run: Run, lease: float) -> int:
+        """Renew the lease of a run from now on; return how many leases there are.
 
         Args:
-            run: Whose.
-            lease: Its length in seconds, as of now.
+            run: The run.
+            lease: Its length in seconds, from now.
         """
-        with self._news:
+        with self._changed:
             self._runs.add(run)
-            self._interval = lease / SHARE
+            self._interval = lease / RENEWALS
             self._renew_by(time.monotonic() + self._interval)
             return len(self._runs)
 
-    def unwatch(self, run: "Run") -> None:
-        """Let a lease be."""
-        # the thread is not woken: it finds nothing to renew when the time has come
-        with self._news:
+    def remove(self, run: Run) -> None:
+        """Renew the lease of a run no longer."""
+        # the thread sleeps on: it finds nothing to renew when the time has come
+        with self._changed:
             self._runs.discard(run)
 
-    def tell(self, word: "Word", refused: Exception | None = None) -> None:
-        """Tell something as soon as possible, unless something else is to be told of the same run.
+    def send_later(self, settlement: Settlement, error: Exception | None = None) -> None:
+        """Send a settlement as soon as possible, unless one of the same message waits already.
 
         Args:
-            word: What. If it ends a run of this process, the run's lease is kept until it is told.
-            refused: Why it could not be told the first time, if that was tried.
+            settlement: If its run took the attempt, the lease is renewed until it is sent.
+            error: Why it could not be sent the first time, if that was tried.
         """
-        with self._news:
-            if any(other.word.run.same_as(word.run) for other in self._untold):
+        with self._changed:
+            if any(other.settlement.run.is_same_message(settlement.run) for other in self._delayed):
                 return
             now = time.monotonic()
-            untold = _Untold(
-                word, Trouble("job.untold", "job.told", "told after %d failures, %.1f s late"), now, now
-            )
-            if refused is not None:
-                untold.due += untold.trouble.failed(refused, _late(word))
-            self._untold.append(untold)
-            if word.keeps_lease and self._interval:
+            trouble = Trouble("settlement.delayed", "settlement.sent", "after %d failures, %.1f s late")
+            delayed = _Delayed(settlement, trouble, now, now)
+            if error is not None:
+                delayed.due += trouble.failed(error, _subject(settlement))
+            self._delayed.append(delayed)
+            if settlement.keeps_lease and self._interval:
                 self._renew_by(now + self._interval)
             self._wake()
 
-    def end(self, seconds: float) -> None:
-        """Keep no lease any more, and tell what is left, here and now, within so many seconds."""
-        with self._news:
+    def stop(self, timeout: float) -> None:
+        """Renew no lease any more, and send the delayed settlements in this thread.
+
+        Args:
+            timeout: Seconds. What is not sent by then is logged; the lease ends its attempt as lost.
+        """
+        with self._changed:
             self._runs.clear()
-        until = time.monotonic() + seconds
-        if self._untold:
+        deadline = time.monotonic() + timeout
+        if self._delayed:
             _log.info(
-                "job.farewell: this process ends when %d words are told, or in %g s",
-                len(self._untold),
-                seconds,
+                "shutdown.delayed: this process ends when %d settlements are sent, or in %g s",
+                len(self._delayed),
+                timeout,
             )
-        while (left := until - time.monotonic()) > 0:
-            if self._busy.acquire(timeout=left):  # the thread is not in the middle of something
+        while (left := deadline - time.monotonic()) > 0:
+            if self._busy.acquire(timeout=left):  # the thread runs no statement
                 try:
-                    with self._news:
-                        for untold in self._untold:
-                            untold.due = time.monotonic()
-                    self._tell_all()
+                    with self._changed:
+                        for delayed in self._delayed:
+                            delayed.due = time.monotonic()
+                    self._send_delayed()
                 finally:
                     self._busy.release()
-            if not self._untold:
+            if not self._delayed:
                 break
             time.sleep(min(0.1, left))
-        for untold in self._untold:
+        for delayed in self._delayed:
             _log.warning(
-                "job.unheard: %s: could not be told; its lease ends the attempt as lost", untold.word
+                "settlement.failed: %s: not sent before the process ends; its lease ends the attempt as lost",
+                delayed.settlement,
             )
 
     def pause(self) -> None:
-        """Keep still for a fork: the child would inherit a library's locks as they are."""
-        if self._busy.acquire(timeout=FORK):
-            self._forker = threading.get_ident()
+        """Run no statement during a fork: the child would inherit the locks of a library as they are."""
+        if self._busy.acquire(timeout=FORK_TIMEOUT):
+            self._forking = threading.get_ident()
 
-    def go_on(self) -> None:
-        """Go on after a fork."""
-        if self._forker == threading.get_ident():
-            self._forker = None
+    def resume(self) -> None:
+        """Run statements again after a fork."""
+        if self._forking == threading.get_ident():
+            self._forking = None
             self._busy.release()
 
     def _renew_by(self, due: float) -> None:
-        if self._all_at is None or self._all_at > due:
-            self._all_at = due
+        if self._all_due is None or self._all_due > due:
+            self._all_due = due
             self._wake()
         elif self._thread is None:
             self._wake()
 
     def _wake(self) -> None:
         if self._thread is not None and self._thread.is_alive():
-            self._news.notify()
+            self._changed.notify()
             return
-        thread = threading.Thread(target=self._keep, name="pgreact keeper", daemon=True)
+        thread = threading.Thread(target=self._work, name="pgreact lease renewer", daemon=True)
         try:
             thread.start()
-        except (
-            RuntimeError
-        ) as error:  # no more threads, or the interpreter ends: the next word tries it again
+        except RuntimeError as error:
+            # no more threads, or the interpreter ends; the next call tries again
             self._thread = None
-            self._own.failed(error, "no thread to renew leases and to tell how runs ended")
+            self._thread_trouble.failed(error, "no thread to renew leases and to send delayed settlements")
         else:
             self._thread = thread
 
-    def _keep(self) -> None:
+    def _work(self) -> None:
         while True:
-            with self._news:
-                moments = [
-                    *(at for at in (self._all_at, self._locked_at) if at is not None),
-                    *(untold.due for untold in self._untold),
+            with self._changed:
+                times = [
+                    *(due for due in (self._all_due, self._locked_due) if due is not None),
+                    *(delayed.due for delayed in self._delayed),
                 ]
-                if not moments:
+                if not times:
                     self._thread = None  # a process without threads forks more safely
                     return
-                if (wait := min(moments) - time.monotonic()) > 0:
-                    self._news.wait(wait)
+                if (wait := min(times) - time.monotonic()) > 0:
+                    self._changed.wait(wait)
                     continue
             try:
                 with self._busy:
-                    # both answer for their statements; this is for mistakes of ours, and of libraries
-                    if _is_past(self._all_at) or _is_past(self._locked_at):
-                        self._renew(everything=_is_past(self._all_at))
-                    self._tell_all()
-                self._own.over()
-            except Exception as error:  # noqa: BLE001 - all leases of the process hang on this thread
-                time.sleep(min(SOON, self._own.failed(error, "leases and ends of runs")))
+                    # both handle the errors of their statements; this handles bugs, ours and of libraries
+                    if _is_past(self._all_due) or _is_past(self._locked_due):
+                        self._renew(everything=_is_past(self._all_due))
+                    self._send_delayed()
+                self._thread_trouble.recovered()
+            except Exception as error:  # noqa: BLE001 - all leases of the process depend on this thread
+                time.sleep(min(RETRY, self._thread_trouble.failed(error, "leases and settlements")))
 
     def _renew(self, *, everything: bool) -> None:
+        """Renew all leases, or only those whose rows were locked at the last renewal."""
         began = time.monotonic()
-        with self._news:
-            kept = self._runs | {untold.word.run for untold in self._untold if untold.word.keeps_lease}
-            runs = list(kept if everything else kept & self._locked)
-            self._locked, self._locked_at = set(), None
+        with self._changed:
+            waiting = {delayed.settlement.run for delayed in self._delayed if delayed.settlement.keeps_lease}
+            leased = self._runs | waiting
+            runs = list(leased if everything else leased & self._locked)
+            self._locked, self._locked_due = set(), None
             if everything:
-                self._all_at = began + self._interval if kept else None
+                self._all_due = began + self._interval if leased else None
         if not runs:
-            self._renewal.over()
+            self._renewal_trouble.recovered()
             return
-        about = f"{len(runs)} jobs that run here; tried again"
+        subject = f"{len(runs)} jobs that run here; tried again"
         try:
-            with self._sessions.one() as session:
-                lease, skipped = session.alone(
+            with self._pool.session() as session:
+                lease, skipped = session.execute_pinned(
                     "job_renew", jobs=[run.job for run in runs], claims=[run.claim for run in runs]
                 )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the leases run on
-            soon = min(self._renewal.failed(error, about), SOON, self._interval)
-            with self._news:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the leases must be renewed
+            pause = min(self._renewal_trouble.failed(error, subject), RETRY, self._interval)
+            with self._changed:
                 self._locked = set(runs)
-                self._locked_at = time.monotonic() + soon
+                self._locked_due = time.monotonic() + pause
             return
         if skipped:
-            self._renewal.noted(
-                "locked", f"{len(skipped)} of {about}: another transaction holds their rows: jobs {skipped}"
+            self._renewal_trouble.report(
+                "locked", f"{len(skipped)} of {subject}: another transaction holds their rows: jobs {skipped}"
             )
         else:
-            self._renewal.over()
-        self._sessions.bound_by(lease)
-        with self._news:
-            self._interval = lease / SHARE
+            self._renewal_trouble.recovered()
+        self._pool.limit_by(lease)
+        with self._changed:
+            self._interval = lease / RENEWALS
             if everything:
-                self._all_at = began + self._interval
+                self._all_due = began + self._interval
             if skipped:
                 self._locked = {run for run in runs if run.job in skipped}
-                self._locked_at = time.monotonic() + min(SOON, self._interval)
+                self._locked_due = time.monotonic() + min(RETRY, self._interval)
 
-    def _tell_all(self) -> None:
-        for untold in list(self._untold):
+    def _send_delayed(self) -> None:
+        """Send the settlements that are due, until leases are due or PostgreSQL is away."""
+        for delayed in list(self._delayed):
             now = time.monotonic()
-            if untold.due > now:
+            if delayed.due > now:
                 continue
-            if not untold.word.ready and now - untold.since < UNTIL_DEAD:
-                untold.due = now + _POLL
+            settlement = delayed.settlement
+            if not settlement.ready and now - delayed.since < CHILD_TIMEOUT:
+                delayed.due = now + _CHILD_POLL
                 continue
-            if self._runs and (_is_past(self._all_at) or _is_past(self._locked_at)):
-                return  # that is more urgent, and each of these may take a while
+            if self._runs and (_is_past(self._all_due) or _is_past(self._locked_due)):
+                return  # renewals are more urgent, and each settlement may take a while
             try:
-                with self._sessions.one() as session:
-                    untold.word.say(session)
-            except Exception as error:  # noqa: BLE001 - whatever it is, this word's or all words', it is told later
-                untold.due = time.monotonic() + untold.trouble.failed(error, _late(untold.word))
+                with self._pool.session() as session:
+                    settlement.send(session)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the settlement is sent later
+                delayed.due = time.monotonic() + delayed.trouble.failed(error, _subject(settlement))
                 if meant(error) is Meaning.LOST:
-                    with self._news:
-                        for other in self._untold:
-                            other.due = max(other.due, untold.due)
+                    with self._changed:
+                        for other in self._delayed:
+                            other.due = max(other.due, delayed.due)
                     return
                 continue
-            untold.trouble.over(str(untold.word))
-            with self._news:
-                self._untold.remove(untold)
+            delayed.trouble.recovered(str(settlement))
+            with self._changed:
+                self._delayed.remove(delayed)
 
 
-def _is_past(moment: float | None) -> bool:
-    return moment is not None and moment <= time.monotonic()
+def _is_past(due: float | None) -> bool:
+    return due is not None and due <= time.monotonic()
 
 
-def _late(word: "Word") -> str:
-    return f"{word}: is told as soon as possible"
+def _subject(settlement: Settlement) -> str:
+    return f"{settlement}: is sent as soon as possible"

@@ -1,23 +1,27 @@
-"""What Celery's ``self.retry()`` would send, as the job keeps it.
+"""The message of a retry that a job's task asks for, as PostgreSQL stores it.
 
-The message waits in PostgreSQL instead, where it takes no place, no worker's memory and no prefetch count.
+By ``self.retry()`` Celery would send this message now, to wait in a worker and its prefetch count. pgreact
+keeps it with the job, which waits in the queue.
 """
 
 from typing import Any
 
 from pgreact.broker.json_writer import join, write, write_options
-from pgreact.broker.message_headers import BEFORE, OURS, whole
+from pgreact.broker.message_headers import BEFORE, OURS, parse_count
 
-# What the next message gets anew, and what a broker said of the one before.
+# What the next message gets anew, and what the broker added to the one before.
 _DROPPED = {"task_id", "retries", "countdown", "eta", "origin", "headers", "redelivered"}
 
 
-def resumption(signature: Any) -> str:
+def retry_message(signature: Any) -> str:
     """Return the message of a retry as JSON text in ASCII, for ``pgreact.postpone``.
+
+    Args:
+        signature: What Celery would send.
 
     Raises:
         TypeError: An argument is not JSON.
-        ValueError: It is, but cannot be kept.
+        ValueError: PostgreSQL cannot store an argument, or a worker could not read it.
     """
     headers = signature.options.get("headers") or {}
     options = {
@@ -33,7 +37,7 @@ def resumption(signature: Any) -> str:
         "args": write(list(signature.args), "args"),
         "kwargs": write(dict(signature.kwargs), "kwargs"),
         "options": write_options(options),
-        "retries": write(whole(signature.options["retries"]), "retries"),
-        "before": write(whole(headers.get(BEFORE) or 0), "before"),
+        "retries": write(parse_count(signature.options["retries"]), "retries"),
+        "before": write(parse_count(headers.get(BEFORE) or 0), "before"),
     }
     return join(texts)

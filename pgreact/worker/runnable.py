@@ -1,6 +1,7 @@
-"""What Celery calls and does not run: an ``async def`` returns a coroutine, a ``yield`` a generator."""
+"""Functions as Celery runs them: which ones it cannot run, and the signature by which it checks a call."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,19 +15,29 @@ def unrunnable(function: Callable[..., Any]) -> str | None:
     return None
 
 
-def returned(result: Any, name: str) -> Any:
-    """Return what a task returned.
+def checked_result(result: Any, task: str) -> Any:
+    """Return the result of a task.
 
     Args:
-        result: That.
-        name: The task's.
+        result: What its function returned.
+        task: Its name.
 
     Raises:
-        TypeError: It is a coroutine, which nobody will run: its work is not done.
+        TypeError: The result is a coroutine, so the task's work is not done.
     """
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError(
-            f"{name} returned a coroutine: Celery does not run coroutines; call asyncio.run() in it"
+            f"{task} returned a coroutine: Celery does not run coroutines; call asyncio.run() in it"
         )
     return result
+
+
+def call_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a function's signature; an annotation that cannot be resolved does not matter."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        # a name imported for type checkers only must not fail the import of the task
+        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(function)

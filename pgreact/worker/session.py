@@ -1,7 +1,7 @@
-"""Connections of a worker: opened when first used, kept between runs, replaced when they broke.
+"""A worker's sessions with PostgreSQL: opened when first used, kept between runs, replaced when they break.
 
-Whatever goes wrong with a statement is a :class:`NotGuarded`, and :func:`meant` says what it means. None
-waits longer than its session's bound: what takes longer is cancelled, or its connection is given up.
+Every failure of a statement is a ``NotGuarded``, and :func:`meant` says what it means. A statement that takes
+longer than its session's timeout is cancelled, or its connection is closed.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ from celery.exceptions import SoftTimeLimitExceeded
 from psycopg.abc import PQGen
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from pgreact.errors import PgreactError, SessionLost
+from pgreact.errors import NotGuarded, PgreactError, SessionLost
 from pgreact.postgres import conninfo
 from pgreact.postgres.application_name import application_name
 from pgreact.postgres.connect import readable
 from pgreact.postgres.errors import Meaning, meaning, said
 from pgreact.postgres.queries import query
 
-# Unless the DSN says otherwise. A server that vanished is noticed after about 10 s, as it notices us.
-_GUARDS = {
+# Unless the DSN has its own: a client or server that vanished is noticed after about 10 s.
+_LIVENESS = {
     "connect_timeout": "10",
     "keepalives_idle": "4",
     "keepalives_interval": "2",
@@ -32,28 +32,23 @@ _GUARDS = {
     "tcp_user_timeout": "10000",
 }
 
-
-BOUND = 10.0  # seconds a statement may take at most, and
-_SHARE = 6  # this part of a lease, but never less than
-_LEAST = 0.5
+TIMEOUT = 10.0  # seconds that a statement may take: at most these,
+_SHARE = 6  # at most this part of a lease,
+_LEAST = 0.5  # and always these
 _BEFORE_LEASE = 5.0  # as long as the lease is not known
-_CANCEL = 2.0  # seconds until a statement that is cancelled must have ended
-# What a replica says to a statement that writes, and to "read write": it passes with the failover.
+_CANCEL = 2.0  # seconds in which a cancelled statement must end
+# What a replica answers to a statement that writes, and to "read write": it passes with the failover.
 _REPLICA = {"25006", "0A000"}
-# By these a server's, a database's or a role's defaults show that they are not what our statements need.
+# These reveal defaults of the server, database or role that our statements cannot work with.
 _DEFAULTS_CHANGED = {"25006", "40001", "57014", "55P03"}
 T = TypeVar("T")
-
-
-class NotGuarded(PgreactError):
-    """The locks of a flight, or the attempt of a job, cannot be had: so its task does not run."""
 
 
 def meant(error: BaseException) -> Meaning:
     """Return what an error of a worker's statement means.
 
     Args:
-        error: A :class:`NotGuarded`, which has the server's or the driver's error as its cause, or any other.
+        error: A :class:`NotGuarded`, whose cause is the error of the server or the driver, or any other.
     """
     cause = error.__cause__ if isinstance(error, NotGuarded) and error.__cause__ else error
     if isinstance(cause, PgreactError) and cause is not error:
@@ -66,52 +61,52 @@ def _state(error: BaseException | None) -> str | None:
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """Bounds its waits, and does not warn that a process left it open which only inherited it from a fork."""
+    """Limits how long a statement takes; is dropped without a warning by a process that inherited it."""
 
     opened_by: int | None = None
-    bound = BOUND
-    late = False  # the last statement was cancelled
+    timeout = TIMEOUT
+    timed_out = False  # the last statement was cancelled
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
         if self.opened_by == getpid():
             super().__del__()
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
-        """Wait for the server's answer; after :attr:`bound` seconds cancel the statement.
+        """Wait for the server's answer; after :attr:`timeout` seconds cancel the statement.
 
-        Not by ``statement_timeout``: that does not count the wait for a place in a pooler, nor does it help
-        with a server that is frozen, and to set it costs each statement something.
+        ``statement_timeout`` would not do: it does not count the wait for a pooler's connection, is no help
+        against a frozen server, and to set it costs each statement something.
 
         Raises:
-            TimeoutError: The statement does not end when it is cancelled, either.
+            TimeoutError: The statement goes on after it was cancelled.
         """
-        self.late = False
+        self.timed_out = False
         try:
-            return super().wait(_until(gen, time.monotonic() + self.bound), *args, **kwargs)
-        except _Late:
-            self.late = True
+            return super().wait(_until(gen, time.monotonic() + self.timeout), *args, **kwargs)
+        except _TimedOut:
+            self.timed_out = True
             with contextlib.suppress(psycopg.Error):
                 self.cancel_safe(timeout=_CANCEL)
         try:
-            # it may have ended just now: then this is its answer
+            # the statement may have ended just now: then this returns its answer
             return super().wait(_until(gen, time.monotonic() + _CANCEL), *args, **kwargs)
-        except _Late:
-            raise TimeoutError(f"no answer in {self.bound:g} s") from None
+        except _TimedOut:
+            raise TimeoutError(f"no answer in {self.timeout:g} s") from None
 
 
-class _Late(Exception):
+class _TimedOut(Exception):
     """The time for a statement is over."""
 
 
-def _until(gen: PQGen[T], until: float) -> PQGen[T]:
-    """Wrap what psycopg waits for: it is asked again each 0.1 s at least."""
+def _until(gen: PQGen[T], deadline: float) -> PQGen[T]:
+    """Wrap the generator that psycopg waits for, which it resumes every 0.1 s at least."""
     try:
-        # it has run before, if a wait for it was cancelled: then this asks it anew what it waits for
+        # if a wait for it was cut short, it has run already: then this asks again what it waits for
         wanted = gen.send(None)  # type: ignore[arg-type]
         while True:
             ready = yield wanted
-            if not ready and time.monotonic() > until:
-                raise _Late
+            if not ready and time.monotonic() > deadline:
+                raise _TimedOut
             wanted = gen.send(ready)
     except StopIteration as end:
         answer: T = end.value
@@ -119,25 +114,23 @@ def _until(gen: PQGen[T], until: float) -> PQGen[T]:
 
 
 class Session:
-    """A connection in autocommit mode that says ``begin`` and ``commit`` itself.
+    """A connection in autocommit mode whose statements include ``begin`` and ``commit``.
 
-    It may be used by any thread, by one at a time, and by no other process than the one that connected it.
+    Any thread may use it, one at a time, in the process that connected it.
     """
 
-    def __init__(self, dsn: str, bound: float = BOUND) -> None:
-        """Connect to nothing yet.
+    def __init__(self, dsn: str, timeout: float = TIMEOUT) -> None:
+        """Prepare; the first statement connects.
 
         Args:
             dsn: As libpq reads it.
-            bound: Seconds a statement may take.
+            timeout: Seconds a statement may take.
         """
-        self.bound = bound
+        self.timeout = timeout
         self._dsn = dsn
         self._connection: _Connection | None = None
         self._cursor: psycopg.ClientCursor[tuple[Any, ...]] | None = None
-        self._pins: str | None = (
-            None  # what goes before each statement; unknown: the defaults are to be asked
-        )
+        self._pins: str | None = None  # the settings that go before each statement; None: to be looked up
         self._pid = os.getpid()
 
     @property
@@ -155,54 +148,54 @@ class Session:
         """Whether it is connected, as far as we know."""
         return self._connection is not None
 
-    def first(self, *names: str, **values: object) -> Any:
-        """Run what depends on nothing before it.
+    def execute(self, *names: str, **values: object) -> Any:
+        """Run statements that need nothing from the session, such as those that begin a transaction.
 
         A connection kept from an earlier run may have broken meanwhile, or lead to a server that is a replica
-        by now: then it is all done again, on a new one.
+        by now: then this connects again.
 
         Args:
             *names: Queries under ``sql/queries``, or statements without parameters.
             **values: Their parameters.
 
         Returns:
-            The last row, or its value if it has but one.
+            The last row, or its value if it has one column.
 
         Raises:
             NotGuarded: The server cannot be reached, or refuses.
-            ConfigError: The DSN is none.
+            ConfigError: libpq cannot read the DSN.
         """
         if self._connection is not None:
             try:
-                return self.then(*names, **values)
+                return self.execute_connected(*names, **values)
             except NotGuarded as error:
-                why = error.__cause__
-                if isinstance(why, TimeoutError) or not (
-                    meant(error) is Meaning.LOST or _state(why) in _REPLICA
+                cause = error.__cause__
+                if isinstance(cause, TimeoutError) or not (
+                    meant(error) is Meaning.LOST or _state(cause) in _REPLICA
                 ):
                     raise
             self.close()
         self._connect()
-        return self.then(*names, **values)
+        return self.execute_connected(*names, **values)
 
-    def alone(self, name: str, **values: object) -> Any:
-        """Run one statement in a transaction of its own, whatever the defaults; see :meth:`first`.
+    def execute_pinned(self, name: str, **values: object) -> Any:
+        """Run one statement in a transaction of its own, with the settings it needs; else as :meth:`execute`.
 
         Raises:
             NotGuarded: The server cannot be reached, or refuses.
-            ConfigError: The DSN is none.
+            ConfigError: libpq cannot read the DSN.
         """
         try:
             if self._pins is None:
-                self._pins = self.first("set local statement_timeout = 0", "worker_pins")
-            return self.first(*([self._pins] if self._pins else []), name, **values)
+                self._pins = self.execute("set local statement_timeout = 0", "worker_pins")
+            return self.execute(*([self._pins] if self._pins else []), name, **values)
         except NotGuarded as error:
             if _state(error.__cause__) in _DEFAULTS_CHANGED:
                 self._pins = None
             raise
 
-    def then(self, *names: str, **values: object) -> Any:
-        """Run what goes on in a transaction that :meth:`first` began; see there.
+    def execute_connected(self, *names: str, **values: object) -> Any:
+        """Run statements in a transaction that :meth:`execute` began; never connect again.
 
         Raises:
             NotGuarded: The server refuses, or the connection is gone: then :attr:`connected` is false.
@@ -210,12 +203,12 @@ class Session:
         rows = self._rows(names, values)
         return None if not rows else rows[-1][0] if len(rows[-1]) == 1 else rows[-1]
 
-    def all(self, name: str) -> list[tuple[Any, ...]]:
-        """Run a query without parameters in a transaction of its own; return its rows. See :meth:`first`.
+    def fetch_all(self, name: str) -> list[tuple[Any, ...]]:
+        """Run a query without parameters in a transaction of its own; return its rows.
 
         Raises:
             NotGuarded: The server cannot be reached, or refuses.
-            ConfigError: The DSN is none.
+            ConfigError: libpq cannot read the DSN.
         """
         if self._connection is None:
             self._connect()
@@ -227,10 +220,10 @@ class Session:
         text = ";\n".join(
             name if " " in name or name in {"commit", "rollback"} else query(name) for name in names
         )
-        self._connection.bound = self.bound
+        self._connection.timeout = self.timeout
         try:
-            # Parameters are merged here, not by the server: all statements go in one message, and nothing
-            # is left prepared in a session that a pooler may hand to somebody else.
+            # The client merges the parameters: all statements go in one message, and none stays prepared in a
+            # session that a pooler may give to another client.
             cursor = self._cursor
             cursor.execute(text.encode(), values or None)
             rows: list[tuple[Any, ...]] = []
@@ -240,42 +233,42 @@ class Session:
                 if not cursor.nextset():
                     return rows
         except psycopg.Error as error:
-            late, where = self._connection.late, conninfo.shown(self._dsn)
+            timed_out, where = self._connection.timed_out, conninfo.shown(self._dsn)
             if not self.usable:
                 self.close()
-            text = f"{where}: no answer in {self.bound:g} s" if late else readable(error, where)
+            text = f"{where}: no answer in {self.timeout:g} s" if timed_out else readable(error, where)
             raise NotGuarded(text) from error
         except SoftTimeLimitExceeded:
             raise  # of the task: it has nothing to do with the statement
         except Exception as error:
-            self.close()  # nobody knows what was read of the answer, and what not
+            self.close()  # part of the answer may still be unread
             raise NotGuarded(f"{conninfo.shown(self._dsn)}: {said(error)}") from error
 
     def roll_back(self) -> None:
-        """End the transaction, if there is one; close the connection if it cannot be told to."""
+        """End the transaction, if there is one; if that fails, close the connection."""
         if not self.usable:
             self.close()
         elif self._connection and self._connection.info.transaction_status is not TransactionStatus.IDLE:
             try:
-                self.then("rollback")
+                self.execute_connected("rollback")
             except NotGuarded:
                 self.close()
 
     def close(self) -> None:
-        """End the connection; the next use opens another."""
+        """Close the connection; the next statement opens another."""
         connection, self._connection, self._cursor, self._pins = self._connection, None, None, None
         if connection is None:
             return
         if self._pid == os.getpid():
             connection.close()
         else:
-            # a word from us would end the session of the process that we were forked from
-            _ABANDONED.append(connection)
+            # to close it here would end the session of the process that we were forked from
+            _INHERITED.append(connection)
 
     def _connect(self) -> None:
         where = conninfo.shown(self._dsn)
         given = conninfo.resolve(self._dsn)
-        options: dict[str, Any] = {key: value for key, value in _GUARDS.items() if key not in given}
+        options: dict[str, Any] = {key: value for key, value in _LIVENESS.items() if key not in given}
         self._pid = os.getpid()
         try:
             self._connection = _Connection.connect(
@@ -296,53 +289,53 @@ class Session:
             raise NotGuarded(f"{where}: {said(error)}") from error
 
 
-class Sessions:
-    """The connections of a process to one database: as many as its threads need at a time."""
+class SessionPool:
+    """The sessions of a process with one database: as many as its threads use at a time."""
 
     def __init__(self, dsn: str) -> None:
-        """Connect to nothing yet; ``dsn`` is as libpq reads it."""
+        """Prepare; the first statement connects. ``dsn`` is as libpq reads it."""
         self.dsn = dsn
-        self.keep = 1  # connections that stay open when nobody uses them
-        self.bound = _BEFORE_LEASE  # seconds a statement may take
+        self.max_idle = 1  # sessions that stay open between runs
+        self.timeout = _BEFORE_LEASE  # seconds a statement may take
         self._idle: deque[Session] = deque()
 
-    def bound_by(self, lease: float) -> None:
-        """Let no statement wait for longer than a part of a lease.
+    def limit_by(self, lease: float) -> None:
+        """Let no statement take longer than a part of a lease.
 
         Args:
             lease: Its seconds.
         """
-        self.bound = max(_LEAST, min(BOUND, lease / _SHARE))
+        self.timeout = max(_LEAST, min(TIMEOUT, lease / _SHARE))
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[Session]:
-        """Lend a connection; it may prove broken when it is used."""
-        # deque's own methods are atomic: a lock could be left locked by a fork
+    def session(self) -> Iterator[Session]:
+        """Lend a session, whose connection may have broken since its last use."""
+        # the methods of deque are atomic: a fork could leave a lock locked
         try:
             session = self._idle.pop()
         except IndexError:
             session = Session(self.dsn)
-        session.bound = self.bound
+        session.timeout = self.timeout
         try:
             yield session
         finally:
             session.roll_back()
-            if len(self._idle) < self.keep:
+            if len(self._idle) < self.max_idle:
                 self._idle.append(session)
             else:
                 session.close()
 
     def close(self) -> None:
-        """End the connections that are not in use."""
+        """Close the sessions that are not lent."""
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
 
-    def forget(self) -> None:
-        """Leave the connections to the process that this one was forked from."""
-        _ABANDONED.extend(self._idle)
+    def disown(self) -> None:
+        """Leave the sessions to the process that this one was forked from."""
+        _INHERITED.extend(self._idle)
         self._idle = deque()
 
 
-# Connections of other processes that fork left in this one: kept, so that nothing tidies them away.
-_ABANDONED: list[object] = []
+# Connections inherited by a fork: kept, so that the garbage collector closes none of them.
+_INHERITED: list[object] = []

@@ -1,4 +1,4 @@
-"""How a worker takes messages of jobs: by the name of a task that only :func:`pgreact.setup` registers."""
+"""The Celery strategy for messages of jobs. They name a task that only :func:`pgreact.setup` registers."""
 
 import copy
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from pgreact.broker.message_headers import JOB_TASK, TASK
 
 
 def register(app: Celery, on_unreadable: Callable[[Any, Any, Exception], None]) -> None:
-    """Let an application's workers take messages of jobs.
+    """Register the task that messages of jobs name, so that an application's workers accept them.
 
     Args:
         app: The application.
-        on_unreadable: Called with the worker's consumer, a message that cannot be decoded, and why.
+        on_unreadable: Called with the worker's consumer, a message that cannot be decoded, and the error.
     """
 
     def strategy(_task: object, _app: Celery, consumer: Any, **_: object) -> Callable[..., Any]:
-        _hear_of_unreadable(consumer, on_unreadable)
+        _watch_unreadable(consumer, on_unreadable)
 
-        def take(message: Any, body: Any, *rest: Any, **more: Any) -> Any:
-            """Hand a message on to the strategy of the task it calls, as if it had been sent by that name."""
+        def accept(message: Any, body: Any, *rest: Any, **more: Any) -> Any:
+            """Pass a message to the strategy of the task that it calls, under the name of that task."""
             name = message.headers.get(TASK)
             if not isinstance(name, str):
                 raise InvalidTaskError(f"a message of {JOB_TASK} without the header {TASK}")
@@ -37,15 +37,15 @@ def register(app: Celery, on_unreadable: Callable[[Any, Any, Exception], None]) 
                 return consumer.on_unknown_task(body, message, KeyError(name))
             return inner(message, body, *rest, **more)
 
-        return take
+        return accept
 
-    # Not set afterwards: that would make the task at once, and so read the application's configuration.
+    # Setting the strategy later would make the task at once, and so read the application's configuration.
     @app.task(name=JOB_TASK, shared=False, ignore_result=True, Strategy=staticmethod(strategy))
     def job() -> None:
         raise RuntimeError(f"{JOB_TASK} is the name of messages; call the task itself")
 
 
-def _hear_of_unreadable(consumer: Any, on_unreadable: Callable[[Any, Any, Exception], None]) -> None:
+def _watch_unreadable(consumer: Any, on_unreadable: Callable[[Any, Any, Exception], None]) -> None:
     inner = consumer.on_decode_error
     if getattr(inner, "_pgreact", False):
         return

@@ -1,4 +1,4 @@
-"""What a worker cannot do at the moment: retried with growing pauses, logged once, and when it is over."""
+"""Failures of a worker's statements that may pass: retries with growing pauses, one log line a kind."""
 
 import logging
 import time
@@ -6,91 +6,91 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pgreact.clock import Clock
-from pgreact.errors import PgreactError
+from pgreact.errors import NotGuarded, PgreactError
 from pgreact.postgres.errors import Meaning, pause, said
-from pgreact.worker.session import NotGuarded, meant
+from pgreact.worker.session import meant
 
 _log = logging.getLogger("pgreact.worker")
 _CLOCK = Clock()
-_PAUSE = 1.0  # seconds between two tries of something that a message waits for, at most
+_PAUSE = 1.0  # seconds between two tries of a statement that a message waits for, at most
 T = TypeVar("T")
 
 
 class Trouble:
-    """The failures in a row of one statement: each kind is logged once, and the end of all of them."""
+    """The failures in a row of one statement. Each kind is logged once, and the recovery from all of them."""
 
-    def __init__(self, begins: str, ends: str, ending: str = "%d failures in %.1f s are over") -> None:
-        """There is no trouble yet.
+    def __init__(self, failure: str, recovery: str, summary: str = "%d failures in %.1f s are over") -> None:
+        """Begin without a failure.
 
         Args:
-            begins: The log's name for a failure, like ``job.unrenewed``.
-            ends: And for the end of them, like ``job.renewed``.
-            ending: What is said at the end: the number of failures, and the seconds since the first.
+            failure: The log event of a failure, like ``lease.renewal_failed``.
+            recovery: The log event of the recovery, like ``lease.renewed``.
+            summary: The text of the recovery: takes the number of failures, and the seconds since the first.
         """
         self.failures = 0
-        self._begins, self._ends, self._ending = begins, ends, ending
+        self._failure, self._recovery, self._summary = failure, recovery, summary
         self._since = 0.0
         self._kinds: set[object] = set()
 
-    def failed(self, error: BaseException, about: str) -> float:
-        """Take note of a failure.
+    def failed(self, error: BaseException, subject: str) -> float:
+        """Count a failure, and log it if its kind is new.
 
         Args:
-            error: What happened.
-            about: What could not be done.
+            error: The failure.
+            subject: What could not be done.
 
         Returns:
-            The seconds until the next try: more, the longer it lasts.
+            Seconds until the next try, which grow with each failure.
         """
-        what = meant(error)
+        meaning = meant(error)
         cause = error.__cause__ if isinstance(error, NotGuarded) else error
         text = str(error) if isinstance(error, PgreactError) else said(error)
-        self.noted((what, getattr(cause, "sqlstate", None) or type(cause)), f"{about}: {text}")
-        return pause(_CLOCK, what, self.failures)
+        self.report((meaning, getattr(cause, "sqlstate", None) or type(cause)), f"{subject}: {text}")
+        return pause(_CLOCK, meaning, self.failures)
 
-    def noted(self, kind: object, text: str) -> None:
-        """Take note of a failure of a kind."""
+    def report(self, kind: object, text: str) -> None:
+        """Count a failure of a kind, and log it: a warning if the kind is new, else at level debug."""
         if not self.failures:
             self._since = time.monotonic()
         self.failures += 1
         if kind in self._kinds:
-            _log.debug("%s: %s", self._begins, text)
+            _log.debug("%s: %s", self._failure, text)
         else:
             self._kinds.add(kind)
-            _log.warning("%s: %s", self._begins, text)
+            _log.warning("%s: %s", self._failure, text)
 
-    def over(self, about: str = "") -> None:
-        """Take note that it works."""
+    def recovered(self, subject: str = "") -> None:
+        """Log the end of the failures, if there were any."""
         if not self.failures:
             return
-        ending = self._ending % (self.failures, time.monotonic() - self._since)
-        _log.info("%s: %s", self._ends, f"{about}: {ending}" if about else ending)
+        summary = self._summary % (self.failures, time.monotonic() - self._since)
+        _log.info("%s: %s", self._recovery, f"{subject}: {summary}" if subject else summary)
         self.failures = 0
         self._kinds.clear()
 
 
-def patiently(act: Callable[[], T], patience: float) -> T:
-    """Do something that a message waits for; again for a while, as long as its errors may pass.
+def with_retries(act: Callable[[], T], timeout: float) -> T:
+    """Do something that a message waits for, and retry errors that may pass.
 
     Args:
         act: Runs statements.
-        patience: Seconds until the last try.
+        timeout: Seconds until the last try.
 
     Returns:
-        What it returned.
+        What ``act`` returned.
 
     Raises:
-        NotGuarded: It did not work in that time, or cannot.
+        NotGuarded: An error that does not pass, or one that has not passed in time.
     """
-    until = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     failures = 0
     while True:
         try:
             return act()
         except NotGuarded as error:
             failures += 1
-            what = meant(error)
-            wait = min(_PAUSE, pause(_CLOCK, what, failures))
-            if what not in {Meaning.LOST, Meaning.PASSING} or time.monotonic() + wait > until:
+            meaning = meant(error)
+            wait = min(_PAUSE, pause(_CLOCK, meaning, failures))
+            if meaning not in {Meaning.LOST, Meaning.PASSING} or time.monotonic() + wait > deadline:
                 raise
         time.sleep(wait)

@@ -1,5 +1,5 @@
--- By the name "enqueue" alone: the type of lane, and enqueue at the end, keep a call that names a route by position from
--- meaning this one.
+-- Attaches a table to a task: the transaction of a change enqueues a job. Callers name the argument enqueue: it comes last, and
+-- lane has a type of its own, so that a call that gives a route by position never means this function.
 create or replace function pgreact.attach(
     watched regclass,
     lane pgreact.lane_name default null,
@@ -15,8 +15,6 @@ as $$
 declare
     keyless regclass;
     change text;
-    called text;
-    same boolean;
 begin
     if watched is null or coalesce(enqueue, '') = '' or coalesce(cardinality(events), 0) = 0 then
         raise exception 'attach needs a table, at least one event, and a route or a task to enqueue'
@@ -38,55 +36,19 @@ begin
         limit 1;
     end if;
     if keyless is not null then
-        raise exception '% has no primary key, so a job cannot say which row changed', keyless
+        raise exception '% has no primary key, so a job cannot name the row that changed', keyless
             using errcode = 'object_not_in_prerequisite_state',
-                hint = 'Add a primary key; or attach a route, which says only that something changed.';
+                hint = 'Add a primary key; or attach the table to a route, which needs no key.';
     end if;
 
     perform pgreact.check_changed(events, changed);
     foreach change in array events loop
-        perform pgreact.check_event(change, condition);
-        called := pgreact.outbox_trigger(enqueue, change);
-        if exists (
-            select
-            from pgreact.outbox o
-            where o.relation <> watched
-                and o.event = change
-                and o.task = attach.enqueue
-                and (o.lane is distinct from attach.lane or o.condition is distinct from attach.condition or o.always <> attach.always
-                    or change = 'update' and o.changed is distinct from attach.changed)
-                and (o.relation in (select a.relid from pg_partition_ancestors(watched) a)
-                    or watched in (select part from pgreact.trigger_parts(o.relation, change) part))
-        ) then
-            raise exception 'a parent of % enqueues "%" on % already, with another condition, lane, "changed" or "always"',
-                watched, enqueue, change
-                using errcode = 'object_not_in_prerequisite_state',
-                    hint = 'Attach with the same, or to the parent alone.';
-        end if;
-        same := change = 'truncate' or exists (
-            select
-            from pgreact.outbox o
-            where o.relation = watched
-                and o.event = change
-                and o.task = attach.enqueue
-                and o.condition is not distinct from attach.condition
-                and (change <> 'update' or o.changed is not distinct from attach.changed)
-                and o.definition = pgreact.trigger_definition(watched, called)
-        );
-        perform pgreact.put_trigger(
-            part, called, change,
-            pgreact.row_condition(watched, change, condition, changed),
-            'pgreact.outbox_v1',
-            array[enqueue, coalesce(lane, '')] || case when change <> 'truncate' then pgreact.outbox_key(part) end,
-            always, condition, same
-        )
-        from pgreact.trigger_parts(watched, change) part;
         insert into pgreact.outbox (relation, event, task, lane, condition, changed, always, definition, attached_as)
         select watched, change, enqueue, attach.lane, attach.condition, case when change = 'update' then attach.changed end,
-            attach.always, pgreact.trigger_definition(watched, called), format('%I.%I', n.nspname, c.relname)
-        from pg_class c
-        join pg_namespace n on n.oid = c.relnamespace
-        where c.oid = watched
+            attach.always, t.definition, t.attached_as
+        from pgreact.attach_triggers(
+            watched, change, pgreact.outbox_trigger(enqueue, change), format('enqueues "%s"', enqueue), attach.lane,
+            attach.condition, attach.always, attach.changed, null, 'pgreact.outbox_v1', array[enqueue, coalesce(lane, '')], true) t
         on conflict (relation, event, task) do update
         set lane = excluded.lane, condition = excluded.condition, changed = excluded.changed, always = excluded.always,
             definition = excluded.definition, attached_as = excluded.attached_as;
@@ -94,5 +56,5 @@ begin
 end
 $$;
 comment on function pgreact.attach(regclass, pgreact.lane_name, text[], text, text, boolean, text[])
-    is 'makes these changes of a table enqueue a job, named by enqueue => task; again changes nothing';
+    is 'makes these changes of a table enqueue a job of a task; a second call with the same arguments changes nothing';
 revoke all on function pgreact.attach(regclass, pgreact.lane_name, text[], text, text, boolean, text[]) from public;

@@ -12,10 +12,9 @@ begin
     -- a message that comes finds nothing to start
     delete from pgreact.in_progress p where p.id = job and p.started_at is null returning * into unstarted;
     if found then
-        perform pgreact.record_history(unstarted.id, unstarted.lane, unstarted.task, unstarted.key, unstarted.attempt, 'cancelled',
-            null, unstarted.task_id, null, unstarted.enqueued_at, unstarted.claimed_at, null);
+        perform pgreact.record_history(unstarted, 'cancelled', null);
         if unstarted.key is not null then
-            perform pgreact.unblock_next(unstarted.key, unstarted.round);
+            perform pgreact.unblock_next(unstarted.key, unstarted.claim_number);
         end if;
         return 'cancelled';
     end if;

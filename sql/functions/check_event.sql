@@ -15,5 +15,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.check_event(text, text) is 'refuses an event that there is not, and a condition for one without rows';
+comment on function pgreact.check_event(text, text) is 'refuses an unknown event, and a condition for truncate, which has no rows';
 revoke all on function pgreact.check_event(text, text) from public;

@@ -17,5 +17,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.check_watched(regclass) is 'refuses what is no table that triggers can stand on';
+comment on function pgreact.check_watched(regclass) is 'refuses a relation that is no permanent table';
 revoke all on function pgreact.check_watched(regclass) from public;

@@ -3,7 +3,7 @@
 -- It waits for no transaction, not even for another claim: what others have locked it passes over, reads on to what takes
 -- its place, and comes again within a second, since a rollback tells nobody.
 -- Its plans are made in a session that lasts, mostly while the queue is empty: so they must not depend on its size.
--- Rows that were settled are met again until they are vacuumed: so it looks at in_progress from the oldest round on.
+-- Rows that were settled are met again until they are vacuumed: so it looks at in_progress from the oldest claim on.
 create or replace function pgreact.claim(batch integer) returns jsonb
     language plpgsql
     security definer
@@ -13,10 +13,10 @@ create or replace function pgreact.claim(batch integer) returns jsonb
     set lock_timeout = '100ms'
 as $$
 declare
-    reading constant integer := 10000;  -- rows that are passed over at most, of those that others hold
+    max_scan constant integer := 10000;  -- rows that are skipped over at most, of those that others hold
     muted text := coalesce(current_setting('pgreact.muted', true), '');
-    moment timestamptz;
-    began timestamptz;
+    reference_time timestamptz;
+    claim_time timestamptz;
     setting pgreact.queue_setting;
     state pgreact.queue_state;
     places integer;
@@ -25,13 +25,13 @@ declare
     blocked bigint[];
     keys text[];
     exhausted text[] := '{}';  -- lanes whose ready jobs others hold
-    metered text[];  -- lanes with a rate whose tokens nobody else holds
+    rated text[];  -- lanes with a rate whose tokens nobody else holds
     watermark bigint;  -- of contested_key
-    silent bigint[];
+    unrenewed bigint[];
     unrouted text[];  -- tasks whose lane the leader is to say
     ended boolean := false;  -- leases did
     unanswered jsonb;
-    crowded jsonb;
+    full_lanes jsonb;
     touched integer := 0;
     reach integer := batch;
     claimed integer := 0;
@@ -42,7 +42,7 @@ declare
     unstarted bigint := 0;
     unpublished bigint;
     more boolean;
-    passed boolean := false;  -- something that another transaction holds
+    skipped boolean := false;  -- something that another transaction holds
     utf8 boolean := getdatabaseencoding() = 'UTF8';
     jobs jsonb;
     due timestamptz;
@@ -60,13 +60,13 @@ begin
         return jsonb_build_object('jobs', '[]'::jsonb, 'claimed', 0, 'more', false, 'waiting', 0, 'next_s', 0.1);
     end if;
     perform pgreact.mute();
-    moment := clock_timestamp();
+    reference_time := clock_timestamp();
     select s.* into setting from pgreact.queue_setting s;
 
     loop
         select array_agg(d.id) into chosen
         from (
-            select q.id from pgreact.queue q where q.state = 'delayed' and q.run_at <= moment order by q.run_at limit reach
+            select q.id from pgreact.queue q where q.state = 'delayed' and q.run_at <= reference_time order by q.run_at limit reach
         ) d;
         exit when chosen is null;
         update pgreact.queue q
@@ -74,16 +74,16 @@ begin
         where q.id in (
             select d.id
             from pgreact.queue d
-            where d.id = any (chosen) and d.run_at + interval '0' <= moment  -- its owner may just have put it off
+            where d.id = any (chosen) and d.run_at + interval '0' <= reference_time  -- its owner may just have put it off
             order by d.run_at
             limit batch
             for update skip locked
         );
         get diagnostics touched = row_count;
         exit when touched = least(batch, cardinality(chosen));
-        passed := true;
-        exit when reach = reading;
-        reach := reading;
+        skipped := true;
+        exit when reach = max_scan;
+        reach := max_scan;
     end loop;
     more := touched = batch;
 
@@ -95,7 +95,7 @@ begin
     end if;
     if exists (select from pgreact.queue q where q.state = 'ready' and q.lane is null) then
         select array_agg(distinct u.task) into unrouted
-        from (select q.task from pgreact.queue q where q.state = 'ready' and q.lane is null limit reading) u;
+        from (select q.task from pgreact.queue q where q.state = 'ready' and q.lane is null limit max_scan) u;
     end if;
 
     with free as materialized (
@@ -107,21 +107,21 @@ begin
     ),
     filled as (
         update pgreact.lane_state s
-        set tokens = least(f.burst, s.tokens + f.rate * greatest(0, extract(epoch from moment - s.tokens_at))),
-            tokens_at = moment
+        set tokens = least(f.burst, s.tokens + f.rate * greatest(0, extract(epoch from reference_time - s.tokens_at))),
+            tokens_at = reference_time
         from free f
         where f.lane = s.lane and s.tokens < f.burst
     )
-    select array_agg(f.lane) into metered from free f;
+    select array_agg(f.lane) into rated from free f;
 
-    for round in 1..10 loop
+    for pass in 1..10 loop
         -- One look at what is in progress, for all that follows: it takes as long as there are places.
         select
             coalesce(sum(l.jobs), 0)::integer as jobs,
             array_agg(l.lane) as lanes,
             array_agg(l.jobs) as used,
             array_agg(l.unstarted) as unstarted,
-            min(l.oldest) as oldest,
+            min(l.oldest_claim) as oldest_claim,
             least(min(l.lease_until), min(l.expires)) as lease_until,
             coalesce(bool_or(l.ended), false) as ended,
             coalesce(bool_or(l.unanswered), false) as unanswered,
@@ -133,15 +133,15 @@ begin
                 p.lane,
                 count(*) as jobs,
                 count(*) filter (where p.started_at is null) as unstarted,
-                min(p.round) as oldest,
-                min(p.lease_until) filter (where p.lease_until > moment) as lease_until,
-                min(p.expires) filter (where p.started_at is null and p.expires > moment) as expires,
-                bool_or(p.lease_until <= moment or p.started_at is null and p.expires <= moment) as ended,
+                min(p.claim_number) as oldest_claim,
+                min(p.lease_until) filter (where p.lease_until > reference_time) as lease_until,
+                min(p.expires) filter (where p.started_at is null and p.expires > reference_time) as expires,
+                bool_or(p.lease_until <= reference_time or p.started_at is null and p.expires <= reference_time) as ended,
                 bool_or(p.publishes >= 2 and p.started_at is null) as unanswered,
                 bool_or(p.published_at is null) as unpublished,
                 sum(p.size) filter (where p.published_at is null) as bytes
             from pgreact.in_progress p
-            where p.round >= state.oldest
+            where p.claim_number >= state.oldest_claim
             group by p.lane
         ) l;
 
@@ -149,17 +149,17 @@ begin
         served_lanes := '{}';
         served_jobs := '{}';
 
-        if round = 1 then
+        if pass = 1 then
             -- Keys whose first waiting job may have been let go by nobody. Read after the count: a job that was gone before
             -- that has its key written before this.
-            watermark := coalesce(census.oldest, state.round + 1);
+            watermark := coalesce(census.oldest_claim, state.claim_number + 1);
             for note in
-                select k.key, array_agg(k.id) as ids, min(k.round) as round
+                select k.key, array_agg(k.id) as ids, min(k.claim_number) as claim_number
                 from pgreact.contested_key k
-                where k.round >= state.contested
+                where k.claim_number >= state.oldest_contested
                 group by k.key
                 order by min(k.id)
-                limit reading
+                limit max_scan
             loop
                 perform from pgreact.in_progress p where p.key = note.key for update skip locked;
                 if found  -- then the settlement of that job comes after this claim, and lets the next one go
@@ -168,30 +168,30 @@ begin
                 then
                     delete from pgreact.contested_key k where k.id = any (note.ids);
                 else
-                    watermark := least(watermark, note.round);
-                    passed := true;
+                    watermark := least(watermark, note.claim_number);
+                    skipped := true;
                 end if;
             end loop;
         end if;
 
-        if round = 1 and census.ended then
+        if pass = 1 and census.ended then
             touched := 0;
             ended := true;
             for stale in
                 select p.*
                 from pgreact.in_progress p
-                where p.round >= state.oldest
-                    and (p.lease_until <= moment or p.started_at is null and p.expires <= moment)
+                where p.claim_number >= state.oldest_claim
+                    and (p.lease_until <= reference_time or p.started_at is null and p.expires <= reference_time)
                 limit batch
                 for update skip locked
             loop
                 touched := touched + 1;
                 if stale.started_at is null and (
-                    stale.expires <= moment
-                    or stale.publishes >= 6 and stale.claimed_at < moment - setting.start_within)
+                    stale.expires <= reference_time
+                    or stale.publishes >= 6 and stale.claimed_at < reference_time - setting.start_within)
                 then
                     begin
-                        if stale.expires <= moment then
+                        if stale.expires <= reference_time then
                             perform pgreact.settle(stale.id, stale.claim_id, 'expired',
                                 format('it was to begin before %s', stale.expires));
                         else
@@ -209,12 +209,12 @@ begin
                     update pgreact.in_progress p
                     set published_at = null,
                         publishes = stale.publishes,
-                        lease_until = moment + setting.lease * 2 ^ least(stale.publishes, 6)
+                        lease_until = reference_time + setting.lease * 2 ^ least(stale.publishes, 6)
                     where p.id = stale.id;
                 elsif stale.id = any (state.held) then
                     -- Its worker could not renew the lease while another transaction held the row: it is given time to.
                     update pgreact.in_progress p
-                    set lease_until = moment + least(setting.lease, interval '10 s')
+                    set lease_until = reference_time + least(setting.lease, interval '10 s')
                     where p.id = stale.id;
                 else
                     begin
@@ -227,10 +227,10 @@ begin
                 end if;
             end loop;
             more := more or touched = batch;
-            silent := array(
+            unrenewed := array(
                 select p.id
                 from pgreact.in_progress p
-                where p.round >= state.oldest and p.lease_until <= moment and touched < batch
+                where p.claim_number >= state.oldest_claim and p.lease_until <= reference_time and touched < batch
             );
             continue;
         end if;
@@ -266,13 +266,13 @@ begin
             select u.lane, u.jobs, u.unstarted from unnest(census.lanes, census.used, census.unstarted) u (lane, jobs, unstarted)
         ),
         open as materialized (
-            select n.*, least(n.room, ceil(places * n.weight / sum(n.weight) over ()) + 1) as few
+            select n.*, least(n.room, ceil(places * n.weight / sum(n.weight) over ()) + 1) as share
             from (
                 select
                     n.lane,
                     n.id,
                     coalesce(l.weight, 1)::float8 as weight,
-                    greatest(s.turn, state.turn) as turn,
+                    greatest(s.virtual_time, state.virtual_time) as virtual_time,
                     greatest(0, least(
                         places,
                         l.max_in_progress - coalesce(u.jobs, 0),
@@ -280,7 +280,7 @@ begin
                         coalesce(l.max_unstarted, 200) - coalesce(u.unstarted, 0),
                         case
                             when l.rate is null then null
-                            when s.lane is null or s.lane = any (metered) then floor(coalesce(s.tokens, l.burst))
+                            when s.lane is null or s.lane = any (rated) then floor(coalesce(s.tokens, l.burst))
                             else 0
                         end
                     )) as room
@@ -294,17 +294,17 @@ begin
         ),
         -- What a claim reads must not grow with lanes times batch. So first each lane's first job; of lanes that may have a
         -- second one among the chosen, as many as are their share; and only where others have less, the rest.
-        heads as materialized (
-            select o.lane, o.id, o.turn from open o where o.room >= 1
+        first_jobs as materialized (
+            select o.lane, o.id, o.virtual_time from open o where o.room >= 1
         ),
-        front as materialized (
-            select h.lane, h.id, h.turn from heads h
+        fair_share as materialized (
+            select h.lane, h.id, h.virtual_time from first_jobs h
             union all
-            select o.lane, c.id, o.turn + c.place / o.weight
+            select o.lane, c.id, o.virtual_time + c.place / o.weight
             from open o
             cross join (
                 select coalesce(
-                    (select h.turn from heads h order by h.turn offset places - 1 limit 1), 'infinity') as turn
+                    (select h.virtual_time from first_jobs h order by h.virtual_time offset places - 1 limit 1), 'infinity') as virtual_time
             ) e
             cross join lateral (
                 select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
@@ -314,21 +314,21 @@ begin
                     where q.state = 'ready' and q.lane = o.lane
                     order by q.priority desc, q.run_at, q.id
                     offset 1
-                    limit o.few - 1
+                    limit o.share - 1
                 ) f
             ) c
-            where o.few > 1 and o.turn + 1 / o.weight <= e.turn
+            where o.share > 1 and o.virtual_time + 1 / o.weight <= e.virtual_time
         ),
-        rest as (
-            select c.id, o.turn + (o.few + c.place - 1) / o.weight as turn
+        remainder as (
+            select c.id, o.virtual_time + (o.share + c.place - 1) / o.weight as virtual_time
             from (
                 select n.*
                 from open n
-                join (select f.lane, count(*) as jobs from front f group by f.lane) g on g.lane = n.lane and g.jobs = n.few
+                join (select f.lane, count(*) as jobs from fair_share f group by f.lane) g on g.lane = n.lane and g.jobs = n.share
             ) o
             cross join (
                 select coalesce(
-                    (select f.turn from front f order by f.turn offset places - 1 limit 1), 'infinity') as turn
+                    (select f.virtual_time from fair_share f order by f.virtual_time offset places - 1 limit 1), 'infinity') as virtual_time
             ) e
             cross join lateral (
                 select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
@@ -337,17 +337,17 @@ begin
                     from pgreact.queue q
                     where q.state = 'ready' and q.lane = o.lane
                     order by q.priority desc, q.run_at, q.id
-                    offset o.few
-                    limit least(o.room, ceil((e.turn - o.turn) * o.weight) + 1) - o.few
+                    offset o.share
+                    limit least(o.room, ceil((e.virtual_time - o.virtual_time) * o.weight) + 1) - o.share
                 ) f
             ) c
-            where o.room > o.few and o.turn + o.few / o.weight <= e.turn
+            where o.room > o.share and o.virtual_time + o.share / o.weight <= e.virtual_time
         )
         select array_agg(w.id) into chosen
         from (
             select c.id
-            from (select f.id, f.turn from front f union all select r.id, r.turn from rest r) c
-            order by c.turn, c.id
+            from (select f.id, f.virtual_time from fair_share f union all select r.id, r.virtual_time from remainder r) c
+            order by c.virtual_time, c.id
             limit places
         ) w;
 
@@ -361,9 +361,9 @@ begin
             for update skip locked
         ) h;
         if coalesce(cardinality(free), 0) < cardinality(chosen) then
-            passed := true;
+            skipped := true;
             for short in
-                select q.lane as name, count(*) as jobs, greatest(batch, reading / count(*) over ()) as reach
+                select q.lane as name, count(*) as jobs, greatest(batch, max_scan / count(*) over ()) as reach
                 from pgreact.queue q
                 where q.id = any (chosen)
                 group by q.lane
@@ -445,44 +445,44 @@ begin
                 and not exists (select from running r where r.key = q.key)
                 and not exists (select from waiting v where v.key = q.key and v.id < q.id);
             if keys is not null then
-                passed := true;
-                insert into pgreact.contested_key (key, round)
-                select k, state.round + 1
+                skipped := true;
+                insert into pgreact.contested_key (key, claim_number)
+                select k, state.claim_number + 1
                 from unnest(keys) k
-                where not exists (select from pgreact.contested_key c where c.key = k and c.round >= state.contested);
+                where not exists (select from pgreact.contested_key c where c.key = k and c.claim_number >= state.oldest_contested);
             end if;
-            update pgreact.queue q set state = 'behind' where q.id = any (blocked);
+            update pgreact.queue q set state = 'blocked' where q.id = any (blocked);
             touched := touched + cardinality(blocked);
             chosen := array(select c from unnest(chosen) c where c <> all (blocked));
         end if;
 
-        if exists (select from pgreact.queue q where q.id = any (chosen) and q.expires <= moment) then
+        if exists (select from pgreact.queue q where q.id = any (chosen) and q.expires <= reference_time) then
             begin
                 perform pgreact.drop_job(q.id, 'expired', format('it was to begin before %s', q.expires))
                 from pgreact.queue q
-                where q.id = any (chosen) and q.expires <= moment;
+                where q.id = any (chosen) and q.expires <= reference_time;
                 touched := touched + 1;
             exception
                 when lock_not_available then  -- the history's
-                    passed := true;
-                    chosen := array(select q.id from pgreact.queue q where q.id = any (chosen) and coalesce(q.expires > moment, true));
+                    skipped := true;
+                    chosen := array(select q.id from pgreact.queue q where q.id = any (chosen) and coalesce(q.expires > reference_time, true));
             end;
         end if;
 
         -- After the count: whoever was settled before that was settled before this, which the history can prove.
-        began := clock_timestamp();
+        claim_time := clock_timestamp();
         with gone as (
             delete from pgreact.queue q where q.id = any (chosen) returning q.*
         ),
         here as (
             insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
                 unique_while, attempt, max_attempts, lost, max_lost, backoff, expires, options, resume, enqueued_at, task_id,
-                retries, claimed_at, lease_until, round, size)
+                retries, claimed_at, lease_until, claim_number, size)
             select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
                 g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.lost, g.max_lost, g.backoff, g.expires,
                 g.options, g.resume, g.enqueued_at, g.task_id,
                 coalesce((g.resume ->> 'retries')::integer + (g.resume ->> 'before')::integer, 0) - 1,
-                began, began + setting.lease, state.round + 1,
+                claim_time, claim_time + setting.lease, state.claim_number + 1,
                 coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
             from gone g
             returning lane, expires
@@ -512,26 +512,26 @@ begin
                 for update of s skip locked
             )
             update pgreact.lane_state s
-            set turn = greatest(s.turn, state.turn) + f.jobs / f.weight,
+            set virtual_time = greatest(s.virtual_time, state.virtual_time) + f.jobs / f.weight,
                 tokens = case when f.rate is not null then coalesce(s.tokens, f.burst) - f.jobs end,
-                -- what flowed in since the moment is given up: so the rate holds between the times the history tells
-                tokens_at = began,
+                -- what flowed in since the reference_time is given up: so the rate holds between the times the history tells
+                tokens_at = claim_time,
                 claimed = s.claimed + f.jobs,
-                round = state.round + 1,
-                recent = s.recent * exp(-least(greatest(0, extract(epoch from moment - s.recent_at)) / 60, 99)) + f.jobs,
-                recent_at = moment
+                claim_number = state.claim_number + 1,
+                recent = s.recent * exp(-least(greatest(0, extract(epoch from reference_time - s.recent_at)) / 60, 99)) + f.jobs,
+                recent_at = reference_time
             from free f
             where s.lane = f.lane;
             get diagnostics accounted = row_count;
             if accounted < cardinality(served.lanes) then
-                -- A lane's first jobs; or it has no rate, and another transaction holds its row: then it pays no turn.
-                insert into pgreact.lane_state (lane, turn, tokens, tokens_at, claimed, round, recent, recent_at)
-                select u.lane, state.turn + u.jobs / u.weight, case when u.rate is not null then u.burst - u.jobs end, began,
-                    u.jobs, state.round + 1, u.jobs, moment
+                -- A lane's first jobs; or it has no rate, and another transaction holds its row: then it pays no virtual_time.
+                insert into pgreact.lane_state (lane, virtual_time, tokens, tokens_at, claimed, claim_number, recent, recent_at)
+                select u.lane, state.virtual_time + u.jobs / u.weight, case when u.rate is not null then u.burst - u.jobs end, claim_time,
+                    u.jobs, state.claim_number + 1, u.jobs, reference_time
                 from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
                     u (lane, jobs, weight, rate, burst)
                 where not exists (select from pgreact.lane_state s where s.lane = u.lane);
-                metered := metered || served.lanes;
+                rated := rated || served.lanes;
                 begin
                     insert into pgreact.lane (name, origin)
                     select u.lane, 'queue'
@@ -544,25 +544,25 @@ begin
             end if;
         end if;
         exit when touched = 0;
-        more := more or round = 10;
+        more := more or pass = 10;
     end loop;
 
     if claimed > 0 then
         -- Nobody who waits is before the last one served. Who could not be served, or had nothing, begins there:
         -- he gets no more than his share afterwards.
         update pgreact.queue_state q
-        set turn = greatest(state.turn, (
-                select max(s.turn - 1 / coalesce(l.weight, 1)::float8)
+        set virtual_time = greatest(state.virtual_time, (
+                select max(s.virtual_time - 1 / coalesce(l.weight, 1)::float8)
                 from pgreact.lane_state s
                 left join pgreact.lane l on l.name = s.lane
-                where s.recent_at = moment
+                where s.recent_at = reference_time
             )),
-            round = state.round + 1,
-            oldest = coalesce(census.oldest, state.round + 1),
-            contested = watermark;
+            claim_number = state.claim_number + 1,
+            oldest_claim = coalesce(census.oldest_claim, state.claim_number + 1),
+            oldest_contested = watermark;
     end if;
-    if state.held <> coalesce(silent, '{}') then
-        update pgreact.queue_state q set held = coalesce(silent, '{}');
+    if state.held <> coalesce(unrenewed, '{}') then
+        update pgreact.queue_state q set held = coalesce(unrenewed, '{}');
     end if;
 
     -- Lanes with more to do than they have places. A start signals nothing, so where that would make room the leader comes
@@ -570,9 +570,9 @@ begin
     if exists (select from pgreact.queue q where q.state = 'ready' and q.lane is not null) then
         select
             jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted)),
-            min(clock_timestamp() + greatest(interval '50 ms', least(interval '1 s', (moment - c.recent_at) / 2)))
+            min(clock_timestamp() + greatest(interval '50 ms', least(interval '1 s', (reference_time - c.recent_at) / 2)))
                 filter (where c.jobs < coalesce(c.max_in_progress, c.jobs + 1))
-        into crowded, due
+        into full_lanes, due
         from (
             select l.name as lane, l.max_in_progress, l.max_unstarted, s.recent_at,
                 coalesce(u.jobs, 0) + coalesce(v.jobs, 0) as jobs, coalesce(u.unstarted, 0) + coalesce(v.jobs, 0) as unstarted
@@ -587,7 +587,7 @@ begin
 
     -- Who is claimed next begins after those who wait in the broker, so the leader need not hurry to fill each place as it
     -- is freed. It must where others may be waiting for just that one: a lane with limits, another lane, the next of a key.
-    if claimed > 0 and (crowded is not null or counted + claimed >= setting.max_in_progress) then
+    if claimed > 0 and (full_lanes is not null or counted + claimed >= setting.max_in_progress) then
         select count(*) into unstarted
         from (
             -- not min and max: their plans, made while the queue is empty, would read all of it
@@ -608,7 +608,7 @@ begin
                 ) as last
         ) r
         join pgreact.lane l on l.name = r.first and l.name = r.last and l.max_in_progress is null and l.rate is null
-        join pgreact.in_progress p on p.round >= state.oldest and p.lane = l.name and p.started_at is null
+        join pgreact.in_progress p on p.claim_number >= state.oldest_claim and p.lane = l.name and p.started_at is null
         where not exists (select from pgreact.in_progress k where k.key is not null);
     end if;
 
@@ -627,13 +627,13 @@ begin
         from (
             select p.id
             from pgreact.in_progress p
-            where p.round between state.oldest and state.round and p.published_at is null
+            where p.claim_number between state.oldest_claim and state.claim_number and p.published_at is null
             for no key update skip locked
         ) u;
-        passed := passed or exists (
+        skipped := skipped or exists (
             select
             from pgreact.in_progress p
-            where p.round between state.oldest and state.round and p.published_at is null and p.id <> all (coalesce(free, '{}'))
+            where p.claim_number between state.oldest_claim and state.claim_number and p.published_at is null and p.id <> all (coalesce(free, '{}'))
         );
     end if;
 
@@ -666,9 +666,9 @@ begin
                 coalesce((p.resume ->> 'before')::integer, 0) as before_it,
                 p.attempt - p.lost < p.max_attempts as again
             from pgreact.in_progress p
-            where p.round >= case when census.unpublished then state.oldest else state.round + 1 end
+            where p.claim_number >= case when census.unpublished then state.oldest_claim else state.claim_number + 1 end
                 and p.published_at is null
-                and (p.round > state.round or p.id = any (free))
+                and (p.claim_number > state.claim_number or p.id = any (free))
             limit 2 * batch
         ) u
         window first_come as (order by u.claimed_at, u.priority desc, u.run_at, u.id)
@@ -678,20 +678,20 @@ begin
 
     select least(
         due,
-        (select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > moment order by q.run_at limit 1),
+        (select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > reference_time order by q.run_at limit 1),
         census.lease_until,
-        case when claimed > 0 then began + setting.lease end,
+        case when claimed > 0 then claim_time + setting.lease end,
         next_expiry,
-        case when passed or census.ended then clock_timestamp() + interval '1 s' end,
+        case when skipped or census.ended then clock_timestamp() + interval '1 s' end,
         (
             select min(case
-                when s.lane = any (metered)
+                when s.lane = any (rated)
                     then s.tokens_at + make_interval(secs => least((1 - s.tokens) / l.rate + 0.001, 86400))
                 else clock_timestamp() + interval '1 s'
             end)
             from pgreact.lane l
             join pgreact.lane_state s on s.lane = l.name
-            where l.rate is not null and not l.paused and (s.tokens < 1 or s.lane <> all (coalesce(metered, '{}')))
+            where l.rate is not null and not l.paused and (s.tokens < 1 or s.lane <> all (coalesce(rated, '{}')))
                 and (select true from pgreact.queue q where q.state = 'ready' and q.lane = l.name limit 1)
         )
     ) into due;
@@ -703,11 +703,11 @@ begin
         'more', more,
         'waiting', unstarted,
         'unrouted', unrouted,
-        'crowded', coalesce(crowded, '[]'),
+        'full_lanes', coalesce(full_lanes, '[]'),
         'unanswered', unanswered,  -- null: not looked at
         -- a number whatever it is computed of, and soon enough: nothing is lost by a claim a day
         'next_s', case when due is not null then
-            extract(epoch from greatest(moment, least(due, moment + interval '1 day')) - clock_timestamp())
+            extract(epoch from greatest(reference_time, least(due, reference_time + interval '1 day')) - clock_timestamp())
         end);
 end
 $$;

@@ -1,4 +1,4 @@
--- The oid is in it, since a database may be a copy of another one, made by a dump.
+-- The id contains the oid, since a database may be a copy of another one, made by a dump.
 create or replace function pgreact.database_id() returns text
     language plpgsql
     stable
@@ -14,5 +14,5 @@ begin
     );
 end
 $$;
-comment on function pgreact.database_id() is 'what messages call this database: its name, and a mark that a copy of it does not have';
+comment on function pgreact.database_id() is 'the id of this database in messages: its name, and a mark that no copy of it has';
 revoke all on function pgreact.database_id() from public;

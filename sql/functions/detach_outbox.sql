@@ -1,3 +1,4 @@
+-- Detaches a table from a task: the trigger unwatch of pgreact.outbox drops the table's triggers.
 create or replace function pgreact.detach(
     watched regclass,
     events text[] default '{insert,update,delete,truncate}',
@@ -7,7 +8,6 @@ create or replace function pgreact.detach(
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- the table's own delete trigger drops the triggers
     delete from pgreact.outbox o
     where o.relation = detach.watched and o.event = any (detach.events) and o.task = detach.enqueue;
     if not found then
@@ -19,5 +19,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.detach(regclass, text[], text) is 'the changes of this table no longer enqueue the task';
+comment on function pgreact.detach(regclass, text[], text) is 'detaches a table from a task: its changes no longer enqueue it';
 revoke all on function pgreact.detach(regclass, text[], text) from public;

@@ -9,13 +9,9 @@ begin
     if not found then
         return false;
     end if;
-    perform pgreact.record_history(gone.id, gone.lane, gone.task, gone.key, gone.attempt, outcome, error, gone.task_id, null,
-        gone.enqueued_at, null, null);
+    perform pgreact.record_history(gone, outcome, error);
     if outcome <> 'cancelled' then
-        insert into pgreact.dead (id, lane, task, args, kwargs, priority, key, attempt, max_attempts, max_lost, backoff, options,
-            enqueued_at, task_id, outcome, error)
-        values (gone.id, gone.lane, gone.task, gone.args, gone.kwargs, gone.priority, gone.key, gone.attempt,
-            gone.max_attempts, gone.max_lost, gone.backoff, gone.options, gone.enqueued_at, gone.task_id, outcome, error);
+        perform pgreact.record_dead(gone, outcome, error);
     end if;
     if gone.key is not null then
         perform pgreact.unblock_next(gone.key, 9223372036854775807);

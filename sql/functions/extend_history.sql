@@ -7,13 +7,13 @@ create or replace function pgreact.extend_history() returns boolean
     set lock_timeout = '100ms'
 as $$
 declare
-    keep interval := (select s.keep from pgreact.queue_setting s);
+    retention interval := (select s.retention from pgreact.queue_setting s);
     today date := (now() at time zone 'UTC')::date;
     missing date[];
     day date;
     name text;
 begin
-    if keep is null then
+    if retention is null then
         return true;
     end if;
     select array_agg(d.day order by d.day) into missing
@@ -25,7 +25,7 @@ begin
         from (
             select r.settled_at
             from pgreact.history_rest r
-            where r.settled_at >= now() - keep
+            where r.settled_at >= now() - retention
             order by r.settled_at
             limit 10000
         ) f

@@ -1,5 +1,6 @@
--- nextval locks a sequence before it moves it, to the end of the transaction, prepared or not, whatever savepoints do
--- (lock_and_open_sequence in PostgreSQL's sequence.c). So do setval and pg_sequence_last_value: our own lock is no writer's.
+-- nextval locks a sequence before it moves it, and until the transaction ends, prepared or not, whatever its savepoints do
+-- (lock_and_open_sequence in PostgreSQL's sequence.c). So do setval and pg_sequence_last_value: this session's own lock
+-- does not count.
 create or replace function pgreact.holders(route_ids integer[]) returns jsonb
     language sql
     volatile strict
@@ -19,5 +20,5 @@ from (
 ) as found (id, holders)
 $$;
 comment on function pgreact.holders(integer[])
-    is 'the transactions of others that have moved each route''s sequence, or are about to; without a route: none';
+    is 'the transactions of other sessions that have moved each route''s sequence, or are about to';
 revoke all on function pgreact.holders(integer[]) from public;

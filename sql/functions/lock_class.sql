@@ -1,12 +1,12 @@
--- 1885827685 is 'pgre' in ASCII: unlikely to meet another application's locks.
+-- 1885827685 is 'pgre' in ASCII: unlikely to collide with another application's locks.
 create or replace function pgreact.lock_class(purpose text) returns integer
     language sql
     immutable strict parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
 select case purpose
-    when 'leader' then 1885827685  -- object 0: held by the session of the one daemon that dispatches
-    when 'guard' then 1885827686   -- object 0: held by its second session: a publish in hand may still end
+    when 'leader' then 1885827685  -- object 0: held by the session of the leader
+    when 'guard' then 1885827686   -- object 0: held by the leader's second session, until its last publish has ended
     when 'apply' then 1885827687   -- object 0: held by the transactions of "pgreact apply"
     when 'timetable' then 1885827692  -- object 0: held by the session that fires schedules
     when 'run' then 1885827690     -- object route id: held by the transaction around a worker's run

@@ -9,7 +9,7 @@ as $$
 declare
     batch constant integer := 10000;  -- rows, and so a tenth of a second or so
     setting pgreact.queue_setting := (select s from pgreact.queue_setting s);
-    since timestamptz := now() - coalesce(setting.keep, interval '0');
+    since timestamptz := now() - coalesce(setting.retention, interval '0');
     complete boolean := pgreact.extend_history();
     moved integer;
     old text[];

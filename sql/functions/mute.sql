@@ -4,5 +4,5 @@ create or replace function pgreact.mute() returns void
 as $$
 select set_config('pgreact.muted', 'on', true)
 $$;
-comment on function pgreact.mute() is 'the rest of this transaction signals nothing; a rolled-back savepoint takes it back';
+comment on function pgreact.mute() is 'the rest of this transaction signals nothing; rolling back to an earlier savepoint undoes it';
 revoke all on function pgreact.mute() from public;

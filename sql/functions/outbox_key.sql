@@ -15,5 +15,5 @@ cross join unnest(array[
 where i.indrelid = relation and i.indisprimary and k.n <= i.indnkeyatts
 $$;
 comment on function pgreact.outbox_key(regclass)
-    is 'the primary key: each column''s name, and the oid of its type if its value goes as JSON, else "text"; null: there is none';
+    is 'the primary key: the name of each column, and the oid of its type if its value becomes JSON, else "text"; null: none';
 revoke all on function pgreact.outbox_key(regclass) from public;

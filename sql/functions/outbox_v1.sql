@@ -1,16 +1,21 @@
--- Runs in the writer's transaction and must not fail it, whatever became of lane, key or columns since it was attached.
--- Its arguments: task, lane, and what outbox_key says. Another meaning of them gets another number.
+-- Runs in the writer's transaction and must not fail it, whatever changed of lane, key or columns since the table was attached.
+-- Its arguments: task, lane, and the result of outbox_key. Another meaning of them gets another number.
 --
--- It runs with the rights of pgreact's owner, since a writer needs none of pgreact's. So it calls nothing that a user can
--- have written: the table's owner may give a key column any type at any time, and the type a cast to JSON. A value is
--- turned to JSON only if its type, as the row is written, is the one that the arguments name, and that is one of
--- json_types() or a domain of one. The value itself tells its type: the catalogue shows an old snapshot what was. All
--- others go as the text that concat asks of their type's output function, which only a superuser can write.
+-- It tries to read the key three times:
+-- 1. with the columns of the arguments: as they were when the table was attached
+-- 2. with the columns that the catalogue shows now
+-- 3. with all of those as text
+--
+-- It runs with the rights of pgreact's owner, since a writer has no rights in pgreact. So it calls nothing that a user can have
+-- written: the table's owner may give a key column any type at any time, and that type a cast to JSON. A value becomes JSON only
+-- if its type, as the row is written, is the one in the arguments, and that is one of json_types() or a domain of one. The type
+-- is asked of the value: the catalogue may show an old snapshot the former type. All other values become text by concat, which
+-- calls the type's output function, and only a superuser can write one.
 create or replace function pgreact.outbox_v1() returns trigger
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- the text of a value, and so the key that keeps a row's jobs in order, is the same whoever writes the row
+    -- the text of a value is part of the job's key, which keeps a row's jobs in order: it is the same in all sessions
     set timezone = 'UTC'
     set datestyle = 'ISO'
     set intervalstyle = 'postgres'
@@ -37,7 +42,7 @@ declare
     job_key text;
 begin
     if tg_level = 'ROW' then
-        -- a partition's rows are the table's
+        -- the rows of a partition are named as the partitioned table's
         if pg_partition_root(tg_relid) <> tg_relid then
             select format('%I.%I', n.nspname, c.relname) into named
             from pg_partition_ancestors(tg_relid) with ordinality a (relation, step)
@@ -47,8 +52,7 @@ begin
             order by a.step desc
             limit 1;
         end if;
-        -- as the columns were when it was attached, as the catalogue says that they are, and at last all as text
-        for round in 1..3 loop
+        for attempt in 1..3 loop
             checks := 'true';
             list := '';
             former_list := '';
@@ -74,7 +78,7 @@ begin
                     end if;
                 end loop;
                 exit when list = '';
-                -- only the key: a wide row is not to be unpacked
+                -- only the key: a wide row is expensive to unpack
                 if tg_op = 'UPDATE' then
                     execute 'select jsonb_build_array(' || substr(list, 3) || '), jsonb_build_array(' || substr(former_list, 3)
                             || ') where ' || checks
@@ -91,7 +95,7 @@ begin
                     null;  -- it was renamed
             end;
             columns := case
-                when round = 1 then pgreact.outbox_key(tg_relid)
+                when attempt = 1 then pgreact.outbox_key(tg_relid)
                 else (select array_agg(case when n % 2 = 0 then 'text' else c end order by n)
                       from unnest(columns) with ordinality u (c, n))
             end;
@@ -118,5 +122,5 @@ begin
     return null;
 end
 $$;
-comment on function pgreact.outbox_v1() is 'enqueues a job for the row that changed; its arguments are task, lane and the primary key';
+comment on function pgreact.outbox_v1() is 'enqueues a job for the changed row; its arguments are task, lane and primary key';
 revoke all on function pgreact.outbox_v1() from public;

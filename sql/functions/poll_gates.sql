@@ -1,4 +1,4 @@
--- In this order: a writer that takes its number between the two is in the list.
+-- Reads first and lists second: a writer that takes its number between the two is in the list.
 create or replace function pgreact.poll_gates(route_ids integer[], out sequence_values jsonb, out holders jsonb)
     language plpgsql
     strict
@@ -10,5 +10,5 @@ begin
     holders := pgreact.holders(route_ids);
 end
 $$;
-comment on function pgreact.poll_gates(integer[]) is 'the sequence of each route and then, by route, who holds its lock';
+comment on function pgreact.poll_gates(integer[]) is 'the value of each route''s sequence, and then its holders, by route';
 revoke all on function pgreact.poll_gates(integer[]) from public;

@@ -32,7 +32,7 @@ begin
     end if;
     held.resume := message;
     held.attempt := held.attempt - 1;  -- the claim counts it again
-    perform pgreact.put_back(held, clock_timestamp() + least(pause, interval '3650 days'), error);
+    perform pgreact.requeue(held, clock_timestamp() + least(pause, interval '3650 days'), error);
     return true;
 end
 $$;

@@ -6,14 +6,14 @@ create or replace function pgreact.published(claim_ids uuid[]) returns uuid[]
     set lock_timeout = '500ms'
 as $$
 declare
-    oldest bigint := (select s.oldest from pgreact.queue_state s);
+    oldest_claim bigint := (select s.oldest_claim from pgreact.queue_state s);
     marked integer;
 begin
     with free as materialized (
         select p.id
         from unnest(claim_ids) c (claim_id)
         join pgreact.in_progress p on p.claim_id = c.claim_id
-        where p.round >= oldest and p.published_at is null
+        where p.claim_number >= oldest_claim and p.published_at is null
         for no key update of p skip locked
     )
     update pgreact.in_progress p
@@ -28,7 +28,7 @@ begin
         select p.claim_id
         from unnest(claim_ids) c (claim_id)
         join pgreact.in_progress p on p.claim_id = c.claim_id
-        where p.round >= oldest and p.published_at is null
+        where p.claim_number >= oldest_claim and p.published_at is null
     );
 end
 $$;

@@ -46,9 +46,7 @@ begin
         returning q.*
     ),
     kept as materialized (
-        select g.key, pgreact.record_history(g.id, g.lane, g.task, g.key, g.attempt, 'cancelled', null, g.task_id, null, g.enqueued_at,
-            null, null)
-        from gone g
+        select g.key, pgreact.record_history(g, 'cancelled', null) from gone g
     )
     select count(*), array_agg(distinct k.key) filter (where k.key is not null) into purged, keys from kept k;
     if keys is not null then

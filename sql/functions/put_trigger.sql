@@ -1,4 +1,8 @@
--- Where the trigger stands as it should, this takes no lock: who attaches again neither waits nor makes writers wait.
+-- Makes a trigger of pgreact stand on one table. Three cases:
+-- - it stands there as it should, or is a clone of a parent's, which cannot be replaced: this takes no lock, so attaching again
+--   neither waits nor makes writers wait
+-- - it is missing, or differs: it is created or replaced
+-- - it is enabled otherwise, here or on a partition: it is enabled as it should be
 create or replace function pgreact.put_trigger(
     relation regclass,
     name text,
@@ -22,7 +26,7 @@ begin
         from pg_trigger t
         where t.tgrelid = relation
             and t.tgname = name
-            -- one that was cloned from a parent's does the same, and cannot be replaced
+            -- cloned from a parent's
             and (t.tgparentid <> 0
                 or same and t.tgfoid = action and t.tgargs = pgreact.trigger_arguments(arguments))
     ) then
@@ -44,7 +48,7 @@ begin
                         hint = 'Write it as the columns are named now: new.COLUMN, old.COLUMN.';
         end;
     end if;
-    -- each by itself: a parent that is as it should be passes nothing on to its partitions
+    -- one by one: a parent that is enabled as it should be passes nothing on to its partitions
     for amiss in
         select t.tgrelid
         from pg_trigger t
@@ -57,5 +61,5 @@ begin
 end
 $$;
 comment on function pgreact.put_trigger(regclass, text, text, text, regproc, text[], boolean, text, boolean)
-    is 'makes a trigger of ours stand on one table; same: its condition is that of the one that stands there';
+    is 'makes a trigger of pgreact stand on one table; same: a trigger that stands there has the same condition';
 revoke all on function pgreact.put_trigger(regclass, text, text, text, regproc, text[], boolean, text, boolean) from public;

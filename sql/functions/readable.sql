@@ -1,5 +1,5 @@
--- A database in SQL_ASCII keeps any bytes, and some encodings have characters that Unicode has not. One text of that kind
--- would fail the whole statement that returns it to a client in UTF-8.
+-- A database in SQL_ASCII stores any bytes, and some encodings have characters that Unicode lacks. One such text would fail the
+-- whole statement that returns it to a client in UTF-8.
 create or replace function pgreact.readable(value text) returns text
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -14,5 +14,5 @@ exception
         return encode(convert_to(value, 'SQL_ASCII'), 'escape');
 end
 $$;
-comment on function pgreact.readable(text) is 'the text; its bytes with escapes where it cannot be sent as UTF-8';
+comment on function pgreact.readable(text) is 'the text, or its bytes with escapes if it cannot be sent as UTF-8';
 revoke all on function pgreact.readable(text) from public;

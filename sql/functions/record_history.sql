@@ -1,27 +1,36 @@
-create or replace function pgreact.record_history(
-    id bigint, lane text, task text, key text, attempt integer, outcome text, error text, task_id uuid, worker text,
-    enqueued_at timestamptz, claimed_at timestamptz, started_at timestamptz
-) returns void
+-- The job is a row of pgreact.queue, which has no claim yet, or of pgreact.in_progress.
+create or replace function pgreact.record_history(job anyelement, outcome text, error text) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 declare
     entry pgreact.history;
 begin
-    if (select s.keep is null from pgreact.queue_setting s) then
+    if (select s.retention is null from pgreact.queue_setting s) then
         return;
     end if;
-    entry := row(id, lane, task, key, attempt, outcome, error, task_id, worker, enqueued_at, claimed_at, started_at,
-        clock_timestamp());
+    entry.id := job.id;
+    entry.lane := job.lane;
+    entry.task := job.task;
+    entry.key := job.key;
+    entry.attempt := job.attempt;
+    entry.outcome := outcome;
+    entry.error := error;
+    entry.task_id := job.task_id;
+    entry.enqueued_at := job.enqueued_at;
+    entry.settled_at := clock_timestamp();
+    if pg_typeof(job) = 'pgreact.in_progress'::regtype then
+        entry.worker := job.worker;
+        entry.claimed_at := job.claimed_at;
+        entry.started_at := job.started_at;
+    end if;
     if to_regclass('pgreact.history_' || to_char(entry.settled_at at time zone 'UTC', 'YYYYMMDD')) is not null then
         insert into pgreact.history values (entry.*);
     else
-        -- its day has no partition yet
         insert into pgreact.history_rest values (entry.*);
     end if;
 end
 $$;
-comment on function pgreact.record_history(bigint, text, text, text, integer, text, text, uuid, text, timestamptz, timestamptz, timestamptz)
-    is 'writes an attempt into the history, if one is kept';
-revoke all on function pgreact.record_history(bigint, text, text, text, integer, text, text, uuid, text, timestamptz, timestamptz, timestamptz)
-    from public;
+comment on function pgreact.record_history(anyelement, text, text)
+    is 'writes an attempt into pgreact.history, or into history_rest while its day has no partition; nothing if no history is kept';
+revoke all on function pgreact.record_history(anyelement, text, text) from public;

@@ -1,4 +1,4 @@
--- A table that was renamed stays watched. One that took its place is not, and that is seldom meant: so it is told.
+-- A renamed table stays attached. The table that takes its name is not, which is seldom intended: so pgreact status reports it.
 create or replace function pgreact.replaced(relation regclass, attached_as text) returns boolean
     language sql
     stable
@@ -12,5 +12,5 @@ select exists (
     where c.oid <> relation
 )
 $$;
-comment on function pgreact.replaced(regclass, text) is 'another table has the name that this one had when it was attached';
+comment on function pgreact.replaced(regclass, text) is 'whether another table has the name that this one had when it was attached';
 revoke all on function pgreact.replaced(regclass, text) from public;

@@ -1,5 +1,5 @@
--- What the WHEN of a trigger of ours begins with: the user's condition, and whether one of some columns changed. That
--- compares the rows as they are stored: no operator that a user made is called, and each type has such an image.
+-- The row's part of a trigger's WHEN: the user's condition, and whether one of the columns in "changed" did. Columns are compared
+-- as they are stored: that calls no operator that a user made, and works for every type.
 create or replace function pgreact.row_condition(
     watched regclass,
     change text,
@@ -42,5 +42,5 @@ begin
 end
 $$;
 comment on function pgreact.row_condition(regclass, text, text, text[])
-    is 'the part of a trigger''s WHEN that looks at the row; null: there is none';
+    is 'the part of a trigger''s WHEN about the row; null: none';
 revoke all on function pgreact.row_condition(regclass, text, text, text[]) from public;

@@ -1,4 +1,4 @@
--- What no snapshot hides: a number that a writer took is seen before that writer commits.
+-- No snapshot hides a sequence: a number that a writer took is visible before that writer commits.
 create or replace function pgreact.sequence_values(route_ids integer[]) returns jsonb
     language plpgsql
     strict
@@ -10,10 +10,10 @@ begin
         from unnest(route_ids) as id
     );
 exception
-    -- dropped with its route while we waited for its lock: by now it has no name either
+    -- The sequence was dropped with its route while this waited for its lock: now it has no name either.
     when internal_error then
         return pgreact.sequence_values(route_ids);
 end
 $$;
-comment on function pgreact.sequence_values(integer[]) is 'the last number of each route''s sequence; 0: none was taken';
+comment on function pgreact.sequence_values(integer[]) is 'the last number that was taken of each route''s sequence; 0: none';
 revoke all on function pgreact.sequence_values(integer[]) from public;

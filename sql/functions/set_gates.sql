@@ -1,12 +1,12 @@
--- Setting a sequence makes the numbers taken since it was read unknown. Whoever took one, found the gate shut and is
--- not in the list has ended, and with a transaction id, since it wrote: then a second snapshot differs from the first. At
--- another isolation level both would be one.
+-- Reads and sets the sequences of routes, then lists their holders. A writer that takes a number between the read and
+-- setval, finds the gate closed and has ended before the list is found by the snapshots: it has a transaction id, since it
+-- wrote, so the second snapshot differs from the first. At another isolation level than read committed both would be one.
 create or replace function pgreact.set_gates(
     route_ids integer[],
-    height bigint,
+    sequence_value bigint,
     out sequence_values jsonb,
     out holders jsonb,
-    out alone boolean
+    out undisturbed boolean
 )
     language plpgsql
     strict
@@ -32,11 +32,11 @@ begin
     end if;
     before := pg_current_snapshot()::text;
     sequence_values := pgreact.sequence_values(route_ids);
-    perform setval(to_regclass('pgreact.gate_' || id), height) from unnest(route_ids) as id;
+    perform setval(to_regclass('pgreact.gate_' || id), sequence_value) from unnest(route_ids) as id;
     holders := pgreact.holders(route_ids);
-    alone := before = pg_current_snapshot()::text and current_setting('transaction_isolation') = 'read committed';
+    undisturbed := before = pg_current_snapshot()::text and current_setting('transaction_isolation') = 'read committed';
 end
 $$;
 comment on function pgreact.set_gates(integer[], bigint)
-    is 'reads and sets the sequence of each route, then lists who holds its lock; alone: nobody who wrote ended meanwhile';
+    is 'reads and sets the sequence of each route, then lists its holders; undisturbed: no transaction that wrote ended meanwhile';
 revoke all on function pgreact.set_gates(integer[], bigint) from public;

@@ -26,29 +26,25 @@ begin
             (select l.max_lost from pgreact.lane l where l.name = ended.lane), 3)
         else false
     end;
-    perform pgreact.record_history(ended.id, ended.lane, ended.task, ended.key, ended.attempt, outcome, error, ended.task_id,
-        ended.worker, ended.enqueued_at, ended.claimed_at, ended.started_at);
+    perform pgreact.record_history(ended, outcome, error);
     if outcome = 'lost' and again then
         -- the same message once more, a retry of the task's own included
         ended.lost := ended.lost + 1;
-        perform pgreact.put_back(ended, ended.run_at, error);
+        perform pgreact.requeue(ended, ended.run_at, error);
         return true;
     elsif again then
         ended.resume := null;
-        perform pgreact.put_back(ended, clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
+        perform pgreact.requeue(ended, clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
             -- a longer one would not fit into an interval after thirty doublings
             least(least(ended.backoff, interval '1 hour') * 2 ^ least(ended.attempt - ended.lost - 1, 30), interval '1 hour')),
             error);
         return true;
     end if;
     if outcome <> 'done' then
-        insert into pgreact.dead (id, lane, task, args, kwargs, priority, key, attempt, max_attempts, max_lost, backoff,
-            options, enqueued_at, task_id, outcome, error)
-        values (ended.id, ended.lane, ended.task, ended.args, ended.kwargs, ended.priority, ended.key, ended.attempt,
-            ended.max_attempts, ended.max_lost, ended.backoff, ended.options, ended.enqueued_at, ended.task_id, outcome, error);
+        perform pgreact.record_dead(ended, outcome, error);
     end if;
     if ended.key is not null then
-        perform pgreact.unblock_next(ended.key, ended.round);
+        perform pgreact.unblock_next(ended.key, ended.claim_number);
     end if;
     return true;
 end

@@ -1,4 +1,8 @@
--- Runs as its owner: who may signal needs no right on pgreact's tables.
+-- Signals a route as a trigger does. Cases:
+-- - the transaction is muted: nothing
+-- - the route's gate is closed: the number taken from its sequence is what the leader's polls find
+-- - otherwise: NOTIFY
+-- Runs as its owner, so that the caller needs no right on pgreact's tables.
 create or replace function pgreact.signal(route text) returns void
     language plpgsql
     strict
@@ -7,7 +11,7 @@ create or replace function pgreact.signal(route text) returns void
 as $$
 declare
     known integer;
-    height bigint;
+    sequence_value bigint;
 begin
     select r.id into known from pgreact.route r where r.name = signal.route;
     if known is null then
@@ -20,16 +24,16 @@ begin
     if current_setting('pgreact.muted', true) = 'on' then
         return;
     end if;
-    -- As in the triggers, the height tells the gate, which no snapshot hides; the leader shuts a route that is set
-    -- closed, too. Where it has not yet, the table tells, if our snapshot of it is younger than our lock on the sequence:
-    -- whoever sets the route otherwise now will find us among the holders.
-    height := nextval(to_regclass('pgreact.gate_' || known));
-    if height >= 4611686018427387904
-        or height is not null  -- a sequence that somebody dropped
+    -- As in the triggers the sequence value tells the gate, since no snapshot hides it; the leader sets it for a route that
+    -- is set closed, too. Before it has done so the table tells, if this snapshot is younger than the lock on the sequence:
+    -- a change of the route's setting after that finds this transaction among the holders.
+    sequence_value := nextval(to_regclass('pgreact.gate_' || known));
+    if sequence_value >= 4611686018427387904
+        or sequence_value is not null  -- null: the sequence was dropped by hand
             and current_setting('transaction_isolation') = 'read committed'
             and exists (select from pgreact.route r where r.id = known and r.gate = 'closed')
     then
-        perform pg_current_xact_id();  -- pgreact.set_gates needs it
+        perform pg_current_xact_id();  -- by which pgreact.set_gates finds this transaction
     else
         perform pg_notify('pgreact', known::text);
     end if;

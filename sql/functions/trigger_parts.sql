@@ -1,5 +1,5 @@
--- PostgreSQL clones the row triggers of a partitioned table onto its partitions. It clones no truncate trigger, and none
--- onto child tables (INHERITS), so these need triggers of their own.
+-- PostgreSQL clones the row triggers of a partitioned table onto its partitions. It does not clone truncate triggers, nor any
+-- trigger onto child tables (INHERITS): these need triggers of their own.
 create or replace function pgreact.trigger_parts(watched regclass, event text) returns setof regclass
     language sql
     stable strict
@@ -17,5 +17,5 @@ with recursive part (relation) as (
 select relation::regclass from part
 $$;
 comment on function pgreact.trigger_parts(regclass, text)
-    is 'the tables that need a trigger of their own so that all rows of this one count: itself, its child tables, partitions';
+    is 'the tables that need a trigger of their own: this one, its child tables, and for truncate its partitions';
 revoke all on function pgreact.trigger_parts(regclass, text) from public;

@@ -1,3 +1,8 @@
+-- The state of an attached trigger, the first that applies:
+-- - disabled, fires only for origin, fires always: here, or on a partition or child table
+-- - missing on a partition or child table
+-- - condition changed: its definition is not the recorded one
+-- - ok
 create or replace function pgreact.trigger_state(
     relation regclass,
     name text,
@@ -47,5 +52,5 @@ select coalesce(
 )
 $$;
 comment on function pgreact.trigger_state(regclass, text, text, boolean, text)
-    is 'what is amiss with a trigger of ours that stands on this table, its partitions and child tables; ok: nothing';
+    is 'the state of an attached trigger on this table, its partitions and child tables: what is wrong, or ok';
 revoke all on function pgreact.trigger_state(regclass, text, text, boolean, text) from public;

@@ -9,9 +9,9 @@ create or replace function pgreact.unanswered()
 as $$
 select u.lane, u.queue, u.jobs, u.sent, u.since,
     case
-        when exists (select from pgreact.in_progress o where o.lane = u.lane and o.round > u.round and o.started_at is not null)
-            or u.round < s.round
-                and not exists (select from pgreact.in_progress o where o.lane = u.lane and o.round = s.round)
+        when exists (select from pgreact.in_progress o where o.lane = u.lane and o.claim_number > u.claim_number and o.started_at is not null)
+            or u.claim_number < s.claim_number
+                and not exists (select from pgreact.in_progress o where o.lane = u.lane and o.claim_number = s.claim_number)
             then 'passed over'
         when exists (select from pgreact.in_progress o where o.lane = u.lane and o.started_at is not null) then 'busy'
         else 'unconsumed'
@@ -19,7 +19,7 @@ select u.lane, u.queue, u.jobs, u.sent, u.since,
 from (
     select p.lane, coalesce(p.options ->> 'queue', t.queue) as queue, count(*) as jobs,
         -- the message that is in the broker, and those before it
-        max(p.publishes) + 1 as sent, min(p.claimed_at) as since, min(p.round) as round
+        max(p.publishes) + 1 as sent, min(p.claimed_at) as since, min(p.claim_number) as claim_number
     from pgreact.in_progress p
     left join pgreact.task t on t.name = p.task
     where p.started_at is null

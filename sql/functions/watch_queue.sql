@@ -1,5 +1,5 @@
--- The queue is a route like any other: what changes here wakes its dispatch. Always: jobs that an outbox writes for rows
--- that logical replication applies are written in the session that applies them.
+-- Attaches the queue's own tables to its route, whose action is to claim jobs. Always: an outbox also writes jobs in the session
+-- that applies rows of logical replication.
 do $$
 begin
     perform pgreact.attach('pgreact.queue', 'pgreact.queue', '{insert}', always => true);

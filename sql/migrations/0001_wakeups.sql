@@ -1,4 +1,4 @@
--- The wake-ups: routes, the tables they watch, the gate of each and its last flight.
+-- The wake-ups: routes, the tables attached to them, their gates and their last flights.
 
 create schema pgreact;
 comment on schema pgreact is 'pgreact: a committed change becomes one Celery call';
@@ -9,14 +9,14 @@ create table pgreact.migration (
     checksum text not null,
     applied_at timestamptz not null default now()
 );
-comment on table pgreact.migration is 'what "pgreact apply" has run here: numbered migrations once, functions at each change';
+comment on table pgreact.migration is 'the files that "pgreact apply" has run here: numbered migrations once, functions at each change';
 
 create table pgreact.installation (
     one boolean primary key default true check (one),
     application text not null check (application <> '')
 );
 comment on table pgreact.installation
-    is 'at most one row: the application that this database belongs to; "apply" and "listen" of another are refused';
+    is 'at most one row: the application that owns this database; "apply" and "listen" of another are refused';
 
 create table pgreact.route (
     id integer generated always as identity primary key,
@@ -50,25 +50,25 @@ create table pgreact.route (
         check (ready <> ''),
     origin text not null default 'sql'
         check (origin in ('sql', 'config')),
-    -- a message that the broker lost tells nobody: the end of its time is the only sign
+    -- a message that the broker lost is noticed by its expiry alone
     check (single_flight = 'publish' or expires is not null)
 );
-comment on table pgreact.route is 'a named tie: watched tables to one Celery task; a committed change is in force at once';
+comment on table pgreact.route is 'a named tie of watched tables to one Celery task; a committed change is in force at once';
 comment on column pgreact.route.id is 'payload of the notifications, object of the advisory locks';
 comment on column pgreact.route."window" is 'shortest time between two dispatches';
-comment on column pgreact.route.countdown is 'the message asks the worker to start this much later';
-comment on column pgreact.route.expires is 'a message not started by then is dropped by the worker; null: never';
-comment on column pgreact.route.sweep is 'how often to look for work that nobody signalled; 0: only at election';
+comment on column pgreact.route.countdown is 'the worker starts the task this long after the publish';
+comment on column pgreact.route.expires is 'the worker drops a message that it has not started by then; null: never';
+comment on column pgreact.route.sweep is 'how often the leader looks for work without a signal; 0: only at election';
 comment on column pgreact.route.single_flight
-    is 'publish: a dispatch is over when the broker has it; run: when its task has run';
+    is 'publish: a flight ends when the broker has the message; run: when its task has run';
 comment on column pgreact.route.gate
-    is 'auto: writers notify while it is quiet; open: always; closed: never, the daemon polls';
-comment on column pgreact.route.gate_poll is 'how often the daemon looks while the gate is closed';
-comment on column pgreact.route.gate_close_rate is 'notifications a second from which the gate is closed';
-comment on column pgreact.route.gate_open_after is 'how long polls must find nothing before it is opened';
-comment on column pgreact.route.options is 'options of apply_async, args and kwargs too';
-comment on column pgreact.route.ready is 'a query: true if a sweep should dispatch; null: it always does';
-comment on column pgreact.route.origin is 'config: kept by "pgreact apply"; sql: left alone by it';
+    is 'auto: writers notify unless notifications come fast; open: always; closed: never, and the leader polls';
+comment on column pgreact.route.gate_poll is 'time between two polls while the gate is closed';
+comment on column pgreact.route.gate_close_rate is 'notifications a second above which the leader closes the gate';
+comment on column pgreact.route.gate_open_after is 'time without activity after which the leader opens the gate';
+comment on column pgreact.route.options is 'options of apply_async, and args and kwargs';
+comment on column pgreact.route.ready is 'a query that returns true if a sweep should dispatch; null: it always does';
+comment on column pgreact.route.origin is 'config: managed by "pgreact apply"; sql: made by SQL, and left alone by it';
 
 create table pgreact.watched (
     route_id integer not null references pgreact.route on delete cascade,
@@ -83,14 +83,14 @@ create table pgreact.watched (
     primary key (route_id, relation, event),
     check (condition is null or event <> 'truncate')  -- a truncate has no rows
 );
-comment on table pgreact.watched is 'which change of which table signals a route; kept by attach and detach';
-comment on column pgreact.watched.changed is 'an update counts if it changes one of these columns; null: any update does';
+comment on table pgreact.watched is 'which changes of which tables signal a route; written by attach and detach';
+comment on column pgreact.watched.changed is 'an update signals if it changes one of these columns; null: any update does';
 comment on column pgreact.watched.attached_as
-    is 'the name that the table had when it was attached: another table of that name is to be told of';
+    is 'the name that the table had when it was attached: pgreact status reports another table of that name';
 comment on column pgreact.watched.always
-    is 'its trigger is enabled ALWAYS: rows that logical replication applies count, too';
+    is 'its trigger is enabled ALWAYS: rows that logical replication applies signal, too';
 comment on column pgreact.watched.definition
-    is 'the trigger as PostgreSQL showed it when it was attached; a column renamed since then makes a difference';
+    is 'the trigger as PostgreSQL showed it when the table was attached; it differs once a column is renamed';
 
 -- Written by the leader about once a second while something happens: fillfactor leaves room for HOT updates.
 create table pgreact.flight (
@@ -108,9 +108,9 @@ create table pgreact.flight (
     unanswered_since timestamptz,
     updated_at timestamptz not null default now()
 ) with (fillfactor = 50);
-comment on table pgreact.flight is 'for people: the last dispatch of each route, as its leader told it; nothing depends on it';
+comment on table pgreact.flight is 'for people: the last dispatch of each route, written by the leader; nothing depends on it';
 comment on column pgreact.flight.unanswered_since
-    is 'single_flight = run, and since then no worker has said that it started the task';
+    is 'single_flight = run: no worker has reported a start of the task since then';
 
 create table pgreact.trouble (
     source text not null check (source in ('listen', 'beat')),
@@ -119,7 +119,7 @@ create table pgreact.trouble (
     since timestamptz not null,
     primary key (source, subject)
 );
-comment on table pgreact.trouble is 'for people: what the leader, or Beat, cannot do at the moment and tries again';
+comment on table pgreact.trouble is 'for people: what fails at the moment in the leader, or in Beat, and is tried again';
 comment on column pgreact.trouble.subject is 'a statement, like "claim", or a row, like "schedule nightly"';
 
 create function pgreact.route_changed() returns trigger
@@ -127,20 +127,20 @@ create function pgreact.route_changed() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A full queue would fail the very change that closes gates. The leader polls long before it is full.
+    -- A full queue would fail the very change that closes gates. The leader polls routes long before that.
     if pg_notification_queue_usage() < 0.5 then
         perform pg_notify('pgreact', 'routes');
     end if;
     return null;
 end
 $$;
-comment on function pgreact.route_changed() is 'tells the running daemons that a route changed';
+comment on function pgreact.route_changed() is 'notifies the daemons that a route changed';
 revoke all on function pgreact.route_changed() from public;
 
 create trigger changed after insert or update or delete or truncate on pgreact.route
     for each statement execute function pgreact.route_changed();
 
--- Refused here, since the leader reads the options of all routes at once.
+-- The trigger refuses such options, since the leader reads those of all routes at once.
 create function pgreact.route_options() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -154,38 +154,34 @@ begin
     return new;
 end
 $$;
-comment on function pgreact.route_options() is 'refuses options that no worker could bear';
+comment on function pgreact.route_options() is 'refuses options that no worker could read';
 revoke all on function pgreact.route_options() from public;
 
 create trigger options before insert or update of options on pgreact.route
     for each row when (new.options <> '{}') execute function pgreact.route_options();
 
--- Without this a deleted route would leave its triggers behind, signalling nobody.
+-- Without it a deleted row of watched or outbox, or a deleted route, would leave its triggers behind.
 create function pgreact.unwatch() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pgreact.drop_triggers(
-        format('pgreact_%s_%s', old.route_id, old.event),
-        array(
-            select part
-            from pgreact.watched w
-            cross join pgreact.trigger_parts(w.relation, w.event) part
-            where w.route_id = old.route_id and w.event = old.event
-        )
-    );
+    if tg_table_name = 'outbox' then
+        perform pgreact.drop_triggers(pgreact.outbox_trigger(old.task, old.event));
+    else
+        perform pgreact.drop_triggers(format('pgreact_%s_%s', old.route_id, old.event));
+    end if;
     return old;
 end
 $$;
-comment on function pgreact.unwatch() is 'drops the triggers of a watched table that is no longer watched';
+comment on function pgreact.unwatch() is 'drops the triggers of a table that is no longer attached';
 revoke all on function pgreact.unwatch() from public;
 
 create trigger unwatch after delete on pgreact.watched
     for each row execute function pgreact.unwatch();
 
--- The gate of a route: its height tells writers whether to notify, and that it moves tells the leader of those who did
--- not. CACHE 1: a session that takes numbers in advance would write unseen.
+-- The gate of a route is a sequence: its value tells writers whether to notify, and its growth tells the leader of writers that
+-- did not. CACHE 1: a session that takes numbers in advance would write unnoticed.
 create function pgreact.make_gate(route_id integer) returns void
     language plpgsql
     strict
@@ -194,18 +190,18 @@ as $$
 declare
     name text := 'gate_' || route_id;
 begin
-    -- a truncate of pgreact.route, or a restore, leaves it behind
+    -- a truncate of pgreact.route, or a restore, leaves a sequence behind
     if to_regclass('pgreact.' || name) is null then
         execute format('create sequence pgreact.%I cache 1', name);
     end if;
-    -- writers take numbers from it, in the WHEN of their triggers; they cannot name it
+    -- writers take numbers from it in the WHEN of their triggers, but have no right on the schema to name it
     execute format('grant usage on sequence pgreact.%I to public', name);
-    -- the functions that set it run as their owner, whoever makes a route
+    -- the functions that set it run as pgreact's owner; another role may insert the route
     execute format('alter sequence pgreact.%I owner to %s', name,
         (select c.relowner::regrole from pg_class c where c.oid = 'pgreact.route'::regclass));
 end
 $$;
-comment on function pgreact.make_gate(integer) is 'makes the sequence of a route, unless it is there';
+comment on function pgreact.make_gate(integer) is 'creates the sequence of a route unless it exists';
 revoke all on function pgreact.make_gate(integer) from public;
 
 create function pgreact.route_sequence() returns trigger
@@ -217,7 +213,7 @@ begin
         perform pgreact.make_gate(new.id);
         return null;
     elsif tg_when = 'BEFORE' then
-        -- the cascade would come too late: the triggers it drops hold on to the sequence
+        -- the cascade would come too late: the triggers that it drops depend on the sequence
         delete from pgreact.watched where route_id = old.id;
         return old;
     end if;
@@ -225,20 +221,19 @@ begin
     return null;
 end
 $$;
-comment on function pgreact.route_sequence() is 'makes and drops the sequence of a route';
+comment on function pgreact.route_sequence() is 'creates and drops the sequence of a route';
 revoke all on function pgreact.route_sequence() from public;
 
 create trigger sequence after insert on pgreact.route
     for each row execute function pgreact.route_sequence();
 create trigger sequence_first before delete on pgreact.route
     for each row execute function pgreact.route_sequence();
--- at the commit: dropping locks the sequence against the leader, who looks at it
+-- at the commit: dropping locks the sequence against the leader's polls
 create constraint trigger sequence_last after delete on pgreact.route
     deferrable initially deferred
     for each row execute function pgreact.route_sequence();
 
--- What writers do is an argument of their triggers. Making those anew waits for every writer that still does it
--- the old way.
+-- The gate is an argument of the writers' triggers. Replacing a trigger waits for every transaction that used the old one.
 create function pgreact.route_gate() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -251,7 +246,7 @@ begin
     return null;
 end
 $$;
-comment on function pgreact.route_gate() is 'tells the writers of a route what its gate now is';
+comment on function pgreact.route_gate() is 'replaces the triggers of a route when its gate changes';
 revoke all on function pgreact.route_gate() from public;
 
 create trigger gate after update of gate on pgreact.route

@@ -1,4 +1,4 @@
--- The sessions that hold the leader's lock, or wait for it.
+-- The sessions that hold the leader's lock (granted) or wait for it: leader and standbys.
 select a.application_name, l.granted
 from pg_locks l
 join pg_stat_activity a using (pid)

@@ -1,7 +1,7 @@
--- A worker's transaction, which lasts until its task is done, and a try for one lock.
--- Read committed keeps no snapshot between two statements, so vacuum is not held back; read write fails on a
--- replica, whose locks are nobody else's. All settings end with the transaction: behind a pooler the session
--- is somebody else's then. Not every version knows all of them.
+-- Begins a worker's transaction, which lasts until its task is done, and tries to take one lock.
+-- Read committed keeps no snapshot between two statements, so vacuum is not held back. Read write fails on a
+-- replica, which does not share its locks. All settings end with the transaction, since behind a pooler the
+-- session then serves another client. Not every version has all of them.
 begin isolation level read committed, read write;
 select set_config(name, value, true)
 from (
@@ -9,7 +9,7 @@ from (
         ('idle_in_transaction_session_timeout', '0'),
         ('transaction_timeout', '0'),
         ('statement_timeout', '0'),
-        ('lock_timeout', %(patience_ms)s),
+        ('lock_timeout', %(timeout_ms)s),
         -- a backend that waits in a lock otherwise never looks whether its client is still there
         ('client_connection_check_interval', '2000'),
         ('tcp_keepalives_idle', '4'),

@@ -1,4 +1,4 @@
--- Which of these routes' tasks run or wait on a worker.
+-- The routes, among these, whose task runs on a worker or whose worker waits to run it.
 select distinct l.objid::bigint as route_id, l.classid::bigint = pgreact.lock_class('next') as waits
 from pg_locks l
 where l.locktype = 'advisory'

@@ -1,4 +1,4 @@
--- Triggers on other people's tables that call a function of ours.
+-- Triggers on the users' tables that call a function of pgreact.
 select c.oid::regclass::text as "table", t.tgname::text as trigger
 from pg_trigger t
 join pg_proc p on p.oid = t.tgfoid

@@ -1,2 +1,2 @@
--- The application that the database belongs to, if one has said its name.
+-- The application that owns the database; no row: none does.
 select application from pgreact.installation

@@ -1,3 +1,3 @@
--- None yet counts as one: whoever makes the first route should find a daemon that hears of it. The queue is built in,
--- and polled where nobody hears.
+-- Whether writers of some route notify. True without a route, too: the first one should find a daemon that gets its
+-- notifications. The queue's built-in route is polled where LISTEN delivers nothing.
 select count(*) = 0 or bool_or(gate <> 'closed') from pgreact.route where id > 0

@@ -5,7 +5,7 @@ with waiting as (
         q.lane,
         count(*) filter (where q.state = 'ready') as ready,
         count(*) filter (where q.state = 'delayed') as delayed,
-        count(*) filter (where q.state = 'behind') as behind,
+        count(*) filter (where q.state = 'blocked') as blocked,
         count(*) filter (where q.state <> 'ready' and q.retrying) as retrying,
         min(greatest(q.run_at, '0001-01-03Z')) filter (where q.state = 'ready') as oldest
     from pgreact.queue q
@@ -21,7 +21,7 @@ select
     l.name is not null as known,
     coalesce(w.ready, 0) as ready,
     coalesce(w.delayed, 0) as delayed,
-    coalesce(w.behind, 0) as behind,
+    coalesce(w.blocked, 0) as blocked,
     coalesce(w.retrying, 0) as retrying,
     extract(epoch from now() - w.oldest)::float8 as oldest_s,
     coalesce(r.in_progress, 0) as in_progress,

@@ -21,7 +21,7 @@ from (
     union all
     (
         select q.id, q.state, q.lane, q.task, q.attempt, q.max_attempts, q.priority, q.key,
-            case q.state when 'behind' then q.enqueued_at else q.run_at end, null, q.error, 2
+            case q.state when 'blocked' then q.enqueued_at else q.run_at end, null, q.error, 2
         from pgreact.queue q
         where %(state)s in (q.state, 'any')
             and (%(lane)s::text is null or q.lane = %(lane)s)

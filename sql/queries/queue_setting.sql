@@ -1,4 +1,4 @@
-select max_in_progress, extract(epoch from lease)::float8 as lease, extract(epoch from keep)::float8 as keep,
+select max_in_progress, extract(epoch from lease)::float8 as lease, extract(epoch from retention)::float8 as retention,
     extract(epoch from dead_retention)::float8 as dead_retention,
     extract(epoch from start_within)::float8 as start_within
 from pgreact.queue_setting

@@ -29,7 +29,7 @@ select
         )
         from pgreact.queue q
         where q.id = %(job)s and q.key is not null
-    ) as behind,
+    ) as blocked_by,
     coalesce(
         (
             select jsonb_agg(a.attempt order by a.settled_at)

@@ -1,4 +1,4 @@
--- Why the last publish of a route failed, as the last leader told it.
+-- The error of each route whose last publish failed.
 select f.route_id, f.error
 from pgreact.flight f
 where f.error is not null

@@ -1,2 +1,2 @@
--- the built-in queue is nobody's flight
+-- without the built-in queue, which has no flights
 select name, id from pgreact.route where id > 0

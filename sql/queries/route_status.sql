@@ -1,3 +1,4 @@
+-- Each route with its settings, its last dispatch, flight and gate.
 select
     r.name,
     r.task,

@@ -1,3 +1,4 @@
+-- Each route as the daemon and apply read it; durations in seconds.
 select
     id,
     name,

@@ -1,4 +1,4 @@
--- Each watched change, and whether the trigger that should report it stands.
+-- Each watched change (route, table, event) and the state of its trigger: 'ok' or what is wrong with it.
 select
     r.name as route,
     w.relation::oid::bigint as relation,

@@ -1,4 +1,4 @@
--- What fails at the moment, longest first. What a process has left there that is gone does not count.
+-- The troubles that last, the longest first. Rows of a process that has ended are left out.
 select t.source, t.subject, t.error, t.since
 from pgreact.trouble t
 where exists (

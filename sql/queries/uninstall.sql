@@ -1,7 +1,7 @@
--- Removes pgreact. The database is then as it was before.
+-- Removes all objects of pgreact: its triggers on the users' tables, and its schema.
 do $$
 declare
-    amiss record;
+    found record;
 begin
     if to_regnamespace('pgreact') is null then
         return;
@@ -9,10 +9,10 @@ begin
     if to_regclass('pgreact.migration') is null then
         raise exception 'there is a schema pgreact that pgreact did not make: rename it first';
     end if;
-    for amiss in
+    for found in
 {foreign_triggers}
     loop
-        execute format('drop trigger %I on %s', amiss.trigger, amiss."table");
+        execute format('drop trigger %I on %s', found.trigger, found."table");
     end loop;
     drop schema pgreact cascade;
 end

@@ -1,6 +1,6 @@
--- What a worker has to set before each of its statements, in the same message, since a pooler may hand the session to
--- another client after it: only where the defaults of the server, the database or the role are not what it needs. Each
--- statement must see what others committed before it, may write, and ends by the worker's own bound.
+-- The statements that a worker prepends to each of its own, in the same message, since a pooler may hand the session to
+-- another client after it. They are needed only where the defaults of server, database or role differ: a worker's statement
+-- reads committed rows, may write, and has no timeout but the worker's own.
 select concat_ws(
     ';',
     case

@@ -10,7 +10,7 @@ from jsonb_to_recordset($1::jsonb) as s (
     route_id integer, dispatches bigint, task_id text, published_ago float8, signals integer, waited_ms float8,
     dirty_for float8, in_flight_for float8, error text, gate text, gate_for float8, unanswered_for float8
 )
--- a route that was deleted meanwhile has no flight
+-- without routes that were deleted meanwhile
 join pgreact.route as r on r.id = s.route_id
 on conflict (route_id) do update set
     dispatches = f.dispatches + excluded.dispatches,

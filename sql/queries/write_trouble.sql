@@ -1,4 +1,4 @@
--- Replaces what one source said it cannot do.
+-- Replaces the troubles of one source ($1) by those of $2.
 with given as (
     select t.subject, t.error, now() - make_interval(secs => t.for_s) as since
     from jsonb_to_recordset($2::jsonb) as t (subject text, error text, for_s float8)

@@ -478,11 +478,11 @@ def test_a_route_set_closed_is_silent_without_any_daemon(
 
 def test_a_route_set_closed_is_polled_from_the_election_on(plant: Plant, road: Callable[..., Road]) -> None:
     route = road(gate="closed")
-    assert route.wait_for("gate.closed")["reason"] == "set so"
+    assert route.wait_for("gate.closed")["reason"] == "set closed"
     with Ear(route.database) as ear:
         route.works()
         plant.kill_the_leader()
-        assert route.wait_for("gate.closed")["reason"] == "set so"
+        assert route.wait_for("gate.closed")["reason"] == "set closed"
         route.works()
         assert ear.heard() == []
 
@@ -521,7 +521,7 @@ def test_settings_change_under_way(auto: Road) -> None:
             for thread in active:
                 thread.join()
         if setting == "closed":
-            auto.wait_for("gate.closed", settings[:number].count("closed"), reason="set so")
+            auto.wait_for("gate.closed", settings[:number].count("closed"), reason="set closed")
         else:
             eventually(lambda: auto.height() < SHUT, "an open gate")
         auto.works()
@@ -536,7 +536,7 @@ def test_who_skipped_while_it_was_set_closed_is_drained_when_it_no_longer_is(
         with route.skipping():
             writer.execute("select pgreact.signal(%s)", [route.name])
         route.set("gate", "auto")
-        route.wait_for("gate.opened", reason="set otherwise")
+        route.wait_for("gate.opened", reason="setting changed")
         with route.dispatched():
             writer.commit()
 

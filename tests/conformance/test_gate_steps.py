@@ -112,7 +112,7 @@ class Writer:
             self._height = self._world.value(f"select nextval({gate})")
         self._stage = dict(itertools.pairwise(order)).get(step, "")
         if not self._stage:
-            if self._height < gates.SHUT:
+            if self._height < gates.CLOSED:
                 self._run(f"select pg_notify('pgreact', '{self._world.route.id}')")
             self._writes[-1] = True
 
@@ -266,7 +266,7 @@ class Leader:
     @property
     def gate(self) -> Gate:
         """The state of the one gate there is."""
-        return next(iter(self.keeper._posts.values())).gate
+        return next(iter(self.keeper._gates.values())).gate
 
 
 HALT = """
@@ -318,7 +318,7 @@ class World:
         """Return a function's definition, with a halt between any two of its steps if it is the leader's."""
         text = str(self.value(f"select pg_get_functiondef('pgreact.{name}'::regproc)"))
         if name != "signal":
-            steps = r"^    (?=sequence_values :=|perform setval|holders :=|alone :=)"
+            steps = r"^    (?=sequence_values :=|perform setval|holders :=|undisturbed :=)"
             points = itertools.count(0 if name == "poll_gates" else 1)
             text = re.sub(
                 steps, lambda _: f"    perform public.halt({next(points)});\n    ", text, flags=re.MULTILINE
@@ -445,7 +445,7 @@ class World:
         if self.leader:
             self.clock.now += keepers.DRAIN_PAUSE_CAP + POLL
             self._begun += 1
-            await self.leader.keeper._look()
+            await self.leader.keeper._poll()
             self._ended = self._begun
 
     async def _long_silence(self) -> None:
@@ -489,7 +489,7 @@ class World:
             self._ended = self._begun
 
     async def _sessions(self) -> tuple[Session, Candidate]:
-        looks = await Session.open(self.database.dsn, "looks")
+        looks = await Session.open(self.database.dsn, "polls")
         candidate = await Candidate.open(self.database.dsn, "leader", self.clock)
         for session in (looks, candidate.session):
             self._pids[session] = await session.value("select pg_backend_pid()")
@@ -599,7 +599,7 @@ SHUT: list[Step] = [*UP, ("rush", []), ("poll", [])]
 
 def opening(point: str, *steps: Step, then: tuple[str, list[Step]] | None = None) -> Step:
     """Return a silence that opens the gate, and who comes between where in it."""
-    points = ["poll", "list", "open", "A", "read", "set", "listed"]
+    points = ["poll", "list", "open", "A", "read", "set", "opened"]
     between: list[list[Step]] = [[] for _ in points]
     between[points.index(point)] = list(steps)
     if then:
@@ -786,8 +786,8 @@ def test_a_writer_held_in_the_trigger_is_not_forgotten(
 
 def no_drain(_world: World, patch: pytest.MonkeyPatch) -> None:
     """Who may have skipped is not followed."""
-    right = gates.listed
-    patch.setattr(gates, "listed", lambda gate, _holders, now: right(gate, frozenset(), now))
+    right = gates.opened
+    patch.setattr(gates, "opened", lambda gate, _holders, now: right(gate, frozenset(), now))
 
 
 def late_lock(world: World, patch: pytest.MonkeyPatch) -> None:
@@ -815,8 +815,10 @@ def list_then_set(world: World, patch: pytest.MonkeyPatch) -> None:
 
 def no_comparison(_world: World, patch: pytest.MonkeyPatch) -> None:
     """An opening does not ask whether somebody ended meanwhile."""
-    right = gates.stirred
-    patch.setattr(gates, "stirred", lambda gate, seen: right(gate, dataclasses.replace(seen, alone=True)))
+    right = gates.activity
+    patch.setattr(
+        gates, "activity", lambda gate, reading: right(gate, dataclasses.replace(reading, undisturbed=True))
+    )
 
 
 def no_id(world: World, patch: pytest.MonkeyPatch) -> None:
@@ -833,7 +835,7 @@ def left_shut(_world: World, patch: pytest.MonkeyPatch) -> None:
 
     async def take_over(self: Gatekeeper, runners: Any, reason: str) -> None:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(gates, "OPEN", gates.SHUT)
+            inner.setattr(gates, "OPEN", gates.CLOSED)
             await right(self, runners, reason)
 
     patch.setattr(Gatekeeper, "take_over", take_over)
@@ -849,7 +851,7 @@ def open_after_refusal(_world: World, patch: pytest.MonkeyPatch) -> None:
             await right(self, posts, reason, height)
         except Exception:
             for post, gate in zip(posts, before, strict=True):
-                post.gate, post.unshut = gate, False
+                post.gate, post.to_set = gate, False
             raise
 
     patch.setattr(Gatekeeper, "_close", close)

@@ -28,7 +28,7 @@ def test_flood_costs_neither_the_leadership_nor_the_jobs(
         daemon.wait_for("sweep.finished", route="dispatch")
         with psycopg.connect(database.dsn, user="noisy", autocommit=True) as noisy:
             noisy.execute(FLOOD.encode())
-            muted = daemon.wait_for("listener.muted")
+            muted = daemon.wait_for("listener.suspended")
             assert "flood" in muted["reason"]
             daemon.wait_for("gate.closed", route="dispatch")
             noisy.execute(FLOOD.encode())  # nobody listens any more
@@ -44,7 +44,7 @@ def test_flood_costs_neither_the_leadership_nor_the_jobs(
         database.until("select exists (select from pgreact.trouble where subject = 'notifications')")
 
         # and by notifications when it is over
-        daemon.wait_for("listener.unmuted", deadline=20)
+        daemon.wait_for("listener.resumed", deadline=20)
         daemon.wait_for("gate.opened", route="dispatch")
         published = len(daemon.seen("dispatch.published"))
         database.run("insert into job_queue values (2)")
@@ -87,7 +87,7 @@ def test_full_queue_of_notifications_costs_neither_the_leadership_nor_a_writer(
         with pytest.raises(psycopg.errors.ProgramLimitExceeded):
             _fill(filler)
 
-        muted = leader.wait_for("listener.muted", deadline=30)
+        muted = leader.wait_for("listener.suspended", deadline=30)
         assert "full" in muted["reason"]
         leader.wait_for("gate.closed", route="dispatch")
         database.run("insert into job_queue values (1)")  # with the gate open it would fail
@@ -101,7 +101,7 @@ def test_full_queue_of_notifications_costs_neither_the_leadership_nor_a_writer(
         leader.wait_for("schedule.planned", deadline=10)
         late.execute("commit")
 
-    leader.wait_for("listener.unmuted", deadline=30)
+    leader.wait_for("listener.resumed", deadline=30)
     for daemon in daemons_:
         assert daemon.process.poll() is None
         assert not daemon.seen("leader.lost")

@@ -134,7 +134,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     monkeypatch.setattr(run_monitor, "PAUSE", 0.02)
     monkeypatch.setattr(maintenance, "PAUSE", 0.1)
     monkeypatch.setattr(maintenance, "SOON", 0.05)
-    monkeypatch.setattr("pgreact.daemon.daemon.BEAT", 0.1)
+    monkeypatch.setattr("pgreact.daemon.daemon.HEARTBEAT", 0.1)
     monkeypatch.setattr("pgreact.timetable.engine.TEND_PAUSE", 0.1)
     return faults
 

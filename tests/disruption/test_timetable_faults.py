@@ -153,7 +153,7 @@ def test_a_frozen_leader_that_thaws_after_the_takeover(table: Timetable, daemons
     leader, standby = pair(table, daemons)
     leader.signal(signal.SIGSTOP)
     try:
-        standby.wait_for("timetable.taken", deadline=60)
+        standby.wait_for("timetable.acquired", deadline=60)
         fires_on(standby, table)
     finally:
         leader.signal(signal.SIGCONT)
@@ -180,7 +180,7 @@ def test_a_leader_frozen_before_it_fires_is_too_late(table: Timetable, daemons: 
     standby.wait_for("leader.elected")
     leader.signal(signal.SIGCONT)
     leader.wait_for("listener.lost")
-    standby.wait_for("timetable.taken")
+    standby.wait_for("timetable.acquired")
     fires_on(standby, table)
     each_once(table)
 
@@ -230,13 +230,13 @@ def test_a_broker_away_for_several_periods(
     leader.wait_for("schedule.fired", 2, schedule="sent")
     way.set("refuse")
     way.reset()
-    leader.wait_for("timetable.blocked")
+    leader.wait_for("delivery.failed")
     fires_on(leader, table)  # the queue's schedules do not mind
     before = table.column("sent", "run_count")
     table.until("tick", "run_count > 20")
     assert table.column("sent", "run_count") == before
     way.set("pass")
-    leader.wait_for("timetable.unblocked")
+    leader.wait_for("delivery.recovered")
     leader.wait_for("schedule.misfired", schedule="sent", policy=policy)
     table.database.run("update pgreact.schedule set enabled = false")
     with table.database.connect() as connection:

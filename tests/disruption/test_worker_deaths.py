@@ -1,4 +1,4 @@
-"""Jobs while workers, brokers and PostgreSQL die around them: none is lost, none runs twice at a time."""
+"""Jobs while workers, brokers and PostgreSQL die: no job is lost, none runs twice at the same time."""
 
 import signal
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ def cluster(database: Database, inbox: Inbox) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def other_postgres() -> Iterator[EmbeddedPostgres]:
-    """A server that is stopped now and then."""
+    """A server that the tests stop and start."""
     with EmbeddedPostgres(bindir=servers.postgres_binaries()) as server:
         yield server
 
 
 @pytest.fixture
-def mortal(other_postgres: EmbeddedPostgres, database: Database, inbox: Inbox) -> Iterator[Cluster]:
+def stoppable(other_postgres: EmbeddedPostgres, database: Database, inbox: Inbox) -> Iterator[Cluster]:
     """A queue on that server; runs are recorded on another."""
     Database(other_postgres.dsn()).run(f"create database {inbox.queue}")
     queue = Database(other_postgres.dsn(dbname=inbox.queue))
@@ -40,7 +40,7 @@ def mortal(other_postgres: EmbeddedPostgres, database: Database, inbox: Inbox) -
     found.stop()
 
 
-def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
+def test_killed_worker_loses_no_job(cluster: Cluster) -> None:
     cluster.start()
     cluster.close_gate()
     jobs = [cluster.enqueue("plain") for _ in range(3)]
@@ -55,7 +55,7 @@ def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
         return all(cluster.attempts(job)[-1:] == ["done"] for job in jobs)
 
     eventually(all_done, "all are done")
-    # the third was not begun, wherever its message was
+    # the third had not started, wherever its message was
     assert sorted(cluster.attempts(job) for job in jobs) == [["done"], ["lost", "done"], ["lost", "done"]]
     assert len(cluster.runs()) == 5
 
@@ -72,7 +72,7 @@ def test_a_broker_that_redelivers_at_once_is_not_faster_than_the_lease(database:
             job, task_id = cluster.run("plain", sql="max_attempts => 2")
             cluster.until_running()
             cluster.kill_worker()
-            cluster.start(TASK_LATE="1").said(f"job.dropped: job {job}, task {task_id}")
+            cluster.start(TASK_LATE="1").said(f"message.dropped: job {job}, task {task_id}")
             cluster.open_gate()
             cluster.until_settled(job, "lost", "done", dispatching=True)
             assert len(cluster.runs()) == 2
@@ -80,7 +80,7 @@ def test_a_broker_that_redelivers_at_once_is_not_faster_than_the_lease(database:
             cluster.stop()
 
 
-def test_a_child_that_was_frozen_wakes_up_too_late(cluster: Cluster) -> None:
+def test_settlement_of_a_frozen_child_comes_too_late(cluster: Cluster) -> None:
     cluster.start()
     cluster.close_gate()
     job, task_id = cluster.run("plain", sql="max_attempts => 2")
@@ -93,105 +93,107 @@ def test_a_child_that_was_frozen_wakes_up_too_late(cluster: Cluster) -> None:
     cluster.open_gate()
     cluster.until_settled(job, "lost", "done")
     child.resume()
-    cluster.workers[0].said(f"job.late: job {job}, task {task_id}: done")
+    cluster.workers[0].said(f"settlement.ignored: job {job}, task {task_id}: done")
     assert cluster.attempts(job) == ["lost", "done"]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_an_end_that_postgresql_does_not_hear_is_told_when_it_is_back(
-    mortal: Cluster, other_postgres: EmbeddedPostgres, pool: str
+def test_settlement_is_sent_when_postgresql_is_back(
+    stoppable: Cluster, other_postgres: EmbeddedPostgres, pool: str
 ) -> None:
-    worker = mortal.start(pool)
-    mortal.close_gate()
-    failing, _ = mortal.run("failing")
-    done, task_id = mortal.run("plain")
-    mortal.until_running(count=2)
+    worker = stoppable.start(pool)
+    stoppable.close_gate()
+    failing, _ = stoppable.run("failing")
+    done, task_id = stoppable.run("plain")
+    stoppable.until_running(count=2)
     other_postgres.stop()
-    mortal.open_gate()
-    worker.said(f"job.untold: job {done}, task {task_id}: done: is told as soon as possible")
-    worker.said(f"job.untold: job {failing}")
+    stoppable.open_gate()
+    worker.said(f"settlement.delayed: job {done}, task {task_id}: done: is sent as soon as possible")
+    worker.said(f"settlement.delayed: job {failing}")
     other_postgres.start()
-    mortal.until_settled(done, "done")
-    mortal.until_settled(failing, "failed")
-    assert mortal.error(failing).startswith("RuntimeError: as told")
+    stoppable.until_settled(done, "done")
+    stoppable.until_settled(failing, "failed")
+    assert stoppable.error(failing).startswith("RuntimeError: as told")
 
 
 def test_a_restart_between_start_and_end_goes_unnoticed(
-    mortal: Cluster, other_postgres: EmbeddedPostgres
+    stoppable: Cluster, other_postgres: EmbeddedPostgres
 ) -> None:
-    worker = mortal.start()
-    mortal.lease("2 s")
-    mortal.close_gate()
-    job, _ = mortal.run("plain")
-    mortal.until_running()
+    worker = stoppable.start()
+    stoppable.lease("2 s")
+    stoppable.close_gate()
+    job, _ = stoppable.run("plain")
+    stoppable.until_running()
     other_postgres.stop()
     other_postgres.start()
-    mortal.database.until("select lease_until > started_at + interval '3 s' from pgreact.in_progress")
-    mortal.open_gate()
-    mortal.until_settled(job, "done")
-    assert not [line for line in worker.lines if "job.untold" in line]
+    stoppable.database.until("select lease_until > started_at + interval '3 s' from pgreact.in_progress")
+    stoppable.open_gate()
+    stoppable.until_settled(job, "done")
+    assert not [line for line in worker.lines if "settlement.delayed" in line]
 
 
-def test_a_worker_that_stops_tells_the_end_first(mortal: Cluster, other_postgres: EmbeddedPostgres) -> None:
-    worker = mortal.start()
-    mortal.close_gate()
-    job, _ = mortal.run("plain")
-    mortal.until_running()
+def test_stopping_worker_sends_delayed_settlements(
+    stoppable: Cluster, other_postgres: EmbeddedPostgres
+) -> None:
+    worker = stoppable.start()
+    stoppable.close_gate()
+    job, _ = stoppable.run("plain")
+    stoppable.until_running()
     other_postgres.stop()
-    mortal.open_gate()
-    worker.said("job.untold")
+    stoppable.open_gate()
+    worker.said("settlement.delayed")
     worker.process.terminate()
-    worker.said("job.farewell: this process ends when 1 words are told, or in 5 s")
+    worker.said("shutdown.delayed: this process ends when 1 settlements are sent, or in 5 s")
     other_postgres.start()
-    mortal.until_settled(job, "done")
+    stoppable.until_settled(job, "done")
     assert worker.process.wait(20) == 0
 
 
-def test_a_death_that_postgresql_does_not_hear_is_told_when_it_is_back(
-    mortal: Cluster, other_postgres: EmbeddedPostgres
+def test_settlement_of_a_dead_child_is_sent_when_postgresql_is_back(
+    stoppable: Cluster, other_postgres: EmbeddedPostgres
 ) -> None:
-    worker = mortal.start()
-    mortal.close_gate()
-    job, _ = mortal.run("plain")
-    pid = mortal.until_running()
+    worker = stoppable.start()
+    stoppable.close_gate()
+    job, _ = stoppable.run("plain")
+    pid = stoppable.until_running()
     other_postgres.stop()
     psutil.Process(pid).kill()
-    worker.said(f"job.untold: job {job}")
+    worker.said(f"settlement.delayed: job {job}")
     other_postgres.start()
-    mortal.until_settled(job, "lost")
+    stoppable.until_settled(job, "lost")
 
 
 def test_a_message_waits_for_a_restart_of_postgresql(
-    mortal: Cluster, other_postgres: EmbeddedPostgres
+    stoppable: Cluster, other_postgres: EmbeddedPostgres
 ) -> None:
-    mortal.start()
-    mortal.run("plain", "first")
-    mortal.until_running()
-    mortal.database.until("select not exists (select from pgreact.in_progress)")
-    job = mortal.enqueue("plain", "second")
-    claimed = mortal.claim()
+    stoppable.start()
+    stoppable.run("plain", "first")
+    stoppable.until_running()
+    stoppable.database.until("select not exists (select from pgreact.in_progress)")
+    job = stoppable.enqueue("plain", "second")
+    claimed = stoppable.claim()
     other_postgres.stop()
-    mortal.post(claimed)
-    mortal.workers[0].said(f"plain[{claimed[0]['task_id']}] received")
+    stoppable.post(claimed)
+    stoppable.workers[0].said(f"plain[{claimed[0]['task_id']}] received")
     other_postgres.start()
-    mortal.until_settled(job, "done")
+    stoppable.until_settled(job, "done")
 
 
-def test_a_message_whose_attempt_cannot_be_taken_runs_nothing_and_comes_again(
-    mortal: Cluster, other_postgres: EmbeddedPostgres
+def test_message_that_cannot_be_started_runs_nothing_and_is_published_again(
+    stoppable: Cluster, other_postgres: EmbeddedPostgres
 ) -> None:
-    worker = mortal.start()
-    mortal.lease("1 s")
-    job = mortal.enqueue("plain")
-    claimed = mortal.claim()
+    worker = stoppable.start()
+    stoppable.lease("1 s")
+    job = stoppable.enqueue("plain")
+    claimed = stoppable.claim()
     other_postgres.stop()
-    mortal.post(claimed)
-    worker.said(f"job.untaken: job {job}, task {claimed[0]['task_id']}: cannot be taken, so it does not run")
+    stoppable.post(claimed)
+    worker.said(f"job.start_failed: job {job}, task {claimed[0]['task_id']}: cannot be started")
     assert not [line for line in worker.lines if "Traceback" in line]
-    assert mortal.runs() == []
+    assert stoppable.runs() == []
     other_postgres.start()
-    mortal.until_settled(job, "done", dispatching=True)
-    assert mortal.runs("task_id") == [claimed[0]["task_id"]]
+    stoppable.until_settled(job, "done", dispatching=True)
+    assert stoppable.runs("task_id") == [claimed[0]["task_id"]]
 
 
 def test_a_cold_stop_gives_its_jobs_back(cluster: Cluster) -> None:

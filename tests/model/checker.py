@@ -1,9 +1,9 @@
-"""A small explicit-state model checker: try everything, in every order, shortest way first.
+"""A small explicit-state model checker: explores every order of steps, breadth first.
 
-A model is two functions over hashable states: `steps` gives every (label, next state), `wrong` says what is
-wrong with a state, or None. `check` visits each reachable state once, breadth first, so the trace it returns
-for a wrong state is a shortest one. Models keep interchangeable actors sorted inside their states: each set
-of mirror images is then visited once.
+A model is two functions over hashable states: `steps` returns every (label, next state), `wrong` the error
+of a state, or None. `check` visits each reachable state once, so the trace that it returns for a wrong state
+is a shortest one. Models keep interchangeable actors sorted inside their states: each set of mirror images is
+then visited once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ S = TypeVar("S", bound=NamedTuple)
 
 @dataclass(frozen=True)
 class Result(Generic[S]):
-    """What an exploration saw. `parents` maps each visited state to the one it was first reached from."""
+    """The result of an exploration. `parents` maps each visited state to the one before it."""
 
     parents: dict[S, S | None]
     steps: int
     seconds: float
-    why: str | None  # what is wrong with the last state of the trace; None: nothing is, anywhere
+    why: str | None  # the error of the trace's last state; None: no state has one
     trace: list[tuple[str, S]]
 
     @property
@@ -73,10 +73,10 @@ def stranded(
     calm: Callable[[S], bool],
     chance: frozenset[str],
 ) -> list[tuple[str, S]]:
-    """The way to a state that cannot come to rest, or nothing when there is none.
+    """Return the trace to a state that cannot come to rest; empty without one.
 
     Every visited state must be able to reach a calm one by the actors' own steps: without the steps named in
-    `chance`, which nobody may count on (a crash, a new commit). This finds actors that are stuck.
+    `chance`, on which no actor may depend (a crash, a new commit). This finds actors that are stuck.
     """
     comes_from: dict[S, list[S]] = {state: [] for state in result.parents}
     for state in result.parents:
@@ -109,7 +109,7 @@ def _trace(
 
 
 def story(trace: list[tuple[str, S]]) -> list[str]:
-    """One line a step: what happened, then which parts of the state it changed."""
+    """Return a line for each step: its label, and the parts of the state that it changed."""
     lines: list[str] = []
     width = max((len(label) for label, _ in trace), default=0)
     for (_, before), (label, after) in pairwise(trace):

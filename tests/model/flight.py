@@ -1,18 +1,18 @@
-"""`single_flight = "run"` of DESIGN.md as a model: one runs, one waits, and no wake-up is lost whoever dies.
+"""A model of flights (docs/protocols.md): one run, one waiter, and no lost wake-up, whichever process dies.
 
 The abstraction, and why it is fair:
 
-- A **commit** is one step; the gate's model proves that a living leader hears of it and a new one sweeps.
-- **Messages** are `mine`, the one the leader follows, or `other`: a dead leader's, a given-up one, a call by
+- A **commit** is one step; the gate's model proves that a living leader learns of it and a new one sweeps.
+- **Messages** are `mine`, which the leader follows, or `other`: a dead leader's, a given-up one, a call by
   hand. The broker may lose any of them (or drop it unstarted once expired), and deliver any of them twice.
-- A **worker** is a string: where it stands and whose message it has. Its locks follow from that. NEXT and
-  RUN belong to two transactions, since a transaction lock cannot be let go alone. A dead worker's locks
-  vanish one by one, when the server notices; until then `dead` holds NEXT (N), RUN (R) or asks for it (q).
-- A **run** covers every commit before it *begins*, if it ends; one that dies covers nothing. `owed` is a
-  ghost: some commit is not covered by a run that ended or still runs. A run that `covers` is one that such a
-  commit counts on.
-- What workers **tell** (ended, dropped) may be lost on the way. There is no clock: the leader may think at
-  any time that its message has expired, rightly or not.
+- A **worker** is a string: its phase and whose message it has. Its locks follow from that. NEXT and RUN
+  belong to two transactions, since a transaction lock cannot be released alone. A dead worker's locks vanish
+  one by one, when the server notices; until then `dead` holds NEXT (N), RUN (R) or asks for it (q).
+- A **run** covers every commit before it *begins*, if it ends; one that dies covers nothing. `uncovered` is a
+  ghost variable: some commit is not covered by a run that ended or still runs. A run that `covers` is one
+  that such a commit depends on.
+- The **reports** of workers (ended, dropped) may be lost on the way. The model has no clock: the leader may
+  assume at any time that its message has expired, rightly or not.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ WAITING = frozenset({"waits", "both", "asks"})
 WILL_BEGIN = frozenset({"waits", "both", "armed", "asks"})
 MESSAGES = 2  # of others, at most, in the broker at once
 CHANCE = frozenset({
-    "a transaction commits", "someone else calls the task", "broker loses a message", "broker delivers twice",
-    "leader dies", "publishing fails", "publishing times out", "word is lost", "worker dies",
-    "worker loses its session",
+    "a transaction commits", "another client calls the task", "broker loses a message",
+    "broker delivers twice", "leader dies", "publishing fails", "publishing times out",
+    "report is lost", "worker dies", "worker loses its session",
 })  # fmt: skip
 
 
@@ -40,19 +40,19 @@ class State(NamedTuple):
     dirty: bool
     mine: int  # copies in the broker
     other: int
-    told: tuple[str, ...]  # on its way to the leader
-    owed: bool
+    reports: tuple[str, ...]  # on their way to the leader
+    uncovered: bool
 
 
 @dataclass(frozen=True)
 class Rules:
     """The protocol, and the ways to get it wrong."""
 
-    try_next: bool = True  # an arrival that finds RUN taken tries NEXT; else it drops out at once
+    try_next: bool = True  # a message that finds RUN taken tries NEXT; else it is dropped at once
     next_until_run: bool = True  # NEXT is held until RUN is
     begin_after_release: bool = True  # the task's body begins only when NEXT is free again
     dropped_is_dirty: bool = True
-    gone_is_dirty: bool = True  # neither RUN nor NEXT is held and nobody told: expired, lost or killed
+    gone_is_dirty: bool = True  # neither RUN nor NEXT is held, without a report: expired, lost or killed
     clear_before_publish: bool = True
     dirty_in_flight: bool = True  # a signal during the flight marks the route
     sweep_on_election: bool = True
@@ -69,19 +69,21 @@ def initial(workers: int, rules: Rules = RIGHT) -> State:
 
 
 class Step(NamedTuple):
-    """What one worker can do next, and what that does to the world."""
+    """What one worker can do next, and its effects."""
 
     label: str
     after: str
     mine: int = 0
     other: int = 0
-    tells: str = ""
-    owes: bool | None = None
+    reports: str = ""
+    uncovers: bool | None = None
 
 
 @cache
-def moves(workers: tuple[str, ...], owed: bool, rules: Rules) -> tuple[tuple[tuple[str, ...], Step], ...]:
-    """Every step some worker can take. Workers are interchangeable: equal ones move as one."""
+def moves(
+    workers: tuple[str, ...], uncovered: bool, rules: Rules
+) -> tuple[tuple[tuple[str, ...], Step], ...]:
+    """Return every step that a worker can take. Workers are interchangeable: equal ones move as one."""
     run_free = not any(phase in HOLD_RUN or "R" in whose for phase, whose in map(_split, workers))
     next_free = not any(phase in HOLD_NEXT or "N" in whose for phase, whose in map(_split, workers))
     found = []
@@ -97,7 +99,7 @@ def moves(workers: tuple[str, ...], owed: bool, rules: Rules) -> tuple[tuple[tup
             options = _dead(whose, run_free)
         else:
             options = [
-                *_works(phase, whose, run_free, next_free, owed, rules),
+                *_works(phase, whose, run_free, next_free, uncovered, rules),
                 *(_dies(phase, whose) if rules.workers_die else []),
             ]
         found += [(tuple(sorted((*others, step.after))), step) for step in options]
@@ -110,11 +112,11 @@ def _split(worker: str) -> tuple[str, str]:
 
 
 def _works(  # noqa: PLR0911 - a table
-    phase: str, whose: str, run_free: bool, next_free: bool, owed: bool, rules: Rules
+    phase: str, whose: str, run_free: bool, next_free: bool, uncovered: bool, rules: Rules
 ) -> list[Step]:
-    """The wrapper around the task, line by line."""
-    drops = Step("drops its message", "idle", tells=f"dropped {whose}")
-    begins = Step("begins", f"{'covers' if owed else 'runs'} {whose}", owes=False)
+    """Return the steps of the wrapper around the task."""
+    drops = Step("drops its message", "idle", reports=f"dropped {whose}")
+    begins = Step("begins", f"{'covers' if uncovered else 'runs'} {whose}", uncovers=False)
     match phase:
         case "got" if run_free:
             return [Step("takes RUN", f"armed {whose}")]
@@ -142,17 +144,17 @@ def _works(  # noqa: PLR0911 - a table
             return [Step("ends", "idle")]
         case _:
             lost = Step("loses its session", f"orphan {whose}")
-            return [Step("ends", "idle", tells=f"ended {whose}"), *([lost] if rules.sessions_break else [])]
+            return [Step("ends", "idle", reports=f"ended {whose}"), *([lost] if rules.sessions_break else [])]
 
 
 def _dies(phase: str, whose: str) -> list[Step]:
-    """A dead worker's message is lost, or the broker has kept it and delivers it again."""
+    """A worker dies: its message is lost, or the broker has kept it and delivers it again."""
     locks = ("N" if phase in HOLD_NEXT else "") + ("R" if phase in HOLD_RUN else "")
     locks += "q" if phase in {"waits", "asks"} else ""
     after = f"dead {locks}" if locks else "idle"
-    owes = True if phase.startswith("covers") else None
-    again = Step("dies", after, mine=int(whose == "mine"), other=int(whose == "other"), owes=owes)
-    return [Step("dies", after, owes=owes), again]
+    uncovers = True if phase.startswith("covers") else None
+    again = Step("dies", after, mine=int(whose == "mine"), other=int(whose == "other"), uncovers=uncovers)
+    return [Step("dies", after, uncovers=uncovers), again]
 
 
 def _dead(locks: str, run_free: bool) -> list[Step]:
@@ -169,30 +171,30 @@ def disowned(workers: tuple[str, ...]) -> tuple[str, ...]:
 
 @cache
 def locks_free(workers: tuple[str, ...]) -> bool:
-    """What a look at `pg_locks` says: nobody holds RUN or NEXT."""
+    """Return whether `pg_locks` shows no holder of RUN or NEXT."""
     held = HOLD_RUN | HOLD_NEXT
     return not any(phase in held or "R" in whose or "N" in whose for phase, whose in map(_split, workers))
 
 
 def steps(s: State, rules: Rules = RIGHT) -> list[tuple[str, State]]:
-    """Everything that can happen next."""
-    workers, leader, dirty, mine, other, told, owed = s
+    """Return everything that can happen next."""
+    workers, leader, dirty, mine, other, reports, uncovered = s
     found = []
-    for after, step in moves(workers, owed, rules):
+    for after, step in moves(workers, uncovered, rules):
         own, others = mine + step.mine, other + step.other
         if not (0 <= own <= 1 and 0 <= others <= MESSAGES):
             continue
-        word = told
-        if step.tells and leader != "none" and step.tells not in told:
-            word = tuple(sorted((*told, step.tells)))
-        owes = owed if step.owes is None else step.owes
-        found.append((f"worker {step.label}", State(after, leader, dirty, own, others, word, owes)))
+        sent = reports
+        if step.reports and leader != "none" and step.reports not in reports:
+            sent = tuple(sorted((*reports, step.reports)))
+        uncovers = uncovered if step.uncovers is None else step.uncovers
+        found.append((f"worker {step.label}", State(after, leader, dirty, own, others, sent, uncovers)))
         if own < mine or others < other:  # taken, and the broker will deliver it once more
-            found.append(("broker delivers twice", State(after, leader, dirty, mine, other, word, owes)))
+            found.append(("broker delivers twice", State(after, leader, dirty, mine, other, sent, uncovers)))
     marked = leader == "idle" or (leader != "none" and rules.dirty_in_flight)
-    found.append(("a transaction commits", s._replace(owed=True, dirty=dirty or marked)))
+    found.append(("a transaction commits", s._replace(uncovered=True, dirty=dirty or marked)))
     if other < MESSAGES:
-        found.append(("someone else calls the task", s._replace(other=other + 1)))
+        found.append(("another client calls the task", s._replace(other=other + 1)))
     if mine:
         found.append(("broker loses a message", s._replace(mine=0)))
     if other:
@@ -200,24 +202,26 @@ def steps(s: State, rules: Rules = RIGHT) -> list[tuple[str, State]]:
     if leader == "none":
         return [*found, ("leader elected", s._replace(leader="idle", dirty=rules.sweep_on_election))]
     found.append(("leader dies", _ended(s)._replace(leader="none", dirty=False)))
-    found += [("word is lost", s._replace(told=tuple(w for w in told if w != word))) for word in told]
+    found += [
+        ("report is lost", s._replace(reports=tuple(r for r in reports if r != report))) for report in reports
+    ]
     return found + _leader(s, rules)
 
 
 def _ended(s: State, *, dirty: bool = False) -> State:
-    """The flight is over for the leader: what is left of its message is now as good as someone else's."""
+    """The flight is over for the leader: what is left of its message becomes another's."""
     return s._replace(
         workers=disowned(s.workers),
         leader="idle",
         dirty=s.dirty or dirty,
         mine=0,
         other=min(s.other + s.mine, MESSAGES),
-        told=(),
+        reports=(),
     )
 
 
 def _leader(s: State, rules: Rules) -> list[tuple[str, State]]:
-    """The leader's flight machine."""
+    """Return the leader's steps: its flight's state machine."""
     found = []
     match s.leader:
         case "idle" if s.dirty:
@@ -233,10 +237,10 @@ def _leader(s: State, rules: Rules) -> list[tuple[str, State]]:
         case "out" if locks_free(s.workers):
             found.append(("leader finds no lock held", _ended(s, dirty=rules.gone_is_dirty)))
     if s.leader in {"sent", "out"}:
-        if "dropped mine" in s.told:
-            found.append(("leader hears: dropped", _ended(s, dirty=rules.dropped_is_dirty)))
-        if "ended mine" in s.told or ("ended other" in s.told and not rules.match_task_id):
-            found.append(("leader hears: ended", _ended(s)))
+        if "dropped mine" in s.reports:
+            found.append(("leader gets the report: dropped", _ended(s, dirty=rules.dropped_is_dirty)))
+        if "ended mine" in s.reports or ("ended other" in s.reports and not rules.match_task_id):
+            found.append(("leader gets the report: ended", _ended(s)))
     return found
 
 
@@ -246,10 +250,10 @@ def wrong(s: State) -> str | None:
         return "two run"
     if sum(phase in WAITING for phase in phases) > 1:
         return "two wait"
-    if s.owed and s.leader == "idle" and not s.dirty and WILL_BEGIN.isdisjoint(phases):
+    if s.uncovered and s.leader == "idle" and not s.dirty and WILL_BEGIN.isdisjoint(phases):
         return "wake-up lost"
     return None
 
 
 def calm(s: State) -> bool:
-    return s.leader == "idle" and not (s.dirty or s.owed or s.other) and set(s.workers) == {"idle"}
+    return s.leader == "idle" and not (s.dirty or s.uncovered or s.other) and set(s.workers) == {"idle"}

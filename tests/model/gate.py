@@ -1,22 +1,21 @@
-"""The gate of docs/protocols.md as a model: no interleaving of writers, looks and crashes loses a wake-up.
+"""A model of the gate (docs/protocols.md): no interleaving of writers, polls and crashes loses a wake-up.
 
 The abstraction, and why it is fair:
 
-- A **writer** runs any number of transactions. It is a string: where it stands, and `seen` when the leader's
-  last list of the holders of S's lock has it. A new transaction is a new holder (`virtualtransaction`), so
-  `seen` ends with the transaction. PREPARE keeps the holder: to the gate it is only a transaction that takes
-  long. Its phase says what it has done: `locks` nothing yet, or nothing that a savepoint has not taken back;
-  `skips`, `notifies`, or both. `nextval` is two steps, the lock and then the number; the number is one step:
-  it moves S and tells the writer its height. Order at commit as in PostgreSQL: visible, then locks released;
-  the notification may reach the leader at any moment after visibility.
-- **S** is two bits: its height, *shut* or not, which outlives every session; and whether it has moved since
-  its last reading, or since `setval` set it to a height that is known. `setval` makes what moved before it
-  unknown.
+- A **writer** runs any number of transactions. It is a string: its phase, and `seen` when the leader's last
+  list of the holders of S's lock has it. A new transaction is a new holder (`virtualtransaction`), so `seen`
+  ends with the transaction. PREPARE keeps the holder: to the gate it is only a long transaction. Its phase
+  tells what it has done: `locks` nothing yet, or nothing that a savepoint has not undone; `skips`,
+  `notifies`, or both. `nextval` is two steps, the lock and then the number; the number is one step: it
+  increments S and returns the value to the writer. The order at commit is PostgreSQL's: visible, then locks
+  released; the notification may reach the leader at any moment after visibility.
+- **S** is two bits: whether its value is *shut*, which outlives every session; and whether it has moved since
+  its last reading, or since `setval` set it to a known value. `setval` makes earlier moves unknown.
 - **Opening** compares two snapshots, A and B. They differ if a transaction with an id ended between them:
   `ended`.
-- **dispatch** covers every commit visible at that moment. `owed` is a ghost: some transaction committed and
-  let its locks go, and no dispatch has followed. A leader at rest must then have a reason to act: a dirty
-  mark, a notification on its way, or something its very next look will find.
+- **dispatch** covers every commit visible at that moment. `uncovered` is a ghost variable: some transaction
+  committed and released its locks, and no dispatch has followed. A leader at rest must then have a reason to
+  act: a dirty mark, a notification on its way, or something that its very next poll will find.
 
 Nothing is counted, so the state space is finite with unlimited transactions, cycles and crashes.
 """
@@ -37,8 +36,8 @@ class State(NamedTuple):
     gone: bool  # a holder that the leader had listed
     dirty: bool
     pending: bool  # a notification is on its way
-    owed: bool
-    deaf: bool  # the leader's listening connection is lost
+    uncovered: bool
+    disconnected: bool  # the leader's listening connection is lost
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ class Rules:
     compare_snapshots: bool = True
     snapshot_before_s: bool = True
     snapshot_after_list: bool = True
-    xids: bool = True  # whoever skips has a transaction id
-    height_is_baseline: bool = True  # False: the first reading after setval is
+    xids: bool = True  # a writer that skips has a transaction id
+    set_value_is_baseline: bool = True  # False: the first reading after setval is
     open_on_election: bool = True
     open_before_list_on_election: bool = True
     list_before_sweep: bool = True
@@ -63,8 +62,8 @@ class Rules:
     sweep_on_reconnect: bool = True
     listen_before_sweep: bool = True
     commits: bool = True  # False: every transaction rolls back
-    closed: bool = False  # gate = "closed": writers never notify, whatever the height
-    deafness: bool = True  # the listener may lose its connection
+    closed: bool = False  # gate = "closed": writers never notify, whatever S is
+    disconnects: bool = True  # the listener may lose its connection
 
 
 RIGHT = Rules()
@@ -89,7 +88,7 @@ def initial(writers: int, rules: Rules = RIGHT) -> State:
 
 
 class Move(NamedTuple):
-    """What one writer's step does to the world."""
+    """One writer's step, and its effects."""
 
     label: str
     writers: tuple[str, ...]
@@ -97,12 +96,12 @@ class Move(NamedTuple):
     ended: bool = False
     gone: bool = False
     pending: bool = False
-    owed: bool = False
+    uncovered: bool = False
 
 
 @cache
 def moves(writers: tuple[str, ...], shut: bool, rules: Rules) -> tuple[Move, ...]:
-    """Every step some writer can take. Writers are interchangeable: equal ones move as one."""
+    """Return every step that a writer can take. Writers are interchangeable: equal ones move as one."""
     found = []
     for index, writer in enumerate(writers):
         if writer in writers[:index]:
@@ -118,7 +117,7 @@ def moves(writers: tuple[str, ...], shut: bool, rules: Rules) -> tuple[Move, ...
 
 
 def _writer(phase: str, shut: bool, rules: Rules) -> list[tuple[str, ...]]:
-    """(what it does, its next phase, the effects) for a writer in this phase."""
+    """Return (label, next phase, effects ...) of each step of a writer in this phase."""
     act = "skips" if shut else "notifies"
     match phase:
         case "idle" if rules.lock_before_number:
@@ -128,9 +127,9 @@ def _writer(phase: str, shut: bool, rules: Rules) -> list[tuple[str, ...]]:
         case "unlocked-skips" | "unlocked-notifies":
             return [("takes the lock", phase.removeprefix("unlocked-"))]
         case "visible":
-            return [("lets its locks go", "idle", "owed")]
+            return [("releases its locks", "idle", "uncovered")]
         case "covered":  # a dispatch came between visibility and the end of its locks
-            return [("lets its locks go", "idle")]
+            return [("releases its locks", "idle")]
     ends = ["ended"] if rules.xids else []
     done = set() if phase == "locks" else set(phase.split("+"))
     found = [
@@ -145,7 +144,7 @@ def _writer(phase: str, shut: bool, rules: Rules) -> list[tuple[str, ...]]:
 
 @cache
 def listed(writers: tuple[str, ...]) -> tuple[str, ...]:
-    """The writers after a list of the lock's holders: exactly those that hold it are seen."""
+    """Return the writers after a list of the lock's holders: exactly the holders are seen."""
     return tuple(sorted(_bare(w) if _holds_nothing(w) else f"{_bare(w)} seen" for w in writers))
 
 
@@ -168,40 +167,42 @@ def _holds_nothing(writer: str) -> bool:
 
 
 def steps(s: State, rules: Rules = RIGHT) -> list[tuple[str, State]]:
-    """Everything that can happen next."""
-    writers, leader, shut, moved, ended, gone, dirty, pending, owed, deaf = s
-    # nobody looks at S while the gate is open, and nobody at the snapshots but between them
+    """Return everything that can happen next."""
+    writers, leader, shut, moved, ended, gone, dirty, pending, uncovered, disconnected = s
+    # S is not read while the gate is open, and the snapshots matter only between the two
     watched, compared = leader not in {"none", "elected", "open", "draining"}, leader[:-1] in OPENING
     found = [
         (m.label, State(m.writers, leader, shut, moved or (watched and m.moved),
                         ended or (compared and m.ended), gone or m.gone, dirty, pending or m.pending,
-                        owed or m.owed, deaf))
+                        uncovered or m.uncovered, disconnected))
         for m in moves(writers, shut, rules)
     ]  # fmt: skip
     if pending:
-        heard = leader != "none" and not deaf
-        label = "leader hears" if heard else "nobody hears"
+        heard = leader != "none" and not disconnected
+        label = "notification arrives" if heard else "notification is lost"
         found.append((label, s._replace(pending=False, dirty=dirty or heard)))
     # sessions end, and with them every transaction that was not prepared; S may fall back to what it was
     # before its last setval, which is not flushed
-    lost = owed or any(_bare(w) == "visible" for w in writers)
+    lost = uncovered or any(_bare(w) == "visible" for w in writers)
     crashed = State(("idle",) * len(writers), "none", False, *(False,) * 5, lost, False)
     found += [("server crashes", crashed._replace(shut=after)) for after in {shut, False}]
     if leader == "none":
-        elected = s._replace(leader="elected", deaf=not rules.listen_before_sweep)
+        elected = s._replace(leader="elected", disconnected=not rules.listen_before_sweep)
         found.append(("leader elected", elected))
         return found
     if not rules.fenced:
-        found.append(("deposed leader shuts", s._replace(shut=True, moved=watched)))
-    dead = State(unlisted(writers), "none", shut, *(False,) * 4, pending, owed, False)
+        found.append(("deposed leader closes the gate", s._replace(shut=True, moved=watched)))
+    dead = State(unlisted(writers), "none", shut, *(False,) * 4, pending, uncovered, False)
     found.append(("leader dies", dead))
     if dirty:
-        found.append(("leader dispatches", s._replace(writers=covered(writers), dirty=False, owed=False)))
-    if deaf and (rules.listen_before_sweep or leader not in {"elected", "swept", "opened", "listed"}):
+        found.append(
+            ("leader dispatches", s._replace(writers=covered(writers), dirty=False, uncovered=False))
+        )
+    if disconnected and (rules.listen_before_sweep or leader not in {"elected", "swept", "opened", "listed"}):
         swept = dirty or (rules.sweep_on_reconnect and rules.listen_before_sweep)
-        found.append(("listener reconnects", s._replace(deaf=False, dirty=swept)))
-    elif rules.deafness and not deaf:
-        found.append(("listener loses its connection", s._replace(deaf=True)))
+        found.append(("listener reconnects", s._replace(disconnected=False, dirty=swept)))
+    elif rules.disconnects and not disconnected:
+        found.append(("listener loses its connection", s._replace(disconnected=True)))
     found += _leader(s, rules)
     return found
 
@@ -209,12 +210,12 @@ def steps(s: State, rules: Rules = RIGHT) -> list[tuple[str, State]]:
 def _leader(  # noqa: PLR0911 - a table
     s: State, rules: Rules
 ) -> list[tuple[str, State]]:
-    """The steps of a leader about the gate, by where it stands."""
+    """Return the leader's steps of the gate's protocol."""
     writers, leader, _, moved, _, gone, dirty = s[:7]
     match leader:
         case "open" | "draining":
             shut = s._replace(
-                leader="polling" if rules.height_is_baseline else "shut", shut=True, moved=False
+                leader="polling" if rules.set_value_is_baseline else "shut", shut=True, moved=False
             )
             found = [("leader shuts", shut)]
             if gone:
@@ -266,7 +267,7 @@ def _opening(  # noqa: PLR0911 - a table
         case "read":
             if not rules.open_before_list:
                 return [("leader lists holders", _list(s, "listed", hit=hit))]
-            # wrong if not rules.snapshot_before_s: whoever ended before A does not count
+            # wrong if not rules.snapshot_before_s: a writer that ended before A does not count
             fresh = {} if rules.snapshot_before_s else {"ended": False}
             return [
                 (
@@ -332,8 +333,8 @@ def _elected(  # noqa: PLR0911 - a table
 
 
 def wrong(s: State) -> str | None:
-    """A leader at rest owes a dispatch and nothing will ever remind it."""
-    if not s.owed or s.dirty or s.pending or s.gone or s.deaf:
+    """Return the error of a state: the leader rests, and nothing makes it dispatch an uncovered commit."""
+    if not s.uncovered or s.dirty or s.pending or s.gone or s.disconnected:
         return None
     if s.leader in {"open", "draining"} or (s.leader == "polling" and not s.moved):
         return "wake-up lost"
@@ -341,4 +342,4 @@ def wrong(s: State) -> str | None:
 
 
 def calm(s: State) -> bool:
-    return s.leader == "open" and not (s.owed or s.dirty or s.pending or s.deaf)
+    return s.leader == "open" and not (s.uncovered or s.dirty or s.pending or s.disconnected)

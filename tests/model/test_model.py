@@ -1,6 +1,6 @@
-"""Both protocols, every interleaving. The states counted are those that differ after sorting equal actors.
+"""The models of gate and flight, in every interleaving. Equal actors are sorted, so mirror images count once.
 
-A wrong rule must be found out: each test of one prints how many steps it takes, and `-rP` shows them.
+A wrong rule must be found: each test of one prints the steps to the error, and `-rP` shows them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def explore(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result[Any]]:
-    """Explore a model with one rule changed, and say how much there was to see."""
+    """Explore a model with one rule changed, and print the number of states."""
 
     def run(model: Any, actors: int, **changes: bool) -> Result[Any]:
         rules = replace(model.RIGHT, **changes)
@@ -61,14 +61,14 @@ def test_a_gate_closed_for_good_loses_nothing_and_never_notifies(explore: Callab
         pytest.param("lock_before_number", id="the lock is taken after the number"),
         pytest.param("s_before_holders", id="holders are read before S"),
         pytest.param("signal_after_both_reads", id="a poll signals between its two reads"),
-        pytest.param("height_is_baseline", id="the first reading after shutting is the baseline"),
+        pytest.param("set_value_is_baseline", id="the first reading after closing is the baseline"),
         pytest.param("drain_on_opening", id="no drain on opening"),
         pytest.param("open_before_list", id="holders are listed before S is set"),
         pytest.param("compare_snapshots", id="opening does not compare snapshots"),
         pytest.param("snapshot_before_s", id="the first snapshot comes after S is read"),
         pytest.param("snapshot_after_list", id="the second snapshot comes before the list"),
-        pytest.param("xids", id="who skips has no transaction id"),
-        pytest.param("open_on_election", id="an elected leader leaves the gate shut"),
+        pytest.param("xids", id="a writer that skips has no transaction id"),
+        pytest.param("open_on_election", id="an elected leader leaves the gate closed"),
         pytest.param("open_before_list_on_election", id="an elected leader lists before it sets S"),
         pytest.param("list_before_sweep", id="an elected leader sweeps before it lists"),
         pytest.param("drain_on_election", id="no drain on election"),
@@ -81,7 +81,7 @@ def test_one_wrong_rule_of_the_gate_loses_a_wakeup(explore: Callable[..., Result
     assert explore(gate, 1, **{rule: False}).why == "wake-up lost"
 
 
-def test_rollbacks_wake_nobody_while_the_gate_is_open(explore: Callable[..., Result[Any]]) -> None:
+def test_rollbacks_cause_no_dispatch_while_the_gate_is_open(explore: Callable[..., Result[Any]]) -> None:
     rules = replace(gate.RIGHT, commits=False)
     seen = explore(gate, 2, commits=False).parents
     causes = {
@@ -103,7 +103,7 @@ def test_rollbacks_wake_nobody_while_the_gate_is_open(explore: Callable[..., Res
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_one_runs_one_waits_and_no_wakeup_is_lost_whoever_dies(
+def test_one_worker_runs_one_waits_and_no_wakeup_is_lost_whichever_dies(
     explore: Callable[..., Result[Any]], workers: int
 ) -> None:
     assert explore(flight, workers).why is None
@@ -128,7 +128,7 @@ def test_one_wrong_rule_of_the_flight_loses_a_wakeup(explore: Callable[..., Resu
     assert explore(flight, 2, **{rule: False}).why == "wake-up lost"
 
 
-def test_a_dropped_message_is_covered_by_the_one_that_waits_if_nobody_dies(
+def test_a_dropped_message_is_covered_by_the_waiting_worker_if_no_worker_dies(
     explore: Callable[..., Result[Any]],
 ) -> None:
     assert explore(flight, 2, dropped_is_dirty=False, workers_die=False).why is None
@@ -137,7 +137,7 @@ def test_a_dropped_message_is_covered_by_the_one_that_waits_if_nobody_dies(
 @pytest.mark.parametrize(
     "rule",
     [
-        pytest.param("try_next", id="an arrival drops out because RUN is taken"),
+        pytest.param("try_next", id="a message is dropped because RUN is taken"),
         pytest.param("begin_after_release", id="the task begins before NEXT is free"),
     ],
 )

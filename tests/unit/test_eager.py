@@ -64,7 +64,7 @@ async def test_on_an_asynchronous_connection_it_is_awaited(app: Celery) -> None:
 def test_what_is_named_alone_is_enqueued_beside_it(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "pgreact.queue.enqueue.run",
-        lambda _connection, _name, jobs: [Enqueued(7, "a")] if "named" in jobs else [],
+        lambda _connection, call: call.read([(7, "a")] if "named" in call.parameters["jobs"] else []),
     )
     add = app.tasks["eager.add"]
     assert pgreact.enqueue(object(), "eager.named") == 7

@@ -21,7 +21,7 @@ import pgreact
 from pgreact import Job
 from pgreact.broker.json_writer import write
 from pgreact.queue.enqueue import enqueue_many
-from pgreact.queue.payload import written
+from pgreact.queue.payload import payload
 from pgreact.queue.signature import RUN_CANVAS
 
 app = Celery("proj", set_as_current=False)
@@ -58,13 +58,13 @@ class User:
 
 def job(task: Any = "proj.x", *args: Any, **fields: Any) -> Any:
     """Return what is sent to the database."""
-    return json.loads(written(Job(task, *args, **fields)))
+    return json.loads(payload(Job(task, *args, **fields)))
 
 
 def refused(kind: type[Exception], task: Any = "proj.x", *args: Any, **fields: Any) -> str:
     """Return the message of the error."""
     with pytest.raises(kind) as caught:
-        written(Job(task, *args, **fields))
+        payload(Job(task, *args, **fields))
     assert type(caught.value) is kind
     return str(caught.value)
 
@@ -262,8 +262,8 @@ class Model:
         ({"a\0": 1}, ValueError, 'kwargs["user"]["a\\u0000"]: a NUL character'),
         ("\ud83d", ValueError, 'kwargs["user"]: half a character (U+D83D)'),
         (decimal.Decimal("NaN"), None, ""),
-        ({"__type__": "spam", "__value__": 1}, ValueError, '"__type__" with "__value__" is how'),
-        ({"__type__": "datetime", "__value__": "x"}, ValueError, '"__type__" with "__value__" is how'),
+        ({"__type__": "spam", "__value__": 1}, ValueError, '"__type__" with "__value__" marks'),
+        ({"__type__": "datetime", "__value__": "x"}, ValueError, '"__type__" with "__value__" marks'),
     ],
 )  # fmt: skip
 def test_what_cannot_travel_is_refused_by_its_place(value: object, kind: Any, message: str) -> None:
@@ -446,7 +446,7 @@ def test_arguments_within_a_canvas_are_named() -> None:
     ("jobs", "kind", "message"),
     [
         ([Job("a"), Job("b", (User(),))], TypeError, "jobs[1]: args[0]: type User is not JSON"),
-        ([{"task": "a", "kwarg": {}}], TypeError, 'jobs[0]: no "kwarg"; a job has task, args, kwargs, lane'),
+        ([{"task": "a", "kwarg": {}}], TypeError, 'jobs[0]: a job has no "kwarg"; did you mean "kwargs"?'),
         ([{"args": [1]}], TypeError, 'jobs[0]: it has no "task"'),
         ([3], TypeError, "jobs[0]: task is of type int"),
         ([add.s(float("nan"))], ValueError, "jobs[0]: args[0]: nan"),

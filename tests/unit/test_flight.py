@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgreact.dispatch import flight as flights
-from pgreact.dispatch.flight import Flight, Load
+from pgreact.dispatch.flight import Flight, SignalBatch
 
 WINDOW = 1.0
 
 
 def begun(now: float = 5.0, signals: int = 1, expires: float = math.inf) -> Flight:
     """A flight whose publish is in hand."""
-    return flights.begun(flights.signalled(Flight(), now, signals), now, "m1", expires)
+    return flights.publish_began(flights.signalled(Flight(), now, signals), now, "m1", expires)
 
 
-def airborne(expires: float = 10.0) -> Flight:
+def in_flight(expires: float = 10.0) -> Flight:
     """A flight whose message is out, and which lasts as long as its run."""
     return flights.published(begun(expires=expires), follow=True)
 
@@ -30,7 +30,7 @@ def test_the_first_signal_is_due_at_once() -> None:
 
 def test_signals_before_a_publish_coalesce_and_keep_the_first_moment() -> None:
     flight = flights.signalled(flights.signalled(Flight(), now=5.0, signals=2), now=6.0)
-    assert flights.begun(flight, 6.0, "m1").carried == Load(signals=3, since=5.0)
+    assert flights.publish_began(flight, 6.0, "m1").publishing == SignalBatch(signals=3, since=5.0)
 
 
 def test_a_signal_during_a_publish_is_due_a_window_after_that_publish_began() -> None:
@@ -40,64 +40,64 @@ def test_a_signal_during_a_publish_is_due_a_window_after_that_publish_began() ->
 
 
 def test_a_failed_publish_gives_its_signals_back() -> None:
-    flight = flights.failed(flights.signalled(begun(signals=3), now=5.2), now=5.5, delay=4.0)
-    assert flight.owed == Load(signals=4, since=5.0)
+    flight = flights.publish_failed(flights.signalled(begun(signals=3), now=5.2), now=5.5, delay=4.0)
+    assert flight.pending == SignalBatch(signals=4, since=5.0)
     assert flights.due(flight, WINDOW) == 9.5
 
 
 def test_a_publish_that_ends_without_having_begun_is_a_mistake_of_ours() -> None:
     with pytest.raises(AssertionError, match="no publish is in hand"):
         flights.published(Flight(), follow=False)
-    with pytest.raises(AssertionError, match="nothing is owed"):
-        flights.begun(Flight(), 1.0, "m1")
+    with pytest.raises(AssertionError, match="no signal is pending"):
+        flights.publish_began(Flight(), 1.0, "m1")
     with pytest.raises(AssertionError, match="a flight is under way"):
-        flights.begun(flights.signalled(airborne(), now=6.0), 6.0, "m2")
+        flights.publish_began(flights.signalled(in_flight(), now=6.0), 6.0, "m2")
 
 
 def test_a_signal_during_a_run_waits_for_its_end() -> None:
-    flight = flights.signalled(flights.started(airborne(), "m1"), now=7.0)
+    flight = flights.signalled(flights.run_started(in_flight(), "m1"), now=7.0)
     assert flights.due(flight, WINDOW) is None
-    assert flights.due(flights.ended(flight, "m1"), WINDOW) == 7.0
+    assert flights.due(flights.run_ended(flight, "m1"), WINDOW) == 7.0
 
 
 def test_the_end_of_another_run_ends_nothing() -> None:
-    assert flights.ended(airborne(), "m2").airborne is not None
-    assert not flights.started(airborne(), "m2").airborne.started  # type: ignore[union-attr]
+    assert flights.run_ended(in_flight(), "m2").in_flight is not None
+    assert not flights.run_started(in_flight(), "m2").in_flight.started  # type: ignore[union-attr]
 
 
 def test_an_end_may_be_told_before_the_broker_confirms() -> None:
-    flight = flights.ended(flights.started(begun(), "m1"), "m1")
-    assert flight.carried is not None
-    assert flights.published(flight, follow=True).airborne is None
+    flight = flights.run_ended(flights.run_started(begun(), "m1"), "m1")
+    assert flight.publishing is not None
+    assert flights.published(flight, follow=True).in_flight is None
 
 
 def test_a_dropped_message_leaves_its_signals_owed_for_a_little_later() -> None:
-    flight = flights.dropped(airborne(), "m1", now=6.0, delay=0.5)
-    assert flight.airborne is None
+    flight = flights.message_dropped(in_flight(), "m1", now=6.0, delay=0.5)
+    assert flight.in_flight is None
     assert flights.due(flight, 0.1) == 6.5
 
 
 def test_a_run_without_a_word_is_lost_only_when_two_looks_find_nobody() -> None:
-    flight = flights.started(airborne(), "m1")
-    flight, outcome = flights.looked(flight, 6.0, held=False)
+    flight = flights.run_started(in_flight(), "m1")
+    flight, outcome = flights.locks_read(flight, 6.0, held=False)
     assert outcome is None
-    flight, outcome = flights.looked(flight, 6.5, held=True)
-    flight, outcome = flights.looked(flight, 7.0, held=False)
+    flight, outcome = flights.locks_read(flight, 6.5, held=True)
+    flight, outcome = flights.locks_read(flight, 7.0, held=False)
     assert outcome is None
-    flight, outcome = flights.looked(flight, 7.5, held=False)
+    flight, outcome = flights.locks_read(flight, 7.5, held=False)
     assert outcome == "lost"
     assert flights.due(flight, WINDOW) == 7.5
 
 
 def test_a_message_is_expired_only_when_no_worker_may_begin_it_any_more() -> None:
-    flight = airborne(expires=10.0)
+    flight = in_flight(expires=10.0)
     for _ in range(3):
-        flight, outcome = flights.looked(flight, 14.9, held=False)
+        flight, outcome = flights.locks_read(flight, 14.9, held=False)
         assert outcome is None
-    flight, outcome = flights.looked(flight, 15.0, held=False)
-    flight, outcome = flights.looked(flight, 15.5, held=False)
+    flight, outcome = flights.locks_read(flight, 15.0, held=False)
+    flight, outcome = flights.locks_read(flight, 15.5, held=False)
     assert outcome == "expired"
-    assert flight.owed is not None
+    assert flight.pending is not None
 
 
 Event = tuple[str, float]
@@ -116,33 +116,33 @@ def test_whatever_happens_each_signal_is_answered_by_one_later_publish(
     ends = [("published", 0.001), ("started", 0.001), ("done", 0.001), ("time", 20.0)]
     for number, (kind, step) in enumerate([*events, *ends * 3]):
         now += step
-        message = flight.airborne.task_id if flight.airborne else ""
-        over, carried = flight.airborne is not None, flight.carried
+        message = flight.in_flight.task_id if flight.in_flight else ""
+        over, publishing = flight.in_flight is not None, flight.publishing
         if kind == "signal":
             flight = flights.signalled(flight, now)
             unanswered += 1
-        elif kind == "published" and carried:
+        elif kind == "published" and publishing:
             flight = flights.published(flight, follow=follow)
-        elif kind == "failed" and carried:
-            flight = flights.failed(flight, now, delay=step)
-            unanswered += carried.signals
+        elif kind == "failed" and publishing:
+            flight = flights.publish_failed(flight, now, delay=step)
+            unanswered += publishing.signals
         elif kind == "started":
-            flight = flights.started(flight, message)
+            flight = flights.run_started(flight, message)
         elif kind == "done":
-            flight = flights.ended(flight, message)
-        elif kind == "dropped" and over and not carried:
-            flight = flights.dropped(flight, message, now, delay=step)
+            flight = flights.run_ended(flight, message)
+        elif kind == "dropped" and over and not publishing:
+            flight = flights.message_dropped(flight, message, now, delay=step)
             unanswered += 1
         elif kind.startswith("look"):
-            flight, outcome = flights.looked(flight, now, held=kind == "look-held")
+            flight, outcome = flights.locks_read(flight, now, held=kind == "look-held")
             unanswered += outcome is not None
         due = flights.due(flight, WINDOW)
         if due is not None and due <= now:
-            flight = flights.begun(flight, now, f"m{number}", 5.0)
+            flight = flights.publish_began(flight, now, f"m{number}", 5.0)
             began.append(now)
             unanswered = 0
-        assert (flight.owed.signals if flight.owed else 0) == unanswered
-        assert not unanswered or flight.airborne or flights.due(flight, WINDOW) is not None
+        assert (flight.pending.signals if flight.pending else 0) == unanswered
+        assert not unanswered or flight.in_flight or flights.due(flight, WINDOW) is not None
     assert not unanswered
     assert flight.failures == 0
     assert all(later - earlier >= WINDOW - 1e-9 for earlier, later in itertools.pairwise(began))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgreact.wakeup import gate as gates
-from pgreact.wakeup.gate import OPEN, SHUT, Gate, Meter, Seen
+from pgreact.wakeup.gate import CLOSED, OPEN, Gate, Meter, Reading
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -15,51 +15,51 @@ def holders(names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def seen(height: int, names: str, *, alone: bool = True) -> Seen:
-    return Seen(height, holders(names), alone)
+def reading(value: int, names: str, *, undisturbed: bool = True) -> Reading:
+    return Reading(value, holders(names), undisturbed)
 
 
 # ---- listed: after S was set open --------------------------------------------------------------------------
 
 
 def test_nobody_to_wait_for_is_an_open_gate() -> None:
-    assert gates.listed(Gate("polling", holders("a"), 5), NOBODY, 2.0) == Gate("open", NOBODY, None, 2.0, 2.0)
+    assert gates.opened(Gate("polling", holders("a"), 5), NOBODY, 2.0) == Gate("open", NOBODY, None, 2.0, 2.0)
 
 
 def test_whoever_was_listed_is_drained() -> None:
-    gate = gates.listed(Gate("polling", holders("a"), 5), holders("bc"), 2.0)
+    gate = gates.opened(Gate("polling", holders("a"), 5), holders("bc"), 2.0)
     assert gate == Gate("draining", holders("bc"), None, 2.0, 2.0)
 
 
 def test_a_mode_that_stays_keeps_its_age() -> None:
-    assert gates.listed(Gate(since=1.0), NOBODY, 9.0).since == 1.0
-    assert gates.listed(Gate("draining", holders("a"), since=1.0), holders("b"), 9.0).since == 1.0
-    assert gates.listed(Gate("polling", since=1.0), NOBODY, 9.0).since == 9.0
+    assert gates.opened(Gate(since=1.0), NOBODY, 9.0).since == 1.0
+    assert gates.opened(Gate("draining", holders("a"), since=1.0), holders("b"), 9.0).since == 1.0
+    assert gates.opened(Gate("polling", since=1.0), NOBODY, 9.0).since == 9.0
 
 
 # ---- closing and polling -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("height", [SHUT, None])
-def test_closing_keeps_whoever_was_being_drained(height: int | None) -> None:
-    gate = gates.closing(Gate("draining", holders("a")), height, 3.0)
-    assert gate == Gate("polling", holders("a"), height, 3.0, 3.0)
+@pytest.mark.parametrize("value", [CLOSED, None])
+def test_closing_keeps_whoever_was_being_drained(value: int | None) -> None:
+    gate = gates.closed(Gate("draining", holders("a")), value, 3.0)
+    assert gate == Gate("polling", holders("a"), value, 3.0, 3.0)
 
 
 def test_a_gate_is_closed_once() -> None:
     with pytest.raises(AssertionError, match="closed already"):
-        gates.closing(Gate("polling"), SHUT, 0.0)
+        gates.closed(Gate("polling"), CLOSED, 0.0)
 
 
 def test_the_first_poll_finds_who_moved_s_since_it_was_set_shut() -> None:
-    gate = gates.closing(Gate(), SHUT, 0.0)
-    assert not gates.stirred(gate, seen(SHUT, "a"))
-    assert gates.stirred(gate, seen(SHUT + 1, ""))
-    assert gates.stirred(gate, seen(OPEN, ""))
+    gate = gates.closed(Gate(), CLOSED, 0.0)
+    assert not gates.activity(gate, reading(CLOSED, "a"))
+    assert gates.activity(gate, reading(CLOSED + 1, ""))
+    assert gates.activity(gate, reading(OPEN, ""))
 
 
 @pytest.mark.parametrize(
-    ("height", "now_held", "stirred"),
+    ("value", "now_held", "active"),
     [
         (7, "ab", False),  # as it was
         (7, "abc", False),  # somebody came, and moves S when he skips
@@ -69,31 +69,29 @@ def test_the_first_poll_finds_who_moved_s_since_it_was_set_shut() -> None:
         (6, "ab", True),  # a sequence made anew: anything but the same counts as moved
     ],
 )
-def test_a_poll_is_stirred_by_s_that_moved_or_a_holder_gone(
-    height: int, now_held: str, stirred: bool
-) -> None:
-    gate = Gate("polling", holders("ab"), 7, since=1.0, stirred=1.0)
-    after, found = gates.polled(gate, seen(height, now_held), now=2.0)
-    assert found is stirred
-    assert after == Gate("polling", holders(now_held), height, 1.0, 2.0 if stirred else 1.0)
+def test_a_poll_is_stirred_by_s_that_moved_or_a_holder_gone(value: int, now_held: str, active: bool) -> None:
+    gate = Gate("polling", holders("ab"), 7, since=1.0, active_at=1.0)
+    after, found = gates.polled(gate, reading(value, now_held), now=2.0)
+    assert found is active
+    assert after == Gate("polling", holders(now_held), value, 1.0, 2.0 if active else 1.0)
 
 
 def test_an_opening_is_stirred_too_if_somebody_ended_meanwhile() -> None:
     gate = Gate("polling", holders("ab"), 7)
-    assert not gates.stirred(gate, seen(7, "abc"))
-    assert gates.stirred(gate, seen(7, "abc", alone=False))
+    assert not gates.activity(gate, reading(7, "abc"))
+    assert gates.activity(gate, reading(7, "abc", undisturbed=False))
 
 
 def test_without_a_reading_of_s_the_next_counts_as_moved() -> None:
-    after, stirred = gates.polled(Gate("polling", NOBODY, None), seen(0, ""), 1.0)
-    assert stirred
-    assert gates.polled(after, seen(0, ""), 2.0)[1] is False
+    after, active = gates.polled(Gate("polling", NOBODY, None), reading(0, ""), 1.0)
+    assert active
+    assert gates.polled(after, reading(0, ""), 2.0)[1] is False
 
 
 def test_only_a_closed_gate_is_polled_and_only_a_draining_one_drained() -> None:
     for gate in (Gate(), Gate("draining", holders("a"))):
         with pytest.raises(AssertionError, match="only a closed gate"):
-            gates.polled(gate, seen(0, ""), 0.0)
+            gates.polled(gate, reading(0, ""), 0.0)
     for gate in (Gate(), Gate("polling", holders("a"))):
         with pytest.raises(AssertionError, match="nothing is drained"):
             gates.drained(gate, NOBODY, 0.0)
@@ -107,7 +105,7 @@ def test_only_a_closed_gate_is_polled_and_only_a_draining_one_drained() -> None:
     [("ab", "ab", False), ("abc", "ab", False), ("bc", "b", True), ("c", "", True), ("", "", True)],
 )
 def test_a_drain_follows_those_listed_and_nobody_who_came_since(now_held: str, left: str, gone: bool) -> None:
-    gate = Gate("draining", holders("ab"), None, since=1.0, stirred=1.0)
+    gate = Gate("draining", holders("ab"), None, since=1.0, active_at=1.0)
     after, found = gates.drained(gate, holders(now_held), now=2.0)
     assert found is gone
     if left:
@@ -124,7 +122,7 @@ def test_each_of_those_listed_ends_with_a_signal_whatever_happens_to_the_gate(
     first: frozenset[str], looks: list[frozenset[str]]
 ) -> None:
     """A name that is gone never comes back: the ids of transactions are not used twice."""
-    gate = gates.listed(Gate(), first, 0.0)
+    gate = gates.opened(Gate(), first, 0.0)
     alive = first
     for at, look in enumerate([*looks, NOBODY], 1):
         held = look & alive
@@ -133,12 +131,12 @@ def test_each_of_those_listed_ends_with_a_signal_whatever_happens_to_the_gate(
             assert not ended
             continue
         if at % 3 == 0 and gate.mode == "draining":
-            gate = gates.closing(gate, SHUT, at)
+            gate = gates.closed(gate, CLOSED, at)
         if gate.mode == "polling":
-            gate, stirred = gates.polled(gate, Seen(SHUT, held), at)
+            gate, active = gates.polled(gate, Reading(CLOSED, held), at)
         else:
-            gate, stirred = gates.drained(gate, held, at)
-        assert stirred is bool(ended)
+            gate, active = gates.drained(gate, held, at)
+        assert active is bool(ended)
         assert gate.holders == held
 
 
@@ -148,26 +146,26 @@ def test_each_of_those_listed_ends_with_a_signal_whatever_happens_to_the_gate(
 def test_a_burst_is_busy_with_the_first_beyond_the_rate() -> None:
     meter = Meter()
     rate = 40.0
-    assert [meter.busy(rate, 1.0) for _ in range(12)] == [False] * 10 + [True] * 2
+    assert [meter.exceeds(rate, 1.0) for _ in range(12)] == [False] * 10 + [True] * 2
 
 
 def test_the_same_number_spread_out_is_not() -> None:
     meter = Meter()
-    assert not any(meter.busy(40.0, 1.0 + number / 39) for number in range(500))
+    assert not any(meter.exceeds(40.0, 1.0 + number / 39) for number in range(500))
 
 
 def test_each_period_begins_with_a_notification_and_counts_anew() -> None:
     meter = Meter()
-    assert [meter.busy(8.0, at) for at in (1.0, 1.1, 1.3, 1.3, 1.3)] == [False, False, False, False, True]
-    assert not meter.busy(8.0, 1.3 + Meter.PERIOD + 0.001)
+    assert [meter.exceeds(8.0, at) for at in (1.0, 1.1, 1.3, 1.3, 1.3)] == [False, False, False, False, True]
+    assert not meter.exceeds(8.0, 1.3 + Meter.PERIOD + 0.001)
 
 
 def test_what_is_forgotten_does_not_count() -> None:
     meter = Meter()
-    assert [meter.busy(8.0, 1.0) for _ in range(3)] == [False, False, True]
-    meter.forget()
-    assert [meter.busy(8.0, 1.0) for _ in range(3)] == [False, False, True]
+    assert [meter.exceeds(8.0, 1.0) for _ in range(3)] == [False, False, True]
+    meter.reset()
+    assert [meter.exceeds(8.0, 1.0) for _ in range(3)] == [False, False, True]
 
 
 def test_a_rate_below_one_a_period_is_busy_at_once() -> None:
-    assert Meter().busy(1.0, 100.0)
+    assert Meter().exceeds(1.0, 100.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pgreact.errors import ConfigError
-from pgreact.quantities import limit, rate, retention, short_rate
+from pgreact.quantities import parse_limit, parse_rate, parse_retention, short_rate
 from pgreact.settings import Settings, load
 
 
@@ -16,7 +16,7 @@ def loaded(text: str) -> Settings:
 
 @pytest.mark.parametrize(("text", "jobs"), [(1, 1), (200, 200), ("none", None), (None, None)])
 def test_a_limit_is_read(text: object, jobs: int | None) -> None:
-    assert limit(text) == jobs
+    assert parse_limit(text) == jobs
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_limit_is_read(text: object, jobs: int | None) -> None:
     ],
 )
 def test_a_rate_is_read(text: object, jobs: float | None) -> None:
-    assert rate(text) == jobs
+    assert parse_rate(text) == jobs
 
 
 @pytest.mark.parametrize(
@@ -43,18 +43,22 @@ def test_a_rate_is_read(text: object, jobs: float | None) -> None:
 )
 def test_a_rate_is_shown_as_one_would_write_it(jobs: float, text: str) -> None:
     shown = short_rate(jobs)
-    assert rate(shown) == pytest.approx(jobs)
+    assert parse_rate(shown) == pytest.approx(jobs)
     assert shown == text
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("7d", 604800), ("none", None), (None, None)])
 def test_how_long_jobs_are_kept_is_read(text: object, seconds: float | None) -> None:
-    assert retention(text) == seconds
+    assert parse_retention(text) == seconds
 
 
 def test_without_a_word_the_documented_defaults_hold() -> None:
     settings = loaded("[lanes.mail]\n")
-    assert (settings.queue.max_in_progress, settings.queue.lease, settings.queue.keep) == (None, 60, None)
+    assert (settings.queue.max_in_progress, settings.queue.lease, settings.queue.retention) == (
+        None,
+        60,
+        None,
+    )
     lane = settings.lanes["mail"]
     assert (lane.max_in_progress, lane.weight, lane.rate, lane.burst, lane.paused) == (
         None,
@@ -84,39 +88,39 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
     ("text", "message"),
     [
         ("[queue]\nleese = '1s'", 'pgreact.toml: queue.leese: unknown key "leese"; did you mean "lease"?'),
-        ("[queue]\nlease = '100ms'", "queue.lease: input should be greater than or equal to 1"),
-        ("[queue]\nlease = '2d'", "queue.lease: input should be less than or equal to 86400"),
+        ("[queue]\nlease = '100ms'", "queue.lease: '100ms' is not a duration between \"1s\" and \"1d\""),
+        ("[queue]\nlease = '2d'", "queue.lease: '2d' is not a duration between \"1s\" and \"1d\""),
         ("[queue]\nlease = 'long'", "queue.lease: 'long' is not a duration"),
-        ("[queue]\nkeep = '1m'", "queue.keep: '1m' is not between \"1h\" and \"3650d\"; \"none\""),
-        ("[queue]\nstart_within = '1m'", "queue.start_within: '1m' is not between \"1h\" and"),
+        ("[queue]\nretention = '1m'", "queue.retention: '1m' is not a duration between \"1h\" and \"3650d\"; \"none\""),
+        ("[queue]\nstart_within = '1m'", "queue.start_within: '1m' is not a duration between \"1h\" and"),
         ("[lanes.mail]\ntasks = 'proj.t'", "lanes.mail.tasks: "),
         ("[lanes.mail]\ntasks = ['']", "lanes.mail.tasks[0]: "),
-        ("[queue]\nmax_in_progress = 0", 'queue.max_in_progress: 0 is no limit: write a number of jobs'),
-        ("[queue]\nmax_in_progress = true", "queue.max_in_progress: true is no limit"),
-        ("[queue]\nmax_in_progress = 'unlimited'", "'unlimited' is no limit"),
+        ("[queue]\nmax_in_progress = 0", 'queue.max_in_progress: 0 is not a limit: write a number of jobs'),
+        ("[queue]\nmax_in_progress = true", "queue.max_in_progress: true is not a limit"),
+        ("[queue]\nmax_in_progress = 'unlimited'", "'unlimited' is not a limit"),
         ("queue = 3", "pgreact.toml: queue: "),
         ("[lanes.mail]\nwieght = 1", 'lanes.mail.wieght: unknown key "wieght"; did you mean "weight"?'),
-        ("[lanes.mail]\nweight = 0", "lanes.mail.weight: "),
-        ("[lanes.mail]\nweight = 1001", "lanes.mail.weight: "),
-        ("[lanes.mail]\nburst = 0", "lanes.mail.burst: "),
+        ("[lanes.mail]\nweight = 0", "lanes.mail.weight: 0 is less than 1"),
+        ("[lanes.mail]\nweight = 1001", "lanes.mail.weight: 1001 is more than 1000"),
+        ("[lanes.mail]\nburst = 0", "lanes.mail.burst: 0 is less than 1"),
         ("[lanes.mail]\npaused = 'maybe'", "lanes.mail.paused: "),
-        ("[lanes.mail]\nrate = 0", "lanes.mail.rate: 0 is no rate: it lies between one in"),
-        ("[lanes.mail]\nrate = '5'", "lanes.mail.rate: '5' is no rate: write jobs a second, or \"10/s\""),
-        ("[lanes.mail]\nrate = '5/y'", "lanes.mail.rate: '5/y' is no rate"),
-        ("[lanes.mail]\nrate = '2000000/s'", "lanes.mail.rate: "),
+        ("[lanes.mail]\nrate = 0", "lanes.mail.rate: 0 is not a rate between 0.000001 and"),
+        ("[lanes.mail]\nrate = '5'", "lanes.mail.rate: '5' is not a rate: write \"10/s\""),
+        ("[lanes.mail]\nrate = '5/y'", "lanes.mail.rate: '5/y' is not a rate"),
+        ("[lanes.mail]\nrate = '2000000/s'", "lanes.mail.rate: '2000000/s' is not a rate between"),
         ("[lanes.mail]\nrate = false", "lanes.mail.rate: "),
         (f"[lanes.{'a' * 256}]", f"lanes.{'a' * 256}: a lane's name has 1 to 255 characters, none of them a"),
         ("[lanes]\nmail = 3", "pgreact.toml: lanes.mail: "),
         (OUTBOX + "whn = 'x'", 'outbox[0].whn: unknown key "whn"; did you mean "when"?'),
         (OUTBOX + "on = ['insrt']", "outbox[0].on[0]: 'insrt' is not known; did you mean \"insert\"?"),
         (OUTBOX + "on = []", "outbox[0].on: must not be empty"),
-        (OUTBOX + "on = ['truncate']\nwhen = 'true'", "takes no when"),
+        (OUTBOX + "on = ['truncate']\nwhen = 'true'", "so when cannot apply"),
         (OUTBOX + 'lane = "a\\u0007"', "outbox[0].lane: a lane's name has 1 to 255 characters"),
         ("[[outbox]]\ntable = 'orders'", "outbox[0].enqueue: is missing"),
         ("[[outbox]]\nenqueue = 't'", "outbox[0].table: is missing"),
-        (OUTBOX + OUTBOX, "outbox[1]: insert of orders enqueues proj.t already in outbox[0]"),
+        (OUTBOX + OUTBOX, "outbox[1]: insert of orders enqueues proj.t in outbox[0] already"),
         ("[outbox]\ntable = 'orders'", "pgreact.toml: outbox: "),
-        ("[routes.'pgreact.queue']\ntask = 't'", "routes.pgreact.queue: this route is built in; [queue] and"),
+        ("[routes.'pgreact.queue']\ntask = 't'", "routes.pgreact.queue: this route is built in: [queue] and"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_and_key(text: str, message: str) -> None:

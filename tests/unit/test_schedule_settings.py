@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgreact.errors import ConfigError, quoted
-from pgreact.quantities import moment
+from pgreact.quantities import parse_time
 from pgreact.settings import Settings, load
 from pgreact.timetable.settings import ScheduleSettings
 
@@ -128,8 +128,8 @@ def test_a_time_that_clocks_show_twice_or_never_needs_an_offset(text: str) -> No
 
 @pytest.mark.parametrize("value", [5, "", "tomorrow", None, True, datetime.time(1)])
 def test_what_is_no_time_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="is no time: write it like"):
-        moment(value)
+    with pytest.raises(ValueError, match="is not a time: write it like"):
+        parse_time(value)
 
 
 # ---- what is compared with the last time -------------------------------------------------------------------
@@ -157,27 +157,27 @@ def test_an_entry_has_one_form_however_it_was_written() -> None:
         (EVERY + 'cron = "x"', "a: says in 2 ways when it recurs (every, cron): set exactly one of"),
         ('every = "5s"', "a.task: is missing"),
         ('task = ""\nevery = "5s"', "a.task: string should have at least 1 character"),
-        ('task = "t"\nevery = 5e-2', "a.every: input should be greater than or equal to 0.1"),
+        ('task = "t"\nevery = 5e-2', "a.every: '50ms' is not a duration between \"100ms\" and"),
         (
             'task = "t"\nevery = "36501d"',
-            "a.every: '36501d' is not a duration: it must not be negative, nor beyond 36500",
+            "a.every: '36501d' is not a duration between",
         ),
         ('task = "t"\nevery = "5"', 'a.every: "5" has no unit: write "5s"'),
         ('task = "t"\ncron = ""', "a.cron: string should have at least 1 character"),
         (EVERY + "kron = 1", 'a.kron: unknown key "kron"; did you mean "cron"?'),
         (EVERY + 'misfire = "skipp"', "a.misfire: 'skipp' is not known; did you mean \"skip\"?"),
         (EVERY + 'delivery = "x"', "a.delivery: 'x' is not known; there are: direct, queue"),
-        (EVERY + "catch_up = 0", "a.catch_up: input should be greater than or equal to 1"),
-        (EVERY + "max_runs = 0", "a.max_runs: input should be greater than or equal to 1"),
-        (EVERY + 'jitter = "32d"', "a.jitter: input should be less than or equal to"),
-        (EVERY + 'expires = "0s"', "a.expires: input should be greater than 0"),
-        (EVERY + 'history = "1m"', 'a.history: \'1m\' is not between "1h" and "3650d"'),
+        (EVERY + "catch_up = 0", "a.catch_up: 0 is less than 1"),
+        (EVERY + "max_runs = 0", "a.max_runs: 0 is less than 1"),
+        (EVERY + 'jitter = "32d"', "a.jitter: '32d' is not a duration between"),
+        (EVERY + 'expires = "0s"', "a.expires: '0s' is not a duration between"),
+        (EVERY + 'history = "1m"', 'a.history: \'1m\' is not a duration between "1h" and "3650d"'),
         (EVERY + "args = {}", "a.args: input should be a valid list"),
         (EVERY + "kwargs = {a = inf}", "a.kwargs: out of range float values are not JSON compliant"),
         (EVERY + 'kwargs = {a = "\\u0000"}', "a: holds a NUL character, which PostgreSQL does not keep"),
         (EVERY + 'description = "\\u0000"', "a: holds a NUL character"),
-        (EVERY + 'start_at = "soon"', "a.start_at: 'soon' is no time"),
-        (EVERY + "start_at = 5", "a.start_at: 5 is no time"),
+        (EVERY + 'start_at = "soon"', "a.start_at: 'soon' is not a time"),
+        (EVERY + "start_at = 5", "a.start_at: 5 is not a time"),
         (EVERY + "start_at = 0001-01-01T00:00:00+01:00", "a.start_at: 0001-01-01 00:00:00+01:00 is beyond"),
         (EVERY + 'timezone = "Mars"\nstart_at = 2026-01-01', "a.start_at: 2026-01-01 00:00:00 has no offset"),
     ],

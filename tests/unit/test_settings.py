@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from pgreact.errors import ConfigError, nearest
-from pgreact.quantities import duration
+from pgreact.quantities import parse_duration
 from pgreact.settings import load
 
 ROUTE = '[routes.dispatch]\ntask = "proj.dispatch"\n'
@@ -42,7 +42,7 @@ def refused(text: str, environ: dict[str, str] | None = None) -> str:
     ],
 )
 def test_a_duration_is_read(text: object, seconds: float) -> None:
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
 )
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|has no unit"):
-        duration(text)
+        parse_duration(text)
 
 
 def test_a_route_has_the_documented_defaults() -> None:
@@ -143,16 +143,16 @@ def test_a_routes_variable_matches_names_that_no_variable_can_hold() -> None:
             "routes.dispatch.tables[0].on[0]: 'inserts' is not known; did you mean \"insert\"?",
         ),
         (ROUTE + 'tables = [{ table = "x", on = ["insert", "insert"] }]', "on names an event twice"),
-        (ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]', "takes no when"),
+        (ROUTE + 'tables = [{ table = "x", on = ["truncate"], when = "true" }]', "so when cannot apply"),
         (
             ROUTE + 'tables = [{ table = "x", on = ["insert"] }, { table = "x", on = ["insert"] }]',
-            "routes.dispatch.tables[1]: insert of x is named already in tables[0]",
+            "routes.dispatch.tables[1]: insert of x is in tables[0] already",
         ),
         (ROUTE + 'tables = [{ table = "", on = ["insert"] }]', "routes.dispatch.tables[0].table: "),
         (ROUTE + 'tables = "x"', "routes.dispatch.tables: "),
         (ROUTE + "window = '1 fortnight'", "routes.dispatch.window: '1 fortnight' is not a duration"),
         (ROUTE + "window = '100'", '"100" has no unit: write "100s" or another'),
-        (ROUTE + "window = '2h'", "routes.dispatch.window: "),
+        (ROUTE + "window = '2h'", 'window: \'2h\' is not a duration between "0s" and "1h"'),
         (ROUTE + "sweep = '1ms'", "sweep must be 0 (off) or at least"),
         (ROUTE + "single_flight = 'publsh'", 'did you mean "publish"?'),
         (ROUTE + "options = { eta = 1 }", "options must not name eta: set the route's own countdown"),
@@ -186,15 +186,19 @@ def test_several_mistakes_are_told_at_once() -> None:
     [
         ("PGREACT_ROUTES__DISPATCH__WINDOW", "soon", "__WINDOW: routes.dispatch.window: 'soon'"),
         ("PGREACT_ROUTES__DISPACH__WINDOW", "1s", 'no route "dispach" in the file; did you mean "dispatch"?'),
-        ("PGREACT_ROUTES__DISPATCH__WINDOWS", "1s", '"windows" cannot be set here; did you mean "window"?'),
-        ("PGREACT_ROUTES__DISPATCH__TABLES", "x", '"tables" cannot be set here; '),
-        ("PGREACT_QUEUE__KEP", "7d", '"kep" cannot be set here; did you mean "keep"?'),
         (
-            "PGREACT_QUEUE__DEFAULT__KEEP",
-            "7d",
-            '"default__keep" cannot be set here; there are: dead_retention, keep',
+            "PGREACT_ROUTES__DISPATCH__WINDOWS",
+            "1s",
+            '"windows" cannot be set here; did you mean "window"?',
         ),
-        ("PGREACT_QUEUE__KEEP", "soon", "__KEEP: queue.keep: 'soon'"),
+        ("PGREACT_ROUTES__DISPATCH__TABLES", "x", '"tables" cannot be set here; '),
+        ("PGREACT_QUEUE__RETENTIN", "7d", '"retentin" cannot be set here; did you mean "retention"?'),
+        (
+            "PGREACT_QUEUE__DEFAULT__LEASE",
+            "7d",
+            '"default__lease" cannot be set here; there are: dead_retention, lease',
+        ),
+        ("PGREACT_QUEUE__RETENTION", "soon", "__RETENTION: queue.retention: 'soon'"),
         ("PGREACT_LANES__MAIL__WEIGHT", "1", 'no lane "mail" in the file'),
         ("PGREACT_SCHEDULES__A", "1", 'no schedule "a" in the file'),
         ("PGREACT_LOG_LEVEL", "loud", "PGREACT_LOG_LEVEL: log_level: 'loud' is not known"),
@@ -217,7 +221,7 @@ def test_the_environment_says_what_queue_lanes_and_schedules_are() -> None:
             '[schedules.other]\ntask = "t"\nevery = "1d"\n'
         ),
         {
-            "PGREACT_QUEUE__KEEP": "7d",
+            "PGREACT_QUEUE__RETENTION": "7d",
             "PGREACT_QUEUE__MAX_IN_PROGRESS": "50",
             "PGREACT_LANES__MAIL__PAUSED": "true",
             "PGREACT_LANES__MAIL__RATE": "5/s",
@@ -225,7 +229,7 @@ def test_the_environment_says_what_queue_lanes_and_schedules_are() -> None:
             "PGREACT_SCHEDULES__OTHER__ENABLED": "false",
         },
     )
-    assert (settings.queue.keep, settings.queue.max_in_progress) == (7 * 86400, 50)
+    assert (settings.queue.retention, settings.queue.max_in_progress) == (7 * 86400, 50)
     assert (settings.lanes["mail"].paused, settings.lanes["mail"].weight) == (True, 2)
     assert settings.schedules["send mail (daily)"].every == 3600
     assert not settings.schedules["other"].enabled

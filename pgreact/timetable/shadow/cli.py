@@ -11,7 +11,7 @@ import click
 
 from pgreact.cli.support import Load, echo, jsonable
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.quantities import duration, short
+from pgreact.quantities import parse_duration, short
 
 if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
     from pgreact.cli.support import Configuration
@@ -63,7 +63,7 @@ def shadow(
 
 def _seconds(option: str, text: str) -> float:
     try:
-        return duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
 

@@ -13,15 +13,15 @@ import sys
 url, missing = sys.argv[1:]
 sys.modules[missing] = None
 from celery import Celery
-from pgreact.dispatch.publisher import open_app
-from pgreact.dispatch.wire import PublishFailed, Wire
+from pgreact.broker.publisher import open_app
+from pgreact.broker.connection import BrokerConnection, PublishFailed
 from pgreact.errors import ConfigError
 try:
     open_app(None, url)
 except ConfigError as error:
     print(error)
 try:
-    Wire(Celery(broker=url, set_as_current=False), 1).producer
+    BrokerConnection(Celery(broker=url, set_as_current=False), 1).producer
 except PublishFailed as error:
     print(error)
 """

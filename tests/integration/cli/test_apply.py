@@ -156,6 +156,28 @@ def test_a_changed_condition_and_changed_events_are_mended(applied: Database) ->
         }
 
 
+def test_an_hour_is_written_alike_for_routes_the_queue_and_schedules(database: Database) -> None:
+    hour = (
+        '[routes.dispatch]\ntask = "t"\n{0} = "{1}"\n[queue]\nlease = "{1}"\n'
+        '[lanes.mail]\nrate = "2/h"\n[schedules.report]\ntask = "t"\nevery = "{1}"\ngrace = "{1}"\n'
+    )
+    write(hour.format("window", "3600s"))
+    assert apply(database).splitlines()[4:] == [
+        "+ route dispatch: calls t",
+        "~ queue: lease 1m → 1h",
+        "+ lane mail: rate 2/h",
+        "+ schedule report: every 1h runs t",
+    ]
+    write(hour.format("window", "2h").replace('window = "2h"', 'sweep = "1h"'))
+    assert apply(database) == (
+        "~ route dispatch: window 1h → 100ms, sweep 1m → 1h\n"
+        "~ queue: lease 1h → 2h\n"
+        "~ schedule report: every 1h → 2h, grace 1h → 2h\n"
+    )
+    write(hour.format("sweep", "60m"))
+    assert apply(database) == "~ queue: lease 2h → 1h\n~ schedule report: every 2h → 1h, grace 2h → 1h\n"
+
+
 # ---- plain SQL ---------------------------------------------------------------------------------------------
 
 
@@ -318,22 +340,20 @@ def test_apply_lets_writers_pass_while_it_waits_for_a_long_transaction(ours: Dat
 def test_apply_gives_up_when_a_lock_cannot_be_had(ours: Database) -> None:
     with ours.connect() as long, long.transaction():
         long.execute("insert into in_progress values (1)")
-        said = pgreact("apply", "--wait", "0.5", dsn=ours.dsn)
+        said = pgreact("apply", "--wait", "500ms", dsn=ours.dsn)
     assert said.code == 1
     assert said.out.splitlines() == PLAN.splitlines()[:4]  # nothing of the route
     step = "+ route dispatch: insert, delete on public.in_progress"
     waiting, gave_up = said.err.splitlines()
     assert waiting == f"waiting for a lock: {step}"
-    assert gave_up.startswith(
-        f"pgreact: {step}: a lock could not be had in 0.5 s: a long transaction holds it;"
-    )
+    assert gave_up.startswith(f"pgreact: {step}: no lock in 500ms: a long transaction holds it;")
     assert apply(ours).splitlines() == PLAN.splitlines()[4:]
 
 
 def test_another_apply_is_waited_for(ours: Database) -> None:
     with ours.connect() as other, other.transaction():
         other.execute(migrations.APPLY_LOCK)
-        said = pgreact("apply", "--wait", "0.5", dsn=ours.dsn)
+        said = pgreact("apply", "--wait", "500ms", dsn=ours.dsn)
     assert said.code == 1
     assert said.err.startswith("waiting for a lock: another pgreact apply\n")
 
@@ -361,7 +381,7 @@ def test_a_step_that_something_undoes_is_not_repeated_for_ever(applied: Database
         ('"jobs"', '"job"', 'tables[2].table: no table "job" in the database; did you mean "public.jobs"?'),
         ('"jobs"', '"other.jobs"', 'no table "other.jobs" in the database; did you mean "public.jobs"?'),
         ('"jobs"', "'\"jobs'", 'tables[2].table: '),
-        ('"jobs"', '"a.b.c.d"', 'tables[2].table: "a.b.c.d" is no table name: improper'),
+        ('"jobs"', '"a.b.c.d"', 'tables[2].table: "a.b.c.d" is not a table name: improper'),
         ('"public.in_progress"', '"public.job_queue"',
          "routes.dispatch.tables[1]: insert of public.job_queue is named twice for this route"),
         ("from job_queue)", "from jobqueue)", 'routes.dispatch.ready: relation "jobqueue" does not exist'),
@@ -491,7 +511,7 @@ def test_a_dry_run_lets_writers_pass(applied: Database) -> None:
     with applied.connect() as long, connect(applied.dsn) as connection:
         long.execute("begin")
         long.execute("insert into jobs values (1)")
-        steps = plans.trial(connection, load(None), tell)
+        steps = plans.dry_run(connection, load(None), tell)
         long.execute("rollback")
     assert len(told) == 1
     assert [str(step).split(":")[0] for step in steps] == [
@@ -675,7 +695,7 @@ def test_uninstall_asks_and_without_an_answer_removes_nothing(applied: Database)
     before = catalog(applied, rows=True)
     said = pgreact("uninstall", dsn=applied.dsn)
     assert said.code == 2
-    assert said.err == "pgreact: uninstall asks before it removes: give --yes where nobody can answer\n"
+    assert said.err.startswith("pgreact: uninstall asks before it deletes these objects: give --yes to ")
     assert "- schema pgreact\n" in said.out
     assert catalog(applied, rows=True) == before
 
@@ -683,7 +703,7 @@ def test_uninstall_asks_and_without_an_answer_removes_nothing(applied: Database)
 def test_uninstall_waits_for_locks_as_apply_does(applied: Database) -> None:
     with applied.connect() as long, long.transaction():
         long.execute("insert into in_progress values (1)")
-        said = pgreact("uninstall", "--yes", "--wait", "0.5", dsn=applied.dsn)
+        said = pgreact("uninstall", "--yes", "--wait", "500ms", dsn=applied.dsn)
     assert said.code == 1
-    assert "a lock could not be had in 0.5 s" in said.err
+    assert "no lock in 500ms" in said.err
     assert pgreact("uninstall", "--yes", dsn=applied.dsn).code == 0

@@ -102,7 +102,7 @@ def test_the_version_is_printed() -> None:
         (["aply"], "No such command 'aply'; did you mean \"apply\"?"),
         (["zzz"], "No such command 'zzz'; there are: apply, "),
         (["apply", "--dryrun"], "No such option"),
-        (["apply", "--wait", "soon"], "'soon' is not a valid float"),
+        (["apply", "--wait", "soon"], "'--wait': 'soon' is not a duration: write"),
         (["apply", "extra"], "unexpected extra argument"),
         (["apply", "--since", "1"], "--since goes with --sql"),
         (["signal"], "Missing argument 'ROUTE'"),
@@ -285,7 +285,7 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
     assert second.startswith("standby  host-1 pid 8, for ")
     assert rest[0] == ""
     assert rest[1] == "route dispatch → proj.dispatch (window 100ms)"
-    assert rest[2].startswith("  last dispatch 0s ago: task task-1, 3 signals, waited 4.5 ms; 12 in all")
+    assert rest[2].startswith("  last dispatch 0s ago: task task-1, 3 signals, waited 4.5ms; 12 in all")
     assert rest[3:] == [
         "  dirty for 3h",
         "  insert on public.job_queue: trigger ok",
@@ -296,8 +296,8 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
         "  no dispatch yet",
         "  watches no table",
         "",
-        "queue    0 ready, 0 delayed, 0 behind; 0/- in progress; 0 dead",
-        "  lane     ready  delayed  behind  oldest  in progress  jobs/s",
+        "queue    0 ready, 0 delayed, 0 blocked; 0/- in progress; 0 dead",
+        "  lane     ready  delayed  blocked  oldest  in progress  jobs/s",
         "  default      0        0       0       -          0/-    0.00",
     ]
 
@@ -319,7 +319,7 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
     assert (idle["last_dispatch"], idle["dirty_since"], idle["tables"]) == (None, None, [])
 
 
-def test_status_exits_1_when_nobody_leads(untouched: Database) -> None:
+def test_status_exits_1_when_no_daemon_leads(untouched: Database) -> None:
     said = pgreact("status", dsn=untouched.dsn)
     assert said.code == 1
     assert said.out.startswith('leader   NONE: no daemon leads; start one with "pgreact listen"\n')
@@ -370,10 +370,10 @@ WRONG = {
         "insert into pgreact.schedule (name, task, every) values ('daily', 't', '1 d')",
         "update pgreact.schedule set turn = 2, state = 'failed', last_error = 'no such zone'",
     ],
-    "AMISS    trigger pgreact_1_insert on public.job_queue: left behind, nothing has attached it: run": [
+    "REPAIR   trigger pgreact_1_insert on public.job_queue: orphaned, nothing attached it: run": [
         "truncate pgreact.watched"
     ],
-    'AMISS    route daily: the sequence of its gate: run "pgreact apply"': [
+    'REPAIR   route daily: the sequence of its gate is missing: run "pgreact apply"': [
         "insert into pgreact.route (name, task) values ('daily', 't')",
         "drop sequence pgreact.gate_3",
     ],
@@ -455,7 +455,7 @@ def test_status_tells_in_what_the_database_differs_from_the_file(applied: Databa
         return dict(json.loads(found.out))
 
     with daemons(applied):
-        assert said(0)["file"] == {"name": None, "differs": [], "not_compared": "there is no file"}
+        assert said(0)["file"] == {"name": None, "differs": [], "not_compared": "no configuration file"}
         write('application = "proj"')
         assert said(0)["file"]["not_compared"] == "the file names no routes, lanes, outbox or schedules"
         write(FILE)
@@ -465,13 +465,13 @@ def test_status_tells_in_what_the_database_differs_from_the_file(applied: Databa
         applied.run("create table job_queue (id int)")
         found = said(1)
         assert found["file"]["differs"] == pgreact("apply", "--check", dsn=applied.dsn).out.splitlines()
-        assert found["file"]["differs"][-1] == '~ route idle: task "x" → "proj.idle"'
-        assert found["reasons"][-1].startswith("the database is not as pgreact.toml says: + route dispatch: ")
+        assert found["file"]["differs"][-1] == "~ route idle: task x → proj.idle"
+        assert found["reasons"][-1].startswith("the database differs from pgreact.toml: + route dispatch: ")
         apply_command(applied)
         assert said(0)["reasons"] == []
 
 
-def test_somebody_elses_session_in_the_lock_is_shown_by_its_name(untouched: Database) -> None:
+def test_a_foreign_session_in_the_leaders_lock_is_shown_by_its_name(untouched: Database) -> None:
     with untouched.connect(application_name="psql") as other:
         other.execute("select pg_advisory_lock(pgreact.lock_class('leader'), 0)")
         assert "leader   psql pid None" in pgreact("status", dsn=untouched.dsn).out

@@ -241,7 +241,7 @@ def test_a_replica_is_refused_at_start_and_waited_out_later(
     write('[routes.more]\ntask = "t"\n')
     tried = pgreact("apply", "--dry-run", dsn=database.dsn)
     assert (tried.code, tried.out.splitlines()[-1]) == (0, "+ route more: calls t")
-    assert tried.err == "not tried: this database is a replica, where nothing can be changed\n"
+    assert tried.err == "not tried: this database is a replica, which is read-only\n"
     assert running.wait_for("listener.lost")
 
     database.run("select pg_promote()")

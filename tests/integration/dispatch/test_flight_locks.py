@@ -12,11 +12,12 @@ import psycopg
 import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres, free_port
+from pgreact.errors import NotGuarded
 from pgreact.worker import single_flight
-from pgreact.worker.session import NotGuarded, Session
-from pgreact.worker.single_flight import NEXT, RUN, Flights
+from pgreact.worker.session import Session
+from pgreact.worker.single_flight import NEXT, RUN, SingleFlight
 from tests.harness import DEADLINE, Database, eventually
-from tests.worker import ROOT, Words
+from tests.worker import ROOT, FlightEvents
 
 ROUTE = 5
 OURS = "from pg_stat_activity where application_name ~ '^pgreact worker ' and datname = current_database()"
@@ -25,7 +26,7 @@ OURS = "from pg_stat_activity where application_name ~ '^pgreact worker ' and da
 class Run(threading.Thread):
     """A run in a thread of its own, whose body waits until the test lets it end."""
 
-    def __init__(self, flights: Flights, task_id: str, route: int = ROUTE) -> None:
+    def __init__(self, flights: SingleFlight, task_id: str, route: int = ROUTE) -> None:
         super().__init__(daemon=True)
         self.began, self.let_go = threading.Event(), threading.Event()
         self.result: Any = "none yet"
@@ -52,15 +53,15 @@ class Run(threading.Thread):
 
 
 @pytest.fixture
-def flights(database: Database) -> Iterator[Flights]:
-    found = Flights(database.dsn, patience=0.05)
+def flights(database: Database) -> Iterator[SingleFlight]:
+    found = SingleFlight(database.dsn, timeout=0.05)
     yield found
     found.close()
 
 
 @pytest.fixture
-def words(database: Database) -> Iterator[Words]:
-    with Words(database) as found:
+def words(database: Database) -> Iterator[FlightEvents]:
+    with FlightEvents(database) as found:
         yield found
 
 
@@ -79,7 +80,7 @@ def holder(lock: int) -> str:
 
 
 def test_a_body_begins_after_everybody_could_hear_of_it(
-    flights: Flights, database: Database, words: Words
+    flights: SingleFlight, database: Database, words: FlightEvents
 ) -> None:
     def body() -> list[tuple[str, str, str]]:
         assert database.value(held(RUN))
@@ -92,7 +93,7 @@ def test_a_body_begins_after_everybody_could_hear_of_it(
 
 
 def test_one_runs_one_waits_and_a_third_is_dropped(
-    flights: Flights, database: Database, words: Words
+    flights: SingleFlight, database: Database, words: FlightEvents
 ) -> None:
     first = Run(flights, "a")
     assert first.began.wait(DEADLINE)
@@ -119,15 +120,15 @@ def test_one_runs_one_waits_and_a_third_is_dropped(
 
 
 def test_the_waiter_keeps_next_until_it_has_run_and_tells_before_it_begins(
-    flights: Flights, database: Database, monkeypatch: pytest.MonkeyPatch
+    flights: SingleFlight, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Run(flights, "a")
     assert first.began.wait(DEADLINE)
     steps: list[tuple[str, ...]] = []
-    then = Session.then
+    execute = Session.execute_connected
 
     def noted(session: Session, *names: str, **values: object) -> Any:
-        result = then(session, *names, **values)
+        result = execute(session, *names, **values)
         kept = names != ("flight_wait",) or database.value(held(NEXT))
         steps.append((str(id(session)), *names, str(result).lower() if kept else "NEXT lost"))
         if steps.count((str(id(session)), "flight_wait", "false")) == 3:
@@ -135,7 +136,7 @@ def test_the_waiter_keeps_next_until_it_has_run_and_tells_before_it_begins(
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "then", noted)
+        patch.setattr(Session, "execute_connected", noted)
         assert flights.run(ROUTE, "b", lambda: steps.append(("body",))) is None
     run, following = steps[0][0], steps[1][0]
     of_b = [step for step in steps if step[0] in {run, following, "body"}]
@@ -152,7 +153,7 @@ def test_the_waiter_keeps_next_until_it_has_run_and_tells_before_it_begins(
     assert first.end() == "ran"
 
 
-def test_never_two_at_a_time(database: Database, flights: Flights, words: Words) -> None:
+def test_never_two_at_a_time(database: Database, flights: SingleFlight, words: FlightEvents) -> None:
     running: list[str] = []
     most: list[int] = []
 
@@ -164,7 +165,7 @@ def test_never_two_at_a_time(database: Database, flights: Flights, words: Words)
         return task_id
 
     def calls(worker: int) -> None:
-        own = Flights(database.dsn, patience=random.choice([0.002, 0.05]))
+        own = SingleFlight(database.dsn, timeout=random.choice([0.002, 0.05]))
         for number in range(15):
             task_id = f"{worker}-{number}"
             assert own.run(ROUTE, task_id, lambda: body(task_id)) in {None, task_id}  # noqa: B023 - at once
@@ -182,7 +183,7 @@ def test_never_two_at_a_time(database: Database, flights: Flights, words: Words)
     assert words.of("done")
 
 
-def test_how_a_body_ends(flights: Flights, words: Words) -> None:
+def test_how_a_body_ends(flights: SingleFlight, words: FlightEvents) -> None:
     def fail(error: BaseException) -> Callable[[], None]:
         def body() -> None:
             raise error
@@ -192,31 +193,35 @@ def test_how_a_body_ends(flights: Flights, words: Words) -> None:
     with pytest.raises(ZeroDivisionError):
         flights.run(ROUTE, "a", fail(ZeroDivisionError()))
     with pytest.raises(KeyError):
-        flights.run(ROUTE, "b", fail(KeyError()), finishes=(LookupError,))
+        flights.run(ROUTE, "b", fail(KeyError()), clean_exits=(LookupError,))
     with pytest.raises(SystemExit):
-        flights.run(ROUTE, "c", fail(SystemExit()), finishes=(LookupError,))
+        flights.run(ROUTE, "c", fail(SystemExit()), clean_exits=(LookupError,))
     words.until(lambda heard: ("5", "c", "failed") in heard)
     assert words.of("failed") == ["a", "c"]
     assert words.of("done") == ["b"]
 
 
-def test_a_task_id_that_is_no_word_does_not_break_the_message(flights: Flights, words: Words) -> None:
+def test_a_task_id_that_is_no_word_does_not_break_the_message(
+    flights: SingleFlight, words: FlightEvents
+) -> None:
     flights.run(ROUTE, "done dropped", lambda: None)
     words.until(lambda heard: len(heard) == 2)
-    assert words.heard == [("5", "-", "started"), ("5", "-", "done")]
+    assert words.received == [("5", "-", "started"), ("5", "-", "done")]
 
 
-def test_a_run_inside_a_run_of_the_same_route_is_part_of_it(flights: Flights, words: Words) -> None:
+def test_a_run_inside_a_run_of_the_same_route_is_part_of_it(
+    flights: SingleFlight, words: FlightEvents
+) -> None:
     def body() -> object:
         return (
             flights.run(ROUTE, "b", lambda: "inner"),
-            Flights("dbname=elsewhere").run(ROUTE, "a", lambda: "same message"),
+            SingleFlight("dbname=elsewhere").run(ROUTE, "a", lambda: "same message"),
             flights.run(ROUTE + 1, "c", lambda: "other"),
         )
 
     assert flights.run(ROUTE, "a", body) == ("inner", "same message", "other")
     words.until(lambda heard: ("5", "a", "done") in heard)
-    assert words.heard == [
+    assert words.received == [
         ("5", "a", "started"),
         ("6", "c", "started"),
         ("6", "c", "done"),
@@ -224,10 +229,12 @@ def test_a_run_inside_a_run_of_the_same_route_is_part_of_it(flights: Flights, wo
     ]
 
 
-def test_a_waiter_whose_sessions_break_waits_on(flights: Flights, database: Database, words: Words) -> None:
+def test_a_waiter_whose_sessions_break_waits_on(
+    flights: SingleFlight, database: Database, words: FlightEvents
+) -> None:
     first = Run(flights, "a")
     assert first.began.wait(DEADLINE)
-    patient = Flights(database.dsn)
+    patient = SingleFlight(database.dsn)
     waits = Run(patient, "b")  # in one long statement
     database.until(held(RUN, granted=False))
     database.value(
@@ -244,18 +251,18 @@ def test_a_waiter_whose_sessions_break_waits_on(flights: Flights, database: Data
 
 
 def test_a_run_whose_session_breaks_ends_and_says_so(
-    flights: Flights, database: Database, words: Words, caplog: pytest.LogCaptureFixture
+    flights: SingleFlight, database: Database, words: FlightEvents, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = Run(flights, "a")
     assert first.began.wait(DEADLINE)
     database.value(holder(RUN).replace("pid", "pg_terminate_backend(pid)", 1))
     assert first.end() == "ran"
     words.until(lambda heard: ("5", "a", "done") in heard)
-    assert "flight.unguarded: route 5, task a" in caplog.text
+    assert "flight.lock_lost: route 5, task a" in caplog.text
     assert flights.run(ROUTE, "b", lambda: "ran again") == "ran again"
 
 
-def test_connections_are_kept_and_replaced_when_they_broke(flights: Flights, database: Database) -> None:
+def test_connections_are_kept_and_replaced_when_they_broke(flights: SingleFlight, database: Database) -> None:
     ours = f"select array_agg(pid order by pid) {OURS}"
     flights.run(ROUTE, "a", lambda: None)
     before = database.value(ours)
@@ -268,7 +275,7 @@ def test_connections_are_kept_and_replaced_when_they_broke(flights: Flights, dat
 
 
 def test_without_the_database_nothing_runs() -> None:
-    gone = Flights(f"postgresql://postgres@127.0.0.1:{free_port()}/x")
+    gone = SingleFlight(f"postgresql://postgres@127.0.0.1:{free_port()}/x")
     with pytest.raises(
         NotGuarded, match=r"route 5, task a: cannot be guarded, so it does not run: .*refused"
     ):
@@ -276,11 +283,11 @@ def test_without_the_database_nothing_runs() -> None:
 
 
 def test_without_a_second_connection_nothing_runs(
-    flights: Flights, database: Database, words: Words, monkeypatch: pytest.MonkeyPatch
+    flights: SingleFlight, database: Database, words: FlightEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_one"
     database.run(f"create role {user} {database.login} connection limit 1")
-    narrow = Flights(psycopg.conninfo.make_conninfo(database.dsn, user=user))
+    narrow = SingleFlight(psycopg.conninfo.make_conninfo(database.dsn, user=user))
     with pytest.raises(NotGuarded, match="too many connections"):
         narrow.run(ROUTE, "a", lambda: pytest.fail("it ran"))
     words.until(lambda heard: heard == [("5", "a", "dropped")])
@@ -289,7 +296,7 @@ def test_without_a_second_connection_nothing_runs(
     database.run(f"drop role {user}")
 
 
-def test_a_run_outlives_time_outs_and_holds_back_no_vacuum(database: Database, words: Words) -> None:
+def test_a_run_outlives_time_outs_and_holds_back_no_vacuum(database: Database, words: FlightEvents) -> None:
     settings = {
         "default_transaction_isolation": "serializable",
         "default_transaction_read_only": "on",
@@ -300,7 +307,7 @@ def test_a_run_outlives_time_outs_and_holds_back_no_vacuum(database: Database, w
     if database.value("select current_setting('server_version_num')::int") >= 170000:
         settings["transaction_timeout"] = "200"
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    flights = Flights(psycopg.conninfo.make_conninfo(database.dsn, options=options))
+    flights = SingleFlight(psycopg.conninfo.make_conninfo(database.dsn, options=options))
     first = Run(flights, "a")
     assert first.began.wait(DEADLINE)
     second = Run(flights, "b")
@@ -314,7 +321,7 @@ def test_a_run_outlives_time_outs_and_holds_back_no_vacuum(database: Database, w
 
 
 def test_a_wait_that_is_asked_for_again_leaves_nothing_in_the_servers_log(
-    flights: Flights, database: Database, postgres: EmbeddedPostgres
+    flights: SingleFlight, database: Database, postgres: EmbeddedPostgres
 ) -> None:
     before = postgres.log.stat().st_size
     first = Run(flights, "a")
@@ -337,14 +344,13 @@ def test_a_wait_that_is_asked_for_again_leaves_nothing_in_the_servers_log(
 
 FORKING = """
 import os, sys
-from pgreact.worker.flight import Flights
-from pgreact.worker import session
+from pgreact.worker.single_flight import SingleFlight
 
 def backends(flights):
     pair = flights._idle[-1]
     return [pair.run._connection.info.backend_pid, pair.next._connection.info.backend_pid]
 
-flights = Flights(os.environ["PROJ_DSN"])
+flights = SingleFlight(os.environ["PROJ_DSN"])
 flights.run(5, "parent", lambda: None)
 ours = backends(flights)
 
@@ -378,7 +384,7 @@ print("all is well")
 """
 
 
-def test_a_fork_shares_no_connection(database: Database, words: Words) -> None:
+def test_a_fork_shares_no_connection(database: Database, words: FlightEvents) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", FORKING],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PROJ_DSN": database.dsn},

@@ -185,7 +185,7 @@ def test_messages_that_nobody_begins_are_published_one_at_a_time_and_reported_on
     for _ in range(5):
         queue.run("insert into job_queue default values")
     leader.wait_for("flight.ended", count=2, outcome="expired", deadline=30)
-    assert len(leader.seen("flight.unanswered")) == 1
+    assert len(leader.seen("flight.unstarted")) == 1
     assert len(leader.seen("dispatch.published")) <= 3
     queue.until("select unanswered_since is not null from pgreact.flight where route_id = 1")
     workers.start()
@@ -201,7 +201,7 @@ def test_a_worker_that_does_not_know_pgreact_is_noticed(
     workers.start(knows_pgreact=False)
     queue.run("insert into job_queue default values")
     queue.until("select exists (select from run)")
-    assert "pgreact.setup(app)" in leader.wait_for("flight.unanswered")["hint"]
+    assert "pgreact.setup(app)" in leader.wait_for("flight.unstarted")["hint"]
 
 
 def test_a_new_leader_lets_nothing_run_twice(

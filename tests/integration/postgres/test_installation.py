@@ -91,15 +91,15 @@ def test_another_may_take_over_and_its_routes_replace_those_before(taken: Databa
     plan = "~ application proj → shop\n- route dispatch, with its triggers\n+ route sell: calls t\n"
     tried = pgreact("apply", "--take-over", "--dry-run", dsn=taken.dsn)
     assert (tried.code, tried.out) == (0, plan)
-    assert tried.err.startswith('warning: the tasks were not checked: Celery application "shop" cannot be')
+    assert tried.err.startswith('warning: tasks not checked: Celery application "shop" cannot be')
     assert apply(taken, "--take-over") == plan
     assert apply(taken) == "Nothing to change.\n"
-    assert "database of shop\n" in pgreact("status", dsn=taken.dsn).out
+    assert "application shop\n" in pgreact("status", dsn=taken.dsn).out
     assert json.loads(pgreact("status", "--json", dsn=taken.dsn).out)["application"] == "shop"
     write(file(None, "sell"))
     said = pgreact("apply", "--take-over", dsn=taken.dsn)
     assert (said.code, said.err) == (
-        2, "pgreact: --take-over needs to know who we are: set application (or app) in pgreact.toml\n",
+        2, "pgreact: --take-over needs a name: set application (or app) in pgreact.toml\n",
     )  # fmt: skip
 
 

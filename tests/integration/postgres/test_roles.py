@@ -36,6 +36,7 @@ SAMPLES = {
     "timestamp without time zone": "localtimestamp",
     "uuid": "gen_random_uuid()",
     "uuid[]": "'{}'",
+    "anyelement": "null::pgreact.queue",
     "pgreact.queue": "null",
     "pgreact.in_progress": "null",
     "pgreact.schedule": "null",

@@ -1,4 +1,4 @@
-"""pgreact.enqueue on connections of every library that it takes, with a real PostgreSQL behind them."""
+"""Functions of the public API on connections of every supported library, with a real PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -356,9 +356,10 @@ def test_in_async_code_django_names_the_way(database: Database, installed: Calla
         django.db.connection.close()
 
     async def view(connection: Any) -> None:
-        for name in ("enqueue", "enqueue_many"):
+        calls = {"enqueue": ["t"], "enqueue_many": [["t"]], "cancel": [1], "signal": ["r"], "mute": []}
+        for name, arguments in calls.items():
             with pytest.raises(django.core.exceptions.SynchronousOnlyOperation) as caught:
-                getattr(pgreact, name)(connection, "t" if name == "enqueue" else ["t"])
+                getattr(pgreact, name)(connection, *arguments)
             assert f"pgreact.{name} was called with Django's connection in async code" in str(caught.value)
             assert "await sync_to_async(function)(" in str(caught.value)
         await asgiref.sync.sync_to_async(order)()
@@ -476,6 +477,88 @@ async def test_settings_of_the_session_change_nothing(caller: Caller, queue: Dat
         assert backoff == datetime.timedelta(seconds=1.5)
 
 
+# ---- cancel, retry, signal, mute ---------------------------------------------------------------------------
+
+
+async def test_cancel_removes_a_waiting_job_with_the_callers_commit(caller: Caller, queue: Database) -> None:
+    job = queue.value("select pgreact.enqueue('proj.x')")
+    assert await settled(pgreact.cancel(caller.conn, job)) == "cancelled"
+    assert await settled(pgreact.cancel(caller.conn, job)) is None
+    assert await settled(pgreact.cancel(caller.conn, 2**63 - 1)) is None
+    assert jobs(queue) == [job]
+    await settled(caller.commit())
+    assert jobs(queue) == []
+
+
+async def test_cancel_forbids_a_started_job_further_attempts(caller: Caller, queue: Database) -> None:
+    queue.run(
+        "truncate pgreact.in_progress",
+        "select pgreact.enqueue('proj.x', lane => 'default')",
+        "select pgreact.claim(10)",
+        "select pgreact.start(id, claim_id, 0, 'w') from pgreact.in_progress",
+    )
+    job = queue.value("select id from pgreact.in_progress")
+    assert await settled(pgreact.cancel(caller.conn, job)) == "started"
+    await settled(caller.commit())
+    assert queue.value("select max_lost from pgreact.in_progress") == 0
+
+
+async def test_retry_lets_delayed_and_dead_jobs_run(caller: Caller, queue: Database) -> None:
+    queue.run("truncate pgreact.dead")
+    delayed = queue.value("select pgreact.enqueue('proj.x', run_at => now() + '1 h'::interval)")
+    dead = queue.value("select pgreact.enqueue('proj.y')")
+    queue.run(f"select pgreact.drop_job({dead}, 'expired', null)")
+    for job in (delayed, dead):
+        assert await settled(pgreact.retry(caller.conn, job)) is True
+        assert await settled(pgreact.retry(caller.conn, job)) is False
+    await settled(caller.commit())
+    assert jobs(queue, "id, state") == [(delayed, "ready"), (dead, "ready")]
+
+
+def heard(listener: psycopg.Connection[Any]) -> list[str]:
+    """Return what came before a notification of our own."""
+    listener.execute("select pg_notify('pgreact', 'last')")
+    payloads = []
+    for notification in listener.notifies(timeout=5):
+        if notification.payload == "last":
+            break
+        payloads.append(notification.payload)
+    return payloads
+
+
+@pytest.mark.parametrize("muted", [False, True], ids=["", "muted"])
+async def test_signal_notifies_with_the_callers_commit_unless_muted(
+    caller: Caller, queue: Database, muted: bool
+) -> None:
+    queue.run("update pgreact.route set gate = 'open' where id = 0")
+    with queue.connect() as listener:
+        listener.execute("listen pgreact")
+        if muted:
+            assert await settled(pgreact.mute(caller.conn)) is None
+        assert await settled(pgreact.signal(caller.conn, "pgreact.queue")) is None
+        await caller.enqueue("proj.x")
+        assert heard(listener) == []
+        await settled(caller.commit())
+        assert heard(listener) == ([] if muted else ["0"])
+
+
+async def test_signal_of_an_unknown_route_is_the_librarys_own_error(caller: Caller) -> None:
+    with pytest.raises(caller.errors, match='no route "nightly"'):
+        await settled(pgreact.signal(caller.conn, "nightly"))
+
+
+@pytest.mark.parametrize("function", [pgreact.cancel, pgreact.retry])
+@pytest.mark.parametrize("wrong", ["42", None, True, 1.0])
+def test_a_job_is_named_by_its_id(connection: Any, function: Any, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"job is .*, not the id of a job"):
+        function(connection, wrong)
+
+
+def test_a_route_is_named_by_text(connection: Any) -> None:
+    with pytest.raises(TypeError, match="route is None, not the name of a route"):
+        pgreact.signal(connection, None)  # type: ignore[call-overload]
+
+
 # ---- every parameter, once ---------------------------------------------------------------------------------
 
 
@@ -517,18 +600,14 @@ def test_defaults_are_those_of_the_sql_function(queue: Database, connection: Any
     )
     ours, theirs = jobs(queue, columns)
     assert ours == theirs
-    explicit = inspect.signature(pgreact.enqueue).parameters
     assert ours == (
-        [], {}, "ready", explicit["lane"].default, explicit["priority"].default, None, None,
-        explicit["unique_while"].default, explicit["max_attempts"].default,
-        datetime.timedelta(seconds=explicit["backoff"].default), None, {},
+        [], {}, "ready", None, 0, None, None, "queued", 1, datetime.timedelta(seconds=5), None, {},
     )  # fmt: skip
 
 
 def test_python_names_every_parameter_of_the_sql_function(queue: Database) -> None:
     names = queue.value("select proargnames from pg_proc where oid = 'pgreact.enqueue'::regproc")
-    assert set(names) == set(inspect.signature(pgreact.enqueue).parameters) - {"conn"}
-    assert set(names) == {field.name for field in dataclasses.fields(Job)}
+    assert set(names) == {"task", "args", "kwargs", *pgreact.JobParameters.__annotations__}
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])

@@ -15,7 +15,7 @@ FILE = """
 [queue]
 max_in_progress = 50
 lease = "30s"
-keep = "7d"
+retention = "7d"
 dead_retention = "30d"
 [lanes.mail]
 max_in_progress = 10
@@ -35,7 +35,7 @@ enqueue = "proj.gone"
 """
 
 STEPS = """\
-~ queue: max_in_progress none → 50, lease 1m → 30s, keep none → 7d, dead_retention none → 30d
+~ queue: max_in_progress none → 50, lease 1m → 30s, retention none → 7d, dead_retention none → 30d
 + lane mail: max_in_progress 10, rate 100/m, burst 3
 + lane slow
 + outbox: insert, update on public.orders when new.status = 'ready' -- 'ä' enqueues proj.ready in lane mail
@@ -75,7 +75,7 @@ def rows(database: Database, statement: str) -> Rows:
 
 def test_tasks_of_a_lane_and_the_time_to_start_are_kept_as_the_file_says(applied: Database) -> None:
     write(
-        FILE.replace('keep = "7d"', 'keep = "7d"\nstart_within = "2d"').replace(
+        FILE.replace('retention = "7d"', 'retention = "7d"\nstart_within = "2d"').replace(
             "[lanes.slow]", '[lanes.slow]\ntasks = ["proj.a", "proj.b"]'
         )
     )
@@ -85,7 +85,7 @@ def test_tasks_of_a_lane_and_the_time_to_start_are_kept_as_the_file_says(applied
     assert apply(applied) == "Nothing to change.\n"
     assert rows(applied, "select tasks from pgreact.lane where name = 'slow'") == [(["proj.a", "proj.b"],)]
     write(
-        FILE.replace('keep = "7d"', 'keep = "7d"\nstart_within = "none"').replace(
+        FILE.replace('retention = "7d"', 'retention = "7d"\nstart_within = "none"').replace(
             "[lanes.slow]", '[lanes.slow]\ntasks = "none"'
         )
     )
@@ -127,9 +127,9 @@ def test_the_defaults_of_the_file_are_those_of_the_database(
     setting = QueueSettings()
     assert rows(
         database,
-        "select max_in_progress, extract(epoch from lease)::float8, extract(epoch from keep)::float8, "
+        "select max_in_progress, extract(epoch from lease)::float8, extract(epoch from retention)::float8, "
         "extract(epoch from dead_retention)::float8 from pgreact.queue_setting",
-    ) == [(setting.max_in_progress, setting.lease, setting.keep, setting.dead_retention)]
+    ) == [(setting.max_in_progress, setting.lease, setting.retention, setting.dead_retention)]
 
 
 def test_the_queue_is_made_as_the_file_says_and_twice_changes_nothing(ours: Database) -> None:
@@ -167,7 +167,7 @@ def test_changed_values_are_shown_old_and_new(applied: Database) -> None:
         .replace('["delete", "truncate"]', '["delete", "insert"]')
     )
     assert apply(applied) == (
-        "~ queue: max_in_progress 50 → none, lease 30s → 2h, keep 7d → none, dead_retention 30d → 60d\n"
+        "~ queue: max_in_progress 50 → none, lease 30s → 2h, retention 7d → none, dead_retention 30d → 60d\n"
         "~ lane mail: max_in_progress 10 → none, rate 100/m → 150/m\n"
         "~ lane slow: weight 1 → 3, paused no → yes\n"
         "~ outbox: insert, update on public.orders when new.id > 5 -- 'ä' enqueues proj.ready in lane mail\n"

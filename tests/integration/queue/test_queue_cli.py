@@ -83,9 +83,9 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         ("retry", "name jobs by their ids, or give --dead"),
         ("retry 1 --dead", "name jobs by their ids, or give --dead"),
         ("retry 1 --lane mail", "--lane and --task go with --dead"),
-        ("limit mail 0", "Invalid value for N: 0 is no limit: write a number"),
-        ("limit mail -- -1", "Invalid value for N: -1 is no limit"),
-        ("limit mail many", "Invalid value for N: 'many' is no limit"),
+        ("limit mail 0", "Invalid value for N: 0 is not a limit: write a number"),
+        ("limit mail -- -1", "Invalid value for N: -1 is not a limit"),
+        ("limit mail many", "Invalid value for N: 'many' is not a limit"),
     ],
 )
 def test_a_mistake_in_the_command_exits_2(arguments: str, message: str) -> None:
@@ -128,7 +128,7 @@ def test_jobs_are_listed_in_columns(filled: Database) -> None:
     assert [line.split() for line in told.splitlines()] == [
         ["ID", "STATE", "LANE", "TASK", "ATTEMPT", "SINCE", "KEY"],
         ["1", "in_progress", "mail", "proj.a", "1/1", "0s", "k"],
-        ["2", "behind", "default", "proj.a", "0/1", "0s", "k"],
+        ["2", "blocked", "default", "proj.a", "0/1", "0s", "k"],
         ["3", "ready", "mail", "proj.b", "0/1", "0s"],
         ["4", "delayed", "default", "proj.b", "0/1", "in", "3h"],
         ["5", "dead", "default", "proj.c", "0/1", "0s", "too", "late"],
@@ -156,7 +156,7 @@ def test_each_state_can_be_listed(filled: Database) -> None:
     found = {state: json.loads(run(filled, "list", "--json", "--state", state).out) for state in STATES}
     assert {state: [job["id"] for job in jobs] for state, jobs in found.items()} == {
         "in_progress": [1],
-        "behind": [2],
+        "blocked": [2],
         "ready": [3],
         "delayed": [4],
         "dead": [5],
@@ -182,7 +182,7 @@ def shown(database: Database, number: int) -> dict[str, str]:
 def test_a_job_is_shown_wherever_it_is(filled: Database) -> None:
     assert {number: shown(filled, number)["state"] for number in range(1, 6)} == {
         1: "in_progress",
-        2: "behind",
+        2: "blocked",
         3: "ready",
         4: "delayed",
         5: "dead",
@@ -212,14 +212,14 @@ def test_a_pause_is_shown_as_one_would_write_it(filled: Database) -> None:
 
 
 def test_a_job_behind_another_names_it(filled: Database) -> None:
-    assert shown(filled, 2)["behind"] == "1"
+    assert shown(filled, 2)["blocked_by"] == "1"
     filled.run("select pgreact.enqueue('proj.a', key => 'k')", "select pgreact.cancel(1)")
-    assert json.loads(run(filled, "show", "6", "--json").out)["behind"] == 2
-    assert json.loads(run(filled, "show", "3", "--json").out)["behind"] is None
+    assert json.loads(run(filled, "show", "6", "--json").out)["blocked_by"] == 2
+    assert json.loads(run(filled, "show", "3", "--json").out)["blocked_by"] is None
 
 
 def test_a_settled_job_is_shown_from_the_history(filled: Database) -> None:
-    filled.run("update pgreact.queue_setting set keep = '1 day'")
+    filled.run("update pgreact.queue_setting set retention = '1 day'")
     assert run(filled, "cancel", "3").code == 0
     said = run(filled, "show", "3")
     assert said.out.splitlines()[:2] == ["id     3", "state  settled"]
@@ -247,14 +247,14 @@ def test_cancel_cancels_what_waits_and_says_what_does_not(filled: Database) -> N
         "1 runs already, and goes on; it will have no further attempt\ncancelled 3\ncancelled 4\n",
         "pgreact: job 5 is dead: there is nothing to cancel\n",
     )
-    assert states(filled) == {1: "in_progress", 2: "behind", 5: "dead"}
+    assert states(filled) == {1: "in_progress", 2: "blocked", 5: "dead"}
 
 
 def test_retry_queues_the_dead_and_hastens_the_delayed(filled: Database) -> None:
     said = run(filled, "retry", "5", "4", "3")
     assert (said.code, said.out) == (1, "retried 5\nretried 4\n")
     assert said.err == "pgreact: job 3 is ready: only dead and delayed jobs are retried\n"
-    assert states(filled) == {1: "in_progress", 2: "behind", 3: "ready", 4: "ready", 5: "ready"}
+    assert states(filled) == {1: "in_progress", 2: "blocked", 3: "ready", 4: "ready", 5: "ready"}
 
 
 def die(database: Database, count: int, lane: str = "default", task: str = "proj.d") -> None:
@@ -318,7 +318,7 @@ def test_what_the_file_will_set_back_is_said(base: Database) -> None:
 
 def test_purge_deletes_what_waits_and_nothing_else(filled: Database) -> None:
     assert run(filled, "purge", "--lane", "mail", "--yes") == (0, "deleted 1 jobs\n", "")
-    assert states(filled) == {1: "in_progress", 2: "behind", 4: "delayed", 5: "dead"}
+    assert states(filled) == {1: "in_progress", 2: "blocked", 4: "delayed", 5: "dead"}
     assert run(filled, "purge", "--yes").out == "deleted 2 jobs\n"
     assert states(filled) == {1: "in_progress", 5: "dead"}
     assert run(filled, "purge", "--yes").out == "Nothing to purge.\n"
@@ -327,7 +327,7 @@ def test_purge_deletes_what_waits_and_nothing_else(filled: Database) -> None:
     assert states(filled) == {1: "in_progress"}
 
 
-REMEDY = "give --yes where nobody can answer"
+REMEDY = "give --yes to delete without a terminal"
 
 
 def test_purge_asks_and_without_an_answer_deletes_nothing(filled: Database) -> None:
@@ -345,7 +345,7 @@ def test_purge_asks_and_without_an_answer_deletes_nothing(filled: Database) -> N
 def test_purge_does_what_it_is_answered(
     filled: Database, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
 ) -> None:
-    monkeypatch.setattr(support, "_answers", lambda: True)
+    monkeypatch.setattr(support, "_interactive", lambda: True)
     said = pgreact("queue", "purge", dsn=filled.dsn, typed=f"{answer}\n")
     assert said.code == (1 if left else 0)
     assert said.out.startswith("Delete 3 waiting jobs from ")
@@ -355,13 +355,13 @@ def test_purge_does_what_it_is_answered(
 def test_a_purge_in_parts_lets_the_next_of_a_key_go(base: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "BATCH", 4)
     base.run(
-        "update pgreact.queue_setting set keep = '1 day'",
+        "update pgreact.queue_setting set retention = '1 day'",
         "select pgreact.enqueue('proj.a', lane => 'mail', key => 'k' || g % 3) from generate_series(1, 10) g",
         "select pgreact.enqueue('proj.b', key => 'k' || g) from generate_series(0, 2) g",
         "update pgreact.lane set paused = true where name = 'mail'",
         "select pgreact.claim(10)",
     )
-    assert [states(base)[number] for number in (11, 12, 13)] == ["behind"] * 3
+    assert [states(base)[number] for number in (11, 12, 13)] == ["blocked"] * 3
     said = run(base, "purge", "--lane", "mail", "--yes")
     assert (said.code, said.out) == (0, "deleted 10 jobs\n")
     assert states(base) == {11: "ready", 12: "ready", 13: "ready"}
@@ -389,7 +389,7 @@ def test_two_who_cancel_neighbours_at_once_let_the_third_go(base: Database) -> N
         "select pgreact.enqueue('proj.a', key => 'k') from generate_series(1, 3)",
         "update pgreact.queue set priority = 9 where id = 3",  # so that a claim comes to it first
         "update pgreact.queue_setting set max_in_progress = 0",
-        "update pgreact.queue set state = 'behind' where id = 3",
+        "update pgreact.queue set state = 'blocked' where id = 3",
     )
     cancelled = "select pgreact.cancel({})"
     with base.connect(autocommit=False) as first, ThreadPoolExecutor(1) as pool:
@@ -455,7 +455,7 @@ def test_status_shows_the_lanes(filled: Database) -> None:
         "update pgreact.lane_state set recent = 60, recent_at = now() where lane = 'mail'",
     )
     head, columns, default, mail = queue_lines(filled)
-    assert head == "queue    1 ready, 1 delayed, 1 behind; 1/- in progress; 1 dead"
+    assert head == "queue    1 ready, 1 delayed, 1 blocked; 1/- in progress; 1 dead"
     assert columns.split("  ")[1:2] == ["lane"]
     assert default.split() == ["default", "0", "1", "1", "-", "0/-", "0.00"]
     assert mail.split()[:6] == ["mail", "1", "0", "0", "5m", "1/1"]

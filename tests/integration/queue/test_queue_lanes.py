@@ -166,7 +166,7 @@ def test_a_lane_full_of_what_nobody_starts_is_looked_at_soon_and_then_seldom(que
     queue.add(), queue.add()
     answer = queue.claim()
     assert answer["next_s"] <= 0.06
-    assert answer["crowded"] == [{"lane": "default", "in_progress": 1, "unstarted": 1}]
+    assert answer["full_lanes"] == [{"lane": "default", "in_progress": 1, "unstarted": 1}]
     queue.run("update pgreact.lane_state set recent_at = now() - interval '1 min'")
     assert 0.9 < queue.claim()["next_s"] <= 1
     queue.start(1)
@@ -255,7 +255,7 @@ def test_a_job_that_comes_back_lets_an_earlier_one_of_its_key_go(queue: Queue, e
     queue.start(job)
     queue.value("select pgreact.retry(%s)", earlier)  # of the dead
     assert queue.claimed() == []
-    assert queue.state(earlier) == "behind"
+    assert queue.state(earlier) == "blocked"
     if end == "retry":
         retry(queue, job, "0 s")
     else:

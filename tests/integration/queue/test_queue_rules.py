@@ -458,14 +458,14 @@ def test_whatever_waits_the_next_are_those_of_the_plain_rule(queue: Queue) -> No
                     (name, dice.choice([1, 2, 7, 30])),
                 )
             batch = dice.choice([1, 2, 5, 20, 100])
-            ((now_at,),) = rows("select turn from pgreact.queue_state")
+            ((now_at,),) = rows("select virtual_time from pgreact.queue_state")
             expected: list[tuple[float, int]] = []
-            for name, weight, room, turn in rows(
+            for name, weight, room, virtual_time in rows(
                 "select l.name, l.weight, l.max_in_progress - (select count(*) from pgreact.in_progress p "
-                "where p.lane = l.name), s.turn from pgreact.lane l left join pgreact.lane_state s "
+                "where p.lane = l.name), s.virtual_time from pgreact.lane l left join pgreact.lane_state s "
                 "on s.lane = l.name where not l.paused"
             ):
-                start = now_at if turn is None else max(turn, now_at)
+                start = now_at if virtual_time is None else max(virtual_time, now_at)
                 waiting = rows(
                     f"select id from pgreact.queue where lane = '{name}' order by priority desc, run_at, id"
                 )
@@ -824,7 +824,7 @@ def test_cancel_tells_what_it_did(queue: Queue) -> None:
 
 
 def test_history_keeps_attempts_by_the_day_and_drops_whole_days(queue: Queue) -> None:
-    queue.run("update pgreact.queue_setting set keep = '2 days'", "select pgreact.maintain_history()")
+    queue.run("update pgreact.queue_setting set retention = '2 days'", "select pgreact.maintain_history()")
     job = queue.add()
     queue.claimed()
     queue.start(job)
@@ -839,13 +839,13 @@ def test_history_keeps_attempts_by_the_day_and_drops_whole_days(queue: Queue) ->
     )
     assert queue.value("select to_regclass('pgreact.history_20200101')") is None
     assert queue.value("select count(*) from pgreact.history") == 1
-    queue.run("update pgreact.queue_setting set keep = null")
+    queue.run("update pgreact.queue_setting set retention = null")
 
 
 def test_a_job_is_settled_though_the_history_has_no_partition(queue: Queue) -> None:
     job = queue.add()
     queue.claimed()
-    queue.run("update pgreact.queue_setting set keep = '90 days'")
+    queue.run("update pgreact.queue_setting set retention = '90 days'")
     with queue.connect() as connection:
         for (name,) in connection.execute(
             "select inhrelid::regclass::text from pg_inherits "

@@ -57,7 +57,7 @@ def drain(queue: Queue) -> None:
 _SCENE = """
 insert into pgreact.lane (name) values ('other');
 insert into pgreact.lane (name, rate, burst) values ('rated', 1000, 50);
-update pgreact.queue_setting set keep = '1 day', dead_retention = '1 h';
+update pgreact.queue_setting set retention = '1 day', dead_retention = '1 h';
 select pgreact.enqueue('warm', lane => l) from unnest('{default,other,rated}'::text[]) l;
 select pgreact.claim(100);
 select pgreact.settle(id, claim_id, 'failed') from pgreact.in_progress;
@@ -288,7 +288,7 @@ def test_jobs_passed_over_while_the_one_in_front_was_locked_go_when_it_is_gone(
         for _ in range(3):
             assert queue.claimed() == []
         if come == "meanwhile":
-            assert queue.value("select bool_and(state = 'behind') from pgreact.queue where id <> %s", first)
+            assert queue.value("select bool_and(state = 'blocked') from pgreact.queue where id <> %s", first)
         getattr(user, end)()
     if where == "runs":
         queue.settle(first)
@@ -348,7 +348,7 @@ def test_neighbours_of_a_key_taken_away_at_once_let_the_next_one_go(
 def test_a_settlement_leaves_a_locked_next_job_to_the_claims(queue: Queue) -> None:
     first, second = queue.add(key="'k'"), queue.add(key="'k'")
     assert queue.claimed() == [first]
-    assert queue.state(second) == "behind" or queue.claimed() == []
+    assert queue.state(second) == "blocked" or queue.claimed() == []
     with held(queue, f"update pgreact.queue set priority = 3 where id = {second}") as user:
         assert queue.settle(first)
         assert queue.claim()["next_s"] == pytest.approx(1, abs=0.2)
@@ -553,7 +553,7 @@ def test_partitions_are_made_beside_a_reader_of_the_history(bare: Queue) -> None
         "lock table pgreact.history, pgreact.history_rest in access share mode; select from pgreact.history"
     )
     with held(bare, reader):
-        bare.run("set statement_timeout = '2s'; update pgreact.queue_setting set keep = '2 days'")
+        bare.run("set statement_timeout = '2s'; update pgreact.queue_setting set retention = '2 days'")
         assert len(bare.value(_PARTITIONS)) == 3
         job = bare.add()
         bare.claimed()
@@ -566,7 +566,7 @@ def test_old_partitions_are_dropped_when_no_reader_is_in_the_way(bare: Queue) ->
     bare.run(
         "create table pgreact.history_20200101 partition of pgreact.history "
         "for values from ('2020-01-01') to ('2020-01-02')",
-        "update pgreact.queue_setting set keep = '2 days'",
+        "update pgreact.queue_setting set retention = '2 days'",
     )
     for table in ("history", "history_20200101"):
         with held(bare, f"select from pgreact.{table}"), bare.connect() as session:
@@ -578,7 +578,7 @@ def test_old_partitions_are_dropped_when_no_reader_is_in_the_way(bare: Queue) ->
 
 
 def test_housekeeping_beside_housekeeping_does_no_harm(bare: Queue) -> None:
-    bare.run("update pgreact.queue_setting set keep = '2 days'")
+    bare.run("update pgreact.queue_setting set retention = '2 days'")
     for name in bare.value(_PARTITIONS):
         bare.run(f"drop table {name}")
     with held(bare, "select pgreact.maintain_history()") as other:
@@ -589,7 +589,7 @@ def test_housekeeping_beside_housekeeping_does_no_harm(bare: Queue) -> None:
 
 
 def test_attempts_of_a_day_without_a_partition_are_moved_there(bare: Queue) -> None:
-    bare.run("update pgreact.queue_setting set keep = '4 days'")
+    bare.run("update pgreact.queue_setting set retention = '4 days'")
     for name in bare.value(_PARTITIONS):
         bare.run(f"drop table {name}")
     job = bare.add()
@@ -605,7 +605,7 @@ def test_attempts_of_a_day_without_a_partition_are_moved_there(bare: Queue) -> N
     assert bare.value("select pgreact.maintain_history()") is True
     assert bare.value("select count(*) from pgreact.history_rest") == 0
     assert bare.value("select array_agg(id order by id) from pgreact.history") == [job, 11, 12, 13]
-    bare.run("update pgreact.queue_setting set keep = null")
+    bare.run("update pgreact.queue_setting set retention = null")
     assert bare.value("select pgreact.maintain_history()") is True
 
 

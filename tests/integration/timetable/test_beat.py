@@ -142,7 +142,7 @@ def test_it_touches_rows_of_its_own_only_and_says_at_start_what_it_laid_in_and_l
 
 def test_rows_are_fired_too_and_edits_are_in_force_at_once(table: Timetable, beats: Start) -> None:
     beat = beats(table)
-    beat.said("timetable.taken")
+    beat.said("timetable.acquired")
     table.add("row", every="'1 day'")
     table.until("row", "state = 'planned'")
     table.run_now("row")
@@ -158,12 +158,12 @@ def test_an_edit_survives_a_restart_until_the_entry_changes(table: Timetable, be
     first.stop()
     del schedule["gone"]
     second = beats(table, schedule=schedule)
-    second.said("timetable.taken")
+    second.said("timetable.acquired")
     assert table.column("kept", "every = interval '2 h'")
     assert table.column("gone", "name") is None
     second.stop()
     third = beats(table, schedule={"kept": entry(table, 1800)})
-    third.said("timetable.taken")
+    third.said("timetable.acquired")
     assert table.column("kept", "every = interval '30 min'")
 
 
@@ -174,7 +174,7 @@ def test_a_standby_takes_over(table: Timetable, beats: Start) -> None:
     second = beats(table)
     second.said("timetable.waiting")
     first.kill()
-    second.said("timetable.taken")
+    second.said("timetable.acquired")
     runs = table.column("tick", "run_count")
     table.until("tick", f"run_count > {runs + 3}")
     assert table.database.value(
@@ -185,15 +185,15 @@ def test_a_standby_takes_over(table: Timetable, beats: Start) -> None:
 
 def test_it_takes_turns_with_the_daemon(table: Timetable, beats: Start, daemons: Start) -> None:
     daemon = daemons(table.database.dsn, table.inbox.url)
-    daemon.wait_for("timetable.taken")
+    daemon.wait_for("timetable.acquired")
     beat = beats(table)
     beat.said("timetable.waiting")
     daemon.kill()
-    beat.said("timetable.taken")
+    beat.said("timetable.acquired")
 
 
 def test_it_answers_ping_while_it_fires_and_while_it_waits(table: Timetable, beats: Start) -> None:
-    beats(table, "--enable-remote-control", "--hostname", "one@t").said("timetable.taken")
+    beats(table, "--enable-remote-control", "--hostname", "one@t").said("timetable.acquired")
     beats(table, "--enable-remote-control", "--hostname", "two@t").said("timetable.waiting")
     app = Celery("asker", broker=table.inbox.url, set_as_current=False)
 
@@ -229,7 +229,7 @@ def test_a_database_without_our_schema_does_not_kill_it(
     beat = beats(Timetable(database, inbox))
     assert "pgreact apply" in beat.said("statement='owner'")
     installed(database)
-    beat.said("timetable.taken")
+    beat.said("timetable.acquired")
 
 
 def test_an_entry_that_cannot_be_carried_is_told_and_the_others_go_on(table: Timetable, beats: Start) -> None:
@@ -243,14 +243,14 @@ def test_the_banner_names_the_database_without_its_password(table: Timetable, be
     beat = beats(table)
     line = beat.said("database ->")
     assert "127.0.0.1" in line
-    beat.said("timetable.taken")
+    beat.said("timetable.acquired")
     assert password
     assert str(password) not in "".join(beat.lines)
 
 
 def test_it_stops_when_told_to(table: Timetable, beats: Start) -> None:
     beat = beats(table)
-    beat.said("timetable.taken")
+    beat.said("timetable.acquired")
     beat.process.terminate()
     assert beat.process.wait(10) == 0
     table.database.until(

@@ -480,7 +480,7 @@ def test_a_schedule_recurs_in_one_of_five_ways(
         (["--every", "1s", "--max-runs", "many"], "--max-runs: input should be a valid integer"),
         (["--every", "1s", "--args", "[1"], "--args: [1 is no JSON: "),
         (["--every", "1s", "--args", "{}"], "--args: input should be a valid list"),
-        (["--at", "noon"], "--at: 'noon' is no time: write it like"),
+        (["--at", "noon"], "--at: 'noon' is not a time: write it like"),
         (["--cron", "* * *"], 'cron "* * *" has 3 fields; It has five'),
         (["--rrule", "x"], 'rrule "x": there is no "X"'),
         (["--solar", "x"], 'solar "x" is no event, latitude and longitude'),
@@ -629,9 +629,9 @@ def test_a_disabled_schedule_is_not_run_and_the_others_neither(filled: Database)
 
 def test_remove_asks_unless_told_not_to(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused(filled, "remove", "poll", "send mail") == (
-        "pgreact: remove asks before it deletes poll, send mail: give --yes where nobody can answer\n"
+        "pgreact: remove asks before it deletes poll, send mail: give --yes to delete without a terminal\n"
     )
-    monkeypatch.setattr(support, "_answers", lambda: True)
+    monkeypatch.setattr(support, "_interactive", lambda: True)
     said = pgreact("schedule", "remove", "poll", dsn=filled.dsn, typed="n\n")
     assert said.code == 1
     assert "Delete poll from " in said.out

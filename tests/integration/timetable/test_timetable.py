@@ -37,7 +37,7 @@ def table(database: Database, inbox: Inbox, installed: Install) -> Timetable:
 def leader(table: Timetable, daemons: Start) -> Daemon:
     """A daemon that fires."""
     daemon = daemons(table.database.dsn, table.inbox.url).ready()
-    daemon.wait_for("timetable.taken")
+    daemon.wait_for("timetable.acquired")
     return daemon
 
 

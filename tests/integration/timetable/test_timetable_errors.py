@@ -330,7 +330,7 @@ async def test_rows_that_hold_what_none_should_hold_up_no_other(
         running.events.clear()
         await running.fires("tick", "sent", "tick", "sent")
         assert max(event.lateness_ms for event in running.seen(logs.ScheduleFired)) < 500
-        assert running.seen(logs.TimetableTaken) == []
+        assert running.seen(logs.TimetableAcquired) == []
         reports = {report.subject: report.error for report in running.troubles.reports()}
     assert reports
     assert all(subject.startswith("schedule ") for subject in reports)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres
-from pgreact.wakeup.gate import OPEN, SHUT
+from pgreact.wakeup.gate import CLOSED, OPEN
 from tests import servers
 from tests.ear import Ear
 from tests.harness import Database, eventually, fresh_database
@@ -57,9 +57,9 @@ def look(connection: Connection) -> tuple[int, list[str]]:
     return row[0]["1"], row[1].get("1", [])
 
 
-def set_gate(connection: Connection, height: int) -> bool:
+def set_gate(connection: Connection, value: int) -> bool:
     """Set S; return whether nobody ended meanwhile."""
-    row = connection.execute("select alone from pgreact.set_gates('{1}', %s)", [height]).fetchone()
+    row = connection.execute("select undisturbed from pgreact.set_gates('{1}', %s)", [value]).fetchone()
     assert row is not None
     return bool(row[0])
 
@@ -71,8 +71,8 @@ def test_a_writer_is_one_holder_from_its_first_number_to_the_end_of_its_transact
     leader: Connection, writer: Connection
 ) -> None:
     writer.execute("begin; savepoint s; insert into job_queue values (1)")
-    height, found = look(leader)
-    assert (height, len(found)) == (1, 1)
+    value, found = look(leader)
+    assert (value, len(found)) == (1, 1)
     writer.execute("rollback to savepoint s")
     assert look(leader) == (1, found)
     writer.execute("insert into job_queue values (2); savepoint s; insert into job_queue values (3)")
@@ -84,19 +84,19 @@ def test_a_writer_is_one_holder_from_its_first_number_to_the_end_of_its_transact
 def test_a_prepared_writer_stays_the_holder_it_was_though_its_session_ends(
     base: Database, leader: Connection
 ) -> None:
-    set_gate(leader, SHUT)
+    set_gate(leader, CLOSED)
     with base.connect() as writer:
         writer.execute("begin; insert into job_queue values (1)")
         _, found = look(leader)
         writer.execute("prepare transaction 'x'")
-        assert look(leader) == (SHUT + 1, found)
+        assert look(leader) == (CLOSED + 1, found)
         # the session's next transaction is another holder
         writer.execute("begin; insert into job_queue values (2)")
         assert len(set(look(leader)[1])) == 2
         writer.execute("commit")
     eventually(lambda: look(leader)[1] == found, "the end of the session")
     leader.execute("commit prepared 'x'")
-    assert look(leader) == (SHUT + 2, [])
+    assert look(leader) == (CLOSED + 2, [])
 
 
 def test_who_looks_or_sets_is_no_holder_when_done(base: Database, leader: Connection) -> None:
@@ -129,36 +129,41 @@ def test_a_dump_is_no_writer(base: Database, leader: Connection) -> None:
 
 
 def test_only_the_leader_sets_gates(base: Database, leader: Connection) -> None:
-    set_gate(leader, SHUT)
+    set_gate(leader, CLOSED)
     with base.connect() as deposed:
         for take in ("select 1", "select pg_advisory_lock_shared(1885827685, 1)", "begin"):
             deposed.execute(take.encode())
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="only the leader"):
                 set_gate(deposed, OPEN)
             deposed.execute("rollback")
-    assert look(leader) == (SHUT, [])
+    assert look(leader) == (CLOSED, [])
 
 
-def test_the_height_tells_writers_whether_to_notify(
+def test_the_sequence_value_tells_writers_whether_to_notify(
     base: Database, leader: Connection, writer: Connection
 ) -> None:
     insert = "insert into job_queue values (1)"
     with Ear(base) as ear:
-        for height, heard in ((SHUT, []), (OPEN, ["dispatch"]), (SHUT - 1, []), (SHUT - 2, ["dispatch"])):
-            set_gate(leader, height)
+        for value, heard in (
+            (CLOSED, []),
+            (OPEN, ["dispatch"]),
+            (CLOSED - 1, []),
+            (CLOSED - 2, ["dispatch"]),
+        ):
+            set_gate(leader, value)
             assert ear.after(writer, insert) == {insert: heard}
 
 
 def test_setting_a_gate_tells_what_was_before(leader: Connection, writer: Connection) -> None:
-    set_gate(leader, SHUT)
+    set_gate(leader, CLOSED)
     writer.execute("insert into job_queue values (1)")
     writer.execute("begin; insert into job_queue values (2)")
     row = leader.execute("select * from pgreact.set_gates('{1,99}', %s)", [OPEN]).fetchone()
     assert row is not None
-    heights, holders, alone = row
-    assert heights == {"1": SHUT + 2, "99": 0}
+    values, holders, undisturbed = row
+    assert values == {"1": CLOSED + 2, "99": 0}
     assert [len(found) for found in holders.values()] == [1]
-    assert alone
+    assert undisturbed
     assert look(leader)[0] == OPEN
 
 
@@ -172,7 +177,7 @@ $$
 
 
 @pytest.mark.parametrize(
-    ("before", "meanwhile", "alone"),
+    ("before", "meanwhile", "undisturbed"),
     [
         ("", "", True),
         ("", "select 1", True),
@@ -188,9 +193,9 @@ $$
     ],
 )
 def test_nobody_who_wrote_ends_unnoticed_while_a_gate_is_set(
-    base: Database, leader: Connection, writer: Connection, before: str, meanwhile: str, alone: bool
+    base: Database, leader: Connection, writer: Connection, before: str, meanwhile: str, undisturbed: bool
 ) -> None:
-    set_gate(leader, SHUT)
+    set_gate(leader, CLOSED)
     leader.execute("select pgreact.signal('dispatch')")  # the first number is logged, and needs an id anyway
     step = "perform setval("
     text = base.value("select pg_get_functiondef('pgreact.set_gates'::regproc)")
@@ -206,7 +211,7 @@ def test_nobody_who_wrote_ends_unnoticed_while_a_gate_is_set(
         if meanwhile:
             writer.execute(meanwhile.encode())
     setting.join()
-    assert said == [alone]
+    assert said == [undisturbed]
     writer.execute("rollback")
     for (name,) in leader.execute("select gid from pg_prepared_xacts").fetchall():
         leader.execute(f"rollback prepared '{name}'".encode())
@@ -227,8 +232,8 @@ def test_a_deletion_that_is_not_committed_holds_up_nobody(
 ) -> None:
     leader.execute("set statement_timeout = '2s'")
     writer.execute("begin; delete from pgreact.route")
-    set_gate(leader, SHUT)
-    assert look(leader) == (SHUT, [])
+    set_gate(leader, CLOSED)
+    assert look(leader) == (CLOSED, [])
     writer.execute("commit")
     assert look(leader) == (0, [])
     set_gate(leader, OPEN)
@@ -268,7 +273,7 @@ def test_a_signal_by_hand_believes_s_and_no_old_snapshot(
     with Ear(base) as ear:
         base.run("update pgreact.route set gate = 'closed'")
         ear.heard()
-        set_gate(leader, SHUT)  # as a leader does
+        set_gate(leader, CLOSED)  # as a leader does
         begin()
         assert signals(ear, writer) == []
         begin()
@@ -277,7 +282,7 @@ def test_a_signal_by_hand_believes_s_and_no_old_snapshot(
         ear.heard()
         assert signals(ear, writer) == ["dispatch"]
         begin()
-        set_gate(leader, SHUT)
+        set_gate(leader, CLOSED)
         assert signals(ear, writer) == []
 
 

@@ -99,7 +99,7 @@ def sound(database: Database) -> bool:
     found = json.loads(pgreact("status", "--json", dsn=database.dsn).out)
     tables = [table for route in found["routes"] for table in route["tables"]]
     states = {row["trigger"] for row in (*tables, *found["queue"]["triggers"], *found["queue"]["outbox"])}
-    return states == {"ok"} and not found["left_behind"]
+    return states == {"ok"} and not found["orphans"]
 
 
 def check_that_it_works(database: Database) -> None:
@@ -134,16 +134,14 @@ def test_data_restored_over_other_routes_leave_triggers_that_apply_drops(
     said = pgreact("status", dsn=target.dsn)
     assert said.code == 1
     for line in (
-        "trigger pgreact_1_insert on public.orders: left behind, nothing has attached it",
-        "trigger pgreact_2_insert on public.jobs: left behind, nothing has attached it",
-        "trigger pgreact_3_insert on public.orders: left behind, nothing has attached it",
-        "sequence pgreact.gate_3: left behind, no route has it",
+        "trigger pgreact_1_insert on public.orders: orphaned, nothing attached it",
+        "trigger pgreact_2_insert on public.jobs: orphaned, nothing attached it",
+        "trigger pgreact_3_insert on public.orders: orphaned, nothing attached it",
+        "sequence pgreact.gate_3: orphaned, no route has it",
     ):
-        assert f'AMISS    {line}: run "pgreact apply"\n' in said.out
+        assert f'REPAIR   {line}: run "pgreact apply"\n' in said.out
     planned = apply(target, "--dry-run")
-    assert planned.startswith(
-        "- trigger pgreact_2_insert on public.jobs: left behind, nothing has attached it\n"
-    )
+    assert planned.startswith("- trigger pgreact_2_insert on public.jobs: orphaned, nothing attached it\n")
     assert apply(target) == planned
     check_that_it_works(target)
 
@@ -161,9 +159,12 @@ def test_data_restored_with_triggers_off_get_the_gates_they_lack(
         in restore(source, empty, "--data-only", "--disable-triggers").stderr
     )
     said = pgreact("status", dsn=empty.dsn)
-    assert 'AMISS    route sell: the sequence of its gate: run "pgreact apply"\n' in said.out
+    assert 'REPAIR   route sell: the sequence of its gate is missing: run "pgreact apply"\n' in said.out
     out = apply(empty)
-    assert out.startswith("+ route sell: the sequence of its gate\n+ route work: the sequence of its gate\n")
+    assert out.startswith(
+        "+ route sell: the sequence of its gate is missing\n"
+        "+ route work: the sequence of its gate is missing\n"
+    )
     check_that_it_works(empty)
 
 
@@ -174,7 +175,7 @@ def test_a_restore_over_a_database_leaves_what_it_did_not_know(
     done = restore(source, target, *options)
     assert "cannot drop schema pgreact" in done.stderr  # which it knew nothing of: gate_3
     assert not sound(target)
-    assert apply(target) == "- sequence pgreact.gate_3: left behind, no route has it\n"
+    assert apply(target) == "- sequence pgreact.gate_3: orphaned, no route has it\n"
     check_that_it_works(target)
 
 
@@ -184,12 +185,12 @@ def test_a_restore_of_the_tables_alone_is_mended(source: Database, restore: Rest
     # their triggers came back with them, the tables are others
     assert not sound(source)
     out = apply(source)
-    assert "left behind" not in out
+    assert "orphaned" not in out
     assert "+ route work: insert on public.jobs\n" in out
     check_that_it_works(source)
 
 
-def test_what_sql_attached_is_not_left_behind(target: Database) -> None:
+def test_what_sql_attached_is_no_orphan(target: Database) -> None:
     write(OTHER)
     target.run(
         "insert into pgreact.route (name, task) values ('own', 'proj.own')",
@@ -204,8 +205,8 @@ def test_a_gate_that_is_gone_is_made_again(source: Database) -> None:
     source.run("drop sequence pgreact.gate_1 cascade", "drop sequence pgreact.gate_0 cascade")
     assert not sound(source)
     assert apply(source) == (
-        "+ route pgreact.queue: the sequence of its gate\n"
-        "+ route work: the sequence of its gate\n"
+        "+ route pgreact.queue: the sequence of its gate is missing\n"
+        "+ route work: the sequence of its gate is missing\n"
         "~ route work: insert on public.jobs\n"
         "~ queue: what is built in\n"
     )

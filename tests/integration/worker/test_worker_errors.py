@@ -1,4 +1,4 @@
-"""Every statement of a worker meets every class of errors, some times, and then works.
+"""Every statement of a worker recovers from every class of errors.
 
 The errors are real: a function of pgreact, or one of PostgreSQL's that the search path shadows, raises them
 in the server. An exception of Python's is raised while the answer is read.
@@ -17,24 +17,25 @@ import psycopg
 import pytest
 
 from pgreact.demo.postgres import EmbeddedPostgres
+from pgreact.errors import NotGuarded
 from pgreact.postgres.queries import folder
-from pgreact.worker.database import Door, Named
-from pgreact.worker.jobs import Foreign, Jobs, Run, given_up, held, postponed, settled
-from pgreact.worker.session import NotGuarded
-from pgreact.worker.single_flight import RUN, Flights
+from pgreact.worker.database import RouteId, WorkerDatabase
+from pgreact.worker.jobs import Jobs, OtherDatabase
+from pgreact.worker.run import Run, abandoned, postponed, settled, snoozed
+from pgreact.worker.single_flight import RUN, SingleFlight
 from tests.harness import Database, eventually
 from tests.jobs_cluster import prepare
 
 PASSING = ("40001", "40P01", "53100", "53200", "55P03", "57014", "57P01", "25006", "0A000")
-REFUSED = ("42501", "22003")  # and data, of which no statement of a worker has any but an error's text
+REFUSED = ("42501", "22003")  # and errors of data, which only an error's text can cause
 PYTHON = "python"
 EVERY = (*PASSING, *REFUSED, PYTHON)
 TIMES = 2
 RESUMED = '{"task": "x", "args": [], "kwargs": {}, "options": {}, "retries": 1, "before": 0}'
 ROUTE = 11
-PATIENCE = 2.0
+TIMEOUT = 2.0
 
-_OURS = {  # by their statements
+_OURS = {  # function by query
     **{f"job_{name}": name for name in ("start", "settle", "snooze", "postpone", "abandon", "renew")},
     "database_id": "database_id",
 }
@@ -65,7 +66,7 @@ class Faults:
             "create schema faults",
             "create sequence faults.left",
             "create table faults.now (statement text, sqlstate text)",
-            # the sequence counts whatever is rolled back
+            # a sequence counts across rollbacks
             "create function faults.meet(met text) returns void language plpgsql as $$ begin "
             "if exists (select from faults.now where statement = met) and nextval('faults.left') <= 0 then "
             "raise exception 'as told' using errcode = (select sqlstate from faults.now); end if; end $$",
@@ -101,7 +102,7 @@ class Faults:
 
     @contextlib.contextmanager
     def of(self, statement: str, error: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Let a statement fail twice."""
+        """Make a statement fail twice."""
         with monkeypatch.context() as patch:
             if error == PYTHON:
                 left, fetchall = [None] * TIMES, psycopg.ClientCursor.fetchall
@@ -123,7 +124,7 @@ class Faults:
         self.database.run("truncate faults.now")
 
     def claimed(self, **values: Any) -> Run:
-        """Return a run of a job that was just claimed."""
+        """Claim a job; return its run."""
         self.database.value("select pgreact.enqueue('x', lane => 'default')")
         job = self.database.value("select pgreact.claim(1) -> 'jobs' -> 0")
         self.database.value("select pgreact.published(%s::uuid[])", [job["claim_id"]])
@@ -134,14 +135,14 @@ class Faults:
         return self.database.value(f"select (select {column} from pgreact.in_progress where id = {run.job})")
 
     def delayed(self, run: Run) -> Any:
-        """Whether it waits to be run again."""
+        """Return whether a run's job waits for its retry; ``None``: it is not in the queue."""
         return self.database.value(
             "select (select run_at > now() + interval '900 s' and resume is not null from pgreact.queue "
             f"where id = {run.job})"
         )
 
     def outcome(self, run: Run) -> Any:
-        """Return how it ended."""
+        """Return the outcome of a run's attempt."""
         return self.database.value(f"select (select max(outcome) from pgreact.history where id = {run.job})")
 
 
@@ -152,7 +153,8 @@ def _one(postgres: EmbeddedPostgres) -> Iterator[Faults]:
     database = Database(postgres.dsn(dbname=name))
     prepare(database)
     database.run(
-        "update pgreact.queue_setting set keep = '1 day', lease = '2 s'", "select pgreact.maintain_history()"
+        "update pgreact.queue_setting set retention = '1 day', lease = '2 s'",
+        "select pgreact.maintain_history()",
     )
     yield Faults(database)
     admin.run(f"drop database {name} with (force)")
@@ -169,13 +171,13 @@ def faults(_one: Faults) -> Faults:
 @pytest.fixture
 def jobs(faults: Faults, caplog: pytest.LogCaptureFixture) -> Iterator[Jobs]:
     caplog.set_level(logging.INFO, "pgreact.worker")
-    found = Jobs(faults.database.dsn, patience=PATIENCE)
+    found = Jobs(faults.database.dsn, timeout=TIMEOUT)
     yield found
     found.close()
 
 
-def said(caplog: pytest.LogCaptureFixture, event: str) -> int:
-    """Count the lines of an event."""
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> int:
+    """Count the log lines of an event."""
     return sum(
         record.getMessage().startswith(f"{event}:") and record.levelno > logging.DEBUG
         for record in caplog.records
@@ -189,14 +191,14 @@ def test_start_waits_for_an_error_that_passes_and_loses_no_message(
     run = faults.claimed()
     with faults.of("job_start", error, monkeypatch):
         assert jobs.start(run) is (error in PASSING)
-        assert said(caplog, "job.untaken") == (error not in PASSING)
-        jobs.start(faults.claimed())  # told once
-        assert said(caplog, "job.untaken") == (error not in PASSING)
+        assert logged(caplog, "job.start_failed") == (error not in PASSING)
+        jobs.start(faults.claimed())  # logged once
+        assert logged(caplog, "job.start_failed") == (error not in PASSING)
     if error != PYTHON:
         assert faults.row(run, "started_at is null") is (error not in PASSING)
         jobs.start(run)
     assert jobs.start(faults.claimed())
-    assert said(caplog, "job.taken") == (error not in PASSING)
+    assert logged(caplog, "job.start_recovered") == (error not in PASSING)
 
 
 @pytest.mark.parametrize("error", EVERY)
@@ -204,16 +206,16 @@ def test_message_of_another_database_is_dropped_when_ours_cannot_be_asked_for_it
     error: str, faults: Faults, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger = Run(2**40, str(uuid4()), 0, "w", "t", "elsewhere/0")
-    with faults.of("database_id", error, monkeypatch), contextlib.suppress(Foreign):
-        # an error that passes with its session may have passed by then
+    with faults.of("database_id", error, monkeypatch), contextlib.suppress(OtherDatabase):
+        # after two errors the session may work again
         assert not jobs.start(stranger)
-    with pytest.raises(Foreign, match="it comes from database elsewhere/0, and this worker serves t_"):
+    with pytest.raises(OtherDatabase, match="it comes from database elsewhere/0, and this worker serves t_"):
         jobs.start(stranger)
 
 
 @pytest.mark.parametrize("error", [*EVERY])
 @pytest.mark.parametrize("statement", ["settle", "snooze", "postpone", "abandon"])
-def test_end_of_a_run_is_told_whatever_the_error(
+def test_settlement_is_sent_after_any_error(
     statement: str,
     error: str,
     faults: Faults,
@@ -223,59 +225,61 @@ def test_end_of_a_run_is_told_whatever_the_error(
 ) -> None:
     run = faults.claimed()
     assert jobs.start(run)
-    word = {
+    settlement = {
         "settle": settled(run, "failed", "as € told"),
-        "snooze": held(run, 1000.0),
+        "snooze": snoozed(run, 1000.0),
         "postpone": postponed(run, RESUMED, 1000.0, "as € told"),
-        "abandon": given_up(run, "failed", "as € told"),
+        "abandon": abandoned(run, "failed", "as € told"),
     }[statement]
     with faults.of(f"job_{statement}", error, monkeypatch):
-        (jobs.tell if statement == "abandon" else jobs.end)(word)
+        (jobs.end_later if statement == "abandon" else jobs.end)(settlement)
         if statement == "snooze":
-            eventually(lambda: faults.row(run, "lease_until > now() + interval '900 s'"), "it is held")
+            eventually(lambda: faults.row(run, "lease_until > now() + interval '900 s'"), "it is snoozed")
         elif statement == "postpone":
             eventually(lambda: faults.delayed(run), "it waits")
         else:
             eventually(lambda: faults.outcome(run) == "failed", "it is settled")
-        eventually(lambda: not jobs._keeper._untold, "it was told")
-    # a lost session is followed by a new one at once, and an error of data by a text in ASCII
+        eventually(lambda: not jobs._renewer._delayed, "it was sent")
+    # these are retried at once: a lost session by a new one, an error of data with its text in ASCII
     quick = {"57P01": 1, "25006": 1, "0A000": 1, "22003": 1}
-    assert said(caplog, "job.untold") <= 1
-    assert said(caplog, "job.told") == said(caplog, "job.untold")
+    assert logged(caplog, "settlement.delayed") <= 1
+    assert logged(caplog, "settlement.sent") == logged(caplog, "settlement.delayed")
     if error not in quick and error != PYTHON:
-        assert said(caplog, "job.untold") == 1
+        assert logged(caplog, "settlement.delayed") == 1
 
 
 @pytest.mark.parametrize("error", EVERY)
-def test_lease_is_renewed_soon_after_an_error_and_told_once(
+def test_lease_is_renewed_soon_after_an_error_and_logged_once(
     error: str, faults: Faults, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = faults.claimed()
     assert jobs.start(run)
     with faults.of("job_renew", error, monkeypatch):
         eventually(lambda: faults.row(run, "lease_until > started_at + interval '3 s'"), "it is renewed")
-        eventually(lambda: not jobs._keeper._renewal.failures, "it is over")
+        eventually(lambda: not jobs._renewer._renewal_trouble.failures, "it is over")
     jobs.end(settled(run, "done"))
     assert faults.outcome(run) == "done"
-    assert said(caplog, "job.unrenewed") == said(caplog, "job.renewed")
-    assert said(caplog, "job.unrenewed") <= 1
+    assert logged(caplog, "lease.renewal_failed") == logged(caplog, "lease.renewed")
+    assert logged(caplog, "lease.renewal_failed") <= 1
 
 
 @pytest.mark.parametrize("error", EVERY)
-def test_what_a_session_needs_is_asked_again_after_an_error(
+def test_session_settings_are_looked_up_again_after_an_error(
     error: str, faults: Faults, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = faults.claimed()
     with faults.of("worker_pins", error, monkeypatch):
-        assert jobs.start(run) is (error in PASSING or error == PYTHON)  # Python's does not reach this one
+        assert jobs.start(run) is (
+            error in PASSING or error == PYTHON
+        )  # Python's error does not meet this statement
 
 
 # ---- flights -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def flights(faults: Faults) -> Iterator[Flights]:
-    found = Flights(faults.database.dsn, patience=PATIENCE)
+def flights(faults: Faults) -> Iterator[SingleFlight]:
+    found = SingleFlight(faults.database.dsn, timeout=TIMEOUT)
     yield found
     found.close()
 
@@ -283,7 +287,7 @@ def flights(faults: Faults) -> Iterator[Flights]:
 @pytest.mark.parametrize("error", [*PASSING, *REFUSED])
 @pytest.mark.parametrize("statement", ["flight_begin", "flight_notify", "flight_wait", "landing"])
 def test_flight_waits_for_an_error_that_passes(
-    statement: str, error: str, faults: Faults, flights: Flights, monkeypatch: pytest.MonkeyPatch
+    statement: str, error: str, faults: Faults, flights: SingleFlight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = threading.Event()
     with faults.of(statement, error, monkeypatch), faults.database.connect() as other:
@@ -313,10 +317,10 @@ def test_route_is_looked_up_again_after_an_error_that_passes(
     database = faults.database
     with contextlib.suppress(psycopg.errors.UniqueViolation):
         database.run("insert into pgreact.route_real (name, task) values ('dispatch', 't')")
-    named = Named("dispatch", Door(database.dsn))
+    route_id = RouteId("dispatch", WorkerDatabase(database.dsn))
     with faults.of("route_ids", error, monkeypatch):
         if error in PASSING:
-            assert named.id(None) > 0
+            assert route_id.get(None) > 0
         else:
             with pytest.raises(NotGuarded, match='look up route "dispatch"'):
-                named.id(None)
+                route_id.get(None)

@@ -1,4 +1,4 @@
-"""Celery workers that know pgreact: real processes of each pool, a real Redis, a real PostgreSQL."""
+"""Single flight in Celery workers: processes of each pool, with Redis and PostgreSQL."""
 
 import contextlib
 import inspect
@@ -16,12 +16,11 @@ from celery import Celery
 from celery.exceptions import Retry
 
 import pgreact
-from pgreact.errors import ConfigError
-from pgreact.worker.session import NotGuarded
+from pgreact.errors import ConfigError, NotGuarded
 from pgreact.worker.single_flight import NEXT, RUN
 from tests import servers, worker_app
 from tests.harness import Database, Inbox
-from tests.worker import ROOT, Words, Worker
+from tests.worker import ROOT, FlightEvents, Worker
 
 ROUTE = 11
 HEADERS = {"pgreact_route": ROUTE}
@@ -29,10 +28,10 @@ POOLS = ("prefork", "threads", "solo")
 
 
 class Cluster:
-    """Workers on a queue of their own, and the gate at which their runs wait."""
+    """Workers on a queue of their own, and a gate that their runs wait for."""
 
-    def __init__(self, database: Database, inbox: Inbox, words: Words) -> None:
-        self.database, self.inbox, self.words = database, inbox, words
+    def __init__(self, database: Database, inbox: Inbox, events: FlightEvents) -> None:
+        self.database, self.inbox, self.events = database, inbox, events
         self.workers: list[Worker] = []
         self._app = Celery("sender", broker=inbox.url, set_as_current=False)
         database.run(
@@ -42,7 +41,7 @@ class Cluster:
         self._gate = database.connect()
 
     def start(self, pool: str = "prefork", concurrency: int = 3, workers: int = 1, **environ: str) -> None:
-        """Start workers, and return once they take messages."""
+        """Start workers, and wait until they take messages."""
         environ = {"PGREACT_DSN": self.database.dsn, "TASK_DSN": self.database.dsn, **environ}
         started = [
             Worker(self.inbox.url, self.inbox.queue, pool, concurrency, environ) for _ in range(workers)
@@ -65,11 +64,11 @@ class Cluster:
         return task_id
 
     def close_gate(self) -> None:
-        """Let runs wait in the middle."""
+        """Make runs wait in their bodies."""
         self._gate.execute("select pg_advisory_lock(%s)", (worker_app.GATE,))
 
     def open_gate(self) -> None:
-        """Let them go on."""
+        """Let the runs go on."""
         self._gate.execute("select pg_advisory_unlock(%s)", (worker_app.GATE,))
 
     def runs(self, column: str = "task_id") -> list[Any]:
@@ -83,14 +82,14 @@ class Cluster:
             self.database.until(f"select exists (select from runs where task_id = '{task_id}')")
 
     def until_held(self, lock: int, *, held: bool = True) -> None:
-        """Wait until somebody holds a lock of the route, or nobody does."""
+        """Wait until a lock of the route is held, or is free."""
         self.database.until(
             "select exists (select from pg_locks where locktype = 'advisory' and granted "
             f"and classid = {lock} and objid = {ROUTE} and objsubid = 2) = {held}"
         )
 
     def overlapping(self) -> int:
-        """Count the pairs of runs that were in progress at the same moment."""
+        """Count the pairs of runs that overlapped."""
         return int(
             self.database.value(
                 "select count(*) from runs a join runs b on a.id < b.id "
@@ -99,7 +98,7 @@ class Cluster:
         )
 
     def stop(self) -> None:
-        """End all."""
+        """Kill all workers."""
         for worker in self.workers:
             worker.stop()
         self._gate.close()
@@ -107,15 +106,15 @@ class Cluster:
 
 @pytest.fixture
 def cluster(database: Database, inbox: Inbox) -> Iterator[Cluster]:
-    with Words(database) as words:
-        found = Cluster(database, inbox, words)
+    with FlightEvents(database) as events:
+        found = Cluster(database, inbox, events)
         yield found
         found.stop()
 
 
-def told(words: Words, task_id: str) -> list[str]:
-    """Return what was told of one task so far."""
-    return [word for _, of, word in words.heard if of == task_id]
+def statuses(events: FlightEvents, task_id: str) -> list[str]:
+    """Return the statuses of one task so far."""
+    return [status for _, of, status in events.received if of == task_id]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
@@ -125,12 +124,12 @@ def test_of_a_burst_one_runs_one_waits_and_the_others_are_dropped(cluster: Clust
     first = cluster.send()
     cluster.until_running(first)
     burst = [cluster.send() for _ in range(9)]
-    cluster.words.until(lambda _: len(cluster.words.of("dropped")) == 8)
+    cluster.events.until(lambda _: len(cluster.events.of("dropped")) == 8)
     assert cluster.runs() == [first]
     cluster.open_gate()
-    cluster.words.until(lambda _: len(cluster.words.of("done")) == 2)
-    (second,) = set(burst) - set(cluster.words.of("dropped"))
-    assert [heard for heard in cluster.words.heard if heard[2] != "dropped"] == [
+    cluster.events.until(lambda _: len(cluster.events.of("done")) == 2)
+    (second,) = set(burst) - set(cluster.events.of("dropped"))
+    assert [event for event in cluster.events.received if event[2] != "dropped"] == [
         (str(ROUTE), first, "started"),
         (str(ROUTE), first, "done"),
         (str(ROUTE), second, "started"),
@@ -141,36 +140,36 @@ def test_of_a_burst_one_runs_one_waits_and_the_others_are_dropped(cluster: Clust
     cluster.workers[0].said("flight.dropped: route 11, task ")
 
 
-def test_workers_that_do_one_thing_at_a_time_fly_one_at_a_time(cluster: Cluster) -> None:
+def test_solo_workers_run_one_flight_at_a_time(cluster: Cluster) -> None:
     cluster.start("solo", 1, workers=3)
     cluster.close_gate()
     sent = [cluster.send() for _ in range(10)]
-    # Two of them are busy, with a message in hand each; the third drops what comes.
-    cluster.words.until(lambda _: len(cluster.words.of("dropped")) >= 6)
+    # one worker runs, one waits, and the third drops the messages
+    cluster.events.until(lambda _: len(cluster.events.of("dropped")) >= 6)
     assert len(cluster.runs()) == 1
     cluster.open_gate()
-    cluster.words.until(lambda _: len(cluster.words.of("done", "dropped")) == 10)
-    assert sorted(cluster.words.of("done", "dropped")) == sorted(sent)
-    assert sorted(cluster.words.of("started")) == sorted(cluster.words.of("done"))
-    assert cluster.runs() == cluster.words.of("done")
+    cluster.events.until(lambda _: len(cluster.events.of("done", "dropped")) == 10)
+    assert sorted(cluster.events.of("done", "dropped")) == sorted(sent)
+    assert sorted(cluster.events.of("started")) == sorted(cluster.events.of("done"))
+    assert cluster.runs() == cluster.events.of("done")
     assert len(cluster.runs()) >= 2
     assert cluster.overlapping() == 0
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_message_that_is_no_flight_runs_as_ever(cluster: Cluster, pool: str) -> None:
+def test_message_of_no_route_runs_as_before(cluster: Cluster, pool: str) -> None:
     cluster.start(pool, PGREACT_DSN="host=/nowhere")
     plain, other = cluster.send(headers=None), cluster.send(headers={"mine": "1"})
     cluster.database.until("select count(ended) = 2 from runs")
     assert set(cluster.runs()) == {plain, other}
     lost = cluster.send()
     cluster.workers[0].said(
-        f"flight.untaken: tests.worker_app.plain: route {ROUTE}, task {lost}: cannot be guarded, so it does "
+        f"flight.start_failed: tests.worker_app.plain: route {ROUTE}, task {lost}: cannot be guarded, so it "
     )
     assert len(cluster.runs()) == 2
 
 
-def test_two_flights_of_two_routes_do_not_meet(cluster: Cluster) -> None:
+def test_flights_of_two_routes_run_at_the_same_time(cluster: Cluster) -> None:
     cluster.start("threads")
     cluster.close_gate()
     cluster.until_running(cluster.send(), cluster.send(headers={"pgreact_route": ROUTE + 1}))
@@ -178,28 +177,30 @@ def test_two_flights_of_two_routes_do_not_meet(cluster: Cluster) -> None:
 
 def test_every_kind_of_task_is_guarded(cluster: Cluster) -> None:
     cluster.start()
-    words = cluster.words
+    events = cluster.events
     for task in ("plain", "wrapped", "classical"):
         task_id = cluster.send(task)
-        words.until(lambda _, task_id=task_id: told(words, task_id) == ["started", "done"])
+        events.until(lambda _, task_id=task_id: statuses(events, task_id) == ["started", "done"])
     cluster.database.until("select count(*) = 1 from runs where name = 'around'")
 
 
-def test_a_task_that_fails_says_so(cluster: Cluster) -> None:
+def test_failing_task_notifies_failed(cluster: Cluster) -> None:
     cluster.start()
     task_id = cluster.send("failing")
-    cluster.words.until(lambda _: told(cluster.words, task_id) == ["started", "failed"])
+    cluster.events.until(lambda _: statuses(cluster.events, task_id) == ["started", "failed"])
     cluster.workers[0].said("raised unexpected: RuntimeError('as told')")
 
 
-def test_a_task_that_retries_is_done_and_flies_again(cluster: Cluster) -> None:
+def test_retrying_task_is_done_and_its_retry_is_a_flight(cluster: Cluster) -> None:
     cluster.start()
     task_id = cluster.send("trying")
-    cluster.words.until(lambda _: told(cluster.words, task_id) == ["started", "done", "started", "done"])
+    cluster.events.until(
+        lambda _: statuses(cluster.events, task_id) == ["started", "done", "started", "done"]
+    )
     assert cluster.runs("ended is null") == [True, False]
 
 
-def test_the_next_flies_when_the_process_that_runs_is_killed(cluster: Cluster) -> None:
+def test_waiter_runs_when_the_running_process_is_killed(cluster: Cluster) -> None:
     cluster.start()
     cluster.close_gate()
     first = cluster.send()
@@ -209,8 +210,8 @@ def test_the_next_flies_when_the_process_that_runs_is_killed(cluster: Cluster) -
     os.kill(cluster.runs("pid")[0], signal.SIGKILL)
     cluster.until_running(second)
     cluster.open_gate()
-    cluster.words.until(lambda _: told(cluster.words, second) == ["started", "done"])
-    assert told(cluster.words, first) == ["started"]
+    cluster.events.until(lambda _: statuses(cluster.events, second) == ["started", "done"])
+    assert statuses(cluster.events, first) == ["started"]
 
 
 def test_a_killed_worker_leaves_nothing_behind(cluster: Cluster) -> None:
@@ -225,21 +226,21 @@ def test_a_killed_worker_leaves_nothing_behind(cluster: Cluster) -> None:
     assert len(cluster.runs()) == 1
 
 
-def test_time_limits_hold_while_it_runs_and_while_it_waits(cluster: Cluster) -> None:
+def test_time_limits_hold_during_run_and_wait(cluster: Cluster) -> None:
     cluster.start()
     cluster.close_gate()
     first = cluster.send()
     cluster.until_running(first)
     second = cluster.send(soft_time_limit=1)
-    cluster.words.until(lambda _: told(cluster.words, second) == ["dropped"])
+    cluster.events.until(lambda _: statuses(cluster.events, second) == ["dropped"])
     cluster.until_held(NEXT, held=False)
     third = cluster.send(soft_time_limit=3)
     cluster.until_held(NEXT)
     cluster.database.run(
         f"select pg_terminate_backend(pid) from pg_locks where objid = {worker_app.GATE} and not granted"
     )
-    cluster.words.until(lambda _: told(cluster.words, third) == ["started", "failed"])
-    assert told(cluster.words, first) == ["started", "failed"]
+    cluster.events.until(lambda _: statuses(cluster.events, third) == ["started", "failed"])
+    assert statuses(cluster.events, first) == ["started", "failed"]
     assert cluster.runs() == [first, third]
 
 
@@ -251,32 +252,32 @@ def test_a_pooler_in_transaction_mode_may_stand_between(cluster: Cluster) -> Non
         first = cluster.send()
         cluster.until_running(first)
         burst = [cluster.send() for _ in range(5)]
-        cluster.words.until(lambda _: len(cluster.words.of("dropped")) == 4)
+        cluster.events.until(lambda _: len(cluster.events.of("dropped")) == 4)
         os.kill(cluster.runs("pid")[0], signal.SIGKILL)
         cluster.database.until("select count(*) = 2 from runs")
         cluster.open_gate()
-        (second,) = set(burst) - set(cluster.words.of("dropped"))
-        cluster.words.until(lambda _: told(cluster.words, second) == ["started", "done"])
+        (second,) = set(burst) - set(cluster.events.of("dropped"))
+        cluster.events.until(lambda _: statuses(cluster.events, second) == ["started", "done"])
         with Database(bouncer.url).connect() as connection:
-            # what a flight sets is gone with it
+            # the settings of a flight end with its transaction
             assert connection.execute("show client_connection_check_interval").fetchone() == ("0",)
 
 
 @contextlib.contextmanager
 def a_role(database: Database) -> Iterator[Database]:
-    """A role that may do nothing; the database as it sees it."""
+    """A role without rights; the database as it connects to it."""
     name = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_worker"
     database.run(f"create role {name} {database.login}")
     yield Database(psycopg.conninfo.make_conninfo(database.dsn, user=name))
     database.run(f"drop owned by {name} cascade", f"drop role {name}")
 
 
-def test_a_role_without_rights_flies(cluster: Cluster, installed: Callable[..., None]) -> None:
+def test_role_without_rights_can_run_a_flight(cluster: Cluster, installed: Callable[..., None]) -> None:
     installed(cluster.database)
     with a_role(cluster.database) as role:
         cluster.start(PGREACT_DSN=role.dsn)
         task_id = cluster.send()
-        cluster.words.until(lambda _: told(cluster.words, task_id) == ["started", "done"])
+        cluster.events.until(lambda _: statuses(cluster.events, task_id) == ["started", "done"])
         cluster.stop()
         cluster.workers.clear()
 
@@ -286,7 +287,7 @@ def test_a_role_without_rights_flies(cluster: Cluster, installed: Callable[..., 
 
 @pytest.fixture
 def dispatch(cluster: Cluster, installed: Callable[..., None]) -> int:
-    """The id of a route "dispatch"."""
+    """The id of the route "dispatch"."""
     installed(cluster.database, {"routes": {"dispatch": {"task": "tests.worker_app.decorated"}}})
     return int(cluster.database.value("select id from pgreact.route where name = 'dispatch'"))
 
@@ -296,21 +297,21 @@ def test_the_decorator_guards_every_call(cluster: Cluster, dispatch: int) -> Non
     cluster.close_gate()
     first = cluster.send("decorated", headers=None)
     cluster.until_running(first)
-    # as the daemon sends it: setup() guards it by the header, and the decorator finds that done
+    # as from the daemon: setup() guards it by the header, and the decorator finds it guarded
     others = [cluster.send("decorated", headers={"pgreact_route": dispatch}) for _ in range(3)]
-    cluster.words.until(lambda _: len(cluster.words.of("dropped")) == 2)
+    cluster.events.until(lambda _: len(cluster.events.of("dropped")) == 2)
     cluster.open_gate()
-    (second,) = set(others) - set(cluster.words.of("dropped"))
-    cluster.words.until(lambda _: told(cluster.words, second) == ["started", "done"])
-    assert {route for route, _, _ in cluster.words.heard} == {str(dispatch)}
+    (second,) = set(others) - set(cluster.events.of("dropped"))
+    cluster.events.until(lambda _: statuses(cluster.events, second) == ["started", "done"])
+    assert {route for route, _, _ in cluster.events.received} == {str(dispatch)}
     assert cluster.runs() == [first, second]
     assert cluster.overlapping() == 0
 
 
-def test_the_decorator_finds_a_route_that_was_made_anew(cluster: Cluster, dispatch: int) -> None:
+def test_decorator_finds_a_route_that_was_created_again(cluster: Cluster, dispatch: int) -> None:
     cluster.start("solo", 1)
     old = cluster.send("decorated", headers=None)
-    cluster.words.until(lambda _: told(cluster.words, old) == ["started", "done"])
+    cluster.events.until(lambda _: statuses(cluster.events, old) == ["started", "done"])
     cluster.database.run(
         "delete from pgreact.route where name = 'dispatch'",
         "insert into pgreact.route (name, task) values ('dispatch', 'x')",
@@ -319,10 +320,12 @@ def test_the_decorator_finds_a_route_that_was_made_anew(cluster: Cluster, dispat
     assert new != dispatch
     for headers in ({"pgreact_route": new}, None):
         task_id = cluster.send("decorated", headers=headers)
-        cluster.words.until(lambda _, task_id=task_id: (str(new), task_id, "done") in cluster.words.heard)
+        cluster.events.until(
+            lambda _, task_id=task_id: (str(new), task_id, "done") in cluster.events.received
+        )
 
 
-def test_the_decorator_names_a_route_that_there_is_not(cluster: Cluster, dispatch: int) -> None:
+def test_decorator_names_a_missing_route(cluster: Cluster, dispatch: int) -> None:
     cluster.start()
     cluster.send("misspelt", headers=None)
     said = cluster.workers[0].said("pgreact.errors.ConfigError")
@@ -330,7 +333,9 @@ def test_the_decorator_names_a_route_that_there_is_not(cluster: Cluster, dispatc
     assert cluster.runs() == []
 
 
-def test_the_decorator_says_what_is_missing(database: Database, installed: Callable[..., None]) -> None:
+def test_decorator_names_the_missing_schema_or_right(
+    database: Database, installed: Callable[..., None]
+) -> None:
     def call(dsn: str) -> None:
         pgreact.single_flight("dispatch", dsn)(lambda: pytest.fail("it ran"))()
 
@@ -359,10 +364,10 @@ def test_the_decorator_works_outside_of_celery(
         """Add."""
         return a + b
 
-    with Words(database) as words:
+    with FlightEvents(database) as events:
         assert add(1, b=2) == 3
-        words.until(lambda heard: len(heard) == 2)
-        assert [word for _, _, word in words.heard] == ["started", "done"]
+        events.until(lambda received: len(received) == 2)
+        assert [status for _, _, status in events.received] == ["started", "done"]
     assert (add.__name__, add.__doc__, str(inspect.signature(add))) == (
         "add",
         "Add.",
@@ -373,7 +378,7 @@ def test_the_decorator_works_outside_of_celery(
 # ---- what a task looks like --------------------------------------------------------------------------------
 
 
-def test_a_guarded_task_keeps_its_face() -> None:
+def test_guarded_task_keeps_signature_and_docstring() -> None:
     app = Celery("x", broker="memory://", set_as_current=False)
     pgreact.setup(app)
     pgreact.setup(app, "dbname=x")
@@ -403,7 +408,7 @@ def test_a_guarded_task_keeps_its_face() -> None:
     assert plain.apply((1,)).successful()
 
 
-def test_a_header_that_is_no_route_runs_nothing() -> None:
+def test_header_without_a_route_id_runs_nothing() -> None:
     app = Celery("x", broker="memory://", set_as_current=False)
 
     @app.task(shared=False)
@@ -430,7 +435,7 @@ def test_a_retry_is_guarded_like_its_first_attempt() -> None:
     assert task.apply(headers=HEADERS).successful()
 
 
-def test_the_decorator_above_a_task_says_where_it_belongs() -> None:
+def test_decorator_above_app_task_is_refused() -> None:
     app = Celery("x", broker="memory://", set_as_current=False)
     with pytest.raises(TypeError, match=r"stands above @app.task"):
 
@@ -440,7 +445,7 @@ def test_the_decorator_above_a_task_says_where_it_belongs() -> None:
             pass
 
 
-def test_the_import_costs_nothing() -> None:
+def test_import_of_pgreact_loads_no_library() -> None:
     code = (
         "import sys, pgreact; print(sorted({'celery', 'psycopg', 'pydantic', 'asyncpg'} & set(sys.modules)))"
     )

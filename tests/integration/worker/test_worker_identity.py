@@ -1,4 +1,4 @@
-"""Which worker takes a job's message, which database it serves, and what a job's task is called."""
+"""The worker that accepts a job's message, the database it serves, and the id of a job's task."""
 
 import os
 import pickle
@@ -48,12 +48,10 @@ def test_a_worker_without_setup_runs_nothing(cluster: Cluster) -> None:
     assert cluster.runs() == []
     assert cluster.database.value("select id from pgreact.in_progress where started_at is null") == job
     assert cluster.send("plain")
-    cluster.until_running()  # its own it does run
+    cluster.until_running()  # it runs messages of its own
 
 
-def test_a_task_that_replaces_a_job_is_taken_by_workers_with_setup_alone(
-    running: Cluster, redis_url: str
-) -> None:
+def test_replacing_task_is_accepted_only_by_workers_with_setup(running: Cluster, redis_url: str) -> None:
     other = Inbox(redis_url, f"q_{uuid4().hex[:12]}")
     job, task_id = running.run("moving", other.queue)
     headers = other.raw()
@@ -67,7 +65,7 @@ def test_a_task_that_replaces_a_job_is_taken_by_workers_with_setup_alone(
     other.close()
 
 
-def test_a_job_of_the_task_that_names_messages_is_of_no_task(running: Cluster) -> None:
+def test_job_of_the_task_pgreact_job_is_invalid(running: Cluster) -> None:
     job, _ = running.run("pgreact.job")
     running.until_settled(job, "invalid")
     assert "pgreact.job" in running.error(job)
@@ -94,16 +92,16 @@ def test_a_message_of_another_database_goes_to_its_own_worker(
         cluster.start("solo")
         cluster.until_settled(job, "done")
         assert cluster.runs() == ["plain"]
-        assert sum("job.foreign" in line for line in astray.lines) == 1
+        assert sum("message.misrouted" in line for line in astray.lines) == 1
 
 
-def test_a_worker_says_which_database_it_serves(cluster: Cluster) -> None:
+def test_worker_logs_its_database(cluster: Cluster) -> None:
     line = cluster.start("solo").said("runs jobs of ")
     assert "dbname=t_" in line
     assert "password" not in line
 
 
-def test_a_worker_that_cannot_know_its_database_does_not_start(tmp_path: Path, redis_url: str) -> None:
+def test_worker_without_a_database_does_not_start(tmp_path: Path, redis_url: str) -> None:
     def end(**environ: str) -> "subprocess.CompletedProcess[str]":
         known = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         return subprocess.run(
@@ -117,7 +115,7 @@ def test_a_worker_that_cannot_know_its_database_does_not_start(tmp_path: Path, r
         )
 
     ended = end()
-    assert (ended.returncode, "nothing says which database this worker serves" in ended.stderr) == (2, True)
+    assert (ended.returncode, "no database is configured for this worker" in ended.stderr) == (2, True)
     assert "Traceback" not in ended.stderr
     ended = end(PGREACT_DSN="not a dsn")
     assert (ended.returncode, ended.stderr.count("pgreact: ")) == (2, 1)
@@ -159,7 +157,7 @@ def test_a_task_keeps_its_id_from_the_enqueue_on(running: Cluster) -> None:
         connection.execute("select pgreact.cancel(%s)", (enqueued,))
 
 
-def test_the_job_that_is_there_already_tells_its_own_id(running: Cluster) -> None:
+def test_enqueue_of_a_duplicate_returns_the_ids_of_the_first_job(running: Cluster) -> None:
     with running.database.connect() as connection:
         first = pgreact.enqueue(connection, "x", unique_key="u", run_at=3600)
         again = pgreact.enqueue(connection, "x", unique_key="u", task_id=uuid4())
@@ -168,7 +166,7 @@ def test_the_job_that_is_there_already_tells_its_own_id(running: Cluster) -> Non
         connection.execute("select pgreact.cancel(%s)", (first,))
 
 
-# ---- what cannot be read -----------------------------------------------------------------------------------
+# ---- unreadable messages -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +178,7 @@ def test_the_job_that_is_there_already_tells_its_own_id(running: Cluster) -> Non
     ],
     ids=["text", "pickle", "compression"],
 )
-def test_a_message_that_no_worker_can_decode_ends_its_job(running: Cluster, wrong: dict[str, Any]) -> None:
+def test_undecodable_message_ends_its_job(running: Cluster, wrong: dict[str, Any]) -> None:
     job = running.enqueue("plain")
     (claimed,) = running.claim()
     with Connection(running.broker) as connection:

@@ -1,4 +1,4 @@
-"""Celery workers that run jobs: real processes of each pool, a real Redis, a real PostgreSQL."""
+"""Jobs in Celery workers: processes of each pool, with Redis and PostgreSQL."""
 
 import os
 import re
@@ -17,8 +17,9 @@ from celery.result import AsyncResult
 
 import pgreact
 from pgreact.demo.postgres import EmbeddedPostgres
-from pgreact.worker.jobs import Jobs, Run, described, held, settled
-from pgreact.worker.session import NotGuarded
+from pgreact.errors import NotGuarded
+from pgreact.worker.jobs import Jobs
+from pgreact.worker.run import Run, error_text, settled, snoozed
 from tests import servers
 from tests.harness import Database, eventually
 from tests.jobs_cluster import Cluster, a_cluster, prepare
@@ -58,13 +59,13 @@ def prefork(one_that_forks: Cluster) -> Cluster:
 
 
 def result(cluster: Cluster, task_id: str) -> AsyncResult[Any]:
-    """Return what Celery knows of a task."""
+    """Return Celery's result of a task."""
     app = Celery("reader", backend=cluster.broker, set_as_current=False)
     return AsyncResult(task_id, app=app)
 
 
 def dead(cluster: Cluster, job: int) -> tuple[Any, ...] | None:
-    """Return how a job is kept in ``pgreact.dead``."""
+    """Return outcome, attempt and error of a job in ``pgreact.dead``."""
     with cluster.database.connect() as connection:
         return connection.execute(
             "select outcome, attempt, error from pgreact.dead where id = %s", (job,)
@@ -86,7 +87,7 @@ def test_a_job_runs_and_is_done(cluster: Cluster) -> None:
     assert cluster.database.value("select count(*) from pgreact.dead") == 0
 
 
-def test_a_message_that_comes_twice_runs_once(cluster: Cluster) -> None:
+def test_duplicate_message_runs_once(cluster: Cluster) -> None:
     cluster.close_gate()
     job = cluster.enqueue("plain")
     (task_id,) = cluster.dispatch(copies=3)
@@ -95,12 +96,12 @@ def test_a_message_that_comes_twice_runs_once(cluster: Cluster) -> None:
     cluster.until_settled(job, "done")
     last, _ = cluster.run("plain", "last")
     cluster.until_settled(last, "done")
-    cluster.workers[0].said(f"job.dropped: job {job}, task {task_id}: another message runs it or ran it")
+    cluster.workers[0].said(f"message.dropped: job {job}, task {task_id}: another message runs or ran it")
     assert cluster.runs() == ["plain", "last"]
     assert result(cluster, task_id).state == "SUCCESS"
 
 
-def test_a_task_that_fails_is_tried_again_and_then_dead(cluster: Cluster) -> None:
+def test_failing_job_is_tried_again_and_then_dead(cluster: Cluster) -> None:
     job = cluster.enqueue("failing", "as € told", sql="max_attempts => 2")
     cluster.until_settled(job, "failed", "failed", dispatching=True)
     outcome, attempt, error = dead(cluster, job) or ()
@@ -112,7 +113,7 @@ def test_a_task_that_fails_is_tried_again_and_then_dead(cluster: Cluster) -> Non
     assert cluster.runs() == ["failing"] * 2
 
 
-def test_an_error_is_stored_whatever_it_consists_of(cluster: Cluster) -> None:
+def test_error_of_any_characters_is_stored(cluster: Cluster) -> None:
     job, _ = cluster.run("strange")
     cluster.until_settled(job, "failed")
     error = cluster.error(job)
@@ -132,7 +133,7 @@ def test_arguments_that_do_not_fit_run_nothing(cluster: Cluster) -> None:
     assert cluster.runs() == []
 
 
-def test_a_task_that_nobody_knows_is_named(cluster: Cluster) -> None:
+def test_unknown_task_is_named_in_the_error(cluster: Cluster) -> None:
     job, _ = cluster.run("proj.absent", sql="max_attempts => 5")
     cluster.until_settled(job, "invalid")
     assert dead(cluster, job) == (
@@ -142,7 +143,7 @@ def test_a_task_that_nobody_knows_is_named(cluster: Cluster) -> None:
     )
 
 
-def test_a_message_that_cannot_be_read_is_invalid(cluster: Cluster) -> None:
+def test_unreadable_message_is_invalid(cluster: Cluster) -> None:
     job = cluster.enqueue("plain")
     cluster.dispatch(serializer="pickle")
     cluster.until_settled(job, "invalid")
@@ -151,7 +152,7 @@ def test_a_message_that_cannot_be_read_is_invalid(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("when", [{"countdown": 0}, {"countdown": 0.3}, {"eta": 0.3}])
-def test_a_retry_that_the_task_asks_for_is_the_same_attempt(cluster: Cluster, when: dict[str, float]) -> None:
+def test_retry_of_celery_belongs_to_the_same_attempt(cluster: Cluster, when: dict[str, float]) -> None:
     job, task_id = cluster.run("later", **when)
     cluster.until_settled(job, "done", dispatching=True)
     assert cluster.runs("task_id") == [task_id] * 2
@@ -181,7 +182,7 @@ def test_a_retry_may_have_other_arguments_and_may_not_be_raised(cluster: Cluster
     assert cluster.runs("task_id") == [task_id] * 2
 
 
-def test_a_retry_that_no_message_can_be_made_of_ends_the_job(cluster: Cluster) -> None:
+def test_retry_with_arguments_beyond_json_ends_the_job(cluster: Cluster) -> None:
     job, _ = cluster.run("changing", strange=True)
     cluster.until_settled(job, "rejected")
     assert "args[0]: type object is not JSON" in cluster.error(job)
@@ -189,7 +190,7 @@ def test_a_retry_that_no_message_can_be_made_of_ends_the_job(cluster: Cluster) -
     cluster.until_settled(job, "failed")
 
 
-def test_jobs_that_wait_for_their_retries_hold_up_no_other(cluster: Cluster) -> None:
+def test_jobs_waiting_for_retries_hold_up_no_other(cluster: Cluster) -> None:
     cluster.database.run("update pgreact.lane set max_in_progress = 2")
     waiting = [cluster.enqueue("later", countdown=1000) for _ in range(4)]
     other = cluster.enqueue("plain")
@@ -200,7 +201,7 @@ def test_jobs_that_wait_for_their_retries_hold_up_no_other(cluster: Cluster) -> 
     cluster.database.run("update pgreact.lane set max_in_progress = null")
 
 
-def test_automatic_retries_come_before_the_jobs_own(cluster: Cluster) -> None:
+def test_retries_of_celery_come_before_the_jobs_attempts(cluster: Cluster) -> None:
     job, _ = cluster.run("trying")
     cluster.until_settled(job, "done", dispatching=True)
     assert len(cluster.runs()) == 2
@@ -210,7 +211,7 @@ def test_automatic_retries_come_before_the_jobs_own(cluster: Cluster) -> None:
     assert len(cluster.runs()) == 2 + 2 * 3
 
 
-def test_a_task_that_ignores_or_rejects_says_so(cluster: Cluster) -> None:
+def test_ignoring_task_is_done_and_rejecting_task_is_rejected(cluster: Cluster) -> None:
     job, _ = cluster.run("ignoring")
     cluster.until_settled(job, "done")
     job, _ = cluster.run("rejecting", sql="max_attempts => 5")
@@ -220,14 +221,14 @@ def test_a_task_that_ignores_or_rejects_says_so(cluster: Cluster) -> None:
     cluster.until_settled(job, "failed")
 
 
-def test_a_task_that_fails_before_its_body_is_not_forgotten(cluster: Cluster) -> None:
+def test_task_failing_before_its_body_fails_its_job(cluster: Cluster) -> None:
     job, _ = cluster.run("hooked")
     cluster.until_settled(job, "failed")
     assert cluster.error(job).startswith("RuntimeError: not even begun")
     assert cluster.runs() == []
 
 
-def test_a_message_that_expired_or_was_revoked_ends_its_job(cluster: Cluster) -> None:
+def test_expired_or_revoked_message_ends_its_job(cluster: Cluster) -> None:
     job = cluster.enqueue("plain")
     cluster.dispatch(expires=-1)
     cluster.until_settled(job, "expired")
@@ -240,7 +241,7 @@ def test_a_message_that_expired_or_was_revoked_ends_its_job(cluster: Cluster) ->
     assert cluster.runs() == []
 
 
-def test_a_duplicate_that_expired_does_not_end_the_job_that_runs(cluster: Cluster) -> None:
+def test_expired_duplicate_does_not_end_the_running_job(cluster: Cluster) -> None:
     if cluster.pool == "solo":
         pytest.skip("it does one thing at a time")
     cluster.close_gate()
@@ -260,13 +261,13 @@ def test_a_body_may_run_its_own_task_and_others(cluster: Cluster) -> None:
     assert cluster.runs() == ["nested"] * 3 + ["called", "sent"]
 
 
-def test_a_message_that_is_no_job_runs_as_ever(cluster: Cluster) -> None:
+def test_message_of_no_job_runs_as_before(cluster: Cluster) -> None:
     task_id = cluster.send("plain")
     eventually(lambda: result(cluster, task_id).state == "SUCCESS", "its result")
     assert cluster.database.value("select count(*) from pgreact.history") == 0
 
 
-def test_a_canvas_is_sent_by_a_job(cluster: Cluster) -> None:
+def test_job_of_a_canvas_sends_its_tasks(cluster: Cluster) -> None:
     app = Celery("canvas", set_as_current=False)
     step = [app.signature("tests.jobs_app.plain", (name,), immutable=True) for name in ("a", "b", "c")]
     canvas = step[0] | step[1] | step[2]
@@ -285,7 +286,7 @@ def test_replaced_task_holds_its_job_until_the_replacement_ended(cluster: Cluste
     cluster.until_running(task_id)
     cluster.open_gate()
     cluster.until_running(task_id, 2)
-    # a claim at any moment while the replacement runs takes nothing else of the key
+    # no claim while the replacement runs takes another job of the key
     cluster.database.until(f"select not exists (select from pgreact.in_progress where id = {job})")
     cluster.until_settled(job, "done")
     assert cluster.runs("task_id") == [task_id] * 2
@@ -296,7 +297,7 @@ def test_replaced_task_holds_its_job_until_the_replacement_ended(cluster: Cluste
 def test_job_is_in_progress_while_its_replacement_runs(cluster: Cluster) -> None:
     job = cluster.enqueue("replacing", "again", sql="max_attempts => 1, key => 'k'")
     cluster.enqueue("plain", "behind", sql="key => 'k'")
-    # the replacement waits, and the first task does not
+    # only the replacement waits
     cluster.database.run(
         "create or replace function public.shut() returns trigger language plpgsql as $$ begin "
         "if new.name = 'again' then perform pg_advisory_lock_shared(7003); "
@@ -403,7 +404,7 @@ def test_message_that_no_worker_can_start_costs_its_job_alone(
     "wrong", ["x", "9" * 5000, -1, True, 1.5, [1], {"a": 1}], ids=lambda value: repr(value)[:9]
 )
 @pytest.mark.parametrize("header", ["pgreact_job", "pgreact_claim", "pgreact_task"])
-def test_header_that_is_no_job_ends_no_worker(cluster: Cluster, header: str, wrong: object) -> None:
+def test_malformed_header_ends_no_worker(cluster: Cluster, header: str, wrong: object) -> None:
     cluster.enqueue("plain")
     cluster.dispatch(headers={header: wrong})
     after, _ = cluster.run("plain", "after")
@@ -441,7 +442,7 @@ def test_a_hard_time_limit_is_a_failure_once_its_child_is_dead(prefork: Cluster)
     assert prefork.error(job).startswith("billiard.exceptions.TimeLimitExceeded: TimeLimitExceeded(1")
 
 
-def test_a_child_that_is_killed_costs_its_job_one_attempt_and_no_time(prefork: Cluster) -> None:
+def test_killed_child_costs_its_job_one_attempt_and_no_wait(prefork: Cluster) -> None:
     prefork.close_gate()
     job, task_id = prefork.run("plain", sql="max_attempts => 3")
     os.kill(prefork.until_running(), signal.SIGKILL)
@@ -459,13 +460,13 @@ def test_a_redelivered_message_of_a_killed_child_is_dropped(prefork: Cluster) ->
     job, task_id = prefork.run("again", sql="max_attempts => 2")
     os.kill(prefork.until_running(), signal.SIGKILL)
     prefork.until_settled(job, "lost")
-    prefork.workers[0].said(f"job.dropped: job {job}, task {task_id}")
+    prefork.workers[0].said(f"message.dropped: job {job}, task {task_id}")
     prefork.open_gate()
     prefork.until_settled(job, "lost", "done", dispatching=True)
     assert len(prefork.runs()) == 2
 
 
-def test_a_task_that_is_revoked_while_it_runs_ends_for_good(prefork: Cluster) -> None:
+def test_task_revoked_while_running_ends_for_good(prefork: Cluster) -> None:
     prefork.close_gate()
     job, task_id = prefork.run("plain", sql="max_attempts => 5")
     pid = prefork.until_running()
@@ -497,17 +498,17 @@ def test_replacement_that_is_lost_is_repeated_from_the_start(prefork: Cluster) -
     assert prefork.runs().count("replacing") == 2
 
 
-def test_a_task_that_ends_its_process_is_lost(prefork: Cluster) -> None:
+def test_task_ending_its_process_is_lost(prefork: Cluster) -> None:
     job, _ = prefork.run("leaving")
     prefork.until_settled(job, "lost")
 
 
-def test_a_message_that_is_to_be_redelivered_comes_again(prefork: Cluster) -> None:
+def test_requeued_message_is_redelivered(prefork: Cluster) -> None:
     job, task_id = prefork.run("rejecting", requeue=True, sql="max_attempts => 2")
     if "TASK_LATE" in prefork.workers[0].environ:
         prefork.until_settled(job, "done")
         assert prefork.runs("task_id") == [task_id] * 2
-    else:  # it was acknowledged, and is gone
+    else:  # the message was acknowledged, and is gone
         prefork.until_settled(job, "lost")
 
 
@@ -516,7 +517,7 @@ def test_a_message_that_is_to_be_redelivered_comes_again(prefork: Cluster) -> No
 
 @pytest.fixture
 def claimed(database: Database) -> Callable[..., Run]:
-    """Makes a run of a job that was just claimed."""
+    """Return a function that claims a job and returns its run."""
     prepare(database)
 
     def claim(**values: Any) -> Run:
@@ -530,7 +531,7 @@ def claimed(database: Database) -> Callable[..., Run]:
 
 @pytest.fixture
 def jobs(database: Database) -> Iterator[Jobs]:
-    found = Jobs(database.dsn, patience=0.0)
+    found = Jobs(database.dsn, timeout=0.0)
     yield found
     found.close()
 
@@ -545,30 +546,30 @@ def test_an_attempt_is_taken_once_per_retry(claimed: Callable[..., Run], jobs: J
         False,
         False,
     ]
-    jobs.end(held(first, 0.0, redelivered=True))
+    jobs.end(snoozed(first, 0.0, redelivered=True))
     assert jobs.start(retry)
     jobs.end(settled(retry, "done"))
     assert not jobs.start(Run(first.job, first.claim, 2, "w"))
 
 
-def test_a_word_that_comes_too_late_changes_nothing(
+def test_late_settlement_changes_nothing(
     claimed: Callable[..., Run], jobs: Jobs, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = claimed()
     assert jobs.start(run)
     database.run("select pgreact.settle(id, claim_id, 'rejected') from pgreact.in_progress")
     jobs.end(settled(run, "done"))
-    assert f"job.late: job {run.job}, task {run.task_id}: done: given up meanwhile" in caplog.text
+    assert (
+        f"settlement.ignored: job {run.job}, task {run.task_id}: done: the attempt had ended: " in caplog.text
+    )
     assert database.value("select outcome from pgreact.dead") == "rejected"
 
 
-def test_whoever_has_nothing_to_run_asks_nothing(
-    claimed: Callable[..., Run], jobs: Jobs, database: Database
-) -> None:
+def test_idle_process_runs_no_statement(claimed: Callable[..., Run], jobs: Jobs, database: Database) -> None:
     database.run("update pgreact.queue_setting set lease = '1 s'")
     idle = claimed()
     assert jobs.start(idle)
-    with jobs._sessions.one() as session:
+    with jobs._pool.session() as session:
         assert session._connection
         pid = session._connection.info.backend_pid
     jobs.end(settled(idle, "done"))
@@ -593,7 +594,7 @@ def test_a_shorter_lease_is_kept_as_soon_as_it_is_known(
     database.until("select lease_until > started_at + interval '4 s' from pgreact.in_progress")
 
 
-def test_a_database_that_cannot_store_a_character_gets_it_in_ascii(postgres: EmbeddedPostgres) -> None:
+def test_character_missing_in_the_database_encoding_is_stored_in_ascii(postgres: EmbeddedPostgres) -> None:
     admin, name = Database(postgres.dsn()), f"t_{uuid4().hex[:12]}"
     admin.run(f"create database {name} template template0 encoding latin1 locale 'C'")
     database = Database(postgres.dsn(dbname=name))
@@ -608,7 +609,7 @@ def test_a_database_that_cannot_store_a_character_gets_it_in_ascii(postgres: Emb
     admin.run(f"drop database {name} with (force)")
 
 
-def test_an_error_says_what_happened_and_where() -> None:
+def test_error_text_has_the_message_and_the_innermost_frames() -> None:
     def deep(levels: int) -> None:
         if levels:
             deep(levels - 1)
@@ -616,7 +617,7 @@ def test_an_error_says_what_happened_and_where() -> None:
 
     with pytest.raises(ValueError, match="too deep") as caught:
         deep(50)
-    lines = described(caught.value).splitlines()
+    lines = error_text(caught.value).splitlines()
     assert lines[0] == "ValueError: too deep"
     assert "in deep" in lines[1]
     assert len(lines) < 20
@@ -625,21 +626,22 @@ def test_an_error_says_what_happened_and_where() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no")
 
-    assert "str() failed" in described(Mute())
-    assert len(described(ValueError("€" * 9000)).encode()) <= 8192
+    assert "str() failed" in error_text(Mute())
+    assert len(error_text(ValueError("€" * 9000)).encode()) <= 8192
 
 
 FORKING = """
 import os, sys
-from pgreact.worker.jobs import Jobs, Run, settled
+from pgreact.worker.jobs import Jobs
+from pgreact.worker.run import Run, settled
 
 jobs = Jobs(os.environ["PROJ_DSN"])
 one, two = (Run(int(job), task_id, 0, "w") for job, task_id in (pair.split("/") for pair in sys.argv[1:]))
 assert jobs.start(one)
 child = os.fork()
 if not child:
-    jobs.end(settled(one, "failed"))  # as if the body had forked, and came back here
-    assert jobs._keeper._runs == set()
+    jobs.end(settled(one, "failed"))  # as if the body had forked, and returned here
+    assert jobs._renewer._runs == set()
     two.pid = os.getpid()
     assert jobs.start(two)
     jobs.end(settled(two, "done"))
@@ -649,8 +651,8 @@ jobs.end(settled(one, "done"))
 """
 
 
-def test_a_fork_runs_jobs_of_its_own(claimed: Callable[..., Run], database: Database) -> None:
-    database.run("update pgreact.queue_setting set keep = '1 day'")
+def test_forked_process_runs_jobs_of_its_own(claimed: Callable[..., Run], database: Database) -> None:
+    database.run("update pgreact.queue_setting set retention = '1 day'")
     runs = [claimed(), claimed()]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "default::DeprecationWarning", "-c", FORKING]
@@ -667,7 +669,7 @@ def test_a_fork_runs_jobs_of_its_own(claimed: Callable[..., Run], database: Data
     assert ended == [(runs[1].job, "done"), (runs[0].job, "done")]
 
 
-def test_a_header_that_is_no_job_runs_nothing() -> None:
+def test_header_without_a_job_id_runs_nothing() -> None:
     app = Celery("x", broker="memory://", set_as_current=False)
 
     @app.task(shared=False)
@@ -684,14 +686,14 @@ def test_a_header_that_is_no_job_runs_nothing() -> None:
     assert "pgreact_claim is 'mine', not a UUID" in str(ended.result)
 
 
-def test_a_role_needs_the_functions_alone(
+def test_role_needs_only_execute_on_the_functions(
     database: Database, claimed: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"{psycopg.conninfo.conninfo_to_dict(database.dsn)['dbname']}_worker"
     database.run(f"create role {name} {database.login}")
     jobs, run = Jobs(psycopg.conninfo.make_conninfo(database.dsn, user=name)), claimed()
     assert not jobs.start(run)
-    assert re.search(r"job.untaken: .* it does not run; .* permission denied", caplog.text)
+    assert re.search(r"job.start_failed: .* cannot be started; .* permission denied", caplog.text)
     caplog.clear()
     database.run(
         f"grant usage on schema pgreact to {name}",
@@ -699,8 +701,8 @@ def test_a_role_needs_the_functions_alone(
         f"pgreact.abandon to {name}",
     )
     assert jobs.start(run)
-    jobs._keeper._renew(everything=True)
-    jobs.end(held(run, 0.0))
+    jobs._renewer._renew(everything=True)
+    jobs.end(snoozed(run, 0.0))
     jobs.end(settled(run, "done"))
     jobs.close()
     assert not caplog.records
@@ -716,7 +718,7 @@ def test_a_pooler_in_transaction_mode_may_stand_between(
         for _ in range(3):
             run = claimed()
             assert jobs.start(run)
-            jobs._keeper._renew(everything=True)
+            jobs._renewer._renew(everything=True)
             jobs.end(settled(run, "done"))
         jobs.close()
     assert database.value("select count(*) from pgreact.in_progress") == 0

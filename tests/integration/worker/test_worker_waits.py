@@ -1,4 +1,4 @@
-"""A worker beside others' transactions, frozen servers and hostile defaults: no neighbour is hurt."""
+"""A worker beside other transactions, frozen servers and hostile defaults: no other run is affected."""
 
 import logging
 import os
@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgreact.worker.jobs import Jobs, Run, settled
+from pgreact.worker.jobs import Jobs
+from pgreact.worker.run import Run, settled
 from tests import servers
 from tests.harness import DEADLINE, Database, eventually
 from tests.jobs_cluster import prepare
@@ -21,10 +22,11 @@ from tests.jobs_cluster import prepare
 
 @pytest.fixture
 def claimed(database: Database) -> Callable[[], Run]:
-    """Makes a run of a job that was just claimed; a lease is 2 seconds."""
+    """Return a function that claims a job and returns its run; the lease is 2 s."""
     prepare(database)
     database.run(
-        "update pgreact.queue_setting set keep = '1 day', lease = '2 s'", "select pgreact.maintain_history()"
+        "update pgreact.queue_setting set retention = '1 day', lease = '2 s'",
+        "select pgreact.maintain_history()",
     )
 
     def claim() -> Run:
@@ -45,7 +47,7 @@ def jobs(claimed: Callable[[], Run], database: Database, caplog: pytest.LogCaptu
 
 
 def outcomes(database: Database) -> dict[str, int]:
-    """Count how attempts ended."""
+    """Return the number of attempts by outcome."""
     with database.connect() as connection:
         rows = connection.execute("select outcome, count(*) from pgreact.history group by outcome").fetchall()
     return dict(rows)
@@ -67,14 +69,16 @@ def test_row_that_another_transaction_holds_costs_no_other_run_its_lease(
     for run in runs:
         jobs.end(settled(run, "done"))
     assert outcomes(database) == {"done": 3}
-    (told,) = [record.getMessage() for record in caplog.records if "job.unrenewed" in record.getMessage()]
-    assert told.endswith(
+    (logged,) = [
+        record.getMessage() for record in caplog.records if "lease.renewal_failed" in record.getMessage()
+    ]
+    assert logged.endswith(
         f"1 of 3 jobs that run here; tried again: another transaction holds their rows: jobs [{runs[0].job}]"
     )
-    assert "job.renewed: " in caplog.text
+    assert "lease.renewed: " in caplog.text
 
 
-def test_end_of_a_run_waits_for_nobody_longer_than_a_part_of_the_lease(
+def test_settlement_waits_no_longer_than_a_part_of_the_lease(
     claimed: Callable[[], Run], jobs: Jobs, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = claimed()
@@ -85,29 +89,30 @@ def test_end_of_a_run_waits_for_nobody_longer_than_a_part_of_the_lease(
         jobs.end(settled(run, "done"))
         assert time.monotonic() - began < 1.5
         assert (
-            f"job.untold: job {run.job}, task {run.task_id}: done: is told as soon as possible" in caplog.text
+            f"settlement.delayed: job {run.job}, task {run.task_id}: done: is sent as soon as possible"
+            in caplog.text
         )
-        # the server gave up, too: nothing is left that would hold up others
+        # the statement ended on the server, too: it holds up no other
         database.until(
             "select count(*) = 0 from pg_locks l join pg_stat_activity a using (pid) "
             "where not l.granted and a.query like '%settle%' and a.pid <> pg_backend_pid()"
         )
-    eventually(lambda: outcomes(database) == {"done": 1}, "it is told")
-    eventually(lambda: "job.told: " in caplog.text, "it is over")
+    eventually(lambda: outcomes(database) == {"done": 1}, "it is settled")
+    eventually(lambda: "settlement.sent: " in caplog.text, "recovered")
 
 
-def test_server_process_that_is_frozen_holds_up_no_run(
+def test_frozen_server_process_holds_up_no_run(
     claimed: Callable[[], Run], jobs: Jobs, database: Database
 ) -> None:
     run = claimed()
     assert jobs.start(run)
-    with jobs._sessions.one() as session:
+    with jobs._pool.session() as session:
         assert session._connection
         pid = session._connection.info.backend_pid
     os.kill(pid, signal.SIGSTOP)
     try:
         jobs.end(settled(run, "done"))
-        eventually(lambda: outcomes(database) == {"done": 1}, "another session told it")
+        eventually(lambda: outcomes(database) == {"done": 1}, "another session settled it")
     finally:
         os.kill(pid, signal.SIGCONT)
 
@@ -129,13 +134,13 @@ def test_run_whose_end_is_refused_keeps_its_lease_until_a_right_is_granted(
     database.value("select pgreact.claim(1)")
     assert outcomes(database) == {}
     database.run(f"grant execute on function pgreact.settle to {name}")
-    eventually(lambda: outcomes(database) == {"done": 1}, "it is told")
+    eventually(lambda: outcomes(database) == {"done": 1}, "it is settled")
     jobs.close()
-    assert caplog.text.count("job.untold: ") == 1
+    assert caplog.text.count("settlement.delayed: ") == 1
     database.run(f"drop owned by {name}", f"drop role {name}")
 
 
-def test_thread_that_keeps_leases_survives_any_mistake(
+def test_lease_renewer_survives_any_exception(
     claimed: Callable[[], Run],
     jobs: Jobs,
     database: Database,
@@ -145,21 +150,21 @@ def test_thread_that_keeps_leases_survives_any_mistake(
     mistakes: SimpleQueue[Exception] = SimpleQueue()
     for mistake in (KeyError("a"), KeyError("b"), MemoryError()):
         mistakes.put(mistake)
-    renew = jobs._keeper._renew
+    renew = jobs._renewer._renew
 
     def mistaken(**values: Any) -> None:
         if not mistakes.empty():
             raise mistakes.get()
         renew(**values)
 
-    monkeypatch.setattr(jobs._keeper, "_renew", mistaken)
+    monkeypatch.setattr(jobs._renewer, "_renew", mistaken)
     run = claimed()
     assert jobs.start(run)
     database.until("select lease_until > started_at + interval '4 s' from pgreact.in_progress")
     jobs.end(settled(run, "done"))
     assert outcomes(database) == {"done": 1}
-    eventually(lambda: "job.kept: " in caplog.text, "it is over")
-    assert caplog.text.count("job.unkept: ") == 2  # once for each kind
+    eventually(lambda: "lease.renewer_recovered: " in caplog.text, "recovered")
+    assert caplog.text.count("lease.renewer_failed: ") == 2  # once for each kind
 
 
 HOSTILE = {
@@ -194,7 +199,7 @@ def test_jobs_run_once_each_whatever_the_databases_defaults(
     name = psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"]
     for setting, value in defaults.items():
         database.run(f"alter database {name} set {setting} = {value}")
-    # what stands for the daemon pins its own
+    # the session that plays the daemon pins its settings
     pins = {"default_transaction_isolation": "read\\ committed", "default_transaction_read_only": "off"}
     options = " ".join(
         f"-c {setting}={value}" for setting, value in (pins | {"statement_timeout": "0"}).items()

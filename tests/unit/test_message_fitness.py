@@ -8,21 +8,21 @@ from uuid import uuid4
 import pytest
 from celery import Celery, Task
 
-from pgreact.broker.connection import Wire
+from pgreact.broker.connection import BrokerConnection
 from pgreact.broker.message_headers import unfit
-from pgreact.broker.prepared_message import Draft, Unfit
+from pgreact.broker.prepared_message import PreparedMessage, Unfit
 
 HEADERS = {"pgreact_job": 7, "pgreact_attempt": 1}
 
 
-class Post:
-    """Drafts a call of the task "t" and sends it, as the daemon does; then looks what the broker has."""
+class Message:
+    """Prepares a call of the task "t" and sends it, as the daemon does; then reads what the broker has."""
 
     def __init__(self, base: type[Any] = Task, **configuration: Any) -> None:
         self.app = Celery("a", broker="memory://", set_as_current=False)
         self.app.conf.update(configuration)
         self.task_id = str(uuid4())
-        self._wire = Wire(self.app, 20)
+        self._connection = BrokerConnection(self.app, 20)
 
         @self.app.task(base=base, name="t", shared=False)
         def task() -> None:
@@ -32,9 +32,11 @@ class Post:
         """Return the messages there are now."""
 
         try:
-            Draft(self._wire, "t", self.task_id, {"headers": HEADERS, **options}).send(self._wire.producer)
+            PreparedMessage(self._connection, "t", self.task_id, {"headers": HEADERS, **options}).send(
+                self._connection.producer
+            )
         finally:
-            self._wire.hang_up()
+            self._connection.close()
         return self.sent()
 
     def sent(self) -> list[Any]:
@@ -49,7 +51,7 @@ class Post:
 @pytest.fixture(autouse=True)
 def _empty_broker() -> Iterator[None]:
     yield
-    Post().sent()
+    Message().sent()
 
 
 class Tenants(Task):  # type: ignore[type-arg]
@@ -114,26 +116,26 @@ class Raising(Task):  # type: ignore[type-arg]
 @pytest.mark.parametrize("base", [Tenants, Forgetful])
 @pytest.mark.parametrize("configuration", [{}, {"task_protocol": 1}])
 def test_own_apply_async_makes_the_message(base: type[Any], configuration: dict[str, Any]) -> None:
-    post = Post(base, **configuration)
-    (message,) = post(args=[], kwargs={}, expires=50)
+    call = Message(base, **configuration)
+    (message,) = call(args=[], kwargs={}, expires=50)
     assert {name: message.headers[name] for name in ("tenant", *HEADERS)} == {"tenant": "blue", **HEADERS}
-    assert message.properties["correlation_id"] == post.task_id
+    assert message.properties["correlation_id"] == call.task_id
 
 
 def test_message_without_an_own_apply_async_is_as_ever() -> None:
-    (message,) = Post()()
+    (message,) = Message()()
     assert "tenant" not in message.headers
 
 
 def test_what_an_own_apply_async_sends_beside_the_message_is_sent() -> None:
-    audit, message = Post(Auditing)()
+    audit, message = Message(Auditing)()
     assert (audit.headers["task"], message.headers["pgreact_task"]) == ("audit", "t")
 
 
 @pytest.mark.parametrize(
     ("base", "error", "reason"),
     [
-        (Renaming, Unfit, "apply_async of t does not hand on task_id"),
+        (Renaming, Unfit, "apply_async of t does not pass on task_id"),
         (Silent, Unfit, "apply_async of t made no message"),
         (Twice, Unfit, "apply_async of t makes two messages of one task_id"),
         (Raising, LookupError, "no tenant"),
@@ -142,15 +144,15 @@ def test_what_an_own_apply_async_sends_beside_the_message_is_sent() -> None:
 def test_own_apply_async_that_makes_no_such_message_is_refused(
     base: type[Any], error: type[Exception], reason: str
 ) -> None:
-    post = Post(base)
+    call = Message(base)
     with pytest.raises(error, match=reason):
-        post()
-    assert post.sent() == []
+        call()
+    assert call.sent() == []
 
 
 @pytest.mark.filterwarnings("ignore::celery.exceptions.AlwaysEagerIgnored")
 def test_task_is_not_run_in_the_daemon_where_celery_is_eager() -> None:
-    (message,) = Post(Tenants, task_always_eager=True)()
+    (message,) = Message(Tenants, task_always_eager=True)()
     assert "tenant" not in message.headers
 
 
@@ -176,10 +178,10 @@ def test_task_is_not_run_in_the_daemon_where_celery_is_eager() -> None:
 def test_message_that_no_worker_could_read_is_not_made(
     configuration: dict[str, Any], wrong: dict[str, Any]
 ) -> None:
-    post = Post(**configuration)
+    call = Message(**configuration)
     with pytest.raises(Unfit, match=r"header|limit"):
-        post(**wrong)
-    assert post.sent() == []
+        call(**wrong)
+    assert call.sent() == []
 
 
 @pytest.mark.parametrize(
@@ -193,12 +195,12 @@ def test_message_that_no_worker_could_read_is_not_made(
     ids=repr,
 )
 def test_message_that_a_worker_can_read_is_made(right: dict[str, Any]) -> None:
-    (message,) = Post()(**right)
+    (message,) = Message()(**right)
     assert unfit(json.loads(json.dumps(message.headers))) is None
 
 
 def test_first_protocol_and_second_are_fit() -> None:
-    makers: list[Callable[[], Any]] = [Post, lambda: Post(task_protocol=1)]
+    makers: list[Callable[[], Any]] = [Message, lambda: Message(task_protocol=1)]
     for make in makers:
         (message,) = make()()
         assert unfit(message.headers if "id" in message.headers else message.decode()) is None

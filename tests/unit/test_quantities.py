@@ -2,18 +2,18 @@
 
 import pytest
 
-from pgreact.quantities import duration, short
+from pgreact.quantities import check_between, parse_duration, short
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0, "0s"), (1e-06, "0.000001s"), (0.1, "100ms"), (0.0005, "0.0005s"), (0.123457, "0.123457s"),
+    [(0.0, "0s"), (1e-06, "0.001ms"), (0.1, "100ms"), (0.0005, "0.5ms"), (0.123457, "123.457ms"),
      (1.0, "1s"), (1.5, "1.5s"), (59.0, "59s"), (60.0, "1m"), (90.0, "90s"), (3600.0, "1h"),
      (5400.0, "90m"), (86400.0, "1d"), (90000.0, "25h")],
 )  # fmt: skip
 def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) -> None:
     assert short(seconds) == text
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) ->
 )
 def test_an_age_is_shown_roughly(seconds: float, text: str) -> None:
     assert short(seconds, roughly=True) == text
+
+
+@pytest.mark.parametrize("text", ["99ms", "61s"])
+def test_a_duration_out_of_bounds_is_refused_with_its_bounds(text: str) -> None:
+    with pytest.raises(ValueError, match=f"""^'{text}' is not a duration between "100ms" and "1m"$"""):
+        check_between(parse_duration(text), "100ms", "1m")
+
+
+def test_bounds_are_durations_that_are_allowed() -> None:
+    assert [check_between(seconds, "100ms", "1m") for seconds in (0.1, 60.0)] == [0.1, 60.0]

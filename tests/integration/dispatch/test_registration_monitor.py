@@ -32,14 +32,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     for pause in ("CONFIRM", "AGAIN", "SELDOM"):
         monkeypatch.setattr(registration, pause, 0.05)
     count: Counter[str] = Counter()
-    ask = CeleryWorkers.ask
+    ask = CeleryWorkers.registered
 
     async def counted(self: CeleryWorkers) -> Any:
         answer = await ask(self)
         count["answered" if answer else "silent"] += 1
         return answer
 
-    monkeypatch.setattr(CeleryWorkers, "ask", counted)
+    monkeypatch.setattr(CeleryWorkers, "registered", counted)
     return count
 
 
@@ -93,19 +93,21 @@ async def test_a_route_whose_task_no_worker_knows_is_told_once_and_when_it_is_ov
 ) -> None:
     start(Worker)
     async with running(two, inbox.url, monkeypatch) as run:
-        await run.until(lambda: run.count(logs.RouteUnanswered), "it is told")
+        await run.until(lambda: run.count(logs.RouteUnregistered), "it is told")
         (told,) = await until_said(run, two, 1)
-        assert told.startswith(f'task of route wrong: no worker that answers (1) knows "{UNKNOWN}": is it ')
+        assert told.startswith(
+            f'task of route wrong: none of the 1 workers that replied has registered "{UNKNOWN}": is '
+        )
         before = asked["answered"]
         await run.until(lambda: asked["answered"] > before + 1, "they are asked again")
-        assert run.count(logs.RouteUnanswered, route="wrong", task=UNKNOWN, workers=1) == 1
-        assert run.count(logs.RouteUnanswered) == 1
+        assert run.count(logs.RouteUnregistered, route="wrong", task=UNKNOWN, workers=1) == 1
+        assert run.count(logs.RouteUnregistered) == 1
         two.run(f"update pgreact.route set task = '{KNOWN}' where name = 'wrong'")
         assert await until_said(run, two, 0) == []
         two.run("update pgreact.route set task = 'tests.jobs_app.noop' where name = 'wrong'")
-        await run.until(lambda: run.count(logs.RouteUnanswered) == 2, "the other task is not known, either")
+        await run.until(lambda: run.count(logs.RouteUnregistered) == 2, "the other task is not known, either")
         start(JobsWorker)
-        await run.until(lambda: run.count(logs.RouteAnswered, route="wrong"), "a worker knows it")
+        await run.until(lambda: run.count(logs.RouteRegistered, route="wrong"), "a worker knows it")
         assert await until_said(run, two, 0) == []
 
 
@@ -114,7 +116,7 @@ async def test_workers_that_do_not_answer_prove_nothing(
 ) -> None:
     async with running(two, inbox.url, monkeypatch) as run:
         await run.until(lambda: asked["silent"] >= 3, "they are asked three times")
-        assert not run.count(logs.RouteUnanswered)
+        assert not run.count(logs.RouteUnregistered)
         assert troubles(two) == []
     assert not asked["answered"]
 
@@ -125,7 +127,7 @@ async def test_a_broker_that_hangs_answers_nothing_in_time_and_stops_nobody(
     monkeypatch.setattr(registration_monitor, "DEADLINE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as hole:
         app = Celery(broker=f"amqp://127.0.0.1:{hole.getsockname()[1]}//", set_as_current=False)
-        asking = asyncio.create_task(CeleryWorkers(app).ask())
+        asking = asyncio.create_task(CeleryWorkers(app).registered())
         turns = 0
         while not asking.done():
             turns += 1

@@ -1,5 +1,7 @@
--- What a restore, or a truncate of pgreact's own tables, leaves behind or leaves out: triggers of ours that nothing here
--- has attached nor will (%(wanted)s), sequences that are of no route, routes that have none.
+-- Orphans, as after a restore or a truncate of pgreact's tables. Cases by kind:
+--   trigger   calls a function of pgreact, but has no row in watched or outbox, and is not in %(wanted)s
+--   sequence  a gate without a route
+--   gate      a route whose gate has no sequence
 with known (relation, route, task, event) as (
     select w.relation, w.route_id, null, w.event from pgreact.watched w
     union all
@@ -27,7 +29,7 @@ where p.pronamespace = 'pgreact'::regnamespace
     and p.proname ~ '^(signal|outbox)_v'
     and t.tgparentid = 0
     and not exists (select from attached a where a.relation = t.tgrelid and a.name = t.tgname)
-    -- what is built in is put back by a step of its own
+    -- the built-in queue's triggers: another step of apply restores them
     and not (n.nspname = 'pgreact' and t.tgname ~ '^pgreact_0_')
 union all
 select 'sequence', c.relname, null, null

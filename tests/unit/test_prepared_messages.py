@@ -1,4 +1,4 @@
-"""A message that was made beforehand equals the one that Celery would send."""
+"""A prepared message equals the one that Celery would send."""
 
 import datetime
 import itertools
@@ -9,6 +9,7 @@ import pytest
 from celery import Celery, signals
 
 from pgreact.broker.publisher import CeleryPublisher
+from pgreact.dispatch.action import task_call
 from pgreact.dispatch.route import Route
 from tests.harness import eventually
 
@@ -86,7 +87,7 @@ def essence(message: Any) -> Any:
 
 
 @pytest.mark.parametrize(("configuration", "route"), list(itertools.product(CONFIGURATIONS, ROUTES)))
-async def test_a_draft_equals_what_celery_would_send(
+async def test_prepared_message_equals_what_celery_would_send(
     configuration: dict[str, Any], route: dict[str, Any], told: list[tuple[str, str, str]]
 ) -> None:
     app = Celery("a", broker="memory://", set_as_current=False)
@@ -107,9 +108,10 @@ async def test_a_draft_equals_what_celery_would_send(
     plain, heard = essence(take(app, queue)), list(told)
 
     publisher = CeleryPublisher(app)
+    call = task_call(known, publisher)
     for number in range(3):
         told.clear()
-        await publisher.publish(known, f"m{number}", f"m{number + 1}")
+        await call.publish(f"m{number}", f"m{number + 1}")
         message = take(app, queue)
         assert essence(message) == plain
         assert told == heard
@@ -121,8 +123,8 @@ async def test_a_draft_equals_what_celery_would_send(
             left = datetime.datetime.fromisoformat(expires) - datetime.datetime.now(datetime.UTC)
             assert 14 < left.total_seconds() <= 15
         if known.countdown:
-            assert not publisher._drafts
+            assert call._prepared is None
         else:
-            eventually(lambda: publisher._drafts, "the next one is drafted")
+            eventually(lambda: call._prepared, "the next message is prepared")
     await publisher.close()
     app.close()

@@ -1,5 +1,5 @@
 -- A job in progress waits again: for its next attempt, or for the next run of this one. Its row is gone already.
-create or replace function pgreact.put_back(job pgreact.in_progress, run_at timestamptz, error text) returns void
+create or replace function pgreact.requeue(job pgreact.in_progress, run_at timestamptz, error text) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
@@ -12,7 +12,7 @@ begin
         octet_length(coalesce(job.resume::text, concat(job.args, job.kwargs, job.options))));
     if job.key is not null then
         -- a job of the key with a lower id may have come meanwhile, and be behind this one
-        perform pgreact.unblock_next(job.key, job.round);
+        perform pgreact.unblock_next(job.key, job.claim_number);
     end if;
     -- Another job may have come meanwhile, and keeps the unique key: be it one of a transaction that has not committed,
     -- for which the index would wait.
@@ -26,5 +26,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.put_back(pgreact.in_progress, timestamptz, text) is 'lets a job that was in progress wait again';
-revoke all on function pgreact.put_back(pgreact.in_progress, timestamptz, text) from public;
+comment on function pgreact.requeue(pgreact.in_progress, timestamptz, text) is 'lets a job that was in progress wait again';
+revoke all on function pgreact.requeue(pgreact.in_progress, timestamptz, text) from public;

@@ -1,0 +1,1 @@
+select pgreact.signal(cast(%(route)s as text))
