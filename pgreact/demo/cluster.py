@@ -19,7 +19,7 @@ from pgreact.demo.process import Process
 from pgreact.errors import PgreactError
 from pgreact.postgres.queries import folder
 
-LISTENERS = ("listener A", "listener B")
+DAEMONS = ("daemon A", "daemon B")
 WORKER = "worker"
 WORKER_PROCESSES = 5  # as many as the example's limit of jobs, and one for the dispatcher
 
@@ -36,7 +36,7 @@ class Cluster:
         if importlib.util.find_spec("pgmq") is None:
             raise PgreactError('the demo needs more packages: pip install "pgreact[demo]"')
         self.examples = folder("examples")
-        self.listeners: dict[str, Process] = {}
+        self.daemons: dict[str, Process] = {}
         self._worker: Process | None = None
         self._journal = journal
         # the demo reads commit times from PostgreSQL
@@ -98,10 +98,10 @@ class Cluster:
             WORKER, ["celery", "-A", "proj.celery:app", "worker", *options, *quiet], timeout=0
         )
 
-    def start_listener(self, name: str) -> None:
+    def start_daemon(self, name: str) -> None:
         """Start a daemon under this name."""
         options = ["--log-format", "json", "--log-level", "debug"]
-        self.listeners[name] = self._start(name, ["pgreact", "listen", *options], timeout=5)
+        self.daemons[name] = self._start(name, ["pgreact", "listen", *options], timeout=5)
 
     def kill_child(self, pid: int) -> float:
         """Kill one process of the worker's pool; return the time in seconds since 1970.

@@ -7,7 +7,7 @@ import click
 
 from pgreact import settings
 from pgreact.demo import report
-from pgreact.demo.cluster import LISTENERS, WORKER, WORKER_PROCESSES, Cluster
+from pgreact.demo.cluster import DAEMONS, WORKER, WORKER_PROCESSES, Cluster
 from pgreact.demo.journal import Journal
 from pgreact.demo.producer import Commit, Producer
 from pgreact.demo.queue_scene import LANE, QueueScene
@@ -74,11 +74,11 @@ def _set_up(cluster: Cluster, journal: Journal, screen: Screen) -> tuple[str, st
     screen.step("pgreact apply")
     for line in plan:
         screen.detail(line)
-    for name in LISTENERS:
-        cluster.start_listener(name)
+    for name in DAEMONS:
+        cluster.start_daemon(name)
     journal.wait_for("worker.ready", WORKER, deadline=60)
     screen.step("celery worker")
-    for name in LISTENERS:
+    for name in DAEMONS:
         journal.wait_for("listener.connected", name)
     if not journal.until(
         lambda: bool(journal.find("leader.elected") and journal.find("standby.waiting")), TIMEOUT
@@ -86,7 +86,7 @@ def _set_up(cluster: Cluster, journal: Journal, screen: Screen) -> tuple[str, st
         raise PgreactError(f"no leader and standby in {TIMEOUT:g} s")
     leader, standby = journal.find("leader.elected")[0].source, journal.find("standby.waiting")[0].source
     for name, state in ((leader, "leads"), (standby, "stands by")):
-        screen.step("pgreact listen", f"{name} {state}, pid {cluster.listeners[name].pid}")
+        screen.step("pgreact listen", f"{name} {state}, pid {cluster.daemons[name].pid}")
     return leader, standby
 
 
@@ -166,7 +166,7 @@ class _Scene:
             PgreactError: The standby does not take over in time.
         """
         self._screen.heading(f"kill -9 {self._leader}, the leader")
-        killed = self._cluster.listeners[self._leader].kill()
+        killed = self._cluster.daemons[self._leader].kill()
         commit = self._producer.commit(3)
         elected = self._journal.wait_for("leader.elected", self._standby, killed, TIMEOUT)
         dispatched = self._journal.wait_for("dispatch.published", self._standby, killed, TIMEOUT)

@@ -8,7 +8,7 @@ import click
 from pgreact.demo.journal import Entry, Journal
 from pgreact.demo.producer import Producer
 
-_COLOURS = {"listener A": "cyan", "listener B": "magenta", "worker": "green", "producer": "yellow"}
+_COLOURS = {"daemon A": "cyan", "daemon B": "magenta", "worker": "green", "producer": "yellow"}
 _PALE = frozenset({"level", "event", "timestamp"})
 
 

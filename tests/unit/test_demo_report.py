@@ -8,12 +8,12 @@ from pgreact.demo.producer import Attempt, Commit
 from pgreact.demo.queue_scene import chart, most_at_once, refills
 from pgreact.demo.report import QueueUse, Report, Takeover, lines, percentile
 
-TAKEOVER = Takeover(0.0, "listener B", 0.02, 0.05)
+TAKEOVER = Takeover(0.0, "daemon B", 0.02, 0.05)
 KEPT = QueueUse([0.01], places=2, most=2, rolled_back=True, survived=True)
 
 
 def _published(at: float, publish_ms: float = 2.0) -> Entry:
-    return Entry(at, "listener A", "dispatch.published", {"publish_ms": publish_ms, "signals": 1})
+    return Entry(at, "daemon A", "dispatch.published", {"publish_ms": publish_ms, "signals": 1})
 
 
 def test_publish_that_began_before_a_commit_does_not_answer_it() -> None:

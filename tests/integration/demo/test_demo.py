@@ -90,7 +90,7 @@ def test_demo_does_all_jobs_survives_its_leader_and_leaves_no_process(
     status = shown.exit()
 
     assert status == 0, shown.output
-    assert "kill -9 listener" in shown.output
+    assert "kill -9 daemon" in shown.output
     scene = shown.output.partition("The built-in queue")[2].partition("Measured")[0]
     assert "rolls back: nothing follows" in scene, shown.output
     for step in (
