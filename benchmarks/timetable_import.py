@@ -29,6 +29,6 @@ def _carry(source: DjangoCeleryBeat, target: Ours) -> float:
         began = time.monotonic()
         report = upsert.write(target.connection, django.read(theirs), "sql")
         took = time.monotonic() - began
-    if len(report.carried) != ENTRIES:
-        raise PgreactError(f"{len(report.carried)} of {ENTRIES} entries were carried: {report.uncarried[:1]}")
+    if len(report.added) != ENTRIES:
+        raise PgreactError(f"{len(report.added)} of {ENTRIES} entries were carried: {report.skipped[:1]}")
     return took

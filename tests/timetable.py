@@ -7,8 +7,8 @@ from pgreact.clock import Clock
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
 from pgreact.timetable.backlog import Backlog
-from pgreact.timetable.firing import play_round
-from pgreact.timetable.step import Delivery, Outcome
+from pgreact.timetable.delivery import Delivery
+from pgreact.timetable.firing import Outcome, fire_due
 from tests.harness import Database, Inbox
 
 
@@ -21,7 +21,7 @@ class Timetable:
 
     def add(self, name: str, **columns: str) -> None:
         """Add a schedule; columns are SQL. Its jobs stay queued, unless the lane says otherwise."""
-        columns = {"task": "'proj.tick'", "lane": "'held'", "history": "'1 day'", **columns}
+        columns = {"task": "'proj.tick'", "lane": "'held'", "retention": "'1 day'", **columns}
         self.database.run(
             f"insert into pgreact.schedule (name, {', '.join(columns)}) "
             f"values ('{name}', {', '.join(columns.values())})"
@@ -84,18 +84,18 @@ def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
     return found
 
 
-class Rounds:
-    """The engine's rounds of one delivery, one at a time, without its loop."""
+class Passes:
+    """The engine's passes of one delivery, one at a time, without its loop."""
 
     def __init__(self, session: Session, delivery: Delivery) -> None:
         self.troubles = Troubles(Clock())
-        self.backlog = Backlog(delivery.name, delivery.look, self.troubles, Clock())
+        self.backlog = Backlog(delivery.name, delivery.page, self.troubles, Clock())
         self._session = session
         self._delivery = delivery
 
-    async def play(self) -> Outcome:
-        """Play one."""
-        return await play_round(self._session, self._delivery, self.backlog, self.troubles["fire"])
+    async def run(self) -> Outcome:
+        """Make one."""
+        return await fire_due(self._session, self._delivery, self.backlog, self.troubles["fire"])
 
     async def wait(self) -> float:
         """Return seconds until the next."""

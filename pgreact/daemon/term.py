@@ -136,7 +136,7 @@ class Term:
 
     def hearing_changed(self) -> None:
         """Notifications are heard no longer, or again."""
-        self._timetable.hears = self._hearing.muted is None
+        self._timetable.notified = self._hearing.muted is None
         self._timetable.poke()
         self._wake.set()
 
@@ -290,7 +290,7 @@ async def term(
         errors = {row["route_id"]: row["error"] for row in failing}
         async with Dispatcher(door, candidate, clock, routes, errors) as dispatcher:
             door.signal = functools.partial(_signal_queue, dispatcher)
-            timetable = Timetable(dsn, jobs, clock, troubles, hears=hearing.muted is None)
+            timetable = Timetable(dsn, jobs, clock, troubles, notified=hearing.muted is None)
             housekeeping = Housekeeping(dsn, clock, troubles)
             current = Term(
                 work,
