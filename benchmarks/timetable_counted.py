@@ -1,4 +1,4 @@
-"""pgreact's messages: counted instead of sent."""
+"""Count pgreact's messages instead of sending them."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pgreact.broker.job_publisher import JobMessage, JobPublisher, Posted
 
 
 def count_messages(tell: Teller) -> None:
-    """Have each message of this process counted, and tell its number if it has one."""
+    """Count each message of this process, and report its number if it has one."""
 
     def post(
         _publisher: object,

@@ -81,7 +81,7 @@ class _Host:
 
     def __init__(self, app: Celery, entries: dict[str, Any]) -> None:
         logs.join("celery.beat")
-        gc.freeze()  # what was imported stays: no collection need look at it again
+        gc.freeze()  # imported modules stay: collections need not visit them
         self._app = app
         self._entries = entries
         self._clock = Clock()

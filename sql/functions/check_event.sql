@@ -1,3 +1,4 @@
+-- Refuses an unknown event of a watched table, and a condition for truncate, which has no rows to test.
 create or replace function pgreact.check_event(change text, condition text) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -15,5 +16,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.check_event(text, text) is 'refuses an event that there is not, and a condition for one without rows';
+comment on function pgreact.check_event(text, text) is 'refuses an unknown event, and a condition for truncate';
 revoke all on function pgreact.check_event(text, text) from public;

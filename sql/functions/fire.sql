@@ -5,7 +5,7 @@
 --   overlapped  none: without overlap, and the job of the previous occurrence is queued or in progress
 --   failed      none: the plan has an error, or the lane does not exist; the schedule stops
 --   planned     none was due: the next occurrence is written
--- With retention, pgreact.schedule_history gets a row for each occurrence, or one that tells of those missed.
+-- With retention, pgreact.schedule_history gets a row for each occurrence, or one with the number of those missed.
 create or replace function pgreact.fire(plans jsonb)
     returns table (id bigint, fired_at timestamptz, jobs bigint[], error text)
     language plpgsql

@@ -23,7 +23,7 @@ PARIS = zoneinfo.ZoneInfo("Europe/Paris")
 
 
 def application(**changed: Any) -> Celery:
-    """An application that nobody else sees."""
+    """Return an application that is not the current one."""
     app = Celery("proj", set_as_current=False)
     app.conf.update({"timezone": "Europe/Paris", **changed})
     return app

@@ -300,7 +300,7 @@ def test_ended_or_failed_schedule_stays_so(state: planner.State) -> None:
     assert plan(schedule, NOON) == Plan(state=state, last_nominal_at=at("11:00"))
 
 
-# ---- runs that somebody asked for --------------------------------------------------------------------------
+# ---- runs by hand ------------------------------------------------------------------------------------------
 
 
 def test_run_now_runs_once_and_leaves_the_next_occurrence_alone() -> None:
@@ -605,7 +605,7 @@ def test_schedule_planned_or_ended_by_a_clock_far_ahead_is_planned_from_now(stat
 @pytest.mark.parametrize(
     "schedule",
     [
-        hourly(next_run_at=NOON + 3650 * DAY),  # somebody put it off
+        hourly(next_run_at=NOON + 3650 * DAY),  # postponed by hand
         hourly(next_nominal_at=None, next_run_at=NOON + 3650 * DAY),
         once(
             NOON + 3650 * DAY,

@@ -42,7 +42,7 @@ class Scene:
         self.comparison = Comparison([expected(row, NOON) for row in rows], tolerance, NOON)
 
     def sent(self, task: str, seconds: float, sender: str = "beat", args: str = "[]") -> list[Difference]:
-        """Let a message be sent, and heard of."""
+        """Let a message be sent and received."""
         call = Call(task, args, "{}")
         return list(self.comparison.sent(Sent(call, after(seconds), sender, f"{task} {seconds:g}")))
 
@@ -175,7 +175,7 @@ def test_an_interval_that_comes_too_soon_is_extra_and_counts_from_there() -> Non
     assert scene.look(60) == []
 
 
-# ---- who sends ---------------------------------------------------------------------------------------------
+# ---- senders -----------------------------------------------------------------------------------------------
 
 
 def test_a_process_that_sends_nothing_that_is_due_is_no_scheduler() -> None:
@@ -290,7 +290,7 @@ PARIS = zoneinfo.ZoneInfo("Europe/Paris")
 
 
 def as_celery_shows(args: Any, kwargs: Any, **options: Any) -> Call:
-    """Return the call that an event of Celery tells."""
+    """Return the call of an event of Celery."""
     message = APP.amqp.as_task_v2("1", "proj.add", args, kwargs, create_sent_event=True, **options)
     return Call("proj.add", message.sent_event["args"], message.sent_event["kwargs"])
 

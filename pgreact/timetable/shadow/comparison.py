@@ -51,7 +51,7 @@ class Difference:
 
     Attributes:
         kind: ``missed``, ``late`` or ``extra``: see the module.
-        schedule: Whose occurrence it is; ``None``: extra, and of no schedule.
+        schedule: That of the occurrence; ``None``: extra, and of no schedule.
         call: Task and arguments.
         at: When it was due; of an extra message, when it was sent.
         late: How late it was sent.

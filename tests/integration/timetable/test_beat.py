@@ -57,7 +57,7 @@ class Beat(Worker):
 
 @pytest.fixture
 def table(database: Database, inbox: Inbox, installed: Install) -> Timetable:
-    """A timetable that nobody fires yet."""
+    """A timetable without a running leader."""
     installed(database)
     database.run("insert into pgreact.lane (name, paused) values ('held', true)")
     return Timetable(database, inbox)

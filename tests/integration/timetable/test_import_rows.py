@@ -243,7 +243,7 @@ def test_an_anchor_that_the_source_moves_is_moved(ours: Database) -> None:
 
 
 async def played(database: Database) -> None:
-    """Let the timetable look once."""
+    """Run one pass of the engine."""
     session = await Session.open(database.dsn, "test")
     await Passes(session, QueueDelivery()).run()
     await session.close()
@@ -275,7 +275,7 @@ async def test_occurrence_missed_before_enabling_is_not_fired(ours: Database) ->
 async def test_ended_one_off_stays_ended_when_its_source_changes(
     ours: Database, edit: dict[str, Any]
 ) -> None:
-    """The source never ran it, since it was stopped; so it tells the moment of the edit as its beginning."""
+    """The source was stopped and never ran it, so the moment of the edit is its beginning."""
     once = {**EVERY, "every": 3600.0, "max_runs": 1}
     begun = resume_from(once, NOW - 2 * HOUR, last_run_at=None)
     put(ours, begun)

@@ -186,7 +186,7 @@ def test_a_schedule_of_another_origin_is_taken_over(applied: Database, origin: s
     assert apply(applied) == f"~ schedule mine: origin {origin} → config, misfire coalesce → all\n"
     row = schedules(applied)["mine"]
     assert (row["origin"], row["run_count"]) == ("config", 7)
-    # whoever takes it back by hand keeps it only as long as the file does not name it
+    # an origin set back by hand stays only until the file names the schedule
     applied.run("update pgreact.schedule set origin = 'sql' where name = 'mine'")
     assert apply(applied) == "~ schedule mine: origin sql → config\n"
 
@@ -285,7 +285,7 @@ def test_a_lane_that_schedules_use_stays(applied: Database) -> None:
 def test_thousands_are_one_statement(database: Database) -> None:
     write("".join(f'[schedules."job {n}"]\ntask = "t"\nevery = "{n + 1}s"\n' for n in range(3000)))
     assert len(apply(database).splitlines()) == 3000 + 4
-    # each transaction tells it once
+    # each transaction notifies once
     assert database.value("select count(distinct xmin::text) from pgreact.schedule") == 1
     write("".join(f'[schedules."job {n}"]\ntask = "t"\nevery = "{n + 2}s"\n' for n in range(3000)))
     assert len(apply(database).splitlines()) == 3000

@@ -42,7 +42,7 @@ class Process(Worker):
         self._reader.start()
 
     def ticks(self, count: int) -> None:
-        """Wait until Beat has sent so many."""
+        """Wait until Beat has sent ``count`` messages."""
         eventually(lambda: sum("due task tick" in line for line in self.lines) >= count, f"{count} ticks")
 
     def interrupted(self) -> tuple[int, list[dict[str, Any]]]:
@@ -146,7 +146,7 @@ def test_a_broker_that_goes_and_comes_back_is_no_difference(run: Start) -> None:
 
 
 def stop_and_start(server: Server, shadow: Process) -> None:
-    """Let the broker be away until somebody notices."""
+    """Stop the broker until its absence is noticed."""
     server.kill()
     shadow.said("the broker is away")
     server.start()

@@ -1,4 +1,4 @@
-"""``pgreact.schedule``: what the database refuses, what an edit sets off, and what it tells the leader."""
+"""``pgreact.schedule``: refusals, the effects of an edit, and notifications of the leader."""
 
 import calendar
 import datetime
@@ -57,7 +57,7 @@ def run(session: Session, *statements: str) -> None:
 
 
 def insert(session: Session, **columns: object) -> None:
-    """Add a schedule, named a unless told otherwise; it recurs every hour if nothing else says when."""
+    """Add a schedule, by default named a; it recurs every hour unless a recurrence is given."""
     usual = {"name": "a", "task": "t"} | ({} if WAYS & columns.keys() else {"every": "1 h"})
     row = usual | columns
     names = ", ".join(row)
@@ -403,7 +403,7 @@ def test_a_time_beyond_the_calendar_is_refused_in_every_column(
         run(base, f"update pgreact.schedule set revision = revision + 1, {column} = '{value}'{way}")
 
 
-# ---- what the leader hears ---------------------------------------------------------------------------------
+# ---- notifications of the leader ---------------------------------------------------------------------------
 
 
 def test_leader_is_notified_once_per_transaction(
@@ -492,7 +492,7 @@ _TERM = st.builds(
 )
 _FIELD = st.lists(_TERM, min_size=1, max_size=3).map(",".join)
 _PLAIN = st.sampled_from(["*", "1", "2-4", "*/5", "3,4"])
-# mostly one field at a time is unusual: what is refused for one reason tells nothing about another
+# mostly one unusual field at a time: one reason for a refusal would hide another
 _CRON = st.one_of(
     st.integers(5, 6).flatmap(
         lambda count: st.tuples(

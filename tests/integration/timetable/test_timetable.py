@@ -621,7 +621,7 @@ async def test_long_planning_leaves_the_event_loop_to_other_tasks(
     assert len(moved) == len(seen) == len(set(seen)) == 5  # each plan takes milliseconds
 
 
-# ---- whoever may notify ------------------------------------------------------------------------------------
+# ---- notifications -----------------------------------------------------------------------------------------
 
 
 def test_flood_of_false_notifications_delays_no_firing(table: Timetable, leader: Daemon) -> None:

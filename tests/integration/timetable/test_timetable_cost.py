@@ -34,7 +34,7 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["timetable_next", "timetable_due"])
 def test_reading_due_schedules_touches_few_pages(many: Database, name: str) -> None:
     statement = query(name)
-    # nobody has looked yet, nothing is set aside, a thousand of each kind, all of them
+    # nothing read yet and nothing set aside, a thousand of each kind, all of them
     for number, value in enumerate(("'queue'", "0", "null", "0", "'{}'", "1000", "null"), 1):
         statement = statement.replace(f"${number}", value)
     with many.connect() as connection:

@@ -71,7 +71,7 @@ class Broker:
 
 
 class Fault:
-    """Lets a statement of the driver fail so many times."""
+    """Makes a statement of the driver fail a number of times."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = 0
@@ -114,7 +114,7 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Let it run; it must not end by itself."""
+        """Run the engine; it must not end by itself."""
         task = asyncio.create_task(self._timetable.run())
         try:
             yield
@@ -132,7 +132,7 @@ class Engine:
         ]
 
     def told_once(self) -> int:
-        """Prove that each failure was told once, and its end, too; return how many there were."""
+        """Assert that each failure and its end were logged once; return how many there were."""
         failing: dict[str, set[str]] = {}
         for event in self.events:
             if isinstance(event, logs.StatementFailed):
@@ -166,7 +166,7 @@ class Engine:
 
 @pytest.fixture
 def table(database: Database, inbox: Inbox, installed: Install) -> Timetable:
-    """A timetable that nobody fires."""
+    """A timetable without a leader."""
     installed(database)
     database.run("insert into pgreact.lane (name, paused) values ('held', true)")
     return Timetable(database, inbox)
