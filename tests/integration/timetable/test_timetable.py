@@ -601,16 +601,16 @@ async def test_long_planning_leaves_the_event_loop_to_other_tasks(
     passes = Passes(session, QueueDelivery())
     await passes.run()
     table.turn_clock("2 days")
-    revisions, seen = 0, []
+    iterations, seen = 0, []
 
     async def others() -> None:
-        nonlocal revisions
+        nonlocal iterations
         while True:
-            revisions += 1
+            iterations += 1
             await asyncio.sleep(0)
 
     def planned(*arguments: Any) -> Plan:
-        seen.append(revisions)
+        seen.append(iterations)
         return plan(*arguments)
 
     monkeypatch.setattr("pgreact.timetable.firing.plan", planned)

@@ -39,7 +39,7 @@ ERRORS: dict[str, type[Exception]] = {
 STATEMENTS = {
     "pinning": (r"set_config\((s\.)?name", True),
     "settings": ("enable_seqscan", True),
-    "lock": (r"pgreact\.lead\(", True),
+    "lock": (r"pgreact\.acquire_lock\(", True),
     "next": ("as wait,", False),
     "due": ("as every_us,", False),
     "fire": (r"pgreact\.fire\(", False),
