@@ -352,7 +352,8 @@ class Cluster:
         """Give the schedule of Beat's application a history, as the others have."""
         end = time.monotonic() + START_DEADLINE
         while not self.rows(
-            "update pgreact.schedule set misfire = 'all', catch_up = 10000, grace = '1 h', history = '1 day' "
+            "update pgreact.schedule set misfire = 'all', catch_up = 10000, grace = '1 h', retention = '1 "
+            "day' "
             "where name = %s returning 1",
             names.BEAT_ENTRY,
         ):
@@ -398,7 +399,8 @@ class Cluster:
             ):
                 for schedule in schedules:
                     owner.execute(
-                        "insert into pgreact.schedule (name, task, every, misfire, catch_up, grace, history, "
+                        "insert into pgreact.schedule (name, task, every, misfire, catch_up, grace, "
+                        "retention, "
                         "lane, max_attempts, delivery, options) "
                         "values (%s, 'soak.tick', '1 s', 'all', 10000, '1 h', '1 day', 'default', 1000, "
                         "%s, %s)",

@@ -1,4 +1,4 @@
-"""The timetable beside Beat, django-celery-beat and RedBeat: what entries cost, and how long one waits."""
+"""The timetable beside Beat, django-celery-beat and RedBeat: the cost of entries, and latencies."""
 
 import dataclasses
 import time
@@ -13,17 +13,17 @@ from benchmarks.timetable_sides import Beat, DjangoCeleryBeat, RedBeat, Running,
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests.servers import redis_server
 
-RESTING = 10_000  # entries of the peers whose idle minute is looked at
-FEW, MANY = 10, 100_000  # of ours
+RESTING = 10_000  # entries of the peers in the idle minute
+FEW, MANY = 10, 100_000  # entries of ours in the idle minute
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of a run of the bench."""
 
-    counts: tuple[int, ...]  # of the peers' entries, and of ours
-    limit: float  # seconds that a side has to send all that is due
-    rounds: int  # of what takes no time: ours and RedBeat's all due, imports
+    counts: tuple[int, ...]  # of entries, on all sides
+    limit: float  # seconds for a side to send all due entries
+    rounds: int  # of the quick parts: ours and RedBeat's all due, imports
     edits: int
     our_edits: int
     takeovers: int
@@ -33,19 +33,19 @@ class Size:
 
 FULL = Size((1000, 10_000), limit=12, rounds=3, edits=6, our_edits=200, takeovers=10, runs=20, idle=60)
 QUICK = Size((1000, 10_000), limit=1, rounds=1, edits=1, our_edits=10, takeovers=1, runs=2, idle=3)
-# nothing is estimated, but for 100 000 due at once
+# nothing is estimated, except 100 000 due at once
 WHOLE = Size(
     (1000, 10_000, MANY), limit=500, rounds=5, edits=20, our_edits=1000, takeovers=20, runs=60, idle=60
 )
 
 
 def run(report: Report, *, quick: bool) -> None:
-    """Measure all, and print it."""
+    """Run the bench."""
     measure(report, QUICK if quick else FULL)
 
 
 def measure(report: Report, size: Size) -> None:
-    """Measure so much, and print it."""
+    """Measure, and print the results."""
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop())
         settings = {"shared_buffers": "128MB", "autovacuum": "off"}
@@ -63,7 +63,7 @@ def measure(report: Report, size: Size) -> None:
                 pass
             with ExitStack() as resting:
                 if count == RESTING:
-                    # first: the server counts statements some seconds later
+                    # started first: the server counts statements some seconds late
                     few, many = (_ours(resting, workshop, postgres, broker, n) for n in (2, 3))
                     _, beats_of_few = resting.enter_context(timetable_cost.at_rest(few, FEW))
                     costs[MANY], beats_of_many = resting.enter_context(timetable_cost.at_rest(many, MANY))
@@ -74,7 +74,7 @@ def measure(report: Report, size: Size) -> None:
                         _rows(beats, RESTING) | _rows(beats_of_few, FEW) | _rows(beats_of_many, MANY)
                     )
                     began = time.monotonic()
-                    # what else takes its time without much ado is done meanwhile, by others of their kind
+                    # the quiet measurements run meanwhile, on another set of peers
                     edited, taken, drifts = _waits(_peers(workshop, postgres, broker, 2), ours, size)
                     time.sleep(max(0, size.idle - (time.monotonic() - began)))
                     idle = watch.minute()
@@ -101,7 +101,7 @@ def _waits(peers: tuple[Beat, DjangoCeleryBeat, RedBeat], ours: tuple[Queue, Dir
 
 
 def _rush(side: Side, count: int, size: Size) -> Rush:
-    """Take the median, where that does not take minutes."""
+    """Return the median rush; of the slow sides the only one."""
     rounds = 1 if isinstance(side, Beat | DjangoCeleryBeat) else size.rounds
     found = [timetable_cost.rush(side, count, size.limit) for _ in range(rounds)]
     return sorted(found, key=lambda rush: rush.seconds)[(rounds - 1) // 2]
@@ -125,7 +125,7 @@ def _peers(
 def _ours(
     stack: ExitStack, workshop: Workshop, postgres: EmbeddedPostgres, broker: str, number: int
 ) -> tuple[Queue, Direct]:
-    """Make a set of ours, likewise."""
+    """Make a set of ours with databases of their own."""
     sides = (
         Queue(workshop, broker, postgres, f"queue_{number}"),
         Direct(workshop, broker, postgres, f"direct_{number}"),

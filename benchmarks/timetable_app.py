@@ -1,4 +1,4 @@
-"""The Celery application of every beat under measurement: what it sends is counted instead.
+"""The Celery application of each measured beat: its messages are counted, not sent.
 
 Beat runs as its users run it, ``celery -A benchmarks.timetable_app beat -S …``.
 """
@@ -17,14 +17,14 @@ from benchmarks.timetable_counted import count_messages
 from benchmarks.timetable_signs import ENTRIES, LOOP, STARTED, STORE, TICKED, TICKS
 
 _tell = Teller()
-count_messages(_tell)  # those of pgreact
+count_messages(_tell)  # of pgreact's publisher
 
 
 class Counting(Celery):
     """Sends nothing."""
 
     def send_task(self, name: str, args: Any = None, *_: object, **__: object) -> None:  # noqa: ARG002
-        """Count it, and tell its number if it has one."""
+        """Count the message, and report its number if it has one."""
         _tell.ended()
         if args:
             _tell.began(args[0])

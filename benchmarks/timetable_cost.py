@@ -1,4 +1,4 @@
-"""What entries cost by their number: to start, to find none due, in memory, and all due at once."""
+"""The cost of entries by their number: start, idle tick, memory, and all due at once."""
 
 import contextlib
 import dataclasses
@@ -25,10 +25,10 @@ DEADLINE = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of so many entries on one side."""
+    """The cost of a number of entries on one side."""
 
-    start: float  # seconds until the one that is due was sent
-    tick: float  # seconds to find that none is due
+    start: float  # seconds until the due entry was sent
+    tick: float  # seconds of a tick that finds none due
     memory: int  # bytes
 
 
@@ -52,7 +52,7 @@ class Rush:
 
 @contextlib.contextmanager
 def at_rest(sides: Sequence[Side], count: int) -> Iterator[tuple[dict[str, Cost], dict[str, Running]]]:
-    """Start each side with so many entries, one of them due; during the block they have nothing to do."""
+    """Start each side with ``count`` entries, one of them due; during the block none is due."""
     costs: dict[str, Cost] = {}
     beats: dict[str, Running] = {}
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def at_rest(sides: Sequence[Side], count: int) -> Iterator[tuple[dict[str, Cost]
 
 
 def rush(side: Side, count: int, limit: float) -> Rush:
-    """Have so many entries due when the side starts.
+    """Start a side with ``count`` due entries.
 
     Each costs as much as the one before, so that a part of them tells how long all would take.
 
@@ -88,7 +88,7 @@ def rush(side: Side, count: int, limit: float) -> Rush:
 def print_costs(
     report: Report, costs: Mapping[int, Mapping[str, Cost]], rushes: Mapping[int, Mapping[str, Rush]]
 ) -> None:
-    """Print a table for each kind of cost, whose columns are numbers of entries; then the bars."""
+    """Print a table for each kind of cost, a column for each number of entries; then the bars."""
     for title, cell in (
         ("start → first message, ms", lambda cost: ms(cost.start)),
         ("idle tick, ms", lambda cost: ms(cost.tick)),
@@ -119,7 +119,7 @@ def print_costs(
 
 
 def _wait(beat: Running, count: int, limit: float) -> tuple[int, float]:
-    """Wait until so many were sent, or for so many seconds; return how many were, and when the last was.
+    """Wait for ``count`` messages, up to ``limit`` seconds; return how many were sent, and when the last was.
 
     Raises:
         PgreactError: None was.

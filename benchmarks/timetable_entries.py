@@ -1,4 +1,4 @@
-"""What is scheduled: half of it by intervals, half by crontabs, the same on every side."""
+"""The entries: half intervals, half crontabs, the same on each side."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ class Entry:
         last_run: When it ran.
         every: Seconds; 0: it is a crontab.
         minute: The crontab: at this minute of every hour.
-        number: What its task tells when it is sent; 0: it is only counted.
+        number: The argument of its task, reported when it is sent; 0: it is only counted.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Entry:
 
     @property
     def args(self) -> list[int]:
-        """Of the task."""
+        """Arguments of the task."""
         return [self.number] if self.number else []
 
 
@@ -54,20 +54,20 @@ def due(count: int) -> list[Entry]:
 
 
 def overdue(number: int) -> Entry:
-    """Return one that tells its number and was due a while ago."""
+    """Return an entry with a number that was due a while ago."""
     return Entry(f"watched {number}", datetime.now(UTC) - timedelta(hours=3), every=HOUR, number=number)
 
 
 def waiting(number: int) -> Entry:
-    """Return one that tells its number once an edit makes it due."""
+    """Return an entry with a number that an edit will make due."""
     return Entry(f"watched {number}", datetime.now(UTC), every=HOUR, number=number)
 
 
 def each_second(number: int) -> Entry:
-    """Return one that tells its number each second."""
+    """Return an entry with a number that is due each second."""
     return Entry(f"watched {number}", datetime.now(UTC), every=1, number=number)
 
 
 def ten_a_second(number: int) -> Entry:
-    """Return one that tells its number ten times a second."""
+    """Return an entry with a number that is due ten times a second."""
     return Entry(f"watched {number}", datetime.now(UTC), every=0.1, number=number)

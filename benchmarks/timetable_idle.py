@@ -1,4 +1,4 @@
-"""A minute in which nothing is due: how often a side wakes up, and what that costs."""
+"""An idle minute: how often a side wakes up, and the CPU time it takes."""
 
 import dataclasses
 import time
@@ -13,26 +13,26 @@ from benchmarks.timetable_sides import Running, cpu_seconds
 BAR = 60
 FLAT = 1.5
 
-Row = tuple[str, int]  # a side's name, and how many entries it has
+Row = tuple[str, int]  # a side's name and number of entries
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """Of one side, or of the difference between two readings."""
+    """The counters of one side, or the difference of two readings."""
 
     seconds: float
     wake_ups: float  # of all its threads
     statements: float
-    cpu: float  # seconds, those of its server processes with it
+    cpu: float  # seconds, its server processes included
 
     @classmethod
     def of(cls, beat: Running) -> Self:
-        """Read what it did so far."""
+        """Read the counters of a side."""
         cpu = sum(map(cpu_seconds, beat.pids()))
         return cls(time.monotonic(), _voluntary_switches(beat.process.pid), beat.statements(), cpu)
 
     def minute(self, before: Self) -> Self:
-        """Return what a minute since then had."""
+        """Return the average minute since another reading."""
         minutes = (self.seconds - before.seconds) / 60
         return type(self)(
             60,
@@ -55,7 +55,7 @@ class Watch:
         self._before = self._read()
 
     def minute(self) -> dict[Row, Reading]:
-        """Return what a minute had, on average since the beginning."""
+        """Return the average minute since the beginning."""
         return {row: reading.minute(self._before[row]) for row, reading in self._read().items()}
 
     def _read(self) -> dict[Row, Reading]:
@@ -63,7 +63,7 @@ class Watch:
 
 
 def print_idle(report: Report, found: Mapping[Row, Reading]) -> None:
-    """Print them, and hold ours against their bars."""
+    """Print a table, and compare ours with their bars."""
     report.table(
         "an idle minute",
         ["entries", "wake-ups", "statements", "CPU, ms"],

@@ -1,4 +1,4 @@
-"""``pgreact listen``, whose messages are counted instead of sent."""
+"""``pgreact listen``, with its messages counted, not sent."""
 
 from typing import Any
 

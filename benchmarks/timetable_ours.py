@@ -19,7 +19,7 @@ from pgreact.errors import PgreactError
 from pgreact.timetable.recurrence import Recurrence, next_after
 
 LOOKS = 100
-PAUSE = 0.01  # seconds between two of them: they are not made as one
+PAUSE = 0.01  # seconds between two notifications, so that they are not coalesced
 POLL = 0.002
 
 
@@ -37,15 +37,15 @@ class Ours(Editable):
         super().__init__(workshop, broker)
         dsn = install(workshop, postgres, database)
         self._database = database
-        # what this one does is not counted
+        # its transactions are not counted
         self._elsewhere = psycopg.connect(postgres.dsn(), autocommit=True)
         self.connection = psycopg.connect(dsn, autocommit=True)
-        # nobody takes these jobs
+        # jobs of this lane are never claimed
         self.connection.execute("insert into pgreact.lane (name, paused) values ('held', true)")
         self._environment |= {"PGREACT_DSN": dsn, "PGREACT_BROKER": broker}
 
     def store(self, entries: Sequence[Entry]) -> None:
-        # as they are when they ran before: planned
+        # planned, as after an earlier run
         with self.connection.transaction(), self.connection.cursor() as cursor:
             cursor.execute("truncate pgreact.schedule, pgreact.queue, pgreact.in_progress restart identity")
             cursor.execute("set local session_replication_role = replica")
@@ -100,15 +100,15 @@ class Ours(Editable):
             time.sleep(POLL)
 
     def enqueued(self) -> int:
-        """Return how many jobs lie in the lane that nobody takes from."""
+        """Return how many jobs the paused lane has."""
         return int(self._one("select count(*) from pgreact.queue where lane = 'held'"))
 
     def numbered(self) -> int:
-        """Return how many jobs were made, committed or not; unlike to count them, it costs nothing."""
+        """Return how many jobs were made, committed or not, without the cost of a count."""
         return int(self._one("select last_value from pgreact.queue_id_seq"))
 
     def backends(self, process: psutil.Process) -> list[int]:
-        """Return the server's processes that serve one of ours."""
+        """Return the backends of a process of ours."""
         rows = self._elsewhere.execute(
             "select pid from pg_stat_activity where application_name like %s", (f"pgreact % {process.pid} %",)
         )
@@ -123,11 +123,11 @@ class Ours(Editable):
         return int(row[0])
 
     def notify(self) -> None:
-        """Tell of an edit that was none."""
+        """Notify of an edit without making one."""
         self.connection.execute("notify pgreact, 'schedule'")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self.connection.close()
         self._elsewhere.close()
 
@@ -163,7 +163,7 @@ class Queue(Ours):
 
 
 class _Looking(Running):
-    """It looks when it is notified."""
+    """A side that reads the timetable when notified."""
 
     def __init__(self, side: Ours, process: psutil.Process, marks: Marks) -> None:
         super().__init__(process, marks)
@@ -176,7 +176,7 @@ class _Looking(Running):
         return self._side.statements()
 
     def tick(self) -> float:
-        """Have it look; return how many seconds of CPU time that takes here and in the server."""
+        """Make it read; return the seconds of CPU time, here and in the server."""
         pids = self.pids()
         before = sum(map(cpu_seconds, pids))
         for _ in range(LOOKS):
@@ -186,7 +186,7 @@ class _Looking(Running):
 
 
 class _Enqueuing(_Looking):
-    """What is not numbered stays in the queue."""
+    """Counts jobs: those without a number stay in the queue."""
 
     def __init__(self, side: Ours, process: psutil.Process, marks: Marks) -> None:
         super().__init__(side, process, marks)
@@ -194,5 +194,5 @@ class _Enqueuing(_Looking):
 
     def count(self) -> tuple[int, float]:
         before, self._numbered = self._numbered, self._side.numbered()
-        # as long as it goes on it is left alone
+        # no count while jobs are still being made
         return self._side.enqueued() if self._numbered == before else 0, time.monotonic()

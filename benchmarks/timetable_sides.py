@@ -1,4 +1,4 @@
-"""The timetables: Beat's own, django-celery-beat's, RedBeat's."""
+"""The sides of the peers: Beat, django-celery-beat, RedBeat."""
 
 import abc
 import json
@@ -29,11 +29,11 @@ from pgreact.demo.postgres import EmbeddedPostgres
 
 TASK = "bench.tick"
 DEADLINE = 60.0
-FALLS_ASLEEP = 0.1  # seconds; Python hears of a signal that comes just before a sleep only after it
+FALLS_ASLEEP = 0.1  # seconds; Python handles a signal that comes just before a sleep only after it
 
 
 class Running:
-    """A timetable at work.
+    """A running scheduler.
 
     Attributes:
         process: The one that sends.
@@ -46,7 +46,7 @@ class Running:
         self._marks = marks
 
     def sent(self, number: int, deadline: float = DEADLINE) -> float:
-        """Wait until an entry that tells this number is sent; return when."""
+        """Wait until the entry with this number is sent; return when."""
         return self._marks.began(number, deadline)
 
     def count(self) -> tuple[int, float]:
@@ -54,15 +54,15 @@ class Running:
         return self._marks.ended()
 
     def pids(self) -> list[int]:
-        """Return all processes that it keeps busy."""
+        """Return its processes, those of the server included."""
         return [self.process.pid]
 
     def statements(self) -> int:
-        """Return how many it sent to PostgreSQL so far."""
+        """Return how many statements it has sent to PostgreSQL."""
         return 0
 
     def tick(self) -> float:
-        """Have it look for due entries where there are none; return how many seconds that takes."""
+        """Run a tick that finds no due entry; return its seconds."""
         time.sleep(FALLS_ASLEEP)
         self.process.send_signal(signal.SIGUSR1)
         began = self._marks.began(TICKED, DEADLINE)
@@ -70,7 +70,7 @@ class Running:
 
 
 class Side(abc.ABC):
-    """One way to keep a timetable.
+    """A scheduler.
 
     Attributes:
         name: In the tables.
@@ -87,7 +87,7 @@ class Side(abc.ABC):
 
     @abc.abstractmethod
     def store(self, entries: Sequence[Entry]) -> None:
-        """Keep these entries and no others; nothing runs now."""
+        """Store these entries and no others, while nothing runs."""
 
     @contextmanager
     def running(self, *, loop: float = 0, may_end: bool = False) -> Iterator[Running]:
@@ -116,15 +116,15 @@ class Side(abc.ABC):
 
 
 class Editable(Side):
-    """One whose entries can be edited while it runs."""
+    """A scheduler whose entries can be edited while it runs."""
 
     @abc.abstractmethod
     def hurry(self, entry: Entry) -> float:
-        """Make an entry due now; return when that was in force, by time.monotonic."""
+        """Make an entry due now; return when the edit was committed, by time.monotonic."""
 
 
 class Beat(Side):
-    """Celery's own: ``beat_schedule``, and a shelf for the last runs."""
+    """Celery's Beat: ``beat_schedule``, and a shelf with the last runs."""
 
     name = "Beat"
     scheduler = "celery.beat:PersistentScheduler"
@@ -153,7 +153,7 @@ class Beat(Side):
             shelf.update(
                 {"entries": kept, "__version__": celery.__version__, "tz": None, "utc_enabled": True}
             )
-        # what is not in the application's own schedule is dropped from the shelf
+        # Beat drops from the shelf what the application's schedule does not have
         own = {
             entry.name: {"task": TASK, "schedule": _celery_schedule(entry), "args": entry.args}
             for entry in entries
@@ -271,12 +271,12 @@ class RedBeat(Editable):
 
 
 def _celery_schedule(entry: Entry) -> schedule:
-    """Return what Celery and RedBeat call a schedule."""
+    """Return Celery's schedule of an entry."""
     return schedule(timedelta(seconds=entry.every)) if entry.every else crontab(minute=str(entry.minute))
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return how long the threads of a process had a CPU."""
+    """Return the CPU time of a process's threads, in seconds."""
     return (
         sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
     )

@@ -1,11 +1,11 @@
-"""What the bench and the beats it runs say to each other."""
+"""Names shared by the bench and the beats it runs."""
 
 # the environment of a beat
 LOOP = "BENCH_LOOP"  # seconds; 0: its default
 STORE = "BENCH_STORE"  # RedBeat's Redis
 ENTRIES = "BENCH_ENTRIES"  # a file with Celery's beat_schedule
 
-# what it tells, beside the numbers of entries
+# what a beat reports, beside the numbers of entries
 STARTED = -1
-TICKED = -2  # before and after so many ticks, on SIGUSR1
+TICKED = -2  # before and after TICKS ticks, on SIGUSR1
 TICKS = 10

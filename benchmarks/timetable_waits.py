@@ -1,4 +1,4 @@
-"""How long one waits: for an edit, for the one who takes over, for a run that drifts."""
+"""Latencies: of an edit, of a takeover; and the drift of runs."""
 
 import random
 import signal
@@ -23,7 +23,7 @@ FIRST = 1
 
 
 def edits(sides: Sequence[Editable], count: int) -> dict[str, list[float]]:
-    """Make entries due one by one, at any moment of the loop; return how many seconds later each was sent."""
+    """Make entries due one by one, at random moments; return the seconds until each was sent."""
     numbers = range(FIRST + 1, FIRST + 1 + count)
     found: dict[str, list[float]] = {side.name: [] for side in sides}
     with ExitStack() as stack:
@@ -41,7 +41,7 @@ def edits(sides: Sequence[Editable], count: int) -> dict[str, list[float]]:
 
 
 def our_edits(side: Ours, count: int) -> list[float]:
-    """Make entries due, or add some that are; return how many seconds each took, its commit included."""
+    """Make entries due, or add due ones; return the seconds until each was sent, commit included."""
     numbers = range(FIRST + 1, FIRST + 1 + count)
     side.store([*idle(ENTRIES), overdue(FIRST), *map(waiting, numbers[::2])])
     found = []
@@ -59,7 +59,7 @@ def our_edits(side: Ours, count: int) -> list[float]:
 
 
 def our_takeovers(side: Ours, count: int) -> list[float]:
-    """Kill the one that fires, so often; return the seconds until another sends an entry of 0.1 s."""
+    """Kill the leader ``count`` times; return the seconds until another sends an entry of 0.1 s."""
     side.store([*idle(ENTRIES), ten_a_second(FIRST)])
     found = []
     with ExitStack() as stack:
@@ -76,20 +76,20 @@ def our_takeovers(side: Ours, count: int) -> list[float]:
 
 
 def drift(sides: Sequence[Side], runs: int) -> dict[str, float]:
-    """Let an entry run each second; return how many seconds more than one lie between two runs."""
+    """Run an entry each second; return by how much two runs are further apart, in seconds."""
     with ExitStack() as stack:
         beats = []
         for side in sides:
             side.store([*idle(ENTRIES), each_second(FIRST)])
             beats.append(stack.enter_context(side.running()))
-        # all at a time: one whose words nobody takes in is soon held up
+        # all at once: a side whose reports are not read soon blocks
         with ThreadPoolExecutor(len(beats)) as readers:
             found = readers.map(lambda beat: _drift(beat, runs), beats)
             return {side.name: seconds for side, seconds in zip(sides, found, strict=True)}
 
 
 def redbeat_takeover(side: RedBeat) -> float:
-    """Kill the one that holds the lock; return the seconds until the other sends what runs each second."""
+    """Kill the holder of the lock; return the seconds until the other sends an entry of 1 s."""
     side.store([*idle(ENTRIES), each_second(FIRST)])
     with side.running(loop=LOOP, may_end=True) as leader:
         leader.sent(FIRST)
@@ -107,7 +107,7 @@ def print_waits(
     taken: Mapping[str, Sequence[float]],
     drifts: Mapping[str, float],
 ) -> None:
-    """Print one table, where a side that cannot do a thing has a dash, and hold ours against their bars."""
+    """Print a table, with a dash for what a side cannot do, and compare ours with their bars."""
     report.table(
         "waits, s",
         ["edit → sent p50", "p99", "kill -9 → sent p50", "p99", "drift, ms/run"],

@@ -1,4 +1,4 @@
-"""``celery beat -S pgreact``: Beat's own program around pgreact's timetable."""
+"""``celery beat -S pgreact``: a scheduler for Celery's Beat that runs pgreact's timetable."""
 
 import asyncio
 import contextlib
@@ -21,40 +21,41 @@ from pgreact.postgres.errors import said
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles, persist, store
 from pgreact.timetable.engine import Timetable
-from pgreact.timetable.importers import rows, upsert
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers import entries, upsert
+from pgreact.timetable.importers.skipped import Skipped
 from pgreact.wakeup.listener import Listener
 from pgreact.wakeup.notification import SchedulesChanged, parse
 from pgreact.worker.database import databases
 
-TICK = 5.0  # seconds: Beat's loop must come by now and then, or "inspect ping" takes it for stalled
-BEAT = 15.0  # seconds between two proofs that the listener hears
-REPORT_PAUSE = 1.0  # seconds between two writes of what fails
+TICK = 5.0  # seconds: Beat's loop must go on, or "inspect ping" takes it for stalled
+BEAT = 15.0  # seconds between two proofs that the listener receives notifications
+REPORT_PAUSE = 1.0  # seconds between two writes of the current failures
 NAMED = 20  # names of schedules in a line of the log
 BACKOFF_BASE = 0.1
 BACKOFF_CAP = 5.0
 
 
 class PgreactScheduler(Scheduler):
-    """Fires the rows of ``pgreact.schedule``; ``app.conf.beat_schedule`` is laid into them when it starts.
+    """Fires the rows of ``pgreact.schedule``, after it has written those of ``app.conf.beat_schedule``.
 
-    Several may run, beside ``pgreact listen``, too: one fires, the others take over the moment it ends. Rows
-    of ``beat_schedule`` are sent directly, or as jobs if the setting ``pgreact_delivery`` is ``"queue"``.
+    Several may run, beside ``pgreact listen`` or not: one fires, the others take over the moment it ends.
+    Rows of ``beat_schedule`` are sent directly, or enqueued as jobs if the setting ``pgreact_delivery`` is
+    ``"queue"``.
     """
 
     _host: "_Host | None" = None
 
     def setup_schedule(self) -> None:
-        """Do nothing yet: with ``-B`` this process forks, and the banner is printed by a second instance."""
+        """Do nothing yet: with ``-B`` this process forks, and Beat makes a second instance for its banner."""
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Fire what is due, for some seconds.
+        """Run the timetable for some seconds.
 
         Returns:
-            0: it has waited long enough.
+            0: Beat is to call again at once.
         """
         if self._host is None:
-            # Celery's own cleaning of results, where the backend needs it
+            # celery.backend_cleanup, if the result backend needs it
             self.schedule = {}
             self.install_default_entries(self.app.conf.beat_schedule)
             self._host = _Host(self.app, {**self.schedule, **self.app.conf.beat_schedule})
@@ -62,14 +63,14 @@ class PgreactScheduler(Scheduler):
         return 0.0
 
     def close(self) -> None:
-        """Let go of the database and the broker; may be called from a signal's handler, and twice."""
+        """Close the sessions; may be called from a signal handler, and twice."""
         if self._host is not None and self._host.stop():
             self._host = None
         super().close()
 
     @property
     def info(self) -> str:
-        """What the banner says: where the schedules are, without password."""
+        """The line of Beat's banner: the database, without password."""
         try:
             return f"    . database -> {conninfo.shown(_dsn(self.app))}"
         except PgreactError as error:
@@ -77,11 +78,11 @@ class PgreactScheduler(Scheduler):
 
 
 class _Host:
-    """An event loop that runs while Beat ticks. No error ends it: each of its parts tries again by itself."""
+    """An event loop that runs while Beat ticks. No error ends it: each of its tasks retries."""
 
     def __init__(self, app: Celery, entries: dict[str, Any]) -> None:
         logs.log_to("celery.beat")
-        gc.freeze()  # what was imported stays: no collection need look at it again
+        gc.freeze()  # imported modules stay: collections need not visit them
         self._app = app
         self._entries = entries
         self._clock = Clock()
@@ -92,11 +93,11 @@ class _Host:
         self._failures = 0  # of the listener, in a row
 
     def run(self, seconds: float) -> None:
-        """Let the timetable go on for some seconds."""
+        """Run the event loop for some seconds."""
         self._loop.run_until_complete(self._go_on(seconds))
 
     def stop(self) -> bool:
-        """End it; return false where that is not possible: in a signal's handler, in the midst of it."""
+        """Stop; return false if the loop is running, since this is a signal handler then."""
         if self._loop.is_running():
             return False
         if not self._loop.is_closed():
@@ -119,30 +120,30 @@ class _Host:
         trouble = self._troubles["beat"]
         while True:
             try:
-                await self._play(_dsn(self._app))
-            except Exception as error:  # noqa: BLE001 - what comes out of a tick would end Beat
+                await self._run_timetable(_dsn(self._app))
+            except Exception as error:  # noqa: BLE001 - an exception from tick() would end Beat
                 await asyncio.sleep(trouble.failed(first(error)))
 
-    async def _play(self, dsn: str) -> None:
+    async def _run_timetable(self, dsn: str) -> None:
         await persist(self._troubles["owner"], lambda: asyncio.to_thread(_refuse, dsn))
         self._troubles["beat"].over()
-        timetable = Timetable(dsn, self._jobs, self._clock, self._troubles, hears=False)
-        laid = asyncio.Event()
+        timetable = Timetable(dsn, self._jobs, self._clock, self._troubles, notified=False)
+        tried = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._lay_in(dsn, laid), name="beat_schedule")
+            group.create_task(self._apply_entries(dsn, tried), name="beat_schedule")
             group.create_task(self._listen(dsn, timetable), name="listener")
-            await laid.wait()
+            await tried.wait()
             group.create_task(timetable.run(), name="timetable")
 
     async def _listen(self, dsn: str, timetable: Timetable) -> None:
-        """Hear of edits, for ever; while that fails, the timetable looks for them."""
+        """Wake the timetable at edits, for ever; while the listener fails, the timetable polls."""
         while True:
             try:
                 await self._hear(dsn, timetable)
             except Exception as error:
                 if isinstance(first(error), PgreactError) and not isinstance(first(error), SessionLost):
                     raise  # the database belongs to another application now
-                timetable.hears = False
+                timetable.notified = False
                 timetable.poke()
                 self._failures += 1
                 pause = self._clock.backoff(self._failures, base=BACKOFF_BASE, cap=BACKOFF_CAP)
@@ -167,8 +168,8 @@ class _Host:
                 )
             )
             self._failures = 0
-            timetable.hears = True
-            timetable.poke()  # what was edited before it listened
+            timetable.notified = True
+            timetable.poke()  # for edits made before it listened
             async with asyncio.TaskGroup() as group:
                 group.create_task(listener.session.watch(), name="watch")
                 group.create_task(self._beat(listener), name="beat")
@@ -185,7 +186,7 @@ class _Host:
             )
 
     async def _report(self, session: Session, timetable: Timetable) -> None:
-        """Write what fails at the moment for ``pgreact status``, while it is this process that fires."""
+        """Write the current failures for ``pgreact status``, while this process fires."""
         while True:
             await timetable.leads.wait()
             self._troubles.changed.clear()
@@ -193,8 +194,8 @@ class _Host:
             await self._troubles.changed.wait()
             await asyncio.sleep(REPORT_PAUSE)
 
-    async def _lay_in(self, dsn: str, tried: asyncio.Event) -> None:
-        """Make the rows of origin "app" as the application says; rows that are there fire meanwhile."""
+    async def _apply_entries(self, dsn: str, tried: asyncio.Event) -> None:
+        """Write the application's entries as rows of origin "app"; set ``tried`` after the first attempt."""
         trouble = self._troubles["beat_schedule"]
 
         async def attempt() -> tuple[upsert.Report, int]:
@@ -206,22 +207,22 @@ class _Host:
         report, others = await persist(trouble, attempt)
         logs.emit(
             logs.SchedulesApplied(
-                added=list(report.carried[:NAMED]),
+                added=list(report.added[:NAMED]),
                 changed=list(report.changed[:NAMED]),
                 removed=list(report.removed[:NAMED]),
                 unchanged=len(report.unchanged),
-                left=[entry.name for entry in report.uncarried[:NAMED]],
+                left=[entry.name for entry in report.skipped[:NAMED]],
                 others=others,
             )
         )
-        for entry in report.uncarried:
+        for entry in report.skipped:
             logs.emit(logs.ScheduleRefused(schedule=entry.name, error=entry.reason))
 
     def _write(self, dsn: str) -> tuple[upsert.Report, int]:
-        """Write them, in one transaction; return what became of them, and how many others there are."""
+        """Write them in one transaction; return the report, and the number of other schedules."""
         delivery = self._app.conf.get("pgreact_delivery", "direct")
-        written = [rows.row(name, entry, self._app) for name, entry in self._entries.items()]
-        written = [row if isinstance(row, Uncarried) else {**row, "delivery": delivery} for row in written]
+        written = [entries.row(name, entry, self._app) for name, entry in self._entries.items()]
+        written = [row if isinstance(row, Skipped) else {**row, "delivery": delivery} for row in written]
         with _session(dsn) as connection:
             installation.refuse(installation.owner_of(connection), _application())
             report = upsert.write(connection, written, "app", prune=True)
@@ -237,11 +238,11 @@ def _session(dsn: str) -> Iterator[upsert.Connection]:
         with connect(dsn) as connection:
             yield connection
     except PgreactError as error:
-        raise error.__cause__ or error from None  # PostgreSQL's own says what it means
+        raise error.__cause__ or error from None  # PostgreSQL's own error, which can be classified
 
 
 def _refuse(dsn: str) -> None:
-    """Fire nothing for another application than the one that the database belongs to."""
+    """Refuse a database that belongs to another application."""
     with _session(dsn) as connection:
         installation.refuse(installation.owner_of(connection), _application())
 

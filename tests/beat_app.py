@@ -10,10 +10,10 @@ from celery.schedules import schedule
 
 
 class Odd(schedule):
-    """A schedule of a class that nobody knows."""
+    """A schedule of a class unknown to pgreact."""
 
     def is_due(self, last_run_at: datetime) -> Any:
-        """Never."""
+        """Return that it is never due."""
         return False, (last_run_at - last_run_at).total_seconds() + 3600
 
 

@@ -1,4 +1,4 @@
-"""Asks django-celery-beat what is due: prints random tasks, a line each, and what its Beat would do."""
+"""Print random tasks of django-celery-beat, a line each, and what its Beat would do."""
 
 import datetime
 import json
@@ -16,11 +16,11 @@ ZONES = (
     "UTC",
     "Asia/Kolkata",
     "America/Phoenix",
-)  # no clock changes: there its Beat reads crontabs otherwise
+)  # without changes of the clock, at which its Beat differs
 
 
 class Clock(datetime.datetime):
-    """A clock that stands."""
+    """A stopped clock."""
 
     @classmethod
     def now(cls, tz: Any = None) -> Any:
@@ -29,7 +29,7 @@ class Clock(datetime.datetime):
 
 
 def ago(random_: random.Random, most: float) -> datetime.datetime:
-    """Return a moment, up to so many seconds ago, on neither side of a boundary."""
+    """Return a moment, up to some seconds ago, not near a boundary."""
     return NOW - datetime.timedelta(seconds=int(random_.uniform(1, most)), milliseconds=7)
 
 
@@ -65,7 +65,7 @@ def tasks(seed: int, count: int) -> Any:
             task.one_off = True
         if draw.random() < 0.3:
             task.start_time = ago(draw, 86_400) + datetime.timedelta(hours=12)
-        # what a crontab has not run before its start is sent at its start there, and not here
+        # its Beat sends a crontab that never ran at its start; pgreact does not
         if kind == "crontab" and task.start_time is not None:
             task.last_run_at = max(task.last_run_at or task.start_time, task.start_time)
         if draw.random() < 0.2:
@@ -75,7 +75,7 @@ def tasks(seed: int, count: int) -> Any:
 
 
 def told(task: Any, app: Celery) -> dict[str, Any]:
-    """Return a task as a row of the importer's query, and what Beat says of it."""
+    """Return a task as a row of the importer's query, and what Beat would do."""
     from django_celery_beat.schedulers import ModelEntry
 
     row = {
@@ -108,7 +108,7 @@ if __name__ == "__main__":
     models.PeriodicTask.save = lambda _task: None
 
     class Standing(Celery):
-        """An application whose clock stands."""
+        """An application with a stopped clock."""
 
         def now(self) -> datetime.datetime:
             """Return the moment of the tests."""

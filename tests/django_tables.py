@@ -1,4 +1,4 @@
-"""Writes django-celery-beat's tables by its migrations and models, at ``PROJ_DSN``; or dumps them."""
+"""Write django-celery-beat's tables by its migrations and models, at ``PROJ_DSN``, or dump them."""
 
 import datetime
 import json
@@ -14,7 +14,7 @@ NOON = datetime.datetime(2030, 1, 2, 12, tzinfo=datetime.UTC)
 
 
 def fill() -> None:
-    """Write one task of each kind, and some that nobody can carry."""
+    """Write one task of each kind, and some that importers skip."""
     from django_celery_beat.models import (
         ClockedSchedule,
         CrontabSchedule,

@@ -1,4 +1,4 @@
-"""An application as it might come to us: entries in its configuration, and some that its modules add."""
+"""An application to import: entries in its configuration, and some that its modules add."""
 
 import os
 from typing import Any
@@ -11,7 +11,7 @@ app.conf.update(
     timezone="Europe/Paris",
     task_send_sent_event=True,
     task_default_queue=os.environ.get("BEAT_QUEUE", "celery"),
-    event_exchange=f"{os.environ.get('BEAT_QUEUE', 'celery')}.ev",  # nobody else's events
+    event_exchange=f"{os.environ.get('BEAT_QUEUE', 'celery')}.ev",  # separate from other tests' events
     beat_schedule={
         "tick": {"task": "proj.tick", "schedule": 1.0, "args": [1]},
         "report": {"task": "proj.report", "schedule": crontab(minute=0, hour=7)},

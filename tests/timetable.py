@@ -1,4 +1,4 @@
-"""A timetable, as tests drive it."""
+"""A timetable for tests."""
 
 import json
 from typing import Any
@@ -7,21 +7,21 @@ from pgreact.clock import Clock
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
 from pgreact.timetable.backlog import Backlog
-from pgreact.timetable.firing import play_round
-from pgreact.timetable.step import Delivery, Outcome
+from pgreact.timetable.delivery import Delivery
+from pgreact.timetable.firing import Outcome, fire_due
 from tests.harness import Database, Inbox
 
 
 class Timetable:
-    """A database with a timetable, and a broker's queue that direct messages go to."""
+    """A database with a timetable, and a broker's queue for its direct messages."""
 
     def __init__(self, database: Database, inbox: Inbox) -> None:
         self.database = database
         self.inbox = inbox
 
     def add(self, name: str, **columns: str) -> None:
-        """Add a schedule; columns are SQL. Its jobs stay queued, unless the lane says otherwise."""
-        columns = {"task": "'proj.tick'", "lane": "'held'", "history": "'1 day'", **columns}
+        """Add a schedule; columns are SQL. Its jobs stay queued, unless ``lane`` is given."""
+        columns = {"task": "'proj.tick'", "lane": "'held'", "retention": "'1 day'", **columns}
         self.database.run(
             f"insert into pgreact.schedule (name, {', '.join(columns)}) "
             f"values ('{name}', {', '.join(columns.values())})"
@@ -37,7 +37,7 @@ class Timetable:
         return self.database.value(f"select {column} from pgreact.schedule where name = %s", name)
 
     def until(self, name: str, condition: str) -> None:
-        """Wait until a schedule is like this."""
+        """Wait until a schedule meets an SQL condition."""
         self.database.until(f"select {condition} from pgreact.schedule where name = '{name}'")
 
     def jobs(self, name: str) -> int:
@@ -50,11 +50,11 @@ class Timetable:
         )
 
     def run_now(self, name: str) -> None:
-        """Run a schedule as its users do."""
+        """Run a schedule now, as its users do."""
         self.database.run(f"update pgreact.schedule set next_run_at = now() where name = '{name}'")
 
     def outcomes(self, name: str) -> list[str]:
-        """Return what became of a schedule's occurrences."""
+        """Return the outcomes of a schedule's occurrences."""
         with self.database.connect() as connection:
             return [
                 row[0]
@@ -66,7 +66,7 @@ class Timetable:
             ]
 
     def turn_clock(self, by: str) -> None:
-        """Let the timetable's clock be off by this much."""
+        """Set the timetable's clock off by an interval."""
         self.database.run(
             "create or replace function pgreact.clock_now() returns timestamptz language sql "
             f"set search_path = pg_catalog, pg_temp as $$ select clock_timestamp() + interval '{by}' $$",
@@ -84,19 +84,19 @@ def row(database: Database, name: str, *columns: str) -> tuple[Any, ...]:
     return found
 
 
-class Rounds:
-    """The engine's rounds of one delivery, one at a time, without its loop."""
+class Passes:
+    """The engine's passes of one delivery, one at a time, without its loop."""
 
     def __init__(self, session: Session, delivery: Delivery) -> None:
         self.troubles = Troubles(Clock())
-        self.backlog = Backlog(delivery.name, delivery.look, self.troubles, Clock())
+        self.backlog = Backlog(delivery.name, delivery.page, self.troubles, Clock())
         self._session = session
         self._delivery = delivery
 
-    async def play(self) -> Outcome:
-        """Play one."""
-        return await play_round(self._session, self._delivery, self.backlog, self.troubles["fire"])
+    async def run(self) -> Outcome:
+        """Make one pass."""
+        return await fire_due(self._session, self._delivery, self.backlog, self.troubles["fire"])
 
     async def wait(self) -> float:
-        """Return seconds until the next."""
+        """Return seconds until the next pass."""
         return (await self.backlog.wait(self._session))[0]

@@ -145,7 +145,7 @@ class Term:
 
     def notifications_changed(self) -> None:
         """Notifications were suspended or resumed."""
-        self._timetable.hears = self._supervisor.suspended is None
+        self._timetable.notified = self._supervisor.suspended is None
         self._timetable.poke()
         self._wake.set()
 
@@ -306,7 +306,7 @@ async def term(
             return claim if route.name == QUEUE_ROUTE else task_call(route, publisher)
 
         async with Dispatcher(action, candidate, clock, routes, errors) as dispatcher:
-            timetable = Timetable(dsn, jobs, clock, troubles, hears=supervisor.suspended is None)
+            timetable = Timetable(dsn, jobs, clock, troubles, notified=supervisor.suspended is None)
             housekeeping = Housekeeping(dsn, clock, troubles)
             current = Term(
                 work,

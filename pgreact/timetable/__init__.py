@@ -1,1 +1,1 @@
-"""The timetable: schedules as rows, whose occurrences become jobs."""
+"""The timetable: schedules as rows, and the engine that fires their occurrences."""

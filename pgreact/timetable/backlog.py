@@ -1,11 +1,11 @@
-"""Reads the schedules that are due, page by page, and leaves out what cannot be dealt with now.
+"""The backlog: reads schedules that are new or due, page by page.
 
-Two kinds of rows stay where they are, and must not hold up the others:
+Two kinds of rows cannot be fired now, and must not hold up the others:
 
-- Rows that another transaction has locked are passed by: looks begin behind them, until it is time to begin
-  from the start again. To remember the place takes no memory, however many they are.
-- A row that cannot be read, fired or even marked as failed is set aside: looks leave it out, and it is tried
-  again alone, at growing distances, until it works, is edited or is no longer due.
+- Locked by another transaction: skipped. Reads begin behind them, and from the start again after a while.
+  Only a position is kept, so their number does not matter.
+- Not readable, or at fault and not even to be marked as failed: set aside. Reads leave the row out; it is
+  tried again alone, at growing intervals, until it works, is edited or is no longer due.
 """
 
 import dataclasses
@@ -22,25 +22,25 @@ from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles, persist
 
 TIMEOUT = 30.0  # seconds for a page
-# Looks begin from the start again after so many seconds, and so many for each row that was passed by: about
-# ten times what it takes to try it. So the leader is busy with locked rows for a small part of its time.
+# Seconds until reads begin from the start again: at least, for each skipped row (about ten times what a try
+# of it takes), and at most. So the leader spends a small part of its time on locked rows.
 LOCKED_PAUSE, LOCKED_COST, LOCKED_MOST = 0.1, 0.0003, 5.0
-EDITED_PAUSE = 1.0  # seconds between two tries of a row that is set aside, when an edit may have mended it
-ALONE = 20  # rows set aside that are tried again in a round, at most
-NAMED = 1000  # rows set aside that are reported one by one; the others together
+EDITED_PAUSE = 1.0  # seconds between two tries of a row that is set aside, if schedules are edited
+ALONE = 20  # rows set aside that one pass tries again, at most
+NAMED = 1000  # rows set aside that are reported by name; the others are reported together
 OTHERS = "other schedules"
 
 
 class Unreadable(ValueError):
-    """A row has values that this process has no form for."""
+    """A row has values that Python cannot represent."""
 
-    sqlstate = "22008"  # datetime_field_overflow: it is the row's
+    sqlstate = "22008"  # datetime_field_overflow: the row is at fault
 
 
 def of_a_row(error: Exception) -> bool:
-    """Return whether it may be the values of a row that a statement on many rows failed for.
+    """Return whether one row may have made a statement on many rows fail.
 
-    Damaged data and exceptions while an answer is read may be, too. All else passes, or is nobody's row.
+    Wrong values do, and damaged data, and an answer that cannot be read. Any other error concerns all rows.
     """
     state = getattr(error, "sqlstate", None) or ""
     return meaning(error) in {Meaning.DATA, Meaning.FAULT} or state.startswith("XX")
@@ -48,7 +48,7 @@ def of_a_row(error: Exception) -> bool:
 
 @dataclasses.dataclass(slots=True)
 class _Aside:
-    """A row that is set aside: what is reported of it, when it was tried, and when it will be."""
+    """A row that is set aside: the subject of its reports, when it was tried, when it will be."""
 
     subject: str
     tried: float
@@ -56,76 +56,83 @@ class _Aside:
 
 
 class Backlog:
-    """The schedules of one delivery that are to be planned or are due."""
+    """The schedules of one delivery that are new or due.
 
-    def __init__(self, delivery: str, look: int, troubles: Troubles, clock: Clock) -> None:
-        """Nothing was looked at yet.
+    Attributes:
+        set_back: Seconds that the database's clock was set back by, at most since the reader cleared it.
+    """
+
+    def __init__(self, delivery: str, page: int, troubles: Troubles, clock: Clock) -> None:
+        """Read nothing yet.
 
         Args:
             delivery: As in the column ``delivery``.
-            look: How many schedules are read at a time.
+            page: Schedules read at a time.
             troubles: Where rows that are set aside, and reads that fail, are reported.
-            clock: Measures.
+            clock: Measures pauses.
         """
         self._delivery = delivery
-        self._look = look
+        self._page = page
         self._troubles = troubles
         self._clock = clock
         self._reading = troubles[f"due schedules ({delivery})"]
         self._next = troubles[f"next schedule ({delivery})"]
         self._aside: dict[int, _Aside] = {}
-        self._alone: list[int] = []  # to be tried in this round
-        self._more = False  # in this round
-        self._ahead = -math.inf  # of the monotonic clock is the database's, at most so many seconds
-        self.put_back = 0.0  # seconds that the database's clock was put back by
+        self._alone: list[int] = []  # rows set aside that this pass tries again
+        self._more = False  # this pass has more pages
+        self._ahead = -math.inf  # seconds by which the database's clock is ahead of the monotonic one
+        self.set_back = 0.0
         self._begin_again()
 
     def edited(self) -> None:
-        """Take note that schedules were edited: what is set aside may work now."""
+        """Try rows that are set aside sooner: an edit may have mended them."""
         for aside in self._aside.values():
             aside.until = min(aside.until, aside.tried + EDITED_PAUSE)
 
     async def wait(self, session: Session) -> tuple[float, bool]:
-        """Return seconds until something is to be done, 0 or less: now; and whether any is sent directly.
+        """Ask what is next.
+
+        Returns:
+            Seconds until a pass is due, 0 or less: now; and whether any schedule is of direct delivery.
 
         Raises:
             SessionLost: The session is gone.
         """
-        if self._passed and self._clock.monotonic() >= self._until():
+        if self._skipped and self._clock.monotonic() >= self._until():
             self._begin_again()
         places = self._delivery, self._new, *self._planned, [*self._aside]
         [row] = await persist(self._next, lambda: session.fetch(query("timetable_next"), *places))
         now = self._clock.monotonic()
         ahead = row["clock"] - now
-        self.put_back = max(self.put_back, self._ahead - ahead)
+        self.set_back = max(self.set_back, self._ahead - ahead)
         self._ahead = ahead
         waits = [aside.until - now for aside in self._aside.values()]
         if row["wait"] is not None:
             waits.append(row["wait"])
-        if self._passed:
+        if self._skipped:
             waits.append(self._until() - now)
         return min(waits, default=math.inf), row["direct"]
 
     def _until(self) -> float:
-        """Return when looks begin from the start again."""
-        return self._began + min(max(LOCKED_PAUSE, self._passed * LOCKED_COST), LOCKED_MOST)
+        """Return when reads begin from the start again."""
+        return self._began + min(max(LOCKED_PAUSE, self._skipped * LOCKED_COST), LOCKED_MOST)
 
     def _begin_again(self) -> None:
-        self._new = 0  # the id behind which looks begin
-        self._planned: tuple[object, int] = None, 0  # and next_run_at and id
-        self._passed = 0  # so many rows were passed by
-        self._began = 0.0  # when the first of them was
+        self._new = 0  # reads of new schedules begin behind this id
+        self._planned: tuple[object, int] = None, 0  # those of due ones behind this next_run_at and id
+        self._skipped = 0  # locked rows before these positions
+        self._began = 0.0  # when the first of them was skipped
 
-    # ---- a round ---------------------------------------------------------------------------------------
+    # ---- a pass ----------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin a round."""
+        """Begin a pass."""
         now = self._clock.monotonic()
         self._alone = [id_ for id_, aside in self._aside.items() if aside.until <= now][:ALONE]
         self._more = True
 
     async def page(self, session: Session) -> Sequence[asyncpg.Record] | None:
-        """Read more; ``None``: the round has read all there is.
+        """Read a page; ``None``: the pass has read all.
 
         Raises:
             SessionLost: The session is gone.
@@ -135,7 +142,7 @@ class Backlog:
             if rows := await self._readable(session, (self._delivery, 0, None, 0, []), [id_]):
                 return rows
             if self._aside[id_].until <= self._clock.monotonic():
-                self._back(id_)  # it was deleted or disabled, or is no longer due
+                self._restore(id_)  # it was deleted or disabled, or is no longer due
         if not self._more:
             return None
         places = self._delivery, self._new, *self._planned, [*self._aside]
@@ -143,21 +150,21 @@ class Backlog:
         if isinstance(found, Exception):
             ids = await persist(
                 self._reading,
-                lambda: session.fetch(query("timetable_ids"), *places, self._look, timeout=TIMEOUT),
+                lambda: session.fetch(query("timetable_ids"), *places, self._page, timeout=TIMEOUT),
             )
-            self._more = len(ids) >= self._look
+            self._more = len(ids) >= self._page
             return await self._readable(session, places, [row["id"] for row in ids])
-        self._more = len(found) >= self._look
+        self._more = len(found) >= self._page
         return found
 
     async def _read(
         self, session: Session, places: tuple[object, ...], ids: Sequence[int] | None
     ) -> Sequence[asyncpg.Record] | Exception:
-        """Read a page, or those of its rows with these ids; return an error that may be a row's."""
+        """Read a page, or its rows with these ids; return the error if one row may be at fault."""
 
         async def attempt() -> Sequence[asyncpg.Record] | Exception:
             try:
-                return await session.fetch(query("timetable_due"), *places, self._look, ids, timeout=TIMEOUT)
+                return await session.fetch(query("timetable_due"), *places, self._page, ids, timeout=TIMEOUT)
             except SessionLost:
                 raise
             except Exception as error:
@@ -170,7 +177,7 @@ class Backlog:
     async def _readable(
         self, session: Session, places: tuple[object, ...], ids: Sequence[int]
     ) -> Sequence[asyncpg.Record]:
-        """Read those rows that can be read; what cannot is looked for by halves, and set aside."""
+        """Return the rows that can be read; search the others by halves, and set them aside."""
         if not ids:
             return []
         found = await self._read(session, places, ids)
@@ -190,7 +197,7 @@ class Backlog:
             rows = await session.fetch(query("timetable_unreadable"), id_)
         except SessionLost:
             raise
-        except Exception:  # noqa: BLE001 - then what it is called cannot be read either
+        except Exception:  # noqa: BLE001 - its name cannot be read either
             self.set_aside(id_, f"with id {id_}", error)
             return
         for row in rows:
@@ -198,28 +205,28 @@ class Backlog:
                 error = Unreadable(f"{row['beyond']}: set it to a time between the years 1 and 9999")
             self.set_aside(id_, row["name"], error)
 
-    def dealt_with(self, rows: Sequence[asyncpg.Record], moved: Container[int]) -> None:
-        """Take note of which rows of a page were moved on; the others are locked, and passed by.
+    def dealt_with(self, rows: Sequence[asyncpg.Record], done: Container[int]) -> None:
+        """Skip the rows of a page that were not written: another transaction has them locked.
 
         Args:
             rows: The page.
-            moved: The ids of those that were.
+            done: The ids of the rows that were written.
         """
         now = self._clock.monotonic()
         for row in rows if self._aside else ():
             if (aside := self._aside.get(row["id"])) is None:
                 continue
-            if row["id"] in moved:
-                self._back(row["id"])
+            if row["id"] in done:
+                self._restore(row["id"])
             elif aside.until <= now:
                 aside.until = now + LOCKED_PAUSE
-        passed = [row for row in rows if row["id"] not in moved and row["id"] not in self._aside]
-        if not passed:
+        skipped = [row for row in rows if row["id"] not in done and row["id"] not in self._aside]
+        if not skipped:
             return
-        if not self._passed:
+        if not self._skipped:
             self._began = now
-        self._passed += len(passed)
-        states = {row["state"] for row in passed}
+        self._skipped += len(skipped)
+        states = {row["state"] for row in skipped}
         for row in reversed(rows):
             if row["state"] not in states:
                 continue
@@ -228,7 +235,7 @@ class Backlog:
                 self._new = row["id"]
             else:
                 run_at = row["next_run_at"]
-                # the driver's form of -infinity has no time zone
+                # asyncpg returns -infinity as a datetime without a time zone
                 self._planned = (run_at if run_at.tzinfo else None), row["id"]
 
     # ---- rows at fault ---------------------------------------------------------------------------------
@@ -248,8 +255,8 @@ class Backlog:
         aside.tried = self._clock.monotonic()
         aside.until = aside.tried + self._troubles[aside.subject].failed(error)
 
-    def _back(self, id_: int) -> None:
-        """Let a row be one of many again."""
+    def _restore(self, id_: int) -> None:
+        """Read a row that was set aside with the others again."""
         subject = self._aside.pop(id_).subject
         if subject != OTHERS or all(aside.subject != OTHERS for aside in self._aside.values()):
             self._troubles.forget(subject)

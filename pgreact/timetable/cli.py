@@ -1,4 +1,4 @@
-"""``pgreact schedule``: look at the timetable, and change it."""
+"""``pgreact schedule``: list, add, edit and remove schedules."""
 
 import datetime
 import json
@@ -10,15 +10,15 @@ from pgreact.cli.support import Load, NearestGroup, confirm_deletion, echo, limi
 from pgreact.timetable.cli_options import column_options, entry
 from pgreact.timetable.settings import WAYS
 
-if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
+if TYPE_CHECKING:  # commands import what they need when they run, so that help is quick
     from pgreact.timetable.edit import Rows
 
 _names = click.argument("names", metavar="NAME...", nargs=-1, required=True)
 _names_or_all = click.argument("names", metavar="[NAME]...", nargs=-1)
-_all = click.option("--all", "all_of_them", is_flag=True, help="All there are, instead of some by name.")
+_all = click.option("--all", "all_of_them", is_flag=True, help="All schedules, instead of names.")
 
-# where a schedule comes from that is kept by somebody else, too, and what that one does
-_KEEPERS = {
+# the source that manages schedules of an origin, and the command that writes them
+_MANAGERS = {
     "config": ("configuration", "pgreact apply"),
     "app": ("application's beat_schedule", "celery beat"),
 }
@@ -26,7 +26,7 @@ _KEEPERS = {
 
 @click.group(cls=NearestGroup)
 def schedule() -> None:
-    """Look at the timetable, and change it; a change is in force at once.
+    """List and change schedules. Changes take effect at once.
 
     \b
     Example:
@@ -37,12 +37,12 @@ def schedule() -> None:
 
 @schedule.command(name="list")
 @click.argument("pattern", required=False)
-@click.option("--failed", is_flag=True, help="Only those that failed.")
+@click.option("--failed", is_flag=True, help="Only failed schedules.")
 @limit_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_schedules(load: Load, pattern: str | None, failed: bool, limit: int, as_json: bool) -> None:
-    """List schedules by name, those that match PATTERN: * stands for any text, ? for one character.
+    """List the schedules whose names match PATTERN: * is any text, ? one character. Default: all.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def list_schedules(load: Load, pattern: str | None, failed: bool, limit: int, as
     for line in reader.lines(found[:limit], datetime.datetime.now(datetime.UTC)):
         echo(line)
     if len(found) > limit:
-        echo(f"… and more: these are the first {limit}, see --limit")
+        echo(f"… and more: only the first {limit} are shown, see --limit")
 
 
 @schedule.command()
@@ -70,7 +70,7 @@ def list_schedules(load: Load, pattern: str | None, failed: bool, limit: int, as
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(load: Load, name: str, as_json: bool) -> None:
-    """Show all there is about one schedule, and its next occurrences: where clocks change, it says so.
+    """Show one schedule: its columns, its next occurrences with changes of the clock, and its history.
 
     \b
     Example:
@@ -90,11 +90,11 @@ def show(load: Load, name: str, as_json: bool) -> None:
 
 @schedule.command()
 @click.argument("name")
-@click.option("--task", metavar="TASK", required=True, help="The Celery task it calls.")
+@click.option("--task", metavar="TASK", required=True, help="Name of the Celery task.")
 @column_options
 @click.pass_obj
 def add(load: Load, /, name: str, **given: Any) -> None:
-    """Add a schedule. One of --every, --cron, --at, --solar and --rrule says when it recurs.
+    """Add a schedule. Exactly one of --every, --cron, --at, --solar and --rrule is needed.
 
     \b
     Example:
@@ -111,11 +111,11 @@ def add(load: Load, /, name: str, **given: Any) -> None:
 
 @schedule.command()
 @click.argument("name")
-@click.option("--task", metavar="TASK", help="The Celery task it calls.")
+@click.option("--task", metavar="TASK", help="Name of the Celery task.")
 @column_options
 @click.pass_obj
 def edit(load: Load, /, name: str, **given: Any) -> None:
-    """Change what is named of a schedule; none as value clears what has none by default.
+    """Update the given columns of a schedule; `none` clears an optional one.
 
     \b
     Example:
@@ -127,15 +127,15 @@ def edit(load: Load, /, name: str, **given: Any) -> None:
 
     changes = {column: value for column, value in given.items() if value is not None}
     if not changes:
-        raise click.UsageError("name what is to change, like --every 1m")
+        raise click.UsageError("no change given: name a column, like --every 1m")
     with connect(load().dsn) as connection:
         found = reader.named(connection, [name])
-        # what an entry must have besides, and the zone in which its times are read
+        # an entry needs a task and a recurrence, and its times are read in its zone
         context = {key: found[name][key] for key in ("task", "timezone")}
         way = {} if any(way in changes for way in WAYS) else {"every": "1s"}
         wanted = entry({**context, **way, **changes}).model_dump(mode="json", include=set(changes))
         edit.edit(connection, name, wanted)
-    _told(found, "changed")
+    _echo_done(found, "changed")
 
 
 @schedule.command()
@@ -143,9 +143,9 @@ def edit(load: Load, /, name: str, **given: Any) -> None:
 @_all
 @click.pass_obj
 def enable(load: Load, names: tuple[str, ...], all_of_them: bool) -> None:
-    """Let schedules run: from their next occurrence on. Those named that failed try again.
+    """Enable schedules, from their next occurrence on. Named schedules that failed are retried.
 
-    What fell due while they were disabled is not made up for, nor is what was to happen once.
+    Occurrences due while a schedule was disabled are not made up for, not even that of --at.
 
     \b
     Example:
@@ -160,7 +160,7 @@ def enable(load: Load, names: tuple[str, ...], all_of_them: bool) -> None:
 @_all
 @click.pass_obj
 def disable(load: Load, names: tuple[str, ...], all_of_them: bool) -> None:
-    """Let schedules run no more, until they are enabled; jobs that they enqueued go on.
+    """Disable schedules. Jobs that are already enqueued stay.
 
     \b
     Example:
@@ -173,7 +173,7 @@ def disable(load: Load, names: tuple[str, ...], all_of_them: bool) -> None:
 @_names
 @click.pass_obj
 def run(load: Load, names: tuple[str, ...]) -> None:
-    """Run schedules now, once; their next occurrences stay as they are.
+    """Run schedules once, now. Their next occurrences stay as planned.
 
     \b
     Example:
@@ -184,7 +184,7 @@ def run(load: Load, names: tuple[str, ...]) -> None:
 
     with connect(load().dsn) as connection:
         for name in edit.run(connection, names):
-            echo(f"runs now: {name}")
+            echo(f"running {name}")
 
 
 @schedule.command()
@@ -192,7 +192,7 @@ def run(load: Load, names: tuple[str, ...]) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def remove(load: Load, names: tuple[str, ...], yes: bool) -> None:
-    """Remove schedules; jobs that they enqueued stay.
+    """Remove schedules. Jobs that are already enqueued stay.
 
     \b
     Example:
@@ -208,7 +208,7 @@ def remove(load: Load, names: tuple[str, ...], yes: bool) -> None:
         if not yes:
             confirm_deletion("remove", ", ".join(found), dsn)
         edit.remove(connection, names)
-    _told(found, "removed")
+    _echo_done(found, "removed")
 
 
 def _enable(load: Load, names: tuple[str, ...], all_of_them: bool, *, enabled: bool) -> None:
@@ -216,28 +216,28 @@ def _enable(load: Load, names: tuple[str, ...], all_of_them: bool, *, enabled: b
     from pgreact.timetable import edit
 
     if bool(names) == all_of_them:
-        raise click.UsageError("name schedules, or give --all")
+        raise click.UsageError("give names of schedules, or --all")
     done = "enabled" if enabled else "disabled"
     with connect(load().dsn) as connection:
         if all_of_them:
             echo(f"{done} {edit.enable_all(connection, enabled=enabled)} schedules")
             return
         found = edit.enable(connection, names, enabled=enabled)
-    _told(found, done)
+    _echo_done(found, done)
     now = datetime.datetime.now(datetime.UTC)
     for name, row in found.items():
         if enabled and not row["enabled"] and row["at"] is not None and row["at"] <= now:
             echo(
-                f"note: {name} was due at {row['at']:%Y-%m-%d %H:%M:%S %Z}, while it was disabled, and will "
-                'not run for that: "pgreact schedule run" runs it now',
+                f"note: {name} was due at {row['at']:%Y-%m-%d %H:%M:%S %Z}, while disabled, and will not "
+                'make up for it: "pgreact schedule run" runs it now',
                 err=True,
             )
 
 
-def _told(found: "Rows", done: str) -> None:
+def _echo_done(found: "Rows", done: str) -> None:
     for name, row in found.items():
         echo(f"{done} {name}")
-        if row["origin"] in _KEEPERS:
-            where, command = _KEEPERS[row["origin"]]
-            then = "makes it again" if done == "removed" else "sets it anew once its entry changes"
-            echo(f'note: the {where} names {name}: "{command}" {then}', err=True)
+        if row["origin"] in _MANAGERS:
+            where, command = _MANAGERS[row["origin"]]
+            then = "adds it again" if done == "removed" else "overwrites this once the entry changes"
+            echo(f'note: {name} is in the {where}: "{command}" {then}', err=True)

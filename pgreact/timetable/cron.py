@@ -1,11 +1,10 @@
 """Cron expressions, with the rules of Debian's cron.
 
-``cronsim`` reads the fields and finds the wall times that match. Added here: the names ``@daily`` and so
-on, ranges that wrap, days and months by their full names, Celery's rule for the two fields of days, and
-time zones.
+``cronsim`` parses the fields and finds the matching local times. Added here: ``@daily`` and the other names,
+ranges that wrap, full names of days and months, Celery's rule for the two fields of days, and time zones.
 
-An expression whose second, minute or hour begins with ``*`` goes by the clock, any other one is fixed: see
-``wall``.
+An expression whose second, minute or hour begins with ``*`` goes by the clock, any other is fixed: see
+``local_time``.
 """
 
 import copy
@@ -37,12 +36,12 @@ _MONTHS = (
 def _names(names: tuple[str, ...], lowest: int) -> tuple[re.Pattern[str], dict[str, int]]:
     numbers = {name: number for number, name in enumerate(names, lowest)}
     numbers |= {name[:3]: number for name, number in numbers.items()}
-    # whole words; but an L may follow
+    # whole words, with an L after them or not
     return re.compile(rf"(?<![a-z0-9])({'|'.join(numbers)})(?![a-km-z0-9])"), numbers
 
 
 _NAMES = {"month": _names(_MONTHS, 1), "day-of-week": _names(_DAYS, 0)}
-# The lowest and the highest value of each field, and after how many a range begins again.
+# The lowest and highest value of each field, and the number of values after which a range wraps.
 _BOUNDS = {
     "second": (0, 59, 60),
     "minute": (0, 59, 60),
@@ -63,33 +62,33 @@ _ALLOWED = {
 
 @functools.lru_cache(maxsize=65536)
 def next_after(text: str, both: bool, zone: str, after: datetime) -> datetime | None:
-    """Return the first moment strictly later that an expression means.
+    """Return the first moment strictly later that matches an expression.
 
     Args:
-        text: Five fields; six with seconds first; or ``@daily`` and so on.
-        both: Day of month and day of week must both match, as in Celery. Else either will do, as in cron,
-            unless one of the two begins with ``*``.
-        zone: The IANA name of the time zone it is read in.
-        after: In UTC. Fractions of a second may be cut off: they make no difference.
+        text: Five fields, six with seconds first, or a name like ``@daily``.
+        both: Day of month and day of week must both match, as in Celery. Otherwise one of them is enough, as
+            in cron, unless one of the two begins with ``*``.
+        zone: The IANA name of its time zone.
+        after: In UTC. Fractions of a second do not matter and may be cut off.
 
     Returns:
-        A moment in UTC; ``None`` if there is none within 50 years: time ends.
+        A moment in UTC; ``None``: none within 50 years, since the calendar ends.
 
     Raises:
-        ValueError: The expression or the zone is wrong, or it never occurs.
+        ValueError: The expression or the zone is wrong, or the expression never occurs.
     """
-    where = local_time.zone(zone)
-    walls, by_clock = _parse(text, both)
-    return (local_time.next_by_clock if by_clock else local_time.next_fixed)(walls, where, after)
+    matching, by_clock = _parse(text, both)
+    following = local_time.next_by_clock if by_clock else local_time.next_fixed
+    return following(matching, local_time.get_zone(zone), after)
 
 
 @functools.lru_cache(maxsize=4096)
-def _parse(text: str, both: bool) -> tuple[local_time.Walls, bool]:
-    """Return the wall times that match, and whether they go by the clock."""
+def _parse(text: str, both: bool) -> tuple[local_time.LocalTimes, bool]:
+    """Return the matching local times, and whether they go by the clock."""
     fields = _fields(text)
     values = [_numbers(text, *field) for field in zip(_FIELDS, fields, strict=True)]
     try:
-        found = CronSim(" ".join(values), datetime(2000, 1, 1))  # noqa: DTZ001  # wall time
+        found = CronSim(" ".join(values), datetime(2000, 1, 1))  # noqa: DTZ001  # local time
     except CronSimError as error:
         name = str(error).removeprefix("Bad ")
         at = _FIELDS.index(name)
@@ -100,21 +99,23 @@ def _parse(text: str, both: bool) -> tuple[local_time.Walls, bool]:
     if next(copy.copy(found), None) is None:
         raise _never(text, fields)
 
-    def walls(after: datetime) -> datetime | None:
-        search = copy.copy(found)  # it moves, and another thread may be searching, too
+    def matching(after: datetime) -> datetime | None:
+        search = copy.copy(found)  # a search has state, and other threads may search, too
         search.dt = after
         return next(search, None)
 
-    return walls, any(field.startswith("*") for field in fields[:3])
+    return matching, any(field.startswith("*") for field in fields[:3])
 
 
 def _fields(text: str) -> list[str]:
     """Return the six fields of an expression, in lower case."""
     lowered = text.lower().strip()
     if lowered == "@reboot":
-        raise ValueError(f'cron "{text}": nothing is booted here; write when it should run, such as "@daily"')
+        raise ValueError(
+            f'cron "{text}": not supported, since nothing is booted; write a time, such as "@daily"'
+        )
     if lowered.startswith("@") and lowered not in _NAMED:
-        raise ValueError(f'cron "{text}": no such name; there are {", ".join(_NAMED)}')
+        raise ValueError(f'cron "{text}": no such name; known are {", ".join(_NAMED)}')
     fields = _NAMED.get(lowered, lowered).split()
     if len(fields) == 5:
         return ["0", *fields]
@@ -127,7 +128,7 @@ def _fields(text: str) -> list[str]:
 
 
 def _numbers(text: str, name: str, field: str) -> str:
-    """Return a field with names as numbers, and with ranges as lists: cronsim's do not wrap."""
+    """Return a field with names as numbers, and ranges as lists, since cronsim's ranges do not wrap."""
     if name in _NAMES:
         pattern, numbers = _NAMES[name]
         field = pattern.sub(lambda found: str(numbers[found[0]]), field)
@@ -147,9 +148,9 @@ def _numbers(text: str, name: str, field: str) -> str:
 
 
 def _is_day(value: str) -> bool:
-    """Return whether this field is right by itself."""
+    """Return whether a day of month is valid by itself."""
     try:
-        CronSim(f"0 0 {value} * *", datetime(2000, 1, 1))  # noqa: DTZ001  # wall time
+        CronSim(f"0 0 {value} * *", datetime(2000, 1, 1))  # noqa: DTZ001  # local time
     except CronSimError:
         return False
     return True
@@ -164,4 +165,4 @@ def _never(text: str, fields: list[str]) -> ValueError:
 
 
 def _wrong(text: str, name: str, value: str) -> ValueError:
-    return ValueError(f'cron "{text}": "{value}" is no {name}; it takes {_ALLOWED[name]}')
+    return ValueError(f'cron "{text}": invalid {name} "{value}"; allowed: {_ALLOWED[name]}')

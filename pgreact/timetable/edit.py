@@ -1,4 +1,4 @@
-"""Changes of schedules that somebody asks for by name: all that are named, or none."""
+"""Add, edit, enable, run and remove schedules by name, in one statement each: all names, or none."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,34 +15,32 @@ from pgreact.timetable.plan import columns, insertion
 from pgreact.timetable.settings import WAYS, ScheduleSettings
 from pgreact.timetable.views import named
 
-Rows = dict[str, dict[str, Any]]  # schedules by name, as they were
+Rows = dict[str, dict[str, Any]]  # rows before the change, by name
 
 
 def add(connection: Connection, name: str, schedule: ScheduleSettings) -> None:
     """Add a schedule.
 
     Raises:
-        ConfigError: There is one of that name, or the database refuses it.
+        ConfigError: The name exists, or the database refuses the schedule.
     """
     with _refused():
         try:
             connection.execute(insertion(name, schedule))
         except psycopg.errors.UniqueViolation:
-            raise ConfigError(
-                f'there is a schedule "{name}" already: "pgreact schedule edit" changes it'
-            ) from None
+            raise ConfigError(f'schedule "{name}" exists: "pgreact schedule edit" changes it') from None
 
 
 def edit(connection: Connection, name: str, changes: Mapping[str, Any]) -> None:
-    """Set columns of a schedule that is there.
+    """Update columns of an existing schedule.
 
     Args:
         connection: A session in autocommit mode.
-        name: Its name.
-        changes: Keys of an entry and their values. A way to recur replaces the one there was.
+        name: The schedule's name.
+        changes: Keys of an entry and their values. A new recurrence replaces the old one.
 
     Raises:
-        ConfigError: The database refuses it.
+        ConfigError: The database refuses the change.
     """
     ways = dict.fromkeys(WAYS) if any(way in changes for way in WAYS) else {}
     changed = columns({**ways, **changes})
@@ -57,10 +55,10 @@ def edit(connection: Connection, name: str, changes: Mapping[str, Any]) -> None:
 
 
 def enable(connection: Connection, names: Sequence[str], *, enabled: bool) -> Rows:
-    """Enable schedules, which lets those that failed try again, or disable them.
+    """Enable schedules, which retries those that failed, or disable them.
 
     Raises:
-        ConfigError: There is none of such a name, or the database refuses it.
+        ConfigError: A name does not exist, or the database refuses the change.
     """
     found = named(connection, names)
     with _refused():
@@ -71,13 +69,13 @@ def enable(connection: Connection, names: Sequence[str], *, enabled: bool) -> Ro
 
 
 def enable_all(connection: Connection, *, enabled: bool) -> int:
-    """Enable all that are disabled, or disable all that are enabled.
+    """Enable all disabled schedules, or disable all enabled ones.
 
     Returns:
-        How many that were.
+        How many were changed.
 
     Raises:
-        ConfigError: The database refuses one.
+        ConfigError: The database refuses a change.
     """
     with _refused():
         return connection.execute(
@@ -87,10 +85,10 @@ def enable_all(connection: Connection, *, enabled: bool) -> int:
 
 
 def run(connection: Connection, names: Sequence[str]) -> Rows:
-    """Have schedules run now, once, besides their occurrences.
+    """Run schedules once, now, beside their occurrences.
 
     Raises:
-        ConfigError: There is none of such a name, or it is disabled, or the database refuses it.
+        ConfigError: A name does not exist, or is disabled, or the database refuses the change.
     """
     found = named(connection, names)
     if disabled := [name for name, row in found.items() if not row["enabled"]]:
@@ -103,7 +101,7 @@ def run(connection: Connection, names: Sequence[str]) -> Rows:
 
 
 def remove(connection: Connection, names: Sequence[str]) -> None:
-    """Delete schedules; jobs that they enqueued stay."""
+    """Delete schedules; jobs that are already enqueued stay."""
     connection.execute("delete from pgreact.schedule where name = any (%s)", ([*names],))
 
 

@@ -1,8 +1,13 @@
-"""Fires schedules for as long as it holds the timetable's lock.
+"""The engine: fires schedules while this process holds the timetable's advisory lock.
 
-Nothing but cancellation ends it. An error costs as little as it can: of a statement, a pause before it is
-tried again; of a row, that row (see ``backlog``); of a session, that session, which is opened again while the
-other goes on.
+It has three tasks, each with a session of its own while this process leads:
+
+- ``timetable``: takes the lock, then fires schedules of delivery ``queue``;
+- ``messages``: fires those of delivery ``direct``, once one exists;
+- ``history``: once an hour, deletes expired history and corrects plans that a wrong clock made.
+
+Only cancellation ends it. An error costs no more than its cause: a statement is retried after a pause, a row
+at fault is set aside (see ``backlog``), a lost session is opened again while the others go on.
 """
 
 import asyncio
@@ -17,19 +22,16 @@ from pgreact.postgres.application_name import application_name
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Trouble, Troubles, persist
 from pgreact.timetable.backlog import Backlog
-from pgreact.timetable.delivery import DirectDelivery, Post, QueueDelivery
-from pgreact.timetable.firing import play_round
+from pgreact.timetable.delivery import Delivery, DirectDelivery, Post, QueueDelivery
+from pgreact.timetable.firing import fire_due
 from pgreact.timetable.planner import AHEAD
 from pgreact.timetable.replanning import replan_all
-from pgreact.timetable.step import Delivery
 
-NAP = 15.0  # seconds it sleeps at most: below the idle limit, and as long a step of the clock goes unnoticed
-DEAF_NAP = 1.0  # where no notification tells of an edit
-PAUSE = 0.005  # seconds between two looks: anybody may claim that there is something new, at any rate
-TEND_PAUSE = (
-    3600.0  # seconds between two looks for history that nobody wants any more, and for plans gone wrong
-)
-TEND_BATCH_PAUSE = 0.05  # between two of the small transactions that remove it
+SLEEP_LIMIT = 15.0  # seconds: below the idle limit of a session; a step of the clock goes unnoticed as long
+POLL_INTERVAL = 1.0  # seconds between two reads while no notification reports edits
+PAUSE = 0.005  # seconds between two passes: any role may send notifications, at any rate
+MAINTENANCE_INTERVAL = 3600.0  # seconds
+MAINTENANCE_PAUSE = 0.05  # seconds between two small transactions that delete history
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 10.0
 _SETTINGS = """
@@ -39,40 +41,47 @@ select set_config('enable_seqscan', 'off', false), set_config('jit', 'off', fals
 
 
 class Timetable:
-    """The engine behind ``pgreact listen`` and ``celery beat -S pgreact``: one of them fires at a time."""
+    """The engine of ``pgreact listen`` and ``celery beat -S pgreact``; one process fires at a time.
 
-    def __init__(self, dsn: str, post: Post, clock: Clock, troubles: Troubles, *, hears: bool = True) -> None:
-        """Nothing is connected yet.
+    Attributes:
+        notified: Whether :meth:`poke` is called when schedules change.
+        leads: Set while this process holds the timetable's lock, and fires.
+    """
+
+    def __init__(
+        self, dsn: str, post: Post, clock: Clock, troubles: Troubles, *, notified: bool = True
+    ) -> None:
+        """Connect to nothing yet.
 
         Args:
             dsn: Straight to the primary server.
             post: Sends the messages of direct delivery.
-            clock: Measures, and for the pauses after a failure.
+            clock: Measures waits, and the pauses after a failure.
             troubles: Where failures are reported.
-            hears: Whether :meth:`poke` will be called when schedules change; may be set at any time.
+            notified: As the attribute, which may be set at any time.
         """
-        self.hears = hears
-        self.leads = asyncio.Event()  # this process holds the timetable's lock, and fires
+        self.notified = notified
+        self.leads = asyncio.Event()
         self._stopped = False
         self._dsn = dsn
         self._clock = clock
         self._troubles = troubles
         self._queue = _Loop(QueueDelivery(), clock, troubles)
         self._direct = _Loop(DirectDelivery(post), clock, troubles)
-        self._any_direct = asyncio.Event()  # there are schedules of direct delivery
-        self._put_back = asyncio.Event()  # the database's clock was, by far
+        self._any_direct = asyncio.Event()  # a schedule of direct delivery exists
+        self._clock_set_back = asyncio.Event()  # the database's clock was, by more than ``AHEAD``
 
     def poke(self) -> None:
-        """Take note that schedules may have changed."""
+        """Wake the engine: schedules may have changed."""
         for loop in (self._queue, self._direct):
             loop.poked.set()
 
     async def run(self) -> None:
-        """Wait for the lock, then fire what is due, for ever."""
+        """Wait for the lock, then fire what is due, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep("timetable", self._fire_jobs), name="queue")
             group.create_task(self._keep("messages", self._fire_messages), name="direct")
-            group.create_task(self._tend(), name="history")
+            group.create_task(self._maintain(), name="history")
             try:
                 await asyncio.Event().wait()
             finally:
@@ -81,11 +90,11 @@ class Timetable:
     # ---- sessions --------------------------------------------------------------------------------------
 
     async def _keep(self, role: str, use: Callable[[Session, Trouble], Awaitable[None]]) -> None:
-        """Do something with a session of its own, which is opened again whenever it is lost, for ever."""
+        """Open a session and use it; open another whenever it is lost, until cancelled."""
         trouble = self._troubles[f"session {role}"]
         while True:
             if role == "messages":
-                # A broker that hangs must not hold up the queue's schedules; and most have no others.
+                # A session of its own: a broker that hangs must not hold up the queue's schedules.
                 await self._any_direct.wait()
                 await self.leads.wait()
             try:
@@ -94,7 +103,7 @@ class Timetable:
                     await use(session, trouble)
                     watch.cancel()
             except Exception as error:
-                if self._stopped:  # a task group hides a cancellation behind the errors of its own tasks
+                if self._stopped:  # a task group hides a cancellation behind the errors of its tasks
                     raise asyncio.CancelledError from error
                 await asyncio.sleep(trouble.failed(first(error)))
 
@@ -102,8 +111,8 @@ class Timetable:
     async def _session(self, role: str) -> AsyncIterator[Session]:
         session = await Session.open(self._dsn, application_name(role), idle_limit=advisory_lock.IDLE_LIMIT)
         try:
-            # Plans last as long as the session, and were made when there were no schedules yet. What is
-            # committed of messages is what was sent.
+            # Cached query plans last as long as the session, and may date from an empty table. The commit of
+            # direct delivery confirms messages that were sent, so it is flushed.
             await session.fetch(_SETTINGS, "on" if role == "messages" else "off")
             yield session
         finally:
@@ -114,7 +123,7 @@ class Timetable:
         self.leads.set()
         try:
             while True:
-                await self._play(session, self._queue)
+                await self._fire_or_sleep(session, self._queue)
                 opening.over()
         finally:
             self.leads.clear()
@@ -122,7 +131,7 @@ class Timetable:
 
     async def _fire_messages(self, session: Session, opening: Trouble) -> None:
         while self.leads.is_set():
-            await self._play(session, self._direct)
+            await self._fire_or_sleep(session, self._direct)
             opening.over()
 
     async def _take_over(self, session: Session, opening: Trouble) -> None:
@@ -139,24 +148,24 @@ class Timetable:
 
     # ---- firing ----------------------------------------------------------------------------------------
 
-    async def _play(self, session: Session, loop: "_Loop") -> None:
-        """Fire what is due, or sleep until something is."""
+    async def _fire_or_sleep(self, session: Session, loop: "_Loop") -> None:
+        """Make one pass if a schedule is new or due, else sleep until one is, or until :meth:`poke`."""
         if loop.poked.is_set():
             loop.poked.clear()
             loop.backlog.edited()
         wait, direct = await loop.backlog.wait(session)
         if direct:
             self._any_direct.set()
-        if loop.backlog.put_back > AHEAD.total_seconds():
-            loop.backlog.put_back = 0.0
-            self._put_back.set()
+        if loop.backlog.set_back > AHEAD.total_seconds():
+            loop.backlog.set_back = 0.0
+            self._clock_set_back.set()
         if wait > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(wait, NAP if self.hears else DEAF_NAP)):
+                async with asyncio.timeout(min(wait, SLEEP_LIMIT if self.notified else POLL_INTERVAL)):
                     await loop.poked.wait()
                 await asyncio.sleep(PAUSE)
             return
-        outcome = await play_round(session, loop.delivery, loop.backlog, loop.firing)
+        outcome = await fire_due(session, loop.delivery, loop.backlog, loop.firing)
         if outcome.failure:
             loop.failures += 1
             pause = self._clock.backoff(loop.failures, base=BACKOFF_BASE, cap=BACKOFF_CAP)
@@ -169,47 +178,44 @@ class Timetable:
             if loop.failures:
                 logs.emit(logs.DeliveryRecovered(failures=loop.failures))
                 loop.failures = 0
-            if not outcome.moved:
+            if not outcome.results:
                 await asyncio.sleep(PAUSE)
 
-    # ---- upkeep ----------------------------------------------------------------------------------------
+    # ---- maintenance -----------------------------------------------------------------------------------
 
-    async def _tend(self) -> None:
-        """Plan anew what a wrong clock planned, and remove history that nobody wants any more.
-
-        It does so bit by bit, in a session that fires nothing.
-        """
+    async def _maintain(self) -> None:
+        """Delete expired history and correct plans that a wrong clock made, in small transactions."""
         trouble = self._troubles["schedule history"]
         while True:
             await self.leads.wait()
             try:
                 async with self._session("history") as session:
-                    self._put_back.clear()
-                    await _tidy(session)
+                    self._clock_set_back.clear()
+                    await _delete_expired(session)
                     await replan_all(session, self._troubles)
             except Exception as error:
-                if self._stopped:  # a task group hides a cancellation behind the errors of its own tasks
+                if self._stopped:  # a task group hides a cancellation behind the errors of its tasks
                     raise asyncio.CancelledError from error
                 await asyncio.sleep(trouble.failed(first(error)))
             else:
                 trouble.over()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._put_back.wait(), TEND_PAUSE)
+                    await asyncio.wait_for(self._clock_set_back.wait(), MAINTENANCE_INTERVAL)
 
 
 class _Loop:
-    """What one delivery does again and again, whatever session it has at the moment."""
+    """What one delivery keeps from session to session."""
 
     def __init__(self, delivery: Delivery, clock: Clock, troubles: Troubles) -> None:
         self.delivery = delivery
-        self.backlog = Backlog(delivery.name, delivery.look, troubles, clock)
+        self.backlog = Backlog(delivery.name, delivery.page, troubles, clock)
         self.firing = troubles[f"fire ({delivery.name})"]
         self.poked = asyncio.Event()
         self.failures = 0  # of the broker, in a row
 
 
-async def _tidy(session: Session) -> None:
+async def _delete_expired(session: Session) -> None:
     place: tuple[str, str | None] = "", None
     while rows := await session.fetch("select * from pgreact.maintain_schedule_history($1, $2)", *place):
         place = rows[0]["last_schedule"], rows[0]["last_fired_at"]
-        await asyncio.sleep(TEND_BATCH_PAUSE)
+        await asyncio.sleep(MAINTENANCE_PAUSE)

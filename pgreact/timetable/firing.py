@@ -1,9 +1,22 @@
-"""One look at the timetable: what is due is fired, what is new is planned."""
+"""One pass over the timetable: fire each due schedule, plan each new one.
 
+A page of rows is read, then fired in batches. While the server works on a batch, the next is planned here.
+What was fired is logged at the end of the pass.
+
+When a batch fails:
+
+- the session is lost: the pass ends with ``SessionLost``;
+- the database cannot do it now (out of memory, statement cancelled): the pass ends with a pause;
+- a row is at fault: the batch is split in halves until the row stands alone. Bad data then make that schedule
+  ``failed``; a row that cannot even be marked so is set aside by the backlog.
+"""
+
+import asyncio
+import dataclasses
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import asyncpg
 
@@ -13,179 +26,191 @@ from pgreact.postgres.errors import Meaning, meaning, said
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Trouble
 from pgreact.timetable.backlog import Backlog, of_a_row
+from pgreact.timetable.delivery import Delivery, Firing, FiringResult
 from pgreact.timetable.planner import Plan, actual, plan
-from pgreact.timetable.row import schedule
-from pgreact.timetable.step import Delivery, Moved, Outcome, Step, work_on
+from pgreact.timetable.schedule_row import from_record
 
-SLICE = 0.001  # seconds of planning or telling: then others may have the event loop
+SLICE = 0.001  # seconds of planning or logging before other tasks get the event loop
+UNLOGGED = 10_000  # results at most before the pass ends and they are logged
 _TIMES = ("at", "anchor", "start_at", "end_at", "next_nominal_at", "next_run_at", "last_nominal_at")
-UNTOLD = 10_000  # schedules: then the log has its turn, whatever else is due
 
 
-async def play_round(session: Session, delivery: Delivery, backlog: Backlog, firing: Trouble) -> Outcome:
-    """Fire what is due and plan what is new, until one look finds all there is.
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a pass ended.
 
-    While the server deals with some, the next are planned; what was fired is told at the end.
+    Attributes:
+        results: By the schedules' ids; the other rows changed meanwhile, or another transaction has them
+            locked.
+        failure: Why the rest was not sent: the broker is away.
+        pause: Seconds until the next try of the rest: the database cannot fire it now.
+    """
+
+    results: Mapping[int, FiringResult]
+    failure: str | None = None
+    pause: float | None = None
+
+
+async def fire_due(session: Session, delivery: Delivery, backlog: Backlog, firing: Trouble) -> Outcome:
+    """Make one pass: fire what is due and plan what is new, until no more is read.
 
     Args:
-        session: Nobody else uses it now.
-        delivery: How they are fired.
-        backlog: Finds them.
+        session: Not used by another task meanwhile.
+        delivery: How occurrences are fired.
+        backlog: Reads the rows.
         firing: Reports that none can be fired.
 
     Raises:
         SessionLost: The session is gone.
     """
-    one = _Round(session, delivery, backlog, firing)
+    one = _Pass(session, delivery, backlog, firing)
     try:
-        await one.play()
+        await one.run()
     finally:
-        while _tell(one.untold):
+        while _log_some(one.unlogged):
             pass
-    return Outcome(one.moved, one.failure, one.pause)
+    return Outcome(one.results, one.failure, one.pause)
 
 
-class _Round:
-    """One look at the timetable, and what came of it so far."""
+async def in_slices(work: Callable[[], bool]) -> None:
+    """Call ``work``, which takes about a millisecond, until it returns false; other tasks run in between."""
+    while work():  # noqa: ASYNC110 - it does not wait
+        await asyncio.sleep(0)
+
+
+class _Pass:
+    """The state of one pass."""
 
     def __init__(self, session: Session, delivery: Delivery, backlog: Backlog, firing: Trouble) -> None:
-        self.moved: dict[int, Moved] = {}
-        self.untold: deque[Moved] = deque()
+        self.results: dict[int, FiringResult] = {}
+        self.unlogged: deque[FiringResult] = deque()
         self.failure: str | None = None
         self.pause: float | None = None
         self._session = session
         self._delivery = delivery
         self._backlog = backlog
         self._firing = firing
-        self._ahead = _Ahead(delivery)
+        self._rows: Iterator[asyncpg.Record] = iter(())  # of the page, not planned yet
+        self._planned: deque[Firing] = deque()
+        self._enough = 1  # planned firings: the first batch is small, so that it goes out at once
 
-    async def play(self) -> None:
-        """Go through all pages; stop when the broker or the database cannot be used, or the log is behind."""
+    async def run(self) -> None:
+        """Fire page after page; stop if broker or database cannot be used, or too much is unlogged."""
         self._backlog.begin()
-        while len(self.untold) <= UNTOLD and (rows := await self._backlog.page(self._session)) is not None:
-            self._ahead.find(rows)
-            while steps := await self._ahead.take():
-                await self._fire(steps)
+        while (
+            len(self.unlogged) <= UNLOGGED and (rows := await self._backlog.page(self._session)) is not None
+        ):
+            self._rows = iter(rows)
+            while batch := await self._next_batch():
+                await self._fire(batch)
                 if self.failure is not None or self.pause is not None:
                     return
-            self._backlog.dealt_with(rows, self.moved)
-        await work_on(lambda: _tell(self.untold))
+            self._backlog.dealt_with(rows, self.results)
+        await in_slices(lambda: _log_some(self.unlogged))
 
-    async def _fire(self, steps: Sequence[Step]) -> None:
-        """Fire a batch; if a row is at fault, it is looked for by halves, so that it stops no other."""
-        moved: dict[int, Moved] = {}
+    async def _next_batch(self) -> list[Firing]:
+        """Return the next planned batch; empty: the page is done."""
+        await in_slices(lambda: len(self._planned) < self._enough and self._plan_some())
+        self._enough = room = self._delivery.batch
+        batch: list[Firing] = []
+        while self._planned and room > 0:
+            batch.append(self._planned.popleft())
+            room -= max(len(batch[-1].plan.occurrences), 1)
+        return batch
+
+    def _plan_some(self) -> bool:
+        """Plan for one slice, up to two batches ahead; return whether more is left to plan."""
+        if len(self._planned) >= 2 * self._delivery.batch:
+            return False
+        end = time.monotonic() + SLICE
+        for row in self._rows:
+            self._planned.append(_planned(self._delivery, row))
+            if time.monotonic() >= end:
+                return True
+        return False
+
+    async def _fire(self, batch: Sequence[Firing]) -> None:
+        """Fire a batch; search a row at fault by halves, so that it stops no other."""
+        results: dict[int, FiringResult] = {}
+        statement = asyncio.create_task(self._delivery.fire(self._session, batch, results))
         try:
-            self.failure = await self._delivery.fire(self._session, steps, self._ahead.plan, moved)
+            await asyncio.sleep(0)  # sends the statement
+            await in_slices(lambda: not statement.done() and self._plan_some())
+            self.failure = await statement
         except SessionLost:
             raise
-        except Exception as error:  # noqa: BLE001 - it is a row's, or passes
+        except Exception as error:  # noqa: BLE001 - a row is at fault, or it passes
             fault = error
         else:
             self._firing.over()
             return
         finally:
-            self.moved |= moved
-            self.untold += moved.values()
+            statement.cancel()
+            await asyncio.wait({statement})
+            self.results |= results
+            self.unlogged += results.values()
         if not of_a_row(fault):
             self.pause = self._firing.failed(fault)
-        elif len(steps) > 1:
-            for half in (steps[: len(steps) // 2], steps[len(steps) // 2 :]):
-                left = [step for step in half if step.schedule.id not in moved]
+        elif len(batch) > 1:
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                left = [firing for firing in half if firing.schedule.id not in results]
                 if left and self.failure is None and self.pause is None:
                     await self._fire(left)
-        elif meaning(fault) is Meaning.DATA and not steps[0].plan.error:
-            await self._fire([steps[0].failing(said(fault))])
+        elif meaning(fault) is Meaning.DATA and not batch[0].plan.error:
+            await self._fire([batch[0].failing(said(fault))])
         else:
-            self._backlog.set_aside(steps[0].schedule.id, steps[0].schedule.name, fault)
+            self._backlog.set_aside(batch[0].schedule.id, batch[0].schedule.name, fault)
 
 
-class _Ahead:
-    """The steps of what was found, planned while others are fired."""
-
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
-        self._rows: Iterator[asyncpg.Record] = iter(())
-        self._planned: deque[Step] = deque()
-        self._least = 1
-
-    def find(self, rows: Sequence[asyncpg.Record]) -> None:
-        """Go on with what a look found, after all that one before found."""
-        self._rows = iter(rows)
-
-    def plan(self) -> bool:
-        """Plan some, if need be; return whether there may be more."""
-        if len(self._planned) >= 2 * self._delivery.batch:
-            return False
-        end = time.monotonic() + SLICE
-        for row in self._rows:
-            self._planned.append(_step(self._delivery, row))
-            if time.monotonic() >= end:
-                return True
-        return False
-
-    async def take(self) -> list[Step]:
-        """Return a batch; nothing: there is no more.
-
-        The first is small, so that it goes out at once, and those after it are full.
-        """
-        await work_on(lambda: len(self._planned) < self._least and self.plan())
-        self._least = left = self._delivery.batch
-        steps: list[Step] = []
-        while self._planned and left > 0:
-            steps.append(self._planned.popleft())
-            left -= max(len(steps[-1].plan.occurrences), 1)
-        return steps
-
-
-def _step(delivery: Delivery, row: asyncpg.Record) -> Step:
-    found = schedule(row)
+def _planned(delivery: Delivery, row: asyncpg.Record) -> Firing:
+    found = from_record(row)
     try:
-        planned = plan(found, row["now"])
-        return Step.of(found, planned, delivery.messages(row, found, planned))
+        decided = plan(found, row["now"])
+        return Firing.of(found, decided, delivery.messages(row, found, decided))
     except Exception as error:  # noqa: BLE001 - a fault in a library must stop this schedule, and no other
-        endless = [name for name in _TIMES if row[name] is not None and row[name].tzinfo is None]
-        wrong = f"{', '.join(endless)}: infinite" if endless else f"{type(error).__name__}: {error}"
-        return Step.of(found, Plan(state="failed", last_nominal_at=None, error=wrong))
+        infinite = [name for name in _TIMES if row[name] is not None and row[name].tzinfo is None]
+        wrong = f"{', '.join(infinite)}: infinite" if infinite else f"{type(error).__name__}: {error}"
+        return Firing.of(found, Plan(state="failed", last_nominal_at=None, error=wrong))
 
 
-def _tell(untold: deque[Moved]) -> bool:
-    """Tell of some; return whether there are more."""
+def _log_some(unlogged: deque[FiringResult]) -> bool:
+    """Log results for one slice; return whether more are left."""
     end = time.monotonic() + SLICE
-    while untold and time.monotonic() < end:
-        _tell_one(untold.popleft())
-    return bool(untold)
+    while unlogged and time.monotonic() < end:
+        _log(unlogged.popleft())
+    return bool(unlogged)
 
 
-def _tell_one(moved: Moved) -> None:
-    step = moved.step
-    name, planned = step.schedule.name, step.plan
-    if moved.error:
-        logs.emit(logs.ScheduleFailed(schedule=name, error=moved.error))
+def _log(result: FiringResult) -> None:
+    schedule, planned = result.firing.schedule, result.firing.plan
+    name = schedule.name
+    if result.error:
+        logs.emit(logs.ScheduleFailed(schedule=name, error=result.error))
         return
-    fired = planned.occurrences[: len(moved.jobs)]  # without overlap, one of several
+    fired = planned.occurrences[: len(result.jobs)]  # without overlap, one of several
     overlapped = len(planned.occurrences) - len(fired)
     if planned.late or planned.missed or overlapped:
         logs.emit(
             logs.ScheduleMisfired(
                 schedule=name,
-                policy="overlap" if overlapped else step.schedule.misfire,
+                policy="overlap" if overlapped else schedule.misfire,
                 missed=planned.missed + overlapped,
                 fired=len(fired),
             )
         )
     if fired and logs.shows(logs.ScheduleFired):
-        for occurrence, job, message in itertools.zip_longest(fired, moved.jobs, step.messages):
-            due = occurrence if planned.manual else actual(name, occurrence, step.schedule.jitter)
+        for occurrence, job, message in itertools.zip_longest(fired, result.jobs, result.firing.messages):
+            due = occurrence if planned.manual else actual(name, occurrence, schedule.jitter)
             logs.emit(
                 logs.ScheduleFired(
                     schedule=name,
                     occurrence=occurrence.isoformat(),
-                    lateness_ms=round((moved.fired_at - due).total_seconds() * 1000, 3),
+                    lateness_ms=round((result.fired_at - due).total_seconds() * 1000, 3),
                     job=job,
                     task_id=message.task_id if message is not None else None,
                 )
             )
     if planned.state == "ended":
         logs.emit(logs.ScheduleEnded(schedule=name))
-    elif step.schedule.state == "new" and planned.next_run_at is not None:
+    elif schedule.state == "new" and planned.next_run_at is not None:
         logs.emit(logs.SchedulePlanned(schedule=name, next_run_at=planned.next_run_at.isoformat()))

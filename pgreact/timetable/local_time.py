@@ -1,12 +1,12 @@
-"""Wall time: what the clocks of a time zone show, and when.
+"""Convert the local times at which a schedule recurs to moments.
 
-Around a change of offset a wall time is shown never (a gap, in spring) or twice (in autumn). Debian's cron
-knows two kinds of jobs, and so do we, for changes of any size:
+Where the offset of a zone changes, a local time may not exist (a gap, in spring) or occur twice (in autumn).
+As in Debian's cron, and for changes of any size, a schedule is one of:
 
-- **fixed**, such as "at 02:30": each wall time counts once. One in a gap is due right after the gap, one that
-  is shown twice is due the first time.
-- **by the clock**, such as "every 20 minutes": each moment counts at which the clocks show such a time, so
-  none in a gap, and twice what is shown twice.
+- **fixed**, such as "at 02:30": each local time counts once. One in a gap is due right after the gap, one
+  that occurs twice is due the first time.
+- **by the clock**, such as "every 20 minutes": each moment counts whose local time matches. One in a gap is
+  never due, one that occurs twice is due twice.
 """
 
 import functools
@@ -14,18 +14,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-# The first wall time that is meant and strictly later; None: never again. Wall times are naive.
-Walls = Callable[[datetime], datetime | None]
+# Returns the first matching local time strictly later, None: never again. Local times are naive datetimes.
+LocalTimes = Callable[[datetime], datetime | None]
 
 _SECOND = timedelta(seconds=1)
 
 
 @functools.lru_cache(maxsize=1024)
-def zone(name: str) -> ZoneInfo:
+def get_zone(name: str) -> ZoneInfo:
     """Return a time zone by its IANA name.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: This machine does not know the name.
     """
     try:
         return ZoneInfo(name)
@@ -36,61 +36,61 @@ def zone(name: str) -> ZoneInfo:
         ) from None
 
 
-def shown(moment: datetime, where: ZoneInfo) -> datetime:
-    """Return the wall time at a moment, in whole seconds."""
-    return moment.astimezone(where).replace(tzinfo=None, microsecond=0, fold=0)
+def local_time(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return the local time of a moment, in whole seconds."""
+    return moment.astimezone(zone).replace(tzinfo=None, microsecond=0, fold=0)
 
 
-def first(wall: datetime, where: ZoneInfo) -> datetime:
-    """Return when a wall time is shown for the first time; if never, the end of the gap it lies in."""
-    early, late = _moments(wall, where)
-    return early if early <= late else _change(late, early, where)
+def first(local: datetime, zone: ZoneInfo) -> datetime:
+    """Return the first moment of a local time; if it lies in a gap, the end of the gap."""
+    early, late = _moments(local, zone)
+    return early if early <= late else _change(late, early, zone)
 
 
-def next_fixed(walls: Walls, where: ZoneInfo, after: datetime) -> datetime | None:
-    """Return the first moment strictly later that one of the wall times means, each counted once."""
-    wall = walls(shown(after, where))
-    while wall is not None:
-        moment = first(wall, where)
+def next_fixed(matching: LocalTimes, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """Return the first moment strictly later of the matching local times, each counted once."""
+    local = matching(local_time(after, zone))
+    while local is not None:
+        moment = first(local, zone)
         if moment > after:
             return moment
-        wall = walls(wall)  # in the second pass of a repeated hour: this one has been
+        local = matching(local)  # in the second pass of a repeated hour: its first pass is over
     return None
 
 
-def next_by_clock(walls: Walls, where: ZoneInfo, after: datetime) -> datetime | None:
-    """Return the first moment strictly later at which the clocks show one of the wall times."""
-    here = shown(after, where)
-    wall = walls(here)
-    early, late = _moments(here, where)
+def next_by_clock(matching: LocalTimes, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """Return the first moment strictly later whose local time matches."""
+    here = local_time(after, zone)
+    local = matching(here)
+    early, late = _moments(here, zone)
     if early <= after < late:
-        change = _change(early, late, where)
-        if wall is None or first(wall, where) >= change:
-            # nothing more in this pass: clocks go back, and may show again what is meant
-            wall = walls(shown(change, where) - _SECOND)
-    while wall is not None:
-        early, late = _moments(wall, where)
+        change = _change(early, late, zone)
+        if local is None or first(local, zone) >= change:
+            # no match left in this pass: the clocks go back, and local times repeat
+            local = matching(local_time(change, zone) - _SECOND)
+    while local is not None:
+        early, late = _moments(local, zone)
         if early <= late:
             return early if early > after else late
-        wall = walls(wall)  # in a gap: never shown
+        local = matching(local)  # in a gap
     return None
 
 
-def _moments(wall: datetime, where: ZoneInfo) -> tuple[datetime, datetime]:
-    """Return when a wall time is shown, by the offset before and by the offset after a change near by.
+def _moments(local: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the moments of a local time by the offsets before and after a change nearby.
 
-    The same twice, as a rule. Ascending: shown twice. Descending: shown never.
+    Equal: there is no change. Ascending: it occurs twice. Descending: it lies in a gap.
     """
-    local = wall.replace(tzinfo=where)
-    return local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)
+    aware = local.replace(tzinfo=zone)
+    return aware.astimezone(UTC), aware.replace(fold=1).astimezone(UTC)
 
 
-def _change(low: datetime, high: datetime, where: ZoneInfo) -> datetime:
-    """Return the moment, after low and not after high, from which on the offset is another."""
-    before = low.astimezone(where).utcoffset()
+def _change(low: datetime, high: datetime, zone: ZoneInfo) -> datetime:
+    """Return the moment after ``low``, ``high`` at the latest, from which on the offset differs."""
+    before = low.astimezone(zone).utcoffset()
     while high - low > _SECOND:
         middle = low + (high - low) // 2 // _SECOND * _SECOND
-        if middle.astimezone(where).utcoffset() == before:
+        if middle.astimezone(zone).utcoffset() == before:
             low = middle
         else:
             high = middle

@@ -1,31 +1,31 @@
-"""When a schedule runs next, and where the clocks of its time zone change in between."""
+"""The next occurrences of a schedule, and where the clocks of its time zone change in between."""
 
 import datetime
 import zoneinfo
 from typing import Any
 
-from pgreact.timetable import row
 from pgreact.timetable.planner import Schedule, actual, following, plan
 from pgreact.timetable.recurrence import RecurrenceError
+from pgreact.timetable.schedule_row import from_record
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _BEGINNING = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
-def coming(found: dict[str, Any], now: datetime.datetime, count: int) -> list[dict[str, Any]]:
+def next_occurrences(found: dict[str, Any], now: datetime.datetime, count: int) -> list[dict[str, Any]]:
     """Compute the next occurrences of a schedule.
 
     Args:
         found: Its row of ``pgreact.schedule``.
         now: The database's clock.
-        count: So many at most.
+        count: How many at most.
 
     Returns:
-        For each ``nominal_at`` in the schedule's time zone; ``run_at``, which jitter puts off; and
-        ``clocks_change``: how the offset differs from that of the one before, if it does.
+        For each, ``nominal_at`` in the schedule's time zone; ``run_at``, which is later by the jitter; and
+        ``clocks_change``: the old and new offset from UTC, if it differs from the previous occurrence's.
 
     Raises:
-        RecurrenceError: They cannot be told.
+        RecurrenceError: They cannot be computed.
     """
     schedule = _schedule(found, now)
     zone = zone_of(found)
@@ -39,7 +39,7 @@ def coming(found: dict[str, Any], now: datetime.datetime, count: int) -> list[di
             {
                 "nominal_at": shown,
                 "run_at": actual(schedule.name, nominal, schedule.jitter),
-                "clocks_change": f"{_named(before)} → {_named(offset)}"
+                "clocks_change": f"{_offset_text(before)} → {_offset_text(offset)}"
                 if before not in {None, offset}
                 else None,
             }
@@ -49,7 +49,7 @@ def coming(found: dict[str, Any], now: datetime.datetime, count: int) -> list[di
 
 
 def zone_of(found: dict[str, Any]) -> datetime.tzinfo:
-    """Return the time zone of a schedule; UTC where this machine has none of its name."""
+    """Return the time zone of a schedule; UTC if this machine does not know it."""
     try:
         return zoneinfo.ZoneInfo(found["timezone"])
     except (KeyError, ValueError, OSError):
@@ -65,7 +65,7 @@ def _times(schedule: Schedule, now: datetime.datetime, count: int) -> list[datet
     times = [] if ahead.manual else [*ahead.occurrences]
     moment = ahead.next_nominal_at
     if moment is None and ahead.state == "planned":
-        # somebody said when it runs next, and what follows is planned only then
+        # next_run_at was set by hand; the occurrence after it is planned when it fires
         moment = following(schedule, max(now, schedule.last_nominal_at or _BEGINNING))
     while moment is not None and len(times) < count:
         times.append(moment)
@@ -74,14 +74,14 @@ def _times(schedule: Schedule, now: datetime.datetime, count: int) -> list[datet
 
 
 def _schedule(found: dict[str, Any], now: datetime.datetime) -> Schedule:
-    if not found["enabled"]:  # it is planned anew when it is enabled, and what fell due is not made up for
+    if not found["enabled"]:  # enabling plans it anew, and does not make up for what fell due
         found = {**found, "state": "new", "next_nominal_at": None, "next_run_at": None}
         if found["at"] is not None and found["at"] <= now:
             found["last_nominal_at"] = max(found["at"], found["last_nominal_at"] or found["at"])
     every_us = None if found["every"] is None else found["every"] // _MICROSECOND
     anchor = found["anchor"] or found["start_at"] or found["created_at"]
-    return row.schedule({**found, "every_us": every_us, "anchor": anchor})
+    return from_record({**found, "every_us": every_us, "anchor": anchor})
 
 
-def _named(offset: datetime.timedelta | None) -> str:
+def _offset_text(offset: datetime.timedelta | None) -> str:
     return str(datetime.timezone(offset or datetime.timedelta()))

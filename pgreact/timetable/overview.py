@@ -1,4 +1,4 @@
-"""The timetable at a glance: how many schedules, which is due next, and which failed."""
+"""The overview of the timetable for ``pgreact status``: counts, the next schedule, failures."""
 
 import datetime
 from collections.abc import Iterator
@@ -10,17 +10,16 @@ from pgreact.quantities import short
 
 
 def overview(connection: Connection) -> dict[str, Any]:
-    """Return how the timetable is, ready for JSON.
+    """Return the overview.
 
     Args:
         connection: Any session on the database.
 
     Returns:
-        How many are ``enabled`` and ``disabled``; ``next``: name and ``run_at`` of the one that is due next;
-        how many are ``overdue``, by more than a minute; how many of the enabled have ``failed``;
-        ``failures``: name and ``error`` of the first of them; ``replanned``: how many were planned anew in
-        the last seven days since the clock had been far ahead (``count``, ``last_at``, ``names`` of the last
-        ones), if any; and ``reasons``: what is wrong.
+        Counts of ``enabled``, ``disabled``, ``overdue`` (by more than a minute) and ``failed`` (and enabled)
+        schedules; ``next``: name and ``run_at`` of the one due next; ``failures``: name and ``error`` of the
+        first failed ones; ``replanned``: ``count``, ``last_at`` and ``names`` of those planned anew in the
+        last seven days because the clock had been far ahead, if any; ``reasons``: what is wrong.
     """
     [found] = rows(connection, query("timetable_overview"))
     if found["next"]:
@@ -39,7 +38,7 @@ def _reasons(found: dict[str, Any]) -> Iterator[str]:
 
 
 def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
-    """Return the same for people; nothing if there are no schedules."""
+    """Return the overview for people, line by line; nothing without schedules."""
     if not found["enabled"] + found["disabled"]:
         return
     yield ""
@@ -59,6 +58,6 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
         more = again["count"] - len(again["names"])
         ago = short(max((now - again["last_at"]).total_seconds(), 0), roughly=True)
         yield (
-            f"  planned anew {ago} ago, since the clock had been far ahead: {names}"
+            f"  planned anew {ago} ago, because the clock had been far ahead: {names}"
             f"{f' and {more} more' if more else ''}"
         )

@@ -1,4 +1,4 @@
-"""What must change so that schedules are as the configuration says."""
+"""The plan of schedules: the difference between the configuration and ``pgreact.schedule``, and its SQL."""
 
 import datetime
 import json
@@ -15,8 +15,8 @@ from pgreact.postgres.refusal import refusal
 from pgreact.quantities import short, shown
 from pgreact.timetable.settings import WAYS, ScheduleSettings
 
-MANAGED = tuple(ScheduleSettings.model_fields)  # the columns that an entry of the file decides
-_INTERVALS = ("every", "jitter", "grace", "expires", "history")
+MANAGED = tuple(ScheduleSettings.model_fields)  # the columns that an entry of the file sets
+_INTERVALS = ("every", "jitter", "grace", "expires", "retention")
 
 Entries = Mapping[str, ScheduleSettings]
 
@@ -27,17 +27,17 @@ def plan(
     """Compare the schedules of a database with the configuration.
 
     Args:
-        connection: Any session on it.
-        schedules: What they should be, by name. What was changed in SQL stays until the entry itself changes.
-        label: Where they are written, for errors.
-        lanes: Those there will be.
-        empty: pgreact's schema is yet to be made.
+        connection: Any session on the database.
+        schedules: The wanted schedules, by name. An edit in SQL stays until the entry itself changes.
+        label: The file, for errors.
+        lanes: The names of the lanes after this plan.
+        empty: pgreact's schema does not exist yet.
 
     Returns:
-        The changes, by the schedule's name. They share one statement: there may be very many.
+        The changes, by the schedule's name. They share one statement, since they may be thousands.
 
     Raises:
-        ConfigError: The file has an entry that the database refuses; one line for each.
+        ConfigError: The database refuses entries of the file; one line for each.
     """
     _refuse_lanes(schedules, label, lanes)
     if empty:
@@ -57,17 +57,21 @@ def plan(
     changes = {name: Change("-", f"schedule {_title(name)}", text, tables=locked) for name in gone}
     for name, entry in wanted.items():
         now = found.get(name)
-        what = f"{recurs(entry.model_dump())} runs {entry.task}" if now is None else _difference(now, entry)
+        what = (
+            f"{recurrence_text(entry.model_dump())} runs {entry.task}"
+            if now is None
+            else _difference(now, entry)
+        )
         sign = "~" if now else "+"
         changes[name] = Change(sign, f"schedule {_title(name)}: {what}", text, tables=locked)
     return changes
 
 
-def recurs(columns: Mapping[str, Any]) -> str:
-    """Return what recurs, like ``every 30s``.
+def recurrence_text(columns: Mapping[str, Any]) -> str:
+    """Return the recurrence as text, like ``every 30s``.
 
     Args:
-        columns: A schedule's; ``every`` in seconds or as a ``timedelta``.
+        columns: A schedule's columns; ``every`` in seconds or as a ``timedelta``.
     """
     way = next(way for way in WAYS if columns[way] is not None)
     return f"{way} {shown(columns[way])}"
@@ -84,14 +88,14 @@ def _refuse_lanes(schedules: Entries, label: str, lanes: Collection[str]) -> Non
 
 
 def _mistakes(connection: Connection, entries: list[tuple[str, ScheduleSettings]], file: str) -> list[str]:
-    """Let the database judge many at once; what it refuses is looked for by halves."""
-    # the lanes may not be there yet
-    judged = json.dumps([{**row(name, entry), "lane": None} for name, entry in entries])
+    """Let the database check all entries at once; search those that it refuses by halves."""
+    # the lanes may not exist yet
+    checked = json.dumps([{**row(name, entry), "lane": None} for name, entry in entries])
     try:
         with savepoint(connection):
-            connection.execute(sql.SQL("select pgreact.check_schedule(f) from {} f").format(record(judged)))
+            connection.execute(sql.SQL("select pgreact.check_schedule(f) from {} f").format(record(checked)))
     except psycopg.errors.InsufficientPrivilege:
-        return []  # a role that may only compare
+        return []  # this role may only compare
     except psycopg.Error as error:
         said = refusal(error)
         if said is None:
@@ -107,19 +111,19 @@ def _mistakes(connection: Connection, entries: list[tuple[str, ScheduleSettings]
 
 def _difference(now: Mapping[str, Any], entry: ScheduleSettings) -> str:
     then = entry.model_dump()
-    told = []
+    parts = []
     if now["origin"] != "config":
-        told.append(f"origin {now['origin']} → config")
-    before, after = recurs(now), recurs(then)
+        parts.append(f"origin {now['origin']} → config")
+    before, after = recurrence_text(now), recurrence_text(then)
     if before != after:
         way, _, value = after.partition(" ")
-        told.append(f"{before} → {value if before.startswith(f'{way} ') else after}")
-    told += [
+        parts.append(f"{before} → {value if before.startswith(f'{way} ') else after}")
+    parts += [
         f"{key} {shown(now[key])} → {shown(then[key])}"
         for key in MANAGED
         if key not in WAYS and _plain(now[key]) != then[key]
     ]
-    return ", ".join(told) or "as the file has it already"
+    return ", ".join(parts) or "same as in the file"
 
 
 def _plain(value: Any) -> Any:
@@ -131,7 +135,7 @@ def _title(name: str) -> str:
 
 
 def columns(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keys of an entry as columns, ready for JSON: what is in seconds becomes an interval."""
+    """Return an entry's keys as columns, ready for JSON: seconds become intervals."""
     return {
         key: short(value) if key in _INTERVALS and value is not None else value
         for key, value in values.items()
@@ -139,35 +143,35 @@ def columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row(name: str, schedule: ScheduleSettings) -> dict[str, Any]:
-    """Return a schedule's columns as far as they are not the usual ones, ready for JSON."""
+    """Return the columns of a schedule that differ from the defaults, ready for JSON."""
     return {"name": name, **columns(schedule.model_dump(mode="json", exclude_defaults=True))}
 
 
 def record(rows: str) -> sql.Composed:
-    """Return an SQL expression: the set of ``pgreact.schedule`` that a JSON array of such rows means."""
-    usual = {
+    """Return an SQL expression: the rows of ``pgreact.schedule`` that a JSON array of such rows describes."""
+    defaults = {
         key: field.default
         for key, field in ScheduleSettings.model_fields.items()
         if not field.is_required() and field.default is not None
     }
     return sql.SQL("jsonb_populate_recordset(jsonb_populate_record(null::pgreact.schedule, {}), {})").format(
-        json.dumps(columns(usual)), rows
+        json.dumps(columns(defaults)), rows
     )
 
 
 def insertion(name: str, schedule: ScheduleSettings) -> sql.Composed:
-    """Return the statement that adds a schedule which is not the configuration's."""
+    """Return the statement that adds a schedule of origin ``sql``."""
     return sql.SQL(
         "insert into pgreact.schedule (name, {columns}) select name, {columns} from {rows}"
     ).format(columns=sql.SQL(", ".join(MANAGED)), rows=record(json.dumps([row(name, schedule)])))
 
 
 def statement(schedules: Mapping[str, ScheduleSettings], gone: Sequence[str] = ()) -> str:
-    """Return the statements that make schedules as the file says, however many they are.
+    """Return the statements that write the file's schedules, two at most.
 
     Args:
-        schedules: By name. One that is there already as its entry was written is left alone.
-        gone: Names of those that the file no longer has.
+        schedules: By name. A row whose entry has not changed is left alone.
+        gone: Names that the file no longer has.
     """
     parts = []
     if gone:
@@ -197,5 +201,5 @@ def statement(schedules: Mapping[str, ScheduleSettings], gone: Sequence[str] = (
 
 
 def script(schedules: Entries) -> list[str]:
-    """Return all of it, for somebody's own migration tool."""
+    """Return the statements for a migration tool of the user's own."""
     return [f"-- schedules\n\n{statement(schedules)}"] if schedules else []

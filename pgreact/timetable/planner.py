@@ -1,11 +1,29 @@
-"""What a schedule does now: a function of its row and of the moment. No clock, no I/O.
+"""The planner: a pure function of a schedule's row and the time. No clock, no I/O.
 
-Nobody changes a schedule or a plan. To have Python forbid it takes longer than to make one, and thousands may
-be due at once.
+States of a schedule:
 
-An occurrence has two times: the nominal one, which what was written means, and the actual one, up to
-``jitter`` later, at which it is to be fired. Occurrences are dealt with in the order of their nominal times:
-one that jitter puts before its predecessor waits for it.
+- ``new``: has no plan yet; ``next_run_at`` is null.
+- ``planned``: fires at ``next_run_at``.
+- ``ended``: has no further occurrence; an edit makes it new.
+- ``failed``: has an error; an edit, or enabling it, makes it new.
+
+Cases of ``plan``, in this order:
+
+1. ``new``: the next occurrence is planned; nothing is due, except a single occurrence (``at``) in the past.
+2. ``ended``, ``failed``, or ``next_run_at`` in the future: nothing changes.
+3. ``next_run_at`` is not the actual time of ``next_nominal_at``: it was set by hand. One run, whatever the
+limits. 4. ``max_runs`` is reached: the schedule ends. 5. ``next_nominal_at`` was fired before, since it was
+planned by a clock that was behind: as from the occurrence after
+   the last one that was fired.
+6. An occurrence is due, and perhaps others after it: ``misfire``, ``grace`` and ``catch_up`` decide which are
+fired. 7. The recurrence cannot be computed: ``failed``.
+
+An occurrence has two times: the nominal one, by the recurrence, and the actual one, up to ``jitter`` later,
+at which it is fired. Occurrences are fired in the order of their nominal times: one that jitter puts before
+its predecessor waits for it.
+
+Schedules and plans are never modified. They are not frozen, since frozen dataclasses take longer to make, and
+thousands of schedules may be due at once.
 """
 
 import dataclasses
@@ -23,21 +41,20 @@ Misfire = Literal["coalesce", "skip", "all"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# Occurrences that were missed are counted one by one up to this number, except those of a grid.
-_COUNTED = 10_000
-_CAUGHT_UP = 10_000  # occurrences at most, whatever a row says that nothing checked
-# What was dealt with further ahead of the clock than this was so by a clock that was wrong. By less a clock
-# is put back now and then, and no occurrence is fired again for it.
+_COUNTED = 10_000  # missed occurrences at most that are counted one by one, except those of a grid
+_CAUGHT_UP = 10_000  # occurrences at most, even if a row that bypassed the checks has more
+# An occurrence fired further ahead of the clock than this was fired by a wrong clock, and does not count.
+# Clocks are set back by less in the ordinary course, and no occurrence is fired again for that.
 AHEAD = timedelta(days=1)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Schedule:
-    """What a row of ``pgreact.schedule`` says about when; its columns are described there."""
+    """The columns of ``pgreact.schedule`` that decide when it fires; see their comments."""
 
     id: int
     name: str
-    turn: int
+    revision: int
     state: State
     recurrence: Recurrence
     start_at: datetime | None = None
@@ -55,18 +72,18 @@ class Schedule:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Plan:
-    """What is to be fired now, and what the row says afterwards.
+    """What to fire now, and the row's next values.
 
     Attributes:
-        occurrences: What is to be fired, oldest first: nominal times; of a manual run, its time.
-        state: The state of the schedule from now on.
+        occurrences: To fire, oldest first: nominal times; of a run by hand, its time.
+        state: The new state.
         next_nominal_at: The nominal time of the next occurrence.
         next_run_at: Its actual time.
-        last_nominal_at: Up to where occurrences have been dealt with, fired or missed.
-        missed: Occurrences that were due and are not fired; at least so many, if there are thousands.
+        last_nominal_at: The last occurrence that was fired or missed.
+        missed: How many due occurrences are not fired; a lower bound if there are thousands.
         late: An occurrence was found later than ``grace`` after its actual time.
-        manual: Somebody set ``next_run_at``.
-        replanned_at: The present, if it was planned anew by it: see ``replan``.
+        manual: ``next_run_at`` was set by hand.
+        replanned_at: The current time, if ``replan`` made this plan.
         error: Why the state is ``failed``.
     """
 
@@ -83,18 +100,15 @@ class Plan:
 
 
 def plan(schedule: Schedule, now: datetime) -> Plan:
-    """Decide what a schedule does now.
-
-    Nothing is fired whose actual time lies ahead, so it may be asked at any moment.
-    """
+    """Return what a schedule does now: see the cases above. No occurrence is fired before its actual time."""
     try:
         if schedule.next_run_at is None:
-            return _begin(schedule, now) if schedule.state in {"new", "planned"} else _same(schedule)
+            return _begin(schedule, now) if schedule.state in {"new", "planned"} else _unchanged(schedule)
         if schedule.next_run_at > now:
-            return _same(schedule)
+            return _unchanged(schedule)
         nominal = schedule.next_nominal_at
         if nominal is None or schedule.next_run_at != actual(schedule.name, nominal, schedule.jitter):
-            return _run(schedule, schedule.next_run_at, now)
+            return _run_by_hand(schedule, schedule.next_run_at, now)
         return _fire(schedule, nominal, schedule.next_run_at, now)
     except RecurrenceError as error:
         wrong = str(error)
@@ -104,20 +118,20 @@ def plan(schedule: Schedule, now: datetime) -> Plan:
 
 
 def replan(schedule: Schedule, now: datetime) -> Plan | None:
-    """Plan anew from now on what waits for a time that its rule does not explain by the present clock.
+    """Return a new plan for a schedule whose next run its rule does not explain by the present clock.
 
-    So it is after a clock was far ahead: what was planned then lies years away, and what was bounded has
-    ended. What is further than ``AHEAD`` from now counts as dealt with no more.
+    After a clock was far ahead, schedules planned by it wait for years, and bounded ones have ended.
+    Occurrences further than ``AHEAD`` from now do not count as fired.
 
     Returns:
-        ``None``: there is no need, or somebody set ``next_run_at``, or nobody can tell.
+        ``None``: the plan is right, or ``next_run_at`` was set by hand, or the rule cannot be computed.
     """
     nominal = schedule.next_nominal_at
     if schedule.state == "planned" and (
         nominal is None or schedule.next_run_at != actual(schedule.name, nominal, schedule.jitter)
     ):
         return None
-    if schedule.state == "ended" and (schedule.recurrence.at is not None or _left(schedule, 0) == 0):
+    if schedule.state == "ended" and (schedule.recurrence.at is not None or _runs_left(schedule, 0) == 0):
         return None
     try:
         expected = _from_now(schedule, now)
@@ -129,12 +143,12 @@ def replan(schedule: Schedule, now: datetime) -> Plan | None:
 
 
 def actual(name: str, nominal: datetime, jitter: timedelta) -> datetime:
-    """Return when an occurrence is to be fired: whoever asks, the same moment.
+    """Return the actual time of an occurrence, which depends on these arguments alone.
 
     Args:
-        name: The schedule's.
+        name: Of the schedule.
         nominal: The occurrence.
-        jitter: The actual time is less than this after the nominal one.
+        jitter: The actual time is less than this later than the nominal one.
     """
     if not jitter:
         return nominal
@@ -144,9 +158,9 @@ def actual(name: str, nominal: datetime, jitter: timedelta) -> datetime:
 
 
 def following(schedule: Schedule, after: datetime) -> datetime | None:
-    """Return the first occurrence strictly later than a moment that lies between start and end.
+    """Return the first occurrence strictly later than a moment, between start and end.
 
-    The start is itself an occurrence of ``every`` if its grid begins there.
+    The start is an occurrence of ``every`` if its grid begins there.
 
     Raises:
         RecurrenceError: As ``recurrence.next_after``.
@@ -161,8 +175,8 @@ def following(schedule: Schedule, after: datetime) -> datetime | None:
     return None if found is None or (end is not None and found > end) else found
 
 
-def _same(schedule: Schedule) -> Plan:
-    """Nothing to do."""
+def _unchanged(schedule: Schedule) -> Plan:
+    """Case 2: nothing to do."""
     return Plan(
         state="planned" if schedule.next_run_at is not None else schedule.state,
         next_nominal_at=schedule.next_nominal_at,
@@ -172,15 +186,15 @@ def _same(schedule: Schedule) -> Plan:
 
 
 def _begin(schedule: Schedule, now: datetime) -> Plan:
-    """It is new: nothing is due, except what is to happen once, and has not."""
+    """Case 1: plan the next occurrence."""
     last, once, kept = schedule.last_nominal_at, schedule.recurrence.at, schedule.next_nominal_at
-    if kept is not None:  # what recurs was not edited
+    if kept is not None:  # an edit kept the recurrence
         found = following(schedule, kept - _MICROSECOND), _from_now(schedule, now)
         nominal = min((time for time in found if time is not None), default=None)
     elif once is None:
         nominal = _from_now(schedule, now)
     else:
-        # by whatever clock it happened, that moment was it
+        # the single occurrence was fired, even if by a wrong clock
         dealt_with = last if last == once else _dealt_with(schedule, now)
         nominal = following(schedule, once - _MICROSECOND if dealt_with is None else dealt_with)
         if nominal is not None:
@@ -191,34 +205,34 @@ def _begin(schedule: Schedule, now: datetime) -> Plan:
 
 
 def _dealt_with(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return up to where occurrences have been dealt with, unless by a clock that was far ahead."""
+    """Return the last occurrence that was fired or missed, unless by a clock that was far ahead."""
     last = schedule.last_nominal_at
     return None if last is None or last > now + AHEAD else last
 
 
 def _from_now(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return the first occurrence after the present that has not been dealt with."""
+    """Return the first occurrence after now that was not fired or missed."""
     last = _dealt_with(schedule, now)
     return following(schedule, now if last is None else max(now, last))
 
 
-def _run(schedule: Schedule, moment: datetime, now: datetime) -> Plan:
-    """Somebody set when it runs next: it does, once, whatever its limits are."""
+def _run_by_hand(schedule: Schedule, moment: datetime, now: datetime) -> Plan:
+    """Case 3: run once, whatever the limits."""
     nominal, last = schedule.next_nominal_at, schedule.last_nominal_at
     if nominal is None or nominal <= now:
-        # the run stands for the occurrence that was due
+        # the run replaces the occurrence that was due
         last = max((time for time in (_dealt_with(schedule, now), nominal) if time is not None), default=last)
         nominal = _from_now(dataclasses.replace(schedule, last_nominal_at=last), now)
     return _planned(schedule, nominal, last, (moment,), manual=True)
 
 
 def _fire(schedule: Schedule, nominal: datetime, moment: datetime, now: datetime) -> Plan:
-    """An occurrence is due, and perhaps others after it."""
-    left = _left(schedule, 0)
+    """Cases 4 to 6: an occurrence is due, and perhaps others after it."""
+    left = _runs_left(schedule, 0)
     if left == 0:
         return _planned(schedule, None, schedule.last_nominal_at)
     dealt_with = _dealt_with(schedule, now)
-    if dealt_with is not None and nominal <= dealt_with:  # it was planned by a clock that was behind
+    if dealt_with is not None and nominal <= dealt_with:  # case 5
         following_ = following(schedule, dealt_with)
         if following_ is None or (moment := actual(schedule.name, following_, schedule.jitter)) > now:
             return _planned(schedule, following_, dealt_with)
@@ -228,7 +242,7 @@ def _fire(schedule: Schedule, nominal: datetime, moment: datetime, now: datetime
     last = due[-1]
     if schedule.misfire == "skip" and now - newest > schedule.grace:
         due.clear()
-    # beyond max_runs nothing was to be, so nothing is missed
+    # occurrences beyond max_runs are not missed
     fired = tuple(itertools.islice(due, left))
     return _planned(schedule, next_nominal, last, fired, missed=count - len(due), late=late)
 
@@ -243,8 +257,8 @@ def _planned(
     late: bool = False,
     manual: bool = False,
 ) -> Plan:
-    """Return a plan whose next occurrence is this one, unless it ends."""
-    if nominal is None or _left(schedule, len(fired)) == 0:
+    """Return the plan with this next occurrence, or the end of the schedule."""
+    if nominal is None or _runs_left(schedule, len(fired)) == 0:
         state: State = "ended"
         nominal = moment = None
     else:
@@ -261,19 +275,19 @@ def _planned(
     )
 
 
-def _left(schedule: Schedule, fired: int) -> int | None:
-    """Return how many runs are left after these; ``None``: no limit."""
+def _runs_left(schedule: Schedule, fired: int) -> int | None:
+    """Return how many runs are left after ``fired`` more; ``None``: no limit."""
     return None if schedule.max_runs is None else max(schedule.max_runs - schedule.run_count - fired, 0)
 
 
 def _due(
     schedule: Schedule, nominal: datetime, moment: datetime, now: datetime
 ) -> tuple[deque[datetime], int, datetime, datetime | None]:
-    """Follow the occurrences that are due, from the first one on.
+    """Return the due occurrences, from the first one on.
 
     Returns:
-        The newest of them, as many as could be fired; how many there are; when the newest became due; and
-        the first one that is not due.
+        The newest ones, as many as may be fired; the number of all; the latest actual time among them; and
+        the first occurrence that is not due.
     """
     keep = min(schedule.catch_up, _CAUGHT_UP) if schedule.misfire == "all" else 1
     every = schedule.recurrence.every_us
@@ -294,15 +308,15 @@ def _due(
 
 
 def _leap(schedule: Schedule, nominal: datetime, every: timedelta, now: datetime, keep: int) -> int:
-    """Return how many occurrences of a grid need no look: they are due, and not among the newest."""
-    until = now - schedule.jitter  # what is nominally later may be due or not
+    """Return how many due occurrences of a grid can be skipped, since they are not among the newest."""
+    until = now - schedule.jitter  # occurrences that are nominally later may be due or not
     if schedule.end_at is not None:
         until = min(until, schedule.end_at)
     return max((until - nominal) // every + 1 - keep, 0)
 
 
 def _near(schedule: Schedule, found: datetime, now: datetime, keep: int) -> datetime:
-    """Return a moment, not before an occurrence, after which at least so many are due, seldom many more."""
+    """Return a moment from an occurrence on, after which at least ``keep`` are due, and seldom many more."""
     until = now - schedule.jitter
     span = timedelta(minutes=1)
     while until - span > found:

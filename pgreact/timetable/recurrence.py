@@ -1,29 +1,30 @@
-"""When something recurs: a function of what was written and of a moment. No clock, no I/O."""
+"""Recurrence: the next occurrence after a moment. A pure function, no clock, no I/O."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from pgreact.errors import PgreactError
+from pgreact.quantities import short
 from pgreact.timetable import cron, rrule, solar
 
 
 class RecurrenceError(PgreactError):
-    """What was written does not say when: the message quotes it, and tells what it may be."""
+    """The recurrence cannot be computed; the message quotes it and names the remedy."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recurrence:
-    """What recurs: one of ``every_us``, ``cron``, ``at``, ``solar`` and ``rrule`` is set.
+    """A recurrence: exactly one of ``every_us``, ``cron``, ``at``, ``solar`` and ``rrule`` is set.
 
     Attributes:
-        every_us: A period in microseconds: the grid of ``anchor + k * every_us`` with k from 1 on.
+        every_us: A period in microseconds: the grid ``anchor + k * every_us`` with k from 1 on.
         cron: A cron expression: see ``cron``.
         cron_and: Its day of month and day of week must both match.
         at: The only occurrence.
         solar: ``EVENT LATITUDE LONGITUDE``: see ``solar``.
-        rrule: A rule of RFC 5545: see ``rule``.
-        timezone: The IANA name of the time zone in which ``cron`` and ``rrule`` are read.
-        anchor: Where the grid of ``every_us`` begins, and ``rrule``.
+        rrule: A rule of RFC 5545: see ``rrule``.
+        timezone: The IANA name of the time zone of ``cron`` and ``rrule``.
+        anchor: Where the grid of ``every_us``, or an ``rrule``, begins.
     """
 
     every_us: int | None = None
@@ -43,7 +44,7 @@ def next_after(recurrence: Recurrence, after: datetime) -> datetime | None:
         A moment in UTC; ``None``: never again.
 
     Raises:
-        RecurrenceError: What was written is wrong, or needs a library that is not installed.
+        RecurrenceError: The recurrence is wrong, or needs a library that is not installed.
     """
     try:
         return _next(recurrence, after.astimezone(UTC))
@@ -60,16 +61,16 @@ def _next(recurrence: Recurrence, after: datetime) -> datetime | None:
         return recurrence.at if recurrence.at > after else None
     if recurrence.solar is not None:
         return solar.next_after(recurrence.solar, after)
-    after = after.replace(microsecond=0)  # so that what is cached is found again
+    after = after.replace(microsecond=0)  # so that more calls hit the caches
     if recurrence.cron is not None:
         return cron.next_after(recurrence.cron, recurrence.cron_and, recurrence.timezone, after)
     if recurrence.rrule is not None:
         return rrule.next_after(recurrence.rrule, recurrence.timezone, recurrence.anchor, after)
-    raise ValueError("nothing says when: set one of every, cron, at, solar and rrule")
+    raise ValueError("no recurrence: set one of every, cron, at, solar and rrule")
 
 
 def _on_grid(anchor: datetime, every: timedelta, after: datetime) -> datetime:
     if every <= timedelta(0):
-        raise ValueError(f"every must be more than nothing, not {every}")
+        raise ValueError(f"every must be positive, not {short(every.total_seconds())}")
     steps = max((after - anchor) // every + 1, 1)
     return (anchor + steps * every).astimezone(UTC)

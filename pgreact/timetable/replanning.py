@@ -1,7 +1,7 @@
-"""Plans anew what a clock that was far ahead put off for years.
+"""Correct plans that were made while the database's clock was far ahead.
 
-A clock that stood in another year for some seconds leaves schedules planned from there. Nothing of them is
-due, so no other look at the timetable reads them.
+A clock that shows a wrong year for some seconds leaves schedules planned from there. They are not due for
+years, so no pass of the engine reads them.
 """
 
 import contextlib
@@ -16,11 +16,10 @@ from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
 from pgreact.timetable.backlog import of_a_row
-from pgreact.timetable.delivery import TIMEOUT, fire
-from pgreact.timetable.firing import SLICE
+from pgreact.timetable.delivery import TIMEOUT, Firing, FiringResult, fire
+from pgreact.timetable.firing import SLICE, in_slices
 from pgreact.timetable.planner import AHEAD, replan
-from pgreact.timetable.row import schedule
-from pgreact.timetable.step import Moved, Step, work_on
+from pgreact.timetable.schedule_row import from_record
 
 PAGE = 500  # schedules read at a time
 
@@ -29,48 +28,48 @@ async def replan_all(session: Session, troubles: Troubles) -> None:
     """Plan anew each schedule whose next run its rule does not explain by the present clock.
 
     Args:
-        session: Nobody else uses it now.
-        troubles: Where a row is reported that cannot be planned anew.
+        session: Not used by another task meanwhile.
+        troubles: Where a row that cannot be planned anew is reported.
 
     Raises:
         SessionLost: The session is gone.
-        Exception: The server refused it, and not for a row's sake.
+        Exception: The server refused a statement, and no row is at fault.
     """
     place = 0
     while rows := await session.fetch(query("timetable_ahead"), place, PAGE, AHEAD, timeout=TIMEOUT):
         place = rows[-1]["id"]
-        steps: list[Step] = []
+        firings: list[Firing] = []
         left = iter(rows)
-        await work_on(lambda: _look(left, steps))  # noqa: B023 - it is done before the next page
-        await _move(session, steps, troubles)
+        await in_slices(lambda: _plan_some(left, firings))  # noqa: B023 - it ends before the next page
+        await _write(session, firings, troubles)
 
 
-async def _move(session: Session, steps: Sequence[Step], troubles: Troubles) -> None:
+async def _write(session: Session, firings: Sequence[Firing], troubles: Troubles) -> None:
     """Write the new plans; if a row is at fault, each by itself, so that it stops no other."""
     try:
-        moved = await fire(session, steps, lambda: False)
+        results = await fire(session, firings)
     except SessionLost:
         raise
     except Exception as error:
         if not of_a_row(error):
             raise
-        for step in steps if len(steps) > 1 else ():
-            await _move(session, [step], troubles)
-        if len(steps) == 1:
-            troubles[_subject(steps[0])].failed(error)
+        for firing in firings if len(firings) > 1 else ():
+            await _write(session, [firing], troubles)
+        if len(firings) == 1:
+            troubles[_subject(firings[0])].failed(error)
         return
-    for done in moved.values():
-        _tell(done)
-        troubles.forget(_subject(done.step))
+    for result in results.values():
+        _log(result)
+        troubles.forget(_subject(result.firing))
 
 
-def _subject(step: Step) -> str:
-    return f"new plan of schedule {step.schedule.name[:200]}"
+def _subject(firing: Firing) -> str:
+    return f"new plan of schedule {firing.schedule.name[:200]}"
 
 
-def _tell(moved: Moved) -> None:
-    found, plan = moved.step.schedule, moved.step.plan
-    if moved.error is None and plan.next_run_at is not None:
+def _log(result: FiringResult) -> None:
+    found, plan = result.firing.schedule, result.firing.plan
+    if result.error is None and plan.next_run_at is not None:
         logs.emit(
             logs.ScheduleReplanned(
                 schedule=found.name,
@@ -80,15 +79,15 @@ def _tell(moved: Moved) -> None:
         )
 
 
-def _look(rows: Iterator[asyncpg.Record], steps: list[Step]) -> bool:
-    """Look at some; return whether there may be more."""
+def _plan_some(rows: Iterator[asyncpg.Record], firings: list[Firing]) -> bool:
+    """Plan for one slice; return whether more rows are left."""
     end = time.monotonic() + SLICE
     for row in rows:
-        # what nobody can compute is found when it is due
+        # what cannot be computed makes the schedule failed when it is due
         with contextlib.suppress(Exception):
-            found = schedule(row)
+            found = from_record(row)
             if (plan := replan(found, row["now"])) is not None:
-                steps.append(Step.of(found, plan))
+                firings.append(Firing.of(found, plan))
         if time.monotonic() >= end:
             return True
     return False

@@ -1,7 +1,7 @@
 """Recurrence rules of RFC 5545: RRULE without DTSTART.
 
-``dateutil`` evaluates them in wall time, in whole seconds, from the anchor. A wall time in a gap is due right
-after the gap, one that is shown twice is due the first time (see ``wall``).
+``dateutil`` evaluates them in local time, in whole seconds, from the anchor. All local times are fixed: see
+``local_time``.
 """
 
 import collections
@@ -16,7 +16,8 @@ from dateutil.rrule import rrule, rrulestr
 
 from pgreact.timetable import local_time
 
-# Each part that takes numbers: the lowest and the highest; below zero counts from the end, and 0 is nothing.
+# The lowest and highest number of each part; negative numbers count from the end, and 0 is not allowed among
+# them.
 _NUMBERS = {
     "BYHOUR": (0, 23),
     "BYMINUTE": (0, 59),
@@ -48,30 +49,30 @@ _STEPS = {"WEEKLY": timedelta(weeks=1), "DAILY": timedelta(days=1), "HOURLY": ti
 
 @functools.lru_cache(maxsize=16384)
 def next_after(text: str, zone: str, anchor: datetime, after: datetime) -> datetime | None:
-    """Return the first moment strictly later that a rule means.
+    """Return the first moment strictly later that matches a rule.
 
     Args:
         text: The rule, with or without ``RRULE:`` in front.
-        zone: The IANA name of the time zone it is read in.
+        zone: The IANA name of its time zone.
         anchor: Its DTSTART; fractions of a second are cut off.
-        after: In UTC. Fractions of a second may be cut off: they make no difference.
+        after: In UTC. Fractions of a second do not matter and may be cut off.
 
     Returns:
-        A moment in UTC; ``None`` if there is none in this calendar's cycle of 400 years.
+        A moment in UTC; ``None``: none in the calendar's cycle of 400 years.
 
     Raises:
-        ValueError: The rule or the zone is wrong, or it never occurs.
+        ValueError: The rule or the zone is wrong, or the rule never occurs.
     """
-    where = local_time.zone(zone)
-    return local_time.next_fixed(_walls(text, where, local_time.shown(anchor, where)), where, after)
+    where = local_time.get_zone(zone)
+    return local_time.next_fixed(_matching(text, where, local_time.local_time(anchor, where)), where, after)
 
 
 @functools.lru_cache(maxsize=4096)
-def _walls(text: str, where: ZoneInfo, anchor: datetime) -> local_time.Walls:
-    """Return the wall times of a rule.
+def _matching(text: str, where: ZoneInfo, anchor: datetime) -> local_time.LocalTimes:
+    """Return the local times that match a rule.
 
-    The calendar repeats itself every 400 years, so we reckon as late as it goes: dateutil looks for what
-    never comes until the year 9999, and that takes it 20 times as long from today.
+    They are computed in the last cycle of 400 years before the year 9999: dateutil searches until that year
+    for what never occurs, which takes 20 times as long from today. The calendar is the same in each cycle.
     """
     later = 400 * ((9899 - anchor.year) // 400)
     begin = anchor.replace(year=anchor.year + later)
@@ -82,58 +83,57 @@ def _walls(text: str, where: ZoneInfo, anchor: datetime) -> local_time.Walls:
         raise ValueError(f'rrule "{text}": {error}') from None
     if rule.after(begin, inc=True) is None:
         raise ValueError(
-            f'rrule "{text}" never occurs: it begins at {anchor} in {where.key}, and nothing from there on '
-            "matches"
+            f'rrule "{text}" never occurs: it begins at {anchor} in {where.key}, and nothing matches from '
+            "there "
+            "on"
         )
     freq, interval = parts["FREQ"], int(parts.get("INTERVAL", 1))
 
-    def walls(after: datetime) -> datetime | None:
+    def matching(after: datetime) -> datetime | None:
         if after.year + later > MAXYEAR:
             return None
         sought = after.replace(year=after.year + later)
         found = rule.replace(dtstart=_nearer(freq, interval, begin, sought)).after(sought)
         return found and found.replace(year=found.year - later)
 
-    return walls
+    return matching
 
 
 def _ended(parts: dict[str, str], where: ZoneInfo, begin: datetime, later: int) -> rrule:
-    """Return the rule from its beginning on, with its end as a wall time, so many years later than meant."""
+    """Return the rule from ``begin``, with its end as a local time, shifted by ``later`` years."""
     text = ";".join(f"{name}={value}" for name, value in parts.items() if name not in {"UNTIL", "COUNT"})
-    rule = cast("rrule", rrulestr(text, dtstart=begin))  # one rule is no set
+    rule = cast("rrule", rrulestr(text, dtstart=begin))  # one rule, not a set
     if "UNTIL" in parts:
         until = _until(parts["UNTIL"], where)
         if until.year + later <= MAXYEAR:
             rule = rule.replace(until=until.replace(year=until.year + later))
     elif "COUNT" in parts:
-        # counted once: dateutil would do it each time
+        # converted to an end: dateutil would count at each search
         counted = collections.deque(rule.replace(count=int(parts["COUNT"])), maxlen=1)
         rule = rule.replace(until=counted[0] if counted else begin - timedelta(seconds=1))
     return rule
 
 
 def _parts(text: str) -> dict[str, str]:
-    """Return the parts of a rule by name, each one checked by itself."""
+    """Return the parts of a rule by name, each checked by itself."""
     parts: dict[str, str] = {}
     for part in text.upper().strip().removeprefix("RRULE:").rstrip(";").split(";"):
         name, _, value = (word.strip() for word in part.partition("="))
         if name not in _PATTERNS:
-            raise ValueError(
-                f'rrule "{text}": "{part}" is no part of a rule; there are {", ".join(_PATTERNS)}'
-            )
+            raise ValueError(f'rrule "{text}": unknown part "{part}"; known are {", ".join(_PATTERNS)}')
         if name in parts:
-            raise ValueError(f'rrule "{text}": {name} is there twice')
+            raise ValueError(f'rrule "{text}": {name} occurs twice')
         if not re.fullmatch(_PATTERNS[name], value) or not _within(name, value):
-            raise ValueError(f'rrule "{text}": "{value}" is no {name}; it takes {_takes(name)}')
+            raise ValueError(f'rrule "{text}": invalid {name} "{value}"; allowed: {_allowed(name)}')
         parts[name] = value
     if "FREQ" not in parts:
-        raise ValueError(f'rrule "{text}": FREQ is missing; it takes {_takes("FREQ")}')
+        raise ValueError(f'rrule "{text}": FREQ is missing; allowed: {_allowed("FREQ")}')
     if "UNTIL" in parts and "COUNT" in parts:
-        raise ValueError(f'rrule "{text}": it ends by UNTIL or by COUNT, not by both')
+        raise ValueError(f'rrule "{text}": UNTIL and COUNT exclude each other')
     if "BYSETPOS" in parts and parts["FREQ"] == "HOURLY":
-        raise ValueError(f'rrule "{text}": BYSETPOS is not for HOURLY')
+        raise ValueError(f'rrule "{text}": BYSETPOS cannot be used with HOURLY')
     if parts["FREQ"] not in {"YEARLY", "MONTHLY"} and re.search("[0-9]", parts.get("BYDAY", "")):
-        raise ValueError(f'rrule "{text}": BYDAY has numbers for YEARLY and MONTHLY only')
+        raise ValueError(f'rrule "{text}": BYDAY takes numbers only with YEARLY and MONTHLY')
     return {"WKST": "MO"} | parts
 
 
@@ -145,7 +145,7 @@ def _within(name: str, value: str) -> bool:
     return not single and all(low <= int(one) <= high and (low >= 0 or int(one)) for one in value.split(","))
 
 
-def _takes(name: str) -> str:
+def _allowed(name: str) -> str:
     if name in _HINTS:
         return _HINTS[name]
     low, high = _NUMBERS[name]
@@ -153,18 +153,18 @@ def _takes(name: str) -> str:
 
 
 def _until(text: str, where: ZoneInfo) -> datetime:
-    """Return the last wall time that UNTIL allows; a day counts as a whole."""
+    """Return the last local time that UNTIL allows; a day counts as a whole."""
     try:
         if text.endswith("Z"):
-            return local_time.shown(datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC), where)
+            return local_time.local_time(datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC), where)
         return datetime.strptime(text if "T" in text else f"{text}T235959", "%Y%m%dT%H%M%S")  # noqa: DTZ007
     except ValueError:
-        raise ValueError(f'UNTIL "{text}" is no day') from None
+        raise ValueError(f'UNTIL "{text}" is not a day') from None
 
 
 def _nearer(freq: str, interval: int, begin: datetime, sought: datetime) -> datetime:
-    """Return a beginning shortly before a wall time, whole periods later, so that the rule means the same."""
-    # one period less than there is room for: the first one is cut, and BYSETPOS would notice
+    """Return an equivalent beginning shortly before a local time, by whole periods later."""
+    # one period earlier than possible: the first period may be cut, which would change BYSETPOS
     periods = _elapsed(freq, begin, sought) // interval - 1
     while periods > 0:
         with contextlib.suppress(ValueError):  # no such day in that month

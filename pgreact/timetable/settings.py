@@ -1,4 +1,4 @@
-"""One schedule, as the configuration or the command line writes it."""
+"""The settings of a schedule, in the configuration and on the command line."""
 
 import datetime
 import json
@@ -13,26 +13,26 @@ from pgreact.section import Duration, Moment, Retention, Section, between
 
 ScheduleName = Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]
 SCHEDULE_NAME_RULE = "a schedule's name has 1 to 200 characters, none of them NUL"
-WAYS = ("every", "cron", "at", "solar", "rrule")  # to say when it recurs
+WAYS = ("every", "cron", "at", "solar", "rrule")  # to recur; a schedule has exactly one
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def _json(value: Any) -> Any:
-    """Retention what JSON has a form for, and make text of TOML's times."""
+    """Return the value as JSON holds it, TOML's times as text."""
     return json.loads(json.dumps(value, default=lambda time: time.isoformat(), allow_nan=False))
 
 
 class ScheduleSettings(Section):
-    """One schedule; a key that is not named has the default of its column.
+    """The settings of one schedule, a key for each column; missing keys have the column's default.
 
-    What only the database can judge (cron, rrule, solar, time zone, lane, options) is not looked at here.
+    Cron, rrule, solar, time zone, lane and options are checked by the database.
     """
 
     task: str = Field(min_length=1, max_length=255)
     args: Annotated[list[Any], AfterValidator(_json)] = []
     kwargs: Annotated[dict[str, Any], AfterValidator(_json)] = {}
-    # stands before the times, which are read in it
+    # before the times: the validator reads them in this zone
     timezone: str = Field(default="UTC", min_length=1)
     every: Annotated[Duration, between("100ms", "36500d")] | None = None
     cron: str | None = Field(default=None, min_length=1)
@@ -56,7 +56,7 @@ class ScheduleSettings(Section):
     max_attempts: int = Field(default=1, ge=1, lt=2**31)
     options: Annotated[dict[str, Any], AfterValidator(_json)] = {}
     expires: Annotated[Duration, between("0.001ms", "3650d")] | None = None
-    history: Retention = None
+    retention: Retention = None
     description: str = ""
 
     @field_validator("at", "anchor", "start_at", "end_at")
@@ -70,12 +70,12 @@ class ScheduleSettings(Section):
                 zone = zoneinfo.ZoneInfo(name)
             except (KeyError, ValueError, OSError):
                 raise ValueError(
-                    f'{moment} has no offset, and there is no time zone "{name}" to read it in'
+                    f'{moment} has no offset, and the time zone "{name}" does not exist'
                 ) from None
             moment = moment.replace(tzinfo=zone)
             if moment.utcoffset() != moment.replace(fold=1).utcoffset():
                 raise ValueError(
-                    f"clocks change in {name} then: {moment:%Y-%m-%d %H:%M:%S} is there twice or not at all; "
+                    f"clocks change in {name} then: {moment:%Y-%m-%d %H:%M:%S} occurs twice or never; "
                     "add the offset, like +01:00"
                 )
         try:
@@ -87,12 +87,12 @@ class ScheduleSettings(Section):
     def _checked(self) -> Self:
         ways = [way for way in WAYS if getattr(self, way) is not None]
         if len(ways) != 1:
-            said = f"says in {len(ways)} ways when it recurs ({', '.join(ways)})" if ways else "never recurs"
+            said = f"recurs in {len(ways)} ways ({', '.join(ways)})" if ways else "does not recur"
             raise ValueError(f"{said}: set exactly one of every, cron, at, solar and rrule")
         if _NUL.search(json.dumps(self.entry())):
-            raise ValueError("holds a NUL character, which PostgreSQL does not keep")
+            raise ValueError("contains a NUL character, which PostgreSQL cannot store")
         return self
 
     def entry(self) -> dict[str, Any]:
-        """Return what was written, each thing in one form only, ready for JSON; durations in seconds."""
+        """Return the keys that were written, in canonical form, ready for JSON; durations in seconds."""
         return self.model_dump(mode="json", exclude_unset=True)

@@ -1,4 +1,4 @@
-"""Events of the sun, at the moments at which Celery's ``solar`` sees them."""
+"""Events of the sun, at the same moments as Celery's ``solar``, computed by ``ephem``."""
 
 import dataclasses
 import functools
@@ -8,29 +8,37 @@ from types import ModuleType
 
 
 @dataclasses.dataclass(frozen=True)
-class _Event:
+class _Search:
+    """How ``ephem`` finds an event.
+
+    Attributes:
+        method: Of ``ephem.Observer``.
+        horizon: Degrees.
+        center: The sun's center crosses the horizon, not its upper edge.
+    """
+
     method: str
-    horizon: str = "0"  # degrees
-    center: bool = False  # of the sun; else its upper edge
+    horizon: str = "0"
+    center: bool = False
 
 
-_EVENTS = {
-    "dawn_astronomical": _Event("next_rising", "-18", center=True),
-    "dawn_nautical": _Event("next_rising", "-12", center=True),
-    "dawn_civil": _Event("next_rising", "-6", center=True),
-    "sunrise": _Event("next_rising", "-0:34"),
-    "solar_noon": _Event("next_transit"),
-    "sunset": _Event("next_setting", "-0:34"),
-    "dusk_civil": _Event("next_setting", "-6", center=True),
-    "dusk_nautical": _Event("next_setting", "-12", center=True),
-    "dusk_astronomical": _Event("next_setting", "-18", center=True),
+_SEARCHES = {
+    "dawn_astronomical": _Search("next_rising", "-18", center=True),
+    "dawn_nautical": _Search("next_rising", "-12", center=True),
+    "dawn_civil": _Search("next_rising", "-6", center=True),
+    "sunrise": _Search("next_rising", "-0:34"),
+    "solar_noon": _Search("next_transit"),
+    "sunset": _Search("next_setting", "-0:34"),
+    "dusk_civil": _Search("next_setting", "-6", center=True),
+    "dusk_nautical": _Search("next_setting", "-12", center=True),
+    "dusk_astronomical": _Search("next_setting", "-18", center=True),
 }
 _DAY = timedelta(days=1)
-# Up to this latitude the sun's height changes by more on a day than from one day to the next, so that each
-# event happens sometime in a year.
+# Up to this latitude the sun's height changes by more within a day than from day to day, so each event occurs
+# in a year.
 _POLE = 89.5
-_SEARCH = 367  # days: whatever happens at all, happens once a year
-# Another machine may reckon the same event a little differently: what is this near has been.
+_DAYS = 367  # to search: an event that occurs at all occurs once a year
+# Another machine may compute the same event slightly differently: an event this near counts as the same.
 _SAME = timedelta(seconds=2)
 
 
@@ -42,16 +50,16 @@ def next_after(text: str, after: datetime) -> datetime | None:
         after: In UTC.
 
     Returns:
-        A whole second in UTC; ``None`` if the event does not happen within a year. Days without it, such as
-        those of polar night, are passed over.
+        A whole second in UTC; ``None``: it does not occur within a year. Days without it, such as those of
+        polar night, are skipped.
 
     Raises:
         ValueError: The text is wrong, or ``ephem`` is not installed.
     """
     event, latitude, longitude = _parse(text)
-    # Each day of the place is reckoned by itself, so that whoever seeks an event finds it at the same moment.
+    # Each day of the place is computed by itself, so that each search returns the same moment for an event.
     day = (after + _offset(longitude)).date() - _DAY
-    for _ in range(_SEARCH):
+    for _ in range(_DAYS):
         found = _from_noon(event, latitude, longitude, day)
         if found is not None and found >= after + _SAME:
             return found
@@ -67,13 +75,12 @@ def _parse(text: str) -> tuple[str, float, float]:
             f'solar "{text}": write an event, a latitude and a longitude, such as "sunset 48.85 2.35"'
         )
     event = words[0].lower()
-    if event not in _EVENTS:
-        raise ValueError(f'solar "{text}": "{words[0]}" is no event; there are {", ".join(_EVENTS)}')
+    if event not in _SEARCHES:
+        raise ValueError(f'solar "{text}": unknown event "{words[0]}"; known are {", ".join(_SEARCHES)}')
     latitude = _degrees(text, words[1], "latitude", 90)
     if abs(latitude) > _POLE and event != "solar_noon":
         raise ValueError(
-            f'solar "{text}" may never occur: so near to a pole no day has it; go no nearer than {_POLE} '
-            "degrees"
+            f'solar "{text}" may never occur so near to a pole: use a latitude up to {_POLE} degrees'
         )
     return event, latitude, _degrees(text, words[2], "longitude", 180)
 
@@ -84,19 +91,19 @@ def _degrees(text: str, word: str, name: str, most: int) -> float:
     except ValueError:
         degrees = math.nan
     if not -most <= degrees <= most:
-        raise ValueError(f'solar "{text}": "{word}" is no {name}; it lies between -{most} and {most} degrees')
+        raise ValueError(f'solar "{text}": invalid {name} "{word}"; allowed: -{most} to {most} degrees')
     return degrees
 
 
 def _offset(longitude: float) -> timedelta:
-    """Return how far the clocks of a place are ahead of UTC if they go by the sun."""
+    """Return how far the mean solar time of a place is ahead of UTC."""
     return timedelta(days=longitude / 360)
 
 
 @functools.lru_cache(maxsize=65536)
 def _from_noon(name: str, latitude: float, longitude: float, day: date) -> datetime | None:
-    """Return when an event happens between noon on a day of the place and the next noon, if it does."""
-    ephem, event = _library(), _EVENTS[name]
+    """Return when an event occurs between a day's noon at the place and the next noon, if it does."""
+    ephem, event = _library(), _SEARCHES[name]
     place = ephem.Observer()
     place.lat, place.lon = math.radians(latitude), math.radians(longitude)
     place.elevation = place.pressure = 0

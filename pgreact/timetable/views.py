@@ -1,4 +1,4 @@
-"""What is in the timetable, for people: lists of schedules, and one schedule with what comes next."""
+"""Views of the timetable for people: a list of schedules, and one schedule in detail."""
 
 import datetime
 import json
@@ -11,12 +11,12 @@ from pgreact.postgres.change import Connection, rows
 from pgreact.postgres.queries import query
 from pgreact.quantities import short
 from pgreact.queue.views import aligned
-from pgreact.timetable.occurrences import coming, zone_of
-from pgreact.timetable.plan import recurs
+from pgreact.timetable.occurrences import next_occurrences, zone_of
+from pgreact.timetable.plan import recurrence_text
 from pgreact.timetable.recurrence import RecurrenceError
 
-COMING = 10  # occurrences shown ahead
-PAST = 20  # and of the history
+NEXT = 10  # next occurrences shown
+PAST = 20  # rows of the history shown
 
 
 def schedules(
@@ -26,10 +26,9 @@ def schedules(
 
     Args:
         connection: Any session on the database.
-        pattern: Only those whose name matches, in either case; ``*`` stands for any text, ``?`` for one
-            character.
-        limit: So many at most.
-        failed: Only those that failed.
+        pattern: Of their names, in either case; ``*`` is any text, ``?`` one character.
+        limit: How many at most.
+        failed: Only failed schedules.
     """
     if pattern is not None:
         for special in "\\%_":
@@ -39,7 +38,7 @@ def schedules(
 
 
 def lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterator[str]:
-    """Return a list of schedules as a table."""
+    """Return a table of schedules, line by line."""
     table = [("NAME", "RECURS", "NEXT RUN HERE", "IN ITS TIME ZONE", "LAST RUN", "RUNS", "STATE")]
     for row in found:
         due = row["next_run_at"] if row["enabled"] else None
@@ -47,7 +46,7 @@ def lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterator[s
         table.append(
             (
                 row["name"] if row["name"].isprintable() else json.dumps(row["name"]),
-                recurs(row),
+                recurrence_text(row),
                 _clock(due.astimezone()) if due else "-",
                 f"{due.astimezone(zone_of(row)):%Y-%m-%d %H:%M:%S} {row['timezone']}" if due else "-",
                 f"{short((now - last).total_seconds(), roughly=True)} ago" if last else "-",
@@ -66,20 +65,20 @@ def schedule(connection: Connection, name: str) -> dict[str, Any]:
         name: Its name.
 
     Returns:
-        ``schedule``: its row; ``occurrences``: the next ones, as ``coming`` has them; ``error``: why there
-        are none, since it has failed or they cannot be told; ``history``: the last ones, the newest first, if
-        they are kept.
+        ``schedule``: its row; ``occurrences``: the next ones, as ``next_occurrences`` returns them;
+        ``error``: why there are none, since it has failed or they cannot be computed; ``history``: the last
+        rows, the newest first, if they are kept.
 
     Raises:
-        ConfigError: There is none of this name.
+        ConfigError: The name does not exist.
     """
     row = named(connection, [name])[name]
     [[now]] = connection.execute("select pgreact.clock_now()").fetchall()
     found: dict[str, Any] = {"schedule": row, "occurrences": [], "error": None}
     if row["state"] == "failed":
-        found["error"] = row["last_error"] or "nobody knows why"
+        found["error"] = row["last_error"] or "no error was recorded"
     try:
-        found["occurrences"] = coming(row, now, COMING)
+        found["occurrences"] = next_occurrences(row, now, NEXT)
     except RecurrenceError as error:
         found["error"] = str(error)
     return {**found, "history": rows(connection, query("schedule_history"), {"name": name, "limit": PAST})}
@@ -89,7 +88,7 @@ def named(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, A
     """Return schedules by name.
 
     Raises:
-        ConfigError: There is none of such a name; it says which may have been meant.
+        ConfigError: A name does not exist; the message suggests similar ones.
     """
     found = {row["name"]: row for row in rows(connection, query("schedule_named"), {"names": [*names]})}
     unknown = [name for name in dict.fromkeys(names) if name not in found]
@@ -103,15 +102,15 @@ def named(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, A
 
 
 def details(found: dict[str, Any]) -> Iterator[str]:
-    """Return one schedule for people."""
+    """Return one schedule in detail, line by line."""
     row = found["schedule"]
     yield from aligned([(key, _text(value)) for key, value in row.items() if value not in (None, "")])
     yield ""
     if row["state"] == "failed":
         yield f"FAILED: {found['error']}"
-        yield f'  it runs no more until an edit, or "pgreact schedule enable {_quoted(row["name"])}"'
+        yield f'  it does not fire until an edit, or "pgreact schedule enable {_quoted(row["name"])}"'
     elif found["error"]:
-        yield f"when it runs next cannot be told: {found['error']}"
+        yield f"next occurrences unknown: {found['error']}"
     elif not found["occurrences"]:
         yield "no further occurrence"
     else:
@@ -134,7 +133,7 @@ def details(found: dict[str, Any]) -> Iterator[str]:
 
 
 def public(value: object) -> str:
-    """Return what JSON has no form for, as text: durations as one would write them."""
+    """Return a value that JSON cannot hold as text; durations as in the configuration."""
     if isinstance(value, datetime.timedelta):
         return short(value.total_seconds())
     return value.isoformat() if isinstance(value, datetime.datetime) else str(value)

@@ -1,9 +1,9 @@
-"""Time zones by the names that PostgreSQL knows."""
+"""The IANA names of time zone objects."""
 
 import datetime
 
 _HOUR = datetime.timedelta(hours=1)
-# those that have kept such an offset for years, by minutes from UTC
+# zones that have kept an offset of part of an hour for years, by minutes from UTC
 _UNEVEN = {
     -570: "Pacific/Marquesas",
     210: "Asia/Tehran",
@@ -20,11 +20,11 @@ def zone_name(zone: datetime.tzinfo) -> str | None:
     """Return the IANA name of a time zone.
 
     Args:
-        zone: Of ``zoneinfo``, of ``pytz``, or one that keeps its offset from UTC; of that, any zone is named
-            that keeps the same offset nowadays.
+        zone: Of ``zoneinfo``, of ``pytz``, or with a fixed offset; for that, a zone of the same offset is
+            named.
 
     Returns:
-        ``None``: it has none.
+        ``None``: it has no name.
     """
     # zoneinfo's attribute, and pytz's
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
@@ -38,5 +38,5 @@ def zone_name(zone: datetime.tzinfo) -> str | None:
         return _UNEVEN.get(int(offset.total_seconds() // 60)) if not offset.total_seconds() % 60 else None
     if not -12 <= hours <= 14:
         return None
-    # POSIX counts to the west
+    # POSIX counts west of Greenwich as positive
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"

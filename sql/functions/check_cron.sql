@@ -1,4 +1,9 @@
--- What it matches, the leader computes.
+-- Refuses a text that is not a cron expression, and one that never occurs. The cases:
+--   plain fields     the most frequent form: accepted at once
+--   @name            one of seven
+--   five fields, six with seconds first; each a list of: * n a-b, with /step; months and days of the week by name too;
+--   L and LW as day of month; 5L (the last Friday) and 5#2 (the second) as day of week
+-- The leader computes the times.
 create or replace function pgreact.check_cron(cron text, cron_and boolean) returns void
     language plpgsql
     strict
@@ -20,7 +25,7 @@ declare
     place integer;
     wrong text;
 begin
-    -- by far the most are like this, and many come at once
+    -- the most frequent form; thousands may be checked at once
     if cron ~ '^([*]|[0-5]?[0-9])(/[1-9][0-9]?)? ([*]|1?[0-9]|2[0-3])(/[1-9][0-9]?)? [*]( [*]| [1-9]) ([*]|[0-6])$' then
         return;
     end if;
@@ -51,14 +56,14 @@ begin
                 matched := array[split_part(item, '#', 1), null, null];
             end if;
             if matched is null or matched[1] = '*' and matched[2] is not null then
-                wrong := format('"%s" is no %s', item, names[place]);
+                wrong := format('invalid %s "%s"', names[place], item);
             elsif matched[3]::numeric = 0 then
-                wrong := format('"%s" has steps of 0', item);
+                wrong := format('"%s" has a step of 0', item);
             else
                 foreach part in array array_remove(matched[1:2], null) loop
                     if part <> '*' and not (place = 5 and part ~ months or place = 6 and part ~ ('^(' || days || ')$')) then
                         if part !~ '^[0-9]+$' then
-                            wrong := format('"%s" is no %s', part, names[place]);
+                            wrong := format('invalid %s "%s"', names[place], part);
                         elsif part::numeric not between lowest[place] and highest[place] then
                             wrong := format('%s %s is not between %s and %s', names[place], part, lowest[place],
                                 highest[place]);
@@ -74,12 +79,12 @@ begin
             end if;
         end loop;
         if field = '' or field ~ '^,|,,|,$' then
-            raise exception 'cron "%": "%" is no %', cron, field, names[place]
-                using errcode = 'invalid_parameter_value', hint = 'A comma stands between two values.';
+            raise exception 'cron "%": invalid % "%"', cron, names[place], field
+                using errcode = 'invalid_parameter_value', hint = 'Write a comma between two values only.';
         end if;
     end loop;
     fields := fields[cardinality(fields) - 2:];
-    -- as cron has it, either day will do unless one of the two begins with a star
+    -- in cron either day matches, unless one of the two fields begins with a star
     if fields[1] <> '*' and (cron_and or fields[1] like '*%' or fields[3] like '*%')
         and not pgreact.cron_occurs(fields[1], fields[2], fields[3])
     then
@@ -89,5 +94,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.check_cron(text, boolean) is 'refuses what is no cron expression, and what never occurs';
+comment on function pgreact.check_cron(text, boolean) is 'refuses a text that is not a cron expression, and one that never occurs';
 revoke all on function pgreact.check_cron(text, boolean) from public;

@@ -1,3 +1,4 @@
+-- Refuses an unknown event of a watched table, and a condition for truncate, which has no rows to test.
 create or replace function pgreact.check_event(change text, condition text) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp

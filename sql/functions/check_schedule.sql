@@ -1,4 +1,5 @@
--- What can be known to be wrong is refused here, where somebody looks at the error.
+-- Refuses a schedule that is wrong in any way that the database can know, when it is written: its name, its recurrence, its
+-- interval, overlap, its times, its lane and job; then, each by a function of its own: time zone, cron, solar, job and rrule.
 create or replace function pgreact.check_schedule(schedule pgreact.schedule) returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -9,10 +10,10 @@ begin
     if schedule.name is null or length(schedule.name) not between 1 and 200 then
         raise exception 'the name of a schedule has 1 to 200 characters; this one has %', coalesce(length(schedule.name), 0)
             using errcode = 'check_violation', hint = coalesce('It begins with ' || left(nullif(schedule.name, ''), 40) || '.',
-                'It tells it apart from all others.');
+                'A schedule needs a unique name.');
     end if;
     if num_nonnulls(schedule.every, schedule.cron, schedule.at, schedule.solar, schedule.rrule) <> 1 then
-        raise exception 'schedule "%" says in % ways when it recurs', schedule.name,
+        raise exception 'schedule "%" recurs in % ways', schedule.name,
             num_nonnulls(schedule.every, schedule.cron, schedule.at, schedule.solar, schedule.rrule)
             using errcode = 'check_violation', hint = 'Set exactly one of every, cron, at, solar and rrule.';
     end if;
@@ -22,25 +23,24 @@ begin
     then
         raise exception 'schedule "%": every is %', schedule.name, schedule.every
             using errcode = 'check_violation',
-                hint = 'It is 100 ms at least and 36500 days at most, without months or years, which differ in length: '
-                    'write those as cron or rrule.';
+                hint = 'Use 100 ms to 36500 days. Months and years differ in length: write them as cron or rrule.';
     end if;
     if not schedule.overlap and schedule.delivery = 'direct' then
         raise exception 'schedule "%": overlap = false needs delivery = ''queue''', schedule.name
-            using errcode = 'check_violation', hint = 'Nobody tells when a message that was sent has run.';
+            using errcode = 'check_violation', hint = 'pgreact cannot know when a directly sent message has run.';
     end if;
-    -- the calendars of the leader and of the command line go no further
+    -- the range of Python's calendar
     if not coalesce(least(schedule.at, schedule.anchor, schedule.start_at, schedule.end_at, schedule.next_run_at)
             >= '0001-01-02Z' and greatest(schedule.at, schedule.anchor, schedule.start_at, schedule.end_at,
             schedule.next_run_at) < '9999-12-31Z', true)
     then
         raise exception 'schedule "%" names a time beyond the calendar', schedule.name
             using errcode = 'check_violation',
-                hint = 'at, anchor, start_at, end_at and next_run_at lie between the years 1 and 9999; null is no limit.';
+                hint = 'Set at, anchor, start_at, end_at and next_run_at between the years 1 and 9999; null is no limit.';
     end if;
     if schedule.end_at <= schedule.start_at then
         raise exception 'schedule "%" ends before it starts', schedule.name
-            using errcode = 'check_violation', hint = 'end_at lies after start_at.';
+            using errcode = 'check_violation', hint = 'Set end_at later than start_at.';
     end if;
     job.task := schedule.task;
     job.args := schedule.args;
@@ -57,11 +57,11 @@ begin
                 (select t.queue from pgreact.task t where t.name = schedule.task)),
             schedule.task, schedule.options, schedule.lane is not null);
     end if;
-    -- one query for all, and no call that can be spared: schedules come by the thousand
+    -- one query for all checks: schedules are written by the thousand
     perform pgreact.check_timezone(nullif(schedule.timezone, 'UTC')), pgreact.check_cron(schedule.cron, schedule.cron_and),
         pgreact.check_solar(schedule.solar), pgreact.check_job(job), pgreact.check_rrule(schedule.rrule,
             coalesce(schedule.anchor, schedule.start_at, schedule.created_at, pgreact.clock_now()), schedule.timezone);
 end
 $$;
-comment on function pgreact.check_schedule(pgreact.schedule) is 'refuses a schedule that cannot be right';
+comment on function pgreact.check_schedule(pgreact.schedule) is 'refuses a schedule that is wrong';
 revoke all on function pgreact.check_schedule(pgreact.schedule) from public;

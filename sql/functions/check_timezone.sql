@@ -1,5 +1,6 @@
--- PostgreSQL takes abbreviations and offsets, too, which know no daylight saving time, and names in any case. What computes
--- with them takes names as they are written in the data of time zones, which the setting shows again.
+-- Refuses all but an IANA name in its own case, which is what Python's zoneinfo takes. PostgreSQL also takes:
+--   abbreviations, offsets   without daylight saving time: refused, except those that are IANA names, too (EST, GMT+1)
+--   names in another case    refused; the setting timezone shows the name as it should be written
 create or replace function pgreact.check_timezone(zone text) returns void
     language plpgsql
     strict
@@ -9,7 +10,7 @@ as $$
 declare
     known text;
 begin
-    -- none of this runs a query, which would cost more than all of it
+    -- without a query, which would cost more than the rest
     if zone ~ '^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$' then
         begin
             perform set_config('timezone', zone, true);
@@ -19,7 +20,7 @@ begin
                 null;
         end;
     end if;
-    -- these are abbreviations or offsets, and names nevertheless
+    -- the listed ones are abbreviations or offsets, and IANA names
     if strpos(known, '/') = 0 and known !~ '^(CET|EET|EST|GMT|HST|MET|MST|UCT|WET|Zulu|[CEMP]ST[5-8][CEMP]DT|GMT[+-]?0)$'
         and (known ~ '[0-9]' or exists (select from pg_timezone_abbrevs a where a.abbrev = upper(known)))
         or known !~ '^[A-Z]'
@@ -34,5 +35,5 @@ begin
     end if;
 end
 $$;
-comment on function pgreact.check_timezone(text) is 'refuses what is no IANA time zone';
+comment on function pgreact.check_timezone(text) is 'refuses a time zone that has no IANA name';
 revoke all on function pgreact.check_timezone(text) from public;

@@ -1,4 +1,4 @@
--- Some year has each day of the week on each day of the calendar, so the fields alone decide. They are right by themselves.
+-- Compares each day of the calendar with each day of the week, since some year has both together. The fields are valid.
 create or replace function pgreact.cron_occurs(days text, months text, weekdays text) returns boolean
     language sql
     immutable
@@ -83,5 +83,5 @@ select exists (
 )
 $$;
 comment on function pgreact.cron_occurs(text, text, text)
-    is 'whether days of the month, months and days of the week that must all match ever do';
+    is 'whether any date matches day of month, month and day of week together';
 revoke all on function pgreact.cron_occurs(text, text, text) from public;

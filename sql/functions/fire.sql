@@ -1,5 +1,11 @@
--- Moves schedules on and enqueues what is due, in one statement: either both happen or neither. Whoever has seen an older
--- turn of a schedule is too late; one that somebody is editing is left for later.
+-- Carries out the leader's plans: enqueues the due jobs and writes each schedule's next plan, in one statement. A schedule
+-- is left alone, and not returned, if its revision is not the one planned for, if it is disabled, or if another transaction
+-- has locked its row. The others, one row each:
+--   fired       each planned occurrence; without overlap, the first only
+--   overlapped  none: without overlap, and the job of the previous occurrence is queued or in progress
+--   failed      none: the plan has an error, or the lane does not exist; the schedule stops
+--   planned     none was due: the next occurrence is written
+-- With retention, pgreact.schedule_history gets a row for each occurrence, or one with the number of those missed.
 create or replace function pgreact.fire(plans jsonb)
     returns table (id bigint, fired_at timestamptz, jobs bigint[], error text)
     language plpgsql
@@ -11,12 +17,12 @@ declare
     moment timestamptz := pgreact.clock_now();
 begin
     return query
-    -- No row is looked up twice: PostgreSQL takes the rows of a WITH for few, and would compare all of them with all.
-    with judged as materialized (
+    -- Each row is looked up once: PostgreSQL expects few rows of a WITH, and would join by nested loops.
+    with checked as materialized (
         select
             s.id, s.name, s.task, s.args, s.kwargs, coalesce(s.lane, s.options ->> 'queue', t.queue) as lane, s.priority, s.max_attempts,
             s.options, s.expires, t.expires as task_expires, s.delivery,
-            s.overlap, s.history, s.next_run_at,
+            s.overlap, s.retention, s.next_run_at,
             p.state as p_state,
             coalesce(p.occurrences, '{}') as occurrences,
             p.task_ids,
@@ -30,17 +36,17 @@ begin
                 or exists (select from pgreact.in_progress i where i.id = s.last_job)
             ) as overlapped,
             coalesce(p.error, case
-                -- it was there when the schedule was written
+                -- the lane was dropped since the schedule was written
                 when s.delivery = 'queue' and s.lane is not null and not exists (select from pgreact.lane l where l.name = s.lane)
                     then format('no lane "%s" in pgreact.lane', s.lane)
             end) as problem
         from jsonb_to_recordset(plans) as p (
-            id bigint, turn bigint, state text, occurrences timestamptz[], task_ids uuid[], next_nominal_at timestamptz,
+            id bigint, revision bigint, state text, occurrences timestamptz[], task_ids uuid[], next_nominal_at timestamptz,
             next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text, replanned_at timestamptz
         )
         join pgreact.schedule s on s.id = p.id
         left join pgreact.task t on t.name = s.task
-        where s.turn = p.turn and s.enabled
+        where s.revision = p.revision and s.enabled
         for update of s skip locked
     ),
     due as materialized (
@@ -58,7 +64,7 @@ begin
                     when j.overlap then cardinality(j.occurrences)
                     else least(cardinality(j.occurrences), 1)
                 end as runs
-            from judged j
+            from checked j
         ) c
     ),
     enqueued as (
@@ -68,7 +74,7 @@ begin
                 when d.expires is null and d.options ? 'expires' then pgreact.expiry(d.options, moment)
                 else moment + coalesce(d.expires, d.task_expires)
             end,
-            -- the headers that Celery Beat sets, and which occurrence it is; written out: a function costs as much again
+            -- the headers that Celery Beat sets, and the occurrence; inline, since a function would double the cost
             d.options - 'expires' || jsonb_build_object('headers',
                 case when jsonb_typeof(d.options -> 'headers') = 'object' then d.options -> 'headers' else '{}' end
                 || jsonb_build_object('periodic_task_name', d.name, 'pgreact_occurrence',
@@ -78,7 +84,7 @@ begin
         cross join lateral unnest(d.occurrences, d.jobs) o (nominal_at, job)
         where o.job is not null
     ),
-    remembered as (
+    recorded as (
         insert into pgreact.schedule_history (schedule, nominal_at, fired_at, outcome, job, task_id, error)
         select d.name, coalesce(o.nominal_at, d.next_run_at, moment), moment,
             case
@@ -91,7 +97,7 @@ begin
             coalesce(d.problem, case when d.missed > 0 then d.missed || ' missed' end)
         from due d
         left join lateral unnest(d.occurrences, d.jobs, d.task_ids) with ordinality o (nominal_at, job, task_id, place) on true
-        where d.history is not null and (o.nominal_at is not null or d.missed > 0 or d.problem is not null)
+        where d.retention is not null and (o.nominal_at is not null or d.missed > 0 or d.problem is not null)
     )
     update pgreact.schedule s
     set state = case when d.problem is null then d.p_state else 'failed' end,
@@ -102,16 +108,16 @@ begin
         last_job = coalesce(d.jobs[d.runs], s.last_job),
         last_error = d.problem,
         replanned_at = coalesce(d.replanned_at, s.replanned_at),
-        -- one that a clock far ahead gave birth to begins now
+        -- created by a clock that was far ahead: begins now
         created_at = least(s.created_at, d.replanned_at),
         run_count = least(s.run_count, 9223372036854775807 - d.runs) + d.runs,
         misfire_count = least(s.misfire_count::numeric + d.missed + cardinality(d.occurrences) - d.runs, 9223372036854775807),
-        -- after the highest comes the lowest
-        turn = case when s.turn < 9223372036854775807 then s.turn + 1 else -9223372036854775808 end
+        -- wraps around
+        revision = case when s.revision < 9223372036854775807 then s.revision + 1 else -9223372036854775808 end
     from due d
     where s.id = d.id
     returning s.id, moment, d.jobs, d.problem;
 end
 $$;
-comment on function pgreact.fire(jsonb) is 'fires occurrences and moves their schedules on, as the leader computed';
+comment on function pgreact.fire(jsonb) is 'enqueues the jobs of due occurrences and writes their schedules'' next plans, as the leader computed';
 revoke all on function pgreact.fire(jsonb) from public;

@@ -64,7 +64,7 @@ begin
             execute format('grant insert (%1$s), update (%1$s) on pgreact.schedule to %2$s',
                 'name, task, args, kwargs, every, cron, cron_and, at, solar, rrule, timezone, anchor, enabled, start_at, end_at, '
                 'max_runs, jitter, misfire, grace, catch_up, overlap, delivery, lane, priority, max_attempts, options, expires, '
-                'history, description, next_run_at', role);
+                'retention, description, next_run_at', role);
             execute format('grant select, delete on pgreact.schedule to %s', role);
             execute format('grant select on pgreact.schedule_history, pgreact.lane to %s', role);
             execute format('grant execute on function pgreact.clock_now(), pgreact.upsert_schedules(jsonb, text) to %s', role);

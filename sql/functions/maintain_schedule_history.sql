@@ -1,5 +1,6 @@
--- Looks at 100 schedules and removes 1,000 rows at most, so that nothing waits for it; rows that another session has locked are
--- left for the next time. It goes on where the last call ended, since an index still has all that was removed before.
+-- Deletes rows of the history that are older than their schedule's retention, and all rows of schedules without one or
+-- deleted. One call reads 100 schedules and deletes 1,000 rows at most, so that nothing waits for it; locked rows are left for
+-- the next round. A call begins where the last ended: the index still has the entries of deleted rows.
 create or replace function pgreact.maintain_schedule_history(after_schedule text, after_fired_at text)
     returns table (last_schedule text, last_fired_at text)
     language plpgsql
@@ -15,7 +16,7 @@ declare
     kept interval;
 begin
     for step in 1..100 loop
-        -- one that was begun goes on
+        -- a schedule with rows left goes on
         if since is null then
             looked_at := (
                 select h.schedule from pgreact.schedule_history h where h.schedule > looked_at order by h.schedule limit 1
@@ -24,7 +25,7 @@ begin
                 return;
             end if;
         end if;
-        kept := coalesce((select s.history from pgreact.schedule s where s.name = looked_at), interval '0');
+        kept := coalesce((select s.retention from pgreact.schedule s where s.name = looked_at), interval '0');
         with old as materialized (
             select h.ctid as place, h.fired_at
             from pgreact.schedule_history h
@@ -51,5 +52,5 @@ begin
 end
 $$;
 comment on function pgreact.maintain_schedule_history(text, text)
-    is 'forgets some of what the schedules no longer want to be remembered, and returns where it ended; no row: at the end';
+    is 'deletes some expired history of schedules, and returns where it ended; no row: at the end';
 revoke all on function pgreact.maintain_schedule_history(text, text) from public;

@@ -1,5 +1,5 @@
--- Looks at each day from the beginning on, a year at a time, until one is meant, or the calendar ends where the timetable's
--- does. What most rules mean is found in the first year.
+-- Tests each day from the beginning on, a year at a time, until one matches or the timetable's calendar ends. Most rules match
+-- in the first year.
 create or replace function pgreact.rrule_occurs(parts jsonb, begin timestamp, until timestamp) returns boolean
     language plpgsql
     immutable
@@ -36,7 +36,7 @@ begin
     select array_agg(array_position(names, d) - 1) filter (where d !~ '[0-9]'), array_agg(d) filter (where d ~ '[0-9]')
     into days, nth_days
     from string_to_table(parts ->> 'BYDAY', ',') d;
-    -- what is not said is as in the beginning
+    -- missing parts are taken from the beginning
     if coalesce(weeks, year_days, month_days, days) is null and nth_days is null then
         if freq = 'YEARLY' then
             months := coalesce(months, array[extract(month from first)::integer]);
@@ -105,7 +105,7 @@ begin
                             or k.year = y.year and k.number - k.count - 1 = any (weeks)
                             or k.year = y.year - 1 and k.number = k.count and -1 = any (weeks)
                         from (
-                            -- a week is of the year that has its fourth day, as the one of 28 December always is
+                            -- a week belongs to the year of its fourth day; 28 December is always in the last week
                             select extract(year from w.week + 3)::integer as year,
                                 (extract(doy from w.week + 3)::integer - 1) / 7 + 1 as number,
                                 (extract(doy from x.last - (extract(isodow from x.last)::integer - 1 - wkst + 7) % 7 + 3)::integer
@@ -126,7 +126,7 @@ begin
                         else true
                     end
             ),
-            meant as (
+            matching as (
                 select day from day where positions is null
                 union all
                 select p.days[case when n > 0 then (n - 1) / times + 1 else cardinality(p.days) - (-n - 1) / times end]
@@ -135,7 +135,7 @@ begin
                 where abs(n) <= cardinality(p.days) * times
             )
             select
-            from meant m
+            from matching m
             where (m.day > first or m.day = first and (latest >= begin::time or freq = 'HOURLY'))
                 and (until is null or m.day < until::date or m.day = until::date and earliest <= until::time)
         ) then
@@ -147,5 +147,5 @@ begin
 end
 $$;
 comment on function pgreact.rrule_occurs(jsonb, timestamp, timestamp)
-    is 'whether a recurrence rule means any moment, from its beginning on until its end; its parts are right by themselves';
+    is 'whether a recurrence rule with valid parts matches any moment from its beginning to its end';
 revoke all on function pgreact.rrule_occurs(jsonb, timestamp, timestamp) from public;

@@ -1,6 +1,10 @@
--- Schedules from elsewhere, many at once. A row is written again only when what its source says has changed. What the
--- source does not decide stays, and so do the runs that were here, unless there were later ones there.
-create or replace function pgreact.upsert_schedules(entries jsonb, wanted_origin text) returns table (name text, verdict text)
+-- Writes an importer's schedules. The outcome of each:
+--   added      its name is new
+--   changed    its entry differs from the one imported last: the columns that the entry decides are updated; runs and plan
+--              only if the source has a later run
+--   unchanged  its entry is the same: the row is left alone, with any edits made here
+--   sql, imported, config, app   a schedule of another origin has its name: left alone
+create or replace function pgreact.upsert_schedules(entries jsonb, wanted_origin text) returns table (name text, outcome text)
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -8,13 +12,13 @@ as $$
 #variable_conflict use_column
 begin
     if wanted_origin not in ('sql', 'app') then
-        raise exception 'no schedules of origin "%" come from elsewhere', wanted_origin
-            using errcode = 'invalid_parameter_value', hint = 'Origin is sql or app; "pgreact apply" keeps those of config.';
+        raise exception 'an import cannot write schedules of origin "%"', wanted_origin
+            using errcode = 'invalid_parameter_value', hint = 'Use sql or app; "pgreact apply" writes those of origin config.';
     end if;
     return query
     with given as (
         select
-            -- what its source says, without what it only tells
+            -- the source's entry, without its runs and plan
             e - '{last_run_at,last_nominal_at,run_count,grid,due}'::text[] as entry,
             r.name, r.task,
             coalesce(r.args, '[]')::jsonb as args,
@@ -35,7 +39,7 @@ begin
             r.last_run_at, r.last_nominal_at,
             coalesce(r.run_count, 0) as run_count,
             r.grid,
-            -- its source runs nothing after the end, not even what is late
+            -- the source fires nothing after the end, not even what is late
             case when coalesce(r.enabled, true) and (r.end_at > pgreact.clock_now()) is not false then r.due end as due
         from jsonb_array_elements(entries) e,
             jsonb_to_record(e) as r (
@@ -45,23 +49,23 @@ begin
                 last_run_at timestamptz, last_nominal_at timestamptz, run_count bigint, grid timestamptz, due timestamptz
             )
     ),
-    judged as materialized (
+    compared as materialized (
         select
             g.*,
             s.id,
             s.entry as known,
             g.last_nominal_at is not null and g.last_nominal_at >= coalesce(s.last_nominal_at, '-infinity') as newer,
             case
-                when s.id is null then 'carried'
+                when s.id is null then 'added'
                 when s.origin <> wanted_origin then case when s.origin = 'sql' and s.entry is not null then 'imported' else s.origin end
                 when s.origin = 'sql' and s.entry is null then s.origin
                 when s.entry = g.entry then 'unchanged'
                 else 'changed'
-            end as verdict
+            end as outcome
         from given g
         left join pgreact.schedule s on s.name = g.name
     ),
-    carried as (
+    added as (
         insert into pgreact.schedule (name, task, args, kwargs, every, cron, cron_and, at, solar, rrule, timezone, anchor, enabled,
             start_at, end_at, max_runs, misfire, grace, delivery, options, expires, description, origin, entry, next_nominal_at,
             next_run_at, last_nominal_at, last_run_at, run_count)
@@ -69,8 +73,8 @@ begin
             coalesce(j.grid, j.anchor), j.enabled, j.start_at, j.end_at, j.max_runs, coalesce(j.misfire, 'coalesce'),
             coalesce(j.grace, '1 min'), j.delivery, j.options, j.expires, j.description, wanted_origin, j.entry, j.due, j.due,
             j.last_nominal_at, j.last_run_at, j.run_count
-        from judged j
-        where j.verdict = 'carried'
+        from compared j
+        where j.outcome = 'added'
     ),
     changed as (
         update pgreact.schedule s
@@ -81,22 +85,22 @@ begin
             anchor = case
                 when j.newer then coalesce(j.grid, j.anchor)
                 when j.entry -> 'anchor' is distinct from j.known -> 'anchor' then j.anchor
-                -- it is rounded now, or otherwise than before
+                -- its rounding changed
                 when j.entry -> 'relative' is distinct from j.known -> 'relative' then j.grid
                 else s.anchor
             end,
-            -- an occurrence like any other, which limits and misfire policy are for; what ended is not owed anything
+            -- limits and misfire policy apply as to any occurrence; an ended schedule stays ended
             next_nominal_at = case when j.newer and s.state <> 'ended' then j.due else s.next_nominal_at end,
             next_run_at = case when j.newer and s.state <> 'ended' then j.due else s.next_run_at end,
             last_nominal_at = case when j.newer then j.last_nominal_at else s.last_nominal_at end,
             last_run_at = case when j.newer then j.last_run_at else s.last_run_at end,
             run_count = case when j.newer then greatest(j.run_count, s.run_count) else s.run_count end
-        from judged j
-        where s.id = j.id and j.verdict = 'changed'
+        from compared j
+        where s.id = j.id and j.outcome = 'changed'
     )
-    select j.name, j.verdict
-    from judged j;
+    select j.name, j.outcome
+    from compared j;
 end
 $$;
-comment on function pgreact.upsert_schedules(jsonb, text) is 'adds schedules from elsewhere, and changes those whose source has changed';
+comment on function pgreact.upsert_schedules(jsonb, text) is 'adds imported schedules, and updates those whose source has changed';
 revoke all on function pgreact.upsert_schedules(jsonb, text) from public;

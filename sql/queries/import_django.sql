@@ -1,4 +1,4 @@
--- What django-celery-beat has, since its version 2.1.
+-- The periodic tasks of django-celery-beat 2.1 or later.
 select
     p.name, p.task, p.args, p.kwargs,
     num_nonnulls(p.queue, p.exchange, p.routing_key, p.priority, p.expires, p.expire_seconds, nullif(p.headers, '{}')) as options,

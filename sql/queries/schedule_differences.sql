@@ -1,4 +1,4 @@
--- Schedules that are not as the file's entries say, and those that the file no longer has (named is null).
+-- Schedules that differ from the file's entries, and those that the file no longer has (named is null).
 select f.name as named, s.*
 from jsonb_to_recordset(%(entries)s) as f (name text, entry jsonb)
 full join pgreact.schedule s on s.name = f.name

@@ -1,4 +1,4 @@
--- What became of a schedule's last occurrences.
+-- The last occurrences of a schedule.
 select h.nominal_at, h.fired_at, h.outcome, h.job, h.task_id, h.error
 from pgreact.schedule_history h
 where h.schedule = %(name)s

@@ -1,4 +1,4 @@
--- By name, so that an index gives the first ones without a look at the rest.
+-- By name, so that an index returns the first ones without a read of the rest.
 select s.*
 from pgreact.schedule s
 where (%(pattern)s::text is null or s.name ilike %(pattern)s)

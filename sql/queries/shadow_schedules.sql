@@ -1,4 +1,4 @@
--- What would be fired from now on, in the form in which importers have it.
+-- The schedules that fire from now on, in the importers' form.
 select to_jsonb(r)
 from (
     select s.name, s.task, s.args::text as args, s.kwargs::text as kwargs, s.options::text as options, extract(epoch from s.every)::float8 as every,
@@ -7,7 +7,7 @@ from (
     from pgreact.schedule s
     where (
             s.enabled
-            -- but not what its source has disabled, too
+            -- but not those that their source has disabled
             or %(disabled)s and (s.origin = 'config' or s.entry -> 'enabled' is distinct from 'false' or s.entry ? 'held')
         )
         and s.state in ('new', 'planned')

@@ -1,11 +1,11 @@
--- What may have been planned, or ended, by a clock that was far ahead; the planner knows which. $1: behind this id; $2: so many; $3: further than this.
--- A clock that shows a time before this schema was made is behind: by that one nothing is planned anew.
+-- Schedules that a clock far ahead may have planned or ended; the planner decides. $1: ids above this; $2: how many; $3: how
+-- far ahead. Nothing while the clock is behind: it shows a time before this schema was made.
 with m as materialized (
     select pgreact.clock_now() as now
     where pgreact.clock_now() > (select min(g.applied_at) from pgreact.migration g)
 )
 select
-    m.now, s.id, s.name, s.turn, s.state,
+    m.now, s.id, s.name, s.revision, s.state,
     (extract(epoch from s.every) * 1000000)::bigint as every_us,
     s.cron, s.cron_and, s.at, s.solar, s.rrule, s.timezone,
     coalesce(s.anchor, s.start_at, least(s.created_at, m.now)) as anchor,
@@ -19,7 +19,7 @@ where s.id > $1
         s.state = 'planned' and s.next_run_at > m.now + $3::interval
         or s.state = 'ended' and s.at is null and s.last_nominal_at > m.now + $3::interval
     )
-    -- what holds what no row should is found when it is due
+    -- rows with invalid values are reported when they are due
     and s.jitter between interval '0' and interval '31 days'
     and s.grace between interval '0' and interval '3650 days'
     and coalesce(s.every between interval '0' and interval '3650 days', true)

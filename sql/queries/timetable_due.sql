@@ -1,6 +1,5 @@
--- What is to be planned, and what is due, behind the places up to which a leader has looked: see timetable_next.
--- $6: so many of each kind; $7: only these, or null.
--- The moment is taken once, and outside of the conditions: an index does not take a volatile function.
+-- New and due schedules. $1 to $5: as in timetable_next; $6: how many of each at most; $7: only these ids, or null.
+-- The time is read once, outside of the conditions: an index cannot use a volatile function.
 with m as materialized (select pgreact.clock_now() as now),
 due as materialized (
     (
@@ -24,13 +23,13 @@ due as materialized (
 )
 select
     (select now from m) as now,
-    d.id, d.name, d.turn, d.state,
+    d.id, d.name, d.revision, d.state,
     (extract(epoch from d.every) * 1000000)::bigint as every_us,
     d.cron, d.cron_and, d.at, d.solar, d.rrule, d.timezone,
     coalesce(d.anchor, d.start_at, d.created_at) as anchor,
     d.start_at, d.end_at, d.max_runs, d.run_count, d.jitter, d.misfire, d.grace, d.catch_up,
     d.next_nominal_at, d.next_run_at, d.last_nominal_at,
-    -- what is sent from here, and not by the queue
+    -- for the messages of direct delivery
     case when d.delivery = 'direct' then d.task end as task,
     case when d.delivery = 'direct' then d.args::text end as args,
     case when d.delivery = 'direct' then d.kwargs::text end as kwargs,

@@ -1,4 +1,4 @@
--- The ids of what timetable_due finds: they can be read whatever else is wrong with a row.
+-- The ids of the rows of timetable_due: they can be read whatever else is wrong with a row.
 (
     select s.id
     from pgreact.schedule s

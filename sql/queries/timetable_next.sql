@@ -1,5 +1,6 @@
--- Behind the places up to which a leader has looked: $2 of those to be planned (id), $3 and $4 of those that wait (next_run_at, id).
--- $5: those set aside. No time that a row may have makes it fail.
+-- Seconds until a schedule is due, 0 if one is new; the clock; and whether any schedule is of direct delivery. $1: delivery;
+-- new schedules are read behind the id $2, due ones behind next_run_at $3 and id $4; $5: ids to leave out.
+-- No value of a row makes it fail.
 select
     case
         when (
@@ -20,7 +21,7 @@ select
         ) - extract(epoch from pgreact.clock_now())::float8
     end as wait,
     extract(epoch from pgreact.clock_now())::float8 as clock,
-    -- in the order of a partial index each, so that no plan reads the table
+    -- each in the order of a partial index, so that no plan reads the table
     coalesce(
         (
             select true

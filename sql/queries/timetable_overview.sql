@@ -1,4 +1,4 @@
--- One that is disabled is known to somebody, whatever state it is in.
+-- Disabled schedules are counted only: they need no attention, whatever their state.
 select
     (select count(*) from pgreact.schedule s where s.enabled) as enabled,
     (select count(*) from pgreact.schedule s where not s.enabled) as disabled,

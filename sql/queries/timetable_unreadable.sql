@@ -1,4 +1,4 @@
--- What a leader cannot read of a schedule, in words that any encoding of the database lets it read.
+-- The name of a schedule, and its times beyond Python's calendar, readable in any encoding of the database.
 select
     case getdatabaseencoding()
         when 'SQL_ASCII' then regexp_replace(left(s.name, 200), '[^ -~]', '?', 'g')

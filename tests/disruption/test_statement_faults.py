@@ -135,7 +135,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     monkeypatch.setattr(maintenance, "PAUSE", 0.1)
     monkeypatch.setattr(maintenance, "SOON", 0.05)
     monkeypatch.setattr("pgreact.daemon.daemon.HEARTBEAT", 0.1)
-    monkeypatch.setattr("pgreact.timetable.engine.TEND_PAUSE", 0.1)
+    monkeypatch.setattr("pgreact.timetable.engine.MAINTENANCE_INTERVAL", 0.1)
     return faults
 
 
@@ -162,7 +162,7 @@ def busy(database: Database, inbox: Inbox) -> Database:
                 "task": "proj.often",
                 "every": "100ms",
                 "options": inbox.options,
-                "history": "1h",
+                "retention": "1h",
             }
         },
         "lanes": {inbox.queue: {"max_unstarted": 1_000_000}},

@@ -70,7 +70,7 @@ def test_a_leader_killed_again_and_again(table: Timetable, daemons: Start) -> No
     assert each_once(table) > 15
 
 
-# What the leader waits for at each of its statements, held by somebody else.
+# What each of the leader's statements waits for, held by another session.
 _STATEMENTS = {
     "looking": "lock table pgreact.schedule in access exclusive mode",
     "locking": "select from pgreact.schedule where name = 'tick' for update",
@@ -106,7 +106,7 @@ def test_a_leader_killed_once_the_commit_is_done(table: Timetable, daemons: Star
     leader, standby = pair(table, daemons)
     with table.database.connect() as connection:
         connection.execute("listen fired")
-        # heard at the commit itself, before the daemon can have done anything else
+        # notified by the commit itself, before the daemon can have done anything else
         connection.execute(
             "create function fired() returns trigger language plpgsql as "
             "$$ begin notify fired; return null; end $$"

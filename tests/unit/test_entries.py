@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu import Exchange, Queue
 
-from pgreact.timetable.columns import recurrence
-from pgreact.timetable.importers.rows import row
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers.entries import row
+from pgreact.timetable.importers.skipped import Skipped
 from pgreact.timetable.recurrence import next_after
+from pgreact.timetable.schedule_row import recurrence
 
 PARIS = zoneinfo.ZoneInfo("Europe/Paris")
 
 
 def application(**changed: Any) -> Celery:
-    """An application that nobody else sees."""
+    """Return an application that is not the current one."""
     app = Celery("proj", set_as_current=False)
     app.conf.update({"timezone": "Europe/Paris", **changed})
     return app
@@ -49,7 +49,7 @@ def when(given: object, **more: Any) -> dict[str, Any]:
 def refusal(entry: object, name: object = "an entry") -> str:
     """Return why an entry stays behind."""
     found = row(name, entry, APP)
-    assert isinstance(found, Uncarried), found
+    assert isinstance(found, Skipped), found
     assert found.name == str(name)
     return found.reason
 
@@ -188,7 +188,7 @@ def test_a_crontab_is_read_in_the_time_zone_of_its_application(
 def test_a_time_zone_without_a_name_is_refused_where_it_matters() -> None:
     app = application(timezone=datetime.timezone(datetime.timedelta(hours=12, minutes=45)))
     found = row("an entry", {"task": "proj.add", "schedule": crontab()}, app)
-    assert isinstance(found, Uncarried)
+    assert isinstance(found, Skipped)
     assert "no IANA name" in found.reason
     assert carried({"task": "proj.add", "schedule": 5}, app) == {"every": 5}
 
@@ -244,7 +244,7 @@ def test_arguments_are_written_as_celery_would_send_them() -> None:
     assert when(5, args=None, kwargs=None, options=None) == {"every": 5}
 
 
-def test_options_are_carried_but_for_how_publishing_is_repeated() -> None:
+def test_options_are_imported_but_for_retries_of_publishing() -> None:
     options = {
         "queue": "mail",
         "priority": 3,
@@ -306,7 +306,7 @@ class Later(crontab):
     ("entry", "reason"),
     [
         ({"schedule": 5}, "its task is None, not a name"),
-        ({"task": "proj.add"}, "it does not say when"),
+        ({"task": "proj.add"}, "it has no schedule"),
         ({"task": "proj.add", "schedule": Moon()}, "Moon, which only Celery can run"),
         ({"task": "proj.add", "schedule": Later()}, "Later, which only Celery can run"),
         ({"task": "proj.add", "schedule": "5 s"}, "builtins.str, which only Celery can run"),
@@ -320,26 +320,26 @@ class Later(crontab):
         ({"task": "proj.add", "schedule": 5, "args": [print]}, "args[0]: type builtin_function_or_method"),
         (
             {"task": "proj.add", "schedule": 5, "args": [BeatLazyFunc(print)]},
-            "args[0] is a BeatLazyFunc, a function",
+            "args[0] is a BeatLazyFunc, which Beat calls",
         ),
         ({"task": "proj.add", "schedule": 5, "kwargs": {"x": {1}}}, 'kwargs["x"]: type set is not JSON'),
         (
             {"task": "proj.add", "schedule": 5, "kwargs": {"x": BeatLazyFunc(print)}},
             'kwargs["x"] is a BeatLazyF',
         ),
-        ({"task": "proj.add", "schedule": 0.05}, "its interval is 0.05 s, and the shortest here is 0.1 s"),
-        ({"task": "proj.add", "schedule": 0}, "its interval is 0 s, and the shortest here is 0.1 s"),
+        ({"task": "proj.add", "schedule": 0.05}, "its interval is 50ms, and the shortest is 100ms"),
+        ({"task": "proj.add", "schedule": 0}, "its interval is 0s, and the shortest is 100ms"),
         (
             {"task": "proj.add", "schedule": datetime.timedelta(days=50_000)},
-            "its interval is 50000 days, and the longest here is 36500 days",
+            "its interval is 50000d, and the longest is 36500d",
         ),
         (
             {"task": "proj.add", "schedule": 5, "options": {"queue": Queue("odd", Exchange("e", "topic"))}},
-            'put the Queue "odd" into task_queues',
+            'add the Queue "odd" there',
         ),
         (
             {"task": "proj.add", "schedule": 5, "options": {"queue": Queue("durable", durable=False)}},
-            'put the Queue "durable" into task_queues',
+            'add the Queue "durable" there',
         ),
         ({"task": "proj.add", "schedule": 5, "args": 7}, "args is of type int, not a list"),
         ({"task": "proj.add", "schedule": 5, "args": "ab"}, "args is of type str, not a list"),
@@ -350,12 +350,12 @@ class Later(crontab):
         ({"task": "proj.add", "schedule": 5, "options": {"link": print}}, 'options["link"]: type builtin'),
         ({"task": "proj.add", "schedule": 5, "options": {"expires": -1}}, "its option expires is -1"),
         ({"task": "proj.add", "schedule": 5, "options": {"expires": "soon"}}, "Invalid isoformat string"),
-        ({"task": "proj.add", "schedule": 5, "often": True}, 'it says "often", which no schedule has'),
+        ({"task": "proj.add", "schedule": 5, "often": True}, 'unknown key "often"'),
         ({"task": "proj\0", "schedule": 5}, "task: a NUL character"),
         (7, "it is of type int, not a dict"),
     ],
 )
-def test_what_cannot_be_carried_has_a_reason(entry: object, reason: str) -> None:
+def test_skipped_entries_have_a_reason(entry: object, reason: str) -> None:
     assert reason in refusal(entry)
 
 
@@ -379,7 +379,7 @@ def test_a_long_name_is_cut_always_in_the_same_way(letter: str) -> None:
     assert refusal({}, names.pop()) == "its task is None, not a name"
 
 
-def test_a_signature_without_a_name_is_carried_by_what_it_calls() -> None:
+def test_a_signature_without_a_name_is_imported_by_what_it_calls() -> None:
     app = application()
     app.add_periodic_task(5, app.signature("proj.add", args=("x" * 300,)))
     [(name, entry)] = app.conf.beat_schedule.items()

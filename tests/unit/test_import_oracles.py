@@ -18,9 +18,9 @@ from redbeat import RedBeatSchedulerEntry
 from redbeat.decoder import RedBeatJSONEncoder
 from redbeat.schedules import rrule
 
-from pgreact.timetable.columns import moment, recurrence
 from pgreact.timetable.importers import beat, django, redbeat
 from pgreact.timetable.planner import Plan, Schedule, plan
+from pgreact.timetable.schedule_row import parse_moment, recurrence
 from tests.django_oracle import NOW
 from tests.worker import ROOT
 
@@ -47,17 +47,17 @@ def application(zone: str, now: datetime, **conf: Any) -> Standing:
 def planned(row: Any, now: datetime) -> Plan:
     """Return what the timetable does with a row, as ``upsert_schedules`` writes it."""
     assert isinstance(row, dict), row
-    begin = moment(row.get("start_at")) or now
-    end_at = moment(row.get("end_at"))
-    due = moment(row.get("due")) if end_at is None or end_at > now else None
+    begin = parse_moment(row.get("start_at")) or now
+    end_at = parse_moment(row.get("end_at"))
+    due = parse_moment(row.get("due")) if end_at is None or end_at > now else None
     return plan(
         Schedule(
             id=1,
             name=row["name"],
-            turn=0,
+            revision=0,
             state="new" if due is None else "planned",
             recurrence=recurrence(row, begin),
-            start_at=moment(row.get("start_at")),
+            start_at=parse_moment(row.get("start_at")),
             end_at=end_at,
             max_runs=row.get("max_runs"),
             run_count=row.get("run_count", 0),
@@ -65,7 +65,7 @@ def planned(row: Any, now: datetime) -> Plan:
             grace=timedelta(seconds=row.get("grace", 60)),
             next_nominal_at=due,
             next_run_at=due,
-            last_nominal_at=moment(row.get("last_nominal_at")),
+            last_nominal_at=parse_moment(row.get("last_nominal_at")),
         ),
         now,
     )
@@ -119,7 +119,7 @@ def test_an_interval_of_beat_goes_on_from_its_last_run(
     last = ran_at(app, seconds * fraction)
     entry = {"task": "proj.run", "schedule": timedelta(seconds=seconds), "relative": relative}
     kept = ScheduleEntry(name="a", app=app, last_run_at=last, total_run_count=3, **entry)
-    same(beat._carried("a", entry, app, kept), now, *kept.is_due())
+    same(beat._row("a", entry, app, kept), now, *kept.is_due())
 
 
 @settings(deadline=None, max_examples=300)
@@ -137,7 +137,7 @@ def test_a_crontab_of_beat_goes_on_from_its_last_run(
         task="proj.run",
         schedule=entry["schedule"],
     )
-    same(beat._carried("a", entry, app, kept), now, *kept.is_due())
+    same(beat._row("a", entry, app, kept), now, *kept.is_due())
 
 
 @given(NOWS, ZONES, PERIODS)
@@ -146,7 +146,7 @@ def test_a_relative_interval_that_beat_has_not_seen_begins_now(
 ) -> None:
     app = application(zone, now)
     entry = {"task": "proj.run", "schedule": schedule(seconds, relative=True, app=app)}
-    row = beat._carried("a", entry, app, None)
+    row = beat._row("a", entry, app, None)
     found = planned(row, now)
     assert not found.occurrences
     due, left = ScheduleEntry(name="a", app=app, last_run_at=app.now(), **entry).is_due()
@@ -182,7 +182,7 @@ def test_an_interval_of_redbeat_goes_on_from_its_last_run(
     app = application(zone, now)
     last = None if fraction is None else ran_at(app, seconds * fraction)
     entry = of_redbeat(app, schedule(seconds, relative=relative, app=app), last)
-    same(redbeat._carried("a", *stored(entry), app), now, *entry.is_due())
+    same(redbeat._row("a", *stored(entry), app), now, *entry.is_due())
 
 
 @settings(deadline=None, max_examples=200)
@@ -193,7 +193,7 @@ def test_a_crontab_of_redbeat_goes_on_from_its_last_run(
     app = application(zone, now)
     last = None if ago is None else ran_at(app, ago)
     entry = of_redbeat(app, crontab(**fields, app=app), last)
-    same(redbeat._carried("a", *stored(entry), app), now, *entry.is_due())
+    same(redbeat._row("a", *stored(entry), app), now, *entry.is_due())
 
 
 @settings(deadline=None, max_examples=200)
@@ -213,7 +213,7 @@ def test_a_rule_of_redbeat_goes_on_from_its_last_run(
     period = next(iter(dateutil_rrule(rrule.FREQ_MAP[freq], dtstart=begin, interval=interval)[1:2])) - begin
     last = None if fraction is None else ran_at(app, period.total_seconds() * fraction)
     entry = of_redbeat(app, when, last)
-    same(redbeat._carried("a", *stored(entry), app), now, *entry.is_due())
+    same(redbeat._row("a", *stored(entry), app), now, *entry.is_due())
 
 
 # ---- django-celery-beat ------------------------------------------------------------------------------------
@@ -229,8 +229,8 @@ def test_a_task_of_django_goes_on_from_its_last_run(seed: int) -> None:
     for verdict in verdicts:
         columns = verdict["row"]
         for name in ("expires", "start_time", "last_run_at", "date_changed", "clocked_time"):
-            columns[name] = moment(columns.get(name))
-        row = django._carried(SimpleNamespace(**columns), {})
+            columns[name] = parse_moment(columns.get(name))
+        row = django._row(SimpleNamespace(**columns), {})
         assert isinstance(row, dict), row
         if not columns["enabled"]:
             assert "due" not in row
@@ -239,4 +239,4 @@ def test_a_task_of_django_goes_on_from_its_last_run(seed: int) -> None:
         assert bool(found.occurrences) is verdict["due"], verdict
         begun = columns["start_time"] is None or columns["start_time"] <= NOW
         if found.next_run_at is not None and not verdict["due"] and begun:
-            assert found.next_run_at == moment(verdict["next"]), verdict
+            assert found.next_run_at == parse_moment(verdict["next"]), verdict

@@ -7,11 +7,11 @@ import pytest
 from celery import Celery
 from celery.schedules import schedule
 
-from pgreact.timetable.columns import recurrence
-from pgreact.timetable.importers.celery_schedules import recurring
-from pgreact.timetable.importers.last_run import never_ran, went_on
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers.celery_schedules import recurrence_columns
+from pgreact.timetable.importers.last_run import begin_without_run, resume_from
+from pgreact.timetable.importers.skipped import Skipped
 from pgreact.timetable.recurrence import next_after
+from pgreact.timetable.schedule_row import recurrence
 
 NOON = datetime.datetime(2030, 1, 2, 12, 0, 0, 5000, tzinfo=datetime.UTC)
 HOUR = datetime.timedelta(hours=1)
@@ -21,7 +21,7 @@ EVERY = {"every": 5400.0}
 def on(row: dict[str, Any], since: datetime.datetime = NOON, **more: Any) -> dict[str, Any]:
     """Return what is added to a row that goes on."""
     given = {"name": "a", "task": "t", **row}
-    found = went_on(given, since, **{"last_run_at": since, **more})
+    found = resume_from(given, since, **{"last_run_at": since, **more})
     assert isinstance(found, dict), found
     assert found.items() >= given.items()
     return {key: value for key, value in found.items() if key not in given}
@@ -95,8 +95,8 @@ def test_a_relative_interval_goes_on_from_its_last_run_and_keeps_its_phase(
 ) -> None:
     app = Celery("proj", set_as_current=False)
     app.conf.timezone = "Europe/Paris"
-    row = {"name": "a", "task": "t", **recurring(schedule(seconds, relative=True), app)}
-    found = went_on(row, NOON, last_run_at=NOON, run_count=1)
+    row = {"name": "a", "task": "t", **recurrence_columns(schedule(seconds, relative=True), app)}
+    found = resume_from(row, NOON, last_run_at=NOON, run_count=1)
     assert isinstance(found, dict)
     moments = [datetime.datetime.fromisoformat(moment) for moment in (first, then)]
     assert datetime.datetime.fromisoformat(found["due"]) == moments[0]
@@ -107,12 +107,12 @@ def test_a_relative_interval_goes_on_from_its_last_run_and_keeps_its_phase(
 
 
 def test_what_has_never_run_is_due_at_once_where_its_source_has_it_so() -> None:
-    found = never_ran({"name": "a", "task": "t", "cron": "0 0 1 1 *"}, NOON)
+    found = begin_without_run({"name": "a", "task": "t", "cron": "0 0 1 1 *"}, NOON)
     assert isinstance(found, dict)
     assert found["due"] == NOON.isoformat()
     assert found["last_nominal_at"] < found["due"]
     later = {"name": "a", "task": "t", "rrule": "FREQ=DAILY", "anchor": "2031-01-01T09:00:00+00:00"}
-    found = never_ran(later, NOON)
+    found = begin_without_run(later, NOON)
     assert isinstance(found, dict)
     assert found["due"] == "2031-01-01T09:00:00+00:00"
 
@@ -141,7 +141,7 @@ def test_bounds_that_are_not_reached_do_not_matter() -> None:
         ({"every": 1e15}, ""),
     ],
 )
-def test_what_does_not_say_when_cannot_be_carried(row: dict[str, Any], reason: str) -> None:
-    found = went_on({"name": "a", "task": "t", **row}, NOON, last_run_at=NOON)
-    assert isinstance(found, Uncarried)
+def test_row_without_a_computable_recurrence_is_skipped(row: dict[str, Any], reason: str) -> None:
+    found = resume_from({"name": "a", "task": "t", **row}, NOON, last_run_at=NOON)
+    assert isinstance(found, Skipped)
     assert reason in found.reason

@@ -31,7 +31,7 @@ def hourly(**changes: Any) -> Schedule:
     values = {
         "id": 1,
         "name": "hourly",
-        "turn": 7,
+        "revision": 7,
         "state": "planned",
         "recurrence": Recurrence(every_us=3600 * 10**6, anchor=NOON - DAY),
         "next_nominal_at": NOON,
@@ -44,7 +44,7 @@ def hourly(**changes: Any) -> Schedule:
 def new(recurrence: Recurrence, **changes: Any) -> Schedule:
     """A schedule that was just written."""
     return Schedule(
-        **{"id": 1, "name": "new", "turn": 0, "state": "new", "recurrence": recurrence, **changes}
+        **{"id": 1, "name": "new", "revision": 0, "state": "new", "recurrence": recurrence, **changes}
     )
 
 
@@ -61,7 +61,7 @@ def planned(schedule: Schedule, found: Plan) -> Schedule:
         next_run_at=found.next_run_at,
         last_nominal_at=found.last_nominal_at,
         run_count=schedule.run_count + len(found.occurrences),
-        turn=schedule.turn + 1,
+        revision=schedule.revision + 1,
     )
 
 
@@ -110,7 +110,7 @@ def test_the_end_counts_if_it_is_an_occurrence(clock: str, expected: datetime | 
     assert found.state == ("ended" if expected is None else "planned")
 
 
-def test_what_never_occurs_fails_and_says_so() -> None:
+def test_recurrence_that_never_occurs_fails_with_the_reason() -> None:
     found = plan(new(Recurrence(cron="0 0 30 2 *", anchor=NOON)), NOON)
     assert found.state == "failed"
     assert (found.error or "").startswith('cron "0 0 30 2 *" never occurs')
@@ -121,7 +121,7 @@ def test_an_edited_schedule_repeats_nothing_though_the_clock_was_put_back() -> N
     assert plan(schedule, NOON).next_run_at == at("16:00")
 
 
-def test_an_edit_forgets_what_was_missed() -> None:
+def test_edit_drops_missed_occurrences() -> None:
     schedule = new(Recurrence(cron="0 * * * *", anchor=NOON), last_nominal_at=at("06:00"), misfire="all")
     found = plan(schedule, at("12:30"))
     assert (found.occurrences, found.missed, found.next_run_at) == ((), 0, at("13:00"))
@@ -135,7 +135,7 @@ def test_a_plan_without_a_next_run_is_made_anew(state: planner.State) -> None:
 # ---- once --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_to_happen_once_waits_for_its_moment_and_ends_with_it() -> None:
+def test_one_off_waits_for_its_time_and_ends_with_it() -> None:
     schedule = once(at("13:00"))
     found = plan(schedule, NOON)
     assert (found.occurrences, found.state, found.next_run_at) == ((), "planned", at("13:00"))
@@ -154,7 +154,7 @@ def test_what_is_to_happen_once_waits_for_its_moment_and_ends_with_it() -> None:
         ("skip", "15:00", 0, 1, True),
     ],
 )
-def test_what_should_have_happened_before_it_was_written_is_due(
+def test_one_off_in_the_past_is_due(
     misfire: planner.Misfire, clock: str, fired: int, missed: int, late: bool
 ) -> None:
     found = plan(once(NOON, misfire=misfire), at(clock))
@@ -163,7 +163,7 @@ def test_what_should_have_happened_before_it_was_written_is_due(
     )
 
 
-def test_what_happened_once_does_not_happen_again_unless_it_is_put_off() -> None:
+def test_fired_one_off_is_not_fired_again_unless_it_is_postponed() -> None:
     ended = Plan(state="ended", last_nominal_at=NOON)
     assert plan(once(NOON, last_nominal_at=NOON), at("13:00")) == ended
     assert plan(once(at("11:00"), last_nominal_at=NOON), at("13:00")) == ended
@@ -171,14 +171,14 @@ def test_what_happened_once_does_not_happen_again_unless_it_is_put_off() -> None
     assert plan(once(at("12:30"), last_nominal_at=NOON), at("13:00")).occurrences == (at("12:30"),)
 
 
-def test_what_happened_once_by_a_clock_far_ahead_does_not_happen_again_unless_it_is_put_elsewhere() -> None:
+def test_one_off_fired_by_a_clock_far_ahead_is_not_fired_again_unless_it_is_moved() -> None:
     far = NOON + 300 * DAY
     assert plan(once(far, last_nominal_at=far), NOON) == Plan(state="ended", last_nominal_at=far)
     assert plan(once(far - DAY, last_nominal_at=far), NOON).next_run_at == far - DAY
     assert plan(once(NOON, last_nominal_at=far), NOON).occurrences == (NOON,)
 
 
-def test_once_outside_its_bounds_is_never() -> None:
+def test_one_off_outside_its_bounds_never_fires() -> None:
     assert plan(once(NOON, start_at=at("12:01")), at("11:00")).state == "ended"
     assert plan(once(NOON, end_at=at("11:59")), at("13:00")) == Plan(state="ended", last_nominal_at=None)
     assert plan(once(NOON, max_runs=3, run_count=3), at("13:00")) == Plan(state="ended", last_nominal_at=None)
@@ -187,7 +187,7 @@ def test_once_outside_its_bounds_is_never() -> None:
 # ---- due ---------------------------------------------------------------------------------------------------
 
 
-def test_one_that_is_due_is_fired_and_the_next_one_planned() -> None:
+def test_due_occurrence_is_fired_and_the_next_planned() -> None:
     assert plan(hourly(), NOON + SECOND) == Plan(
         occurrences=(NOON,),
         state="planned",
@@ -254,7 +254,7 @@ def test_several_within_the_grace_are_missed_without_being_late() -> None:
 # ---- bounds ------------------------------------------------------------------------------------------------
 
 
-def test_what_lies_beyond_the_end_was_not_missed() -> None:
+def test_occurrences_beyond_the_end_are_not_missed() -> None:
     schedule = hourly(misfire="all", end_at=at("13:30"))
     found = plan(schedule, at("18:00"))
     assert found == Plan(
@@ -264,7 +264,7 @@ def test_what_lies_beyond_the_end_was_not_missed() -> None:
     assert (found.occurrences, found.missed, found.state) == ((at("13:00"),), 1, "ended")
 
 
-def test_the_last_one_before_the_end_ends_it() -> None:
+def test_last_occurrence_before_the_end_ends_the_schedule() -> None:
     assert plan(hourly(end_at=at("12:59")), NOON).state == "ended"
     assert plan(hourly(end_at=at("13:00")), NOON).state == "planned"
 
@@ -273,7 +273,9 @@ def test_the_last_one_before_the_end_ends_it() -> None:
     ("run_count", "fired", "state"),
     [(2, 4, "planned"), (6, 4, "ended"), (7, 3, "ended"), (9, 1, "ended")],
 )
-def test_runs_are_bounded_and_what_lies_beyond_was_not_missed(run_count: int, fired: int, state: str) -> None:
+def test_runs_are_bounded_and_occurrences_beyond_are_not_missed(
+    run_count: int, fired: int, state: str
+) -> None:
     found = plan(hourly(misfire="all", max_runs=10, run_count=run_count), at("15:30"))
     assert len(found.occurrences) == fired
     assert found.occurrences[0] == NOON
@@ -287,18 +289,18 @@ def test_a_schedule_without_runs_left_fires_nothing() -> None:
     assert plan(edited, NOON) == ended
 
 
-def test_what_is_skipped_takes_no_run() -> None:
+def test_skipped_occurrence_counts_no_run() -> None:
     found = plan(hourly(misfire="skip", max_runs=3, run_count=2), at("12:30"))
     assert (found.occurrences, found.missed, found.state) == ((), 1, "planned")
 
 
 @pytest.mark.parametrize("state", ["ended", "failed"])
-def test_what_has_ended_or_failed_stays_so(state: planner.State) -> None:
+def test_ended_or_failed_schedule_stays_so(state: planner.State) -> None:
     schedule = hourly(state=state, next_nominal_at=None, next_run_at=None)
     assert plan(schedule, NOON) == Plan(state=state, last_nominal_at=at("11:00"))
 
 
-# ---- runs that somebody asked for --------------------------------------------------------------------------
+# ---- runs by hand ------------------------------------------------------------------------------------------
 
 
 def test_run_now_runs_once_and_leaves_the_next_occurrence_alone() -> None:
@@ -313,7 +315,7 @@ def test_run_now_runs_once_and_leaves_the_next_occurrence_alone() -> None:
     )
 
 
-def test_a_run_that_is_put_off_stands_for_its_occurrence_and_those_it_passes() -> None:
+def test_postponed_run_replaces_its_occurrence_and_those_it_passes() -> None:
     schedule = hourly(next_run_at=at("14:30"))
     assert plan(schedule, at("14:29")).next_run_at == at("14:30")
     found = plan(schedule, at("14:30"))
@@ -327,7 +329,7 @@ def test_a_run_that_is_put_off_stands_for_its_occurrence_and_those_it_passes() -
     )
 
 
-def test_one_that_was_to_happen_once_and_is_put_off_happens_once() -> None:
+def test_postponed_one_off_fires_once() -> None:
     schedule = once(NOON, next_nominal_at=NOON, next_run_at=at("12:30"))
     found = plan(schedule, at("12:30"))
     assert (found.occurrences, found.state, found.last_nominal_at) == ((at("12:30"),), "ended", NOON)
@@ -350,7 +352,7 @@ def test_a_schedule_that_has_ended_runs_now_and_has_ended_again(limit: dict[str,
     assert found == Plan(occurrences=(at("11:30"),), state="ended", last_nominal_at=at("11:00"), manual=True)
 
 
-def test_a_run_that_somebody_asked_for_counts() -> None:
+def test_run_by_hand_counts() -> None:
     found = plan(hourly(next_run_at=at("11:30"), max_runs=3, run_count=2), at("11:31"))
     assert (len(found.occurrences), found.state) == (1, "ended")
 
@@ -362,7 +364,7 @@ def test_a_run_that_somebody_asked_for_counts() -> None:
     "changes",
     [{}, {"state": "new", "next_nominal_at": None, "next_run_at": None}, {"next_run_at": at("11:30")}],
 )
-def test_what_went_bad_stops_itself_and_says_why(changes: dict[str, Any]) -> None:
+def test_invalid_schedule_fails_with_the_reason(changes: dict[str, Any]) -> None:
     bad = hourly(recurrence=Recurrence(cron="0 * * * *", timezone="Europe/Parys", anchor=NOON), **changes)
     if changes.get("next_run_at"):
         bad = dataclasses.replace(bad, next_nominal_at=None)
@@ -418,7 +420,7 @@ def test_an_occurrence_with_jitter_fires_at_its_actual_time() -> None:
     st.none() | st.integers(0, 400),
     st.none() | st.integers(1, 50),
 )
-def test_what_is_due_is_what_one_finds_who_looks_at_each(
+def test_due_occurrences_equal_those_of_a_search_one_by_one(
     kind: str,
     minutes: int,
     jitter: int,
@@ -489,7 +491,9 @@ def test_a_year_of_tenths_of_a_second_is_counted_by_arithmetic(monkeypatch: pyte
     assert counted.calls <= 101
 
 
-def test_with_jitter_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_due_occurrences_with_jitter_equal_those_of_a_search_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     counted = Counted(monkeypatch)
     tenths = Recurrence(every_us=100_000, anchor=NOON - DAY)
     schedule = hourly(recurrence=tenths, jitter=HOUR, next_run_at=actual("hourly", NOON, HOUR))
@@ -569,7 +573,7 @@ def test_nothing_is_fired_twice_and_with_all_nothing_is_lost(
     st.lists(st.integers(0, 10_000), min_size=1, max_size=10),
     st.integers(0, 24 * 60),
 )
-def test_a_rule_explains_what_was_planned_by_a_clock_that_was_hours_ahead_at_most(
+def test_plan_of_a_clock_hours_ahead_at_most_is_kept(
     cron: str, jitter: int, steps: list[int], back: int
 ) -> None:
     schedule = new(Recurrence(cron=cron, anchor=NOON), jitter=jitter * SECOND)
@@ -583,7 +587,7 @@ def test_a_rule_explains_what_was_planned_by_a_clock_that_was_hours_ahead_at_mos
 
 
 @pytest.mark.parametrize("state", ["planned", "ended"])
-def test_what_a_clock_far_ahead_planned_or_ended_is_planned_from_now(state: planner.State) -> None:
+def test_schedule_planned_or_ended_by_a_clock_far_ahead_is_planned_from_now(state: planner.State) -> None:
     far = at("12:00") + 3650 * DAY
     end = {"end_at": far - 365 * DAY} if state == "ended" else {}
     schedule = planned(hourly(**end), plan(hourly(**end), far))
@@ -601,7 +605,7 @@ def test_what_a_clock_far_ahead_planned_or_ended_is_planned_from_now(state: plan
 @pytest.mark.parametrize(
     "schedule",
     [
-        hourly(next_run_at=NOON + 3650 * DAY),  # somebody put it off
+        hourly(next_run_at=NOON + 3650 * DAY),  # postponed by hand
         hourly(next_nominal_at=None, next_run_at=NOON + 3650 * DAY),
         once(
             NOON + 3650 * DAY,
@@ -618,11 +622,11 @@ def test_what_a_clock_far_ahead_planned_or_ended_is_planned_from_now(state: plan
         ),
     ],
 )
-def test_what_else_lies_far_away_is_left_as_it_is(schedule: Schedule) -> None:
+def test_other_schedules_far_ahead_are_left_alone(schedule: Schedule) -> None:
     assert replan(schedule, NOON) is None
 
 
-def test_what_a_clock_that_was_behind_planned_fires_nothing_that_was_fired() -> None:
+def test_plan_of_a_clock_that_was_behind_fires_nothing_twice() -> None:
     behind = NOON - 9000 * DAY
     edited = hourly(state="new", next_nominal_at=None, next_run_at=None, last_nominal_at=NOON)
     schedule = planned(edited, plan(edited, behind))
@@ -636,7 +640,7 @@ def test_what_a_clock_that_was_behind_planned_fires_nothing_that_was_fired() -> 
 # ---- following ---------------------------------------------------------------------------------------------
 
 
-def test_what_follows_lies_between_start_and_end() -> None:
+def test_following_occurrences_lie_between_start_and_end() -> None:
     schedule = hourly(start_at=at("14:00"), end_at=at("16:00"))
     found = list(_following(schedule, NOON))
     assert found == [at("14:00"), at("15:00"), at("16:00")]

@@ -58,7 +58,7 @@ def test_an_empty_file_has_the_documented_defaults() -> None:
         "max_attempts": 1,
         "options": {},
         "expires": None,
-        "history": None,
+        "retention": None,
         "description": "",
     }
     assert loaded("").schedules == {}
@@ -71,9 +71,9 @@ def test_all_keys_are_read() -> None:
         "start_at = 2026-01-01T00:00:00+02:00\nend_at = 2027-01-01\nmax_runs = 3\n"
         'jitter = "5m"\nmisfire = "all"\ngrace = "1h"\ncatch_up = 7\noverlap = false\ndelivery = "queue"\n'
         'lane = "mail"\npriority = -1\nmax_attempts = 2\noptions = {queue = "q"}\nexpires = "1d"\n'
-        'history = "30d"\ndescription = "the newsletter"\n'
+        'retention = "30d"\ndescription = "the newsletter"\n'
     )
-    assert (found.jitter, found.grace, found.expires, found.history) == (300, 3600, 86400, 30 * 86400)
+    assert (found.jitter, found.grace, found.expires, found.retention) == (300, 3600, 86400, 30 * 86400)
     assert found.kwargs == {"user": 1, "since": "2026-01-01"}
     assert found.start_at == datetime.datetime(2025, 12, 31, 22, tzinfo=UTC)
     assert found.model_fields_set == set(ScheduleSettings.model_fields) - {"every", "at", "solar", "rrule"}
@@ -121,7 +121,7 @@ def test_a_time_that_clocks_show_twice_or_never_needs_an_offset(text: str) -> No
     said = refused(f'[schedules.a]\ntask = "t"\ntimezone = "Europe/Paris"\nat = {text}\n')
     assert said == (
         "pgreact.toml: schedules.a.at: clocks change in Europe/Paris then: "
-        f"{text.replace('T', ' ')} is there twice or not at all; add the offset, like +01:00"
+        f"{text.replace('T', ' ')} occurs twice or never; add the offset, like +01:00"
     )
     assert entry(f'task = "t"\ntimezone = "Europe/Paris"\nat = {text}+01:00\n')
 
@@ -153,8 +153,8 @@ def test_an_entry_has_one_form_however_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('task = "t"', "a: never recurs: set exactly one of every, cron, at, solar and rrule"),
-        (EVERY + 'cron = "x"', "a: says in 2 ways when it recurs (every, cron): set exactly one of"),
+        ('task = "t"', "a: does not recur: set exactly one of every, cron, at, solar and rrule"),
+        (EVERY + 'cron = "x"', "a: recurs in 2 ways (every, cron): set exactly one of"),
         ('every = "5s"', "a.task: is missing"),
         ('task = ""\nevery = "5s"', "a.task: string should have at least 1 character"),
         ('task = "t"\nevery = 5e-2', "a.every: '50ms' is not a duration between \"100ms\" and"),
@@ -171,11 +171,11 @@ def test_an_entry_has_one_form_however_it_was_written() -> None:
         (EVERY + "max_runs = 0", "a.max_runs: 0 is less than 1"),
         (EVERY + 'jitter = "32d"', "a.jitter: '32d' is not a duration between"),
         (EVERY + 'expires = "0s"', "a.expires: '0s' is not a duration between"),
-        (EVERY + 'history = "1m"', 'a.history: \'1m\' is not a duration between "1h" and "3650d"'),
+        (EVERY + 'retention = "1m"', 'a.retention: \'1m\' is not a duration between "1h" and "3650d"'),
         (EVERY + "args = {}", "a.args: input should be a valid list"),
         (EVERY + "kwargs = {a = inf}", "a.kwargs: out of range float values are not JSON compliant"),
-        (EVERY + 'kwargs = {a = "\\u0000"}', "a: holds a NUL character, which PostgreSQL does not keep"),
-        (EVERY + 'description = "\\u0000"', "a: holds a NUL character"),
+        (EVERY + 'kwargs = {a = "\\u0000"}', "a: contains a NUL character, which PostgreSQL cannot store"),
+        (EVERY + 'description = "\\u0000"', "a: contains a NUL character"),
         (EVERY + 'start_at = "soon"', "a.start_at: 'soon' is not a time"),
         (EVERY + "start_at = 5", "a.start_at: 5 is not a time"),
         (EVERY + "start_at = 0001-01-01T00:00:00+01:00", "a.start_at: 0001-01-01 00:00:00+01:00 is beyond"),

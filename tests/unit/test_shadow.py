@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from pgreact.broker.json_writer import write
 from pgreact.errors import PgreactError
 from pgreact.timetable.shadow.call import Call, planned
-from pgreact.timetable.shadow.comparison import LOST, Difference, Judge, Sent
-from pgreact.timetable.shadow.expected import watched
+from pgreact.timetable.shadow.comparison import LOST, Comparison, Difference, Sent
+from pgreact.timetable.shadow.expected import expected
 from pgreact.timetable.shadow.watch import Watch
 
 APP = Celery("proj", set_as_current=False)
@@ -36,23 +36,23 @@ def after(seconds: float) -> datetime.datetime:
 
 
 class Scene:
-    """A judge, and a Beat that sends what the test says."""
+    """A comparison, and a Beat that sends what the test says."""
 
     def __init__(self, *rows: dict[str, Any], tolerance: datetime.timedelta = TOLERANCE) -> None:
-        self.judge = Judge([watched(row, NOON) for row in rows], tolerance, NOON)
+        self.comparison = Comparison([expected(row, NOON) for row in rows], tolerance, NOON)
 
     def sent(self, task: str, seconds: float, sender: str = "beat", args: str = "[]") -> list[Difference]:
-        """Let a message be sent, and heard of."""
+        """Let a message be sent and received."""
         call = Call(task, args, "{}")
-        return list(self.judge.sent(Sent(call, after(seconds), sender, f"{task} {seconds:g}")))
+        return list(self.comparison.sent(Sent(call, after(seconds), sender, f"{task} {seconds:g}")))
 
     def look(self, seconds: float) -> list[Difference]:
         """Look for what is missed."""
-        return list(self.judge.look(after(seconds)))
+        return list(self.comparison.look(after(seconds)))
 
     def finish(self, seconds: float) -> list[Difference]:
         """Look for the last time."""
-        return list(self.judge.finish(after(seconds)))
+        return list(self.comparison.finish(after(seconds)))
 
 
 def seen(found: list[Difference]) -> list[tuple[str, str | None, float]]:
@@ -68,7 +68,7 @@ def test_what_is_sent_in_time_is_no_difference(off: float) -> None:
     scene = Scene(CRON)
     assert scene.sent("proj.cron", 300 + off) == []
     assert scene.look(500) == []
-    assert scene.judge.in_time == 1
+    assert scene.comparison.in_time == 1
 
 
 def test_what_is_not_sent_is_missed_when_it_can_no_longer_come() -> None:
@@ -84,7 +84,7 @@ def test_what_is_sent_after_the_tolerance_is_late() -> None:
     assert seen([found]) == [("late", "cron", 300)]
     assert (found.late, found.task_id) == (datetime.timedelta(seconds=2.5), "proj.cron 302.5")
     assert scene.look(500) == []
-    assert scene.judge.in_time == 0
+    assert scene.comparison.in_time == 0
 
 
 def test_what_is_sent_too_soon_is_extra_and_what_was_due_is_missed() -> None:
@@ -106,10 +106,10 @@ def test_what_was_due_before_anybody_looked_may_be_heard_of_or_not() -> None:
         if not silent:
             assert scene.sent("proj.cron", 0.5) == []
         assert scene.look(200) == []
-        assert scene.judge.in_time == (not silent)
+        assert scene.comparison.in_time == (not silent)
 
 
-def test_a_sender_whose_clock_is_ahead_is_judged_by_his_clock() -> None:
+def test_a_sender_whose_clock_is_ahead_is_compared_by_its_own_clock() -> None:
     scene = Scene(CRON)
     assert scene.look(250) == []
     assert scene.sent("proj.cron", 300.1) == []
@@ -146,7 +146,7 @@ def test_an_interval_is_counted_from_the_last_send_wherever_it_begins() -> None:
     for number in range(20):
         assert scene.sent("proj.tick", 3 + 10.5 * number) == []  # it drifts
     assert scene.look(203) == []
-    assert scene.judge.in_time == 20
+    assert scene.comparison.in_time == 20
 
 
 def test_an_interval_that_pauses_is_late_or_missed() -> None:
@@ -175,34 +175,34 @@ def test_an_interval_that_comes_too_soon_is_extra_and_counts_from_there() -> Non
     assert scene.look(60) == []
 
 
-# ---- who sends ---------------------------------------------------------------------------------------------
+# ---- senders -----------------------------------------------------------------------------------------------
 
 
 def test_a_process_that_sends_nothing_that_is_due_is_no_scheduler() -> None:
     scene = Scene(CRON)
     for second in (10, 20, 30):
         assert scene.sent("proj.cron", second, sender="web") == []
-    assert scene.judge.strange == 3
+    assert scene.comparison.unrelated == 3
     assert seen(scene.look(400)) == [("missed", "cron", 300)]
 
 
-def test_a_process_that_turns_out_to_be_one_is_judged_by_all_it_sent() -> None:
+def test_all_messages_of_a_process_count_once_it_turns_out_to_be_a_scheduler() -> None:
     scene = Scene(CRON)
     scene.sent("proj.cron", 10)
     scene.sent("proj.else", 20)
     assert seen(scene.sent("proj.cron", 300)) == [("extra", "cron", 10), ("extra", None, 20)]
     assert seen(scene.sent("proj.more", 310)) == [("extra", None, 310)]
-    assert scene.judge.strange == 0
+    assert scene.comparison.unrelated == 0
 
 
 # ---- not looking -------------------------------------------------------------------------------------------
 
 
-def test_what_was_due_while_nobody_looked_is_not_judged() -> None:
+def test_occurrences_due_while_the_broker_was_away_are_not_compared() -> None:
     scene = Scene({**CRON, "cron": "* * * * *"}, TICK)
     scene.sent("proj.tick", 2)
     scene.sent("proj.cron", 60)
-    scene.judge.blind(after(62), after(310))
+    scene.comparison.blind(after(62), after(310))
     assert scene.sent("proj.cron", 360) == []
     assert scene.sent("proj.tick", 313) == []
     assert scene.sent("proj.tick", 323) == []
@@ -218,7 +218,7 @@ def test_at_the_end_what_is_out_of_tolerance_is_missed_and_the_rest_unknown() ->
 
 def test_a_schedule_that_does_not_say_when_is_left_out() -> None:
     scene = Scene(CRON, {**CRON, "name": "wrong", "timezone": "Mars/Olympus"})
-    assert list(scene.judge.broken) == ["wrong"]
+    assert list(scene.comparison.broken) == ["wrong"]
     assert scene.sent("proj.cron", 300) == []
 
 
@@ -235,10 +235,10 @@ class Broker:
     def listening(self) -> Iterator[None]:
         """Connect, unless the next step is that this fails."""
         if self.steps[0][1] == "away":
-            self.hear()
+            self.receive()
         yield
 
-    def hear(self, *_: object) -> list[Sent]:
+    def receive(self, *_: object) -> list[Sent]:
         """Go on by a step."""
         self.second, what = self.steps.pop(0)
         if what == "away":
@@ -260,11 +260,11 @@ def watch(
     return seen(list(found.run(None))), said, found
 
 
-def test_it_looks_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_runs_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     found, said, watcher = watch(monkeypatch, (300, "proj.cron"), (500, None), (700, None), (905, None))
     assert found == [("missed", "cron", 600), ("missed", "cron", 900)]
     assert said == ["watching 1 schedules"]
-    assert (watcher.heard, watcher.judge.in_time) == (1, 1)
+    assert (watcher.received, watcher.comparison.in_time) == (1, 1)
 
 
 def test_while_the_broker_is_away_nothing_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,12 +274,12 @@ def test_while_the_broker_is_away_nothing_is_missed(monkeypatch: pytest.MonkeyPa
     assert found == [("missed", "cron", 300), ("missed", "cron", 900)]
     assert said == [
         "watching 1 schedules",
-        "the broker is away: no route; what is due meanwhile is not judged",
+        "the broker is away: no route; what is due meanwhile is not compared",
         "the broker is back",
     ]
 
 
-def test_without_a_broker_it_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_does_not_begin_without_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PgreactError, match="the broker cannot be reached: no route"):
         watch(monkeypatch, (0, "away"))
 
@@ -290,7 +290,7 @@ PARIS = zoneinfo.ZoneInfo("Europe/Paris")
 
 
 def as_celery_shows(args: Any, kwargs: Any, **options: Any) -> Call:
-    """Return the call that an event of Celery tells."""
+    """Return the call of an event of Celery."""
     message = APP.amqp.as_task_v2("1", "proj.add", args, kwargs, create_sent_event=True, **options)
     return Call("proj.add", message.sent_event["args"], message.sent_event["kwargs"])
 

@@ -1,1 +1,1 @@
-"""Readers of other schedulers: what they have, as rows of ``pgreact.schedule``."""
+"""Importers: read the entries of other schedulers as rows of ``pgreact.schedule``, and write them."""

@@ -1,4 +1,4 @@
-"""What Celery Beat has: ``beat_schedule``, and the last runs in the file that it keeps."""
+"""Read Celery Beat's entries: ``beat_schedule``, and the last runs from its state file."""
 
 import datetime
 import shelve
@@ -9,25 +9,25 @@ from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
 
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.timetable.importers.last_run import went_on
-from pgreact.timetable.importers.rows import row
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers.entries import row
+from pgreact.timetable.importers.last_run import resume_from
+from pgreact.timetable.importers.skipped import Skipped
 
 
-def read(app: Celery, state: Path | None = None) -> list[dict[str, Any] | Uncarried]:
-    """Read all that Beat would run, what Celery adds to it included.
+def read(app: Celery, state: Path | None = None) -> list[dict[str, Any] | Skipped]:
+    """Read all entries that Beat would run, including those that Celery adds.
 
     Args:
-        app: The application whose Beat it is.
-        state: The file given to ``celery beat --schedule``, by default ``celerybeat-schedule``. It is opened
-            as Beat does: trust whoever wrote it.
+        app: The application.
+        state: The file given to ``celery beat --schedule``, by default ``celerybeat-schedule``. It is
+            unpickled, as Beat does: its author must be trusted.
 
     Raises:
-        ConfigError: The file is not there.
+        ConfigError: The file does not exist.
         PgreactError: The application's modules cannot be imported, or the file cannot be read.
     """
     last = {} if state is None else _last_runs(state)
-    return [_carried(name, entry, app, last.get(name)) for name, entry in _entries(app).items()]
+    return [_row(name, entry, app, last.get(name)) for name, entry in _entries(app).items()]
 
 
 def _entries(app: Celery) -> dict[object, Any]:
@@ -42,11 +42,11 @@ def _entries(app: Celery) -> dict[object, Any]:
 
 
 def _last_runs(state: Path) -> dict[object, ScheduleEntry]:
-    # which of these there are depends on the module that made them
+    # the suffix depends on the dbm module that wrote the file
     if not any(Path(f"{state}{suffix}").exists() for suffix in ("", ".db", ".dat")):
-        raise ConfigError(f"{state}: there is no such file; celery beat is told its name by --schedule")
+        raise ConfigError(f"{state}: no such file; it is the one given to celery beat as --schedule")
     try:
-        with shelve.open(str(state), flag="r") as kept:  # noqa: S301 - it is the user's own
+        with shelve.open(str(state), flag="r") as kept:  # noqa: S301 - the user's own file
             return dict(kept["entries"])
     except Exception as error:
         raise PgreactError(
@@ -54,15 +54,13 @@ def _last_runs(state: Path) -> dict[object, ScheduleEntry]:
         ) from error
 
 
-def _carried(
-    name: object, entry: object, app: Celery, last: ScheduleEntry | None
-) -> dict[str, Any] | Uncarried:
+def _row(name: object, entry: object, app: Celery, last: ScheduleEntry | None) -> dict[str, Any] | Skipped:
     found = row(name, entry, app)
     since = getattr(last, "last_run_at", None)
-    if isinstance(found, Uncarried) or not isinstance(since, datetime.datetime):
+    if isinstance(found, Skipped) or not isinstance(since, datetime.datetime):
         return found
     if since.tzinfo is None:
         since = since.replace(tzinfo=datetime.UTC)  # as Celery reads it
-    # without a run it is when Beat first saw the entry
+    # without a run last_run_at is when Beat first saw the entry
     runs = getattr(last, "total_run_count", 0)
-    return went_on(found, since, last_run_at=since if runs else None, run_count=runs)
+    return resume_from(found, since, last_run_at=since if runs else None, run_count=runs)

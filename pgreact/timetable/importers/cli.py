@@ -1,4 +1,4 @@
-"""``pgreact schedule import``: move in from another scheduler."""
+"""``pgreact schedule import``: import the entries of another scheduler."""
 
 import dataclasses
 import json
@@ -15,19 +15,19 @@ from pgreact.errors import ConfigError
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from pgreact.timetable.importers.skipped import Uncarried
+    from pgreact.timetable.importers.skipped import Skipped
 
-    # what a command needs it imports when it runs, so that help is quick
+    # commands import what they need when they run, so that help is quick
     from pgreact.timetable.importers.upsert import Connection, Report
 
-    Rows = list[dict[str, Any] | Uncarried]
+    Rows = list[dict[str, Any] | Skipped]
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 @dataclasses.dataclass(frozen=True)
 class _Choices:
-    """What all importers are told."""
+    """The options that all importers have."""
 
     delivery: str
     disabled: bool
@@ -37,20 +37,22 @@ class _Choices:
 
 
 def _common(command: _Command) -> _Command:
-    """Give a command the options that become its ``_Choices``."""
+    """Add the options that become a command's ``_Choices``."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
-        click.option("--strict", is_flag=True, help="Exit with 1 when something could not be carried."),
-        click.option("--dry-run", is_flag=True, help="Print the report and change nothing."),
+        click.option("--strict", is_flag=True, help="Exit with 1 if an entry was skipped."),
+        click.option("--dry-run", is_flag=True, help="Print the report and write nothing."),
         click.option(
-            "--disabled", is_flag=True, help="Let none of them fire; import again without it to begin."
+            "--disabled",
+            is_flag=True,
+            help="Import all as disabled; import again without it to enable them.",
         ),
         click.option(
             "--delivery",
             type=click.Choice(["queue", "direct"]),
             default="queue",
             show_default=True,
-            help="queue: as jobs; direct: messages are sent, as Beat does.",
+            help="queue: enqueue jobs; direct: send messages, as Beat does.",
         ),
     ):
         command = option(command)
@@ -59,10 +61,10 @@ def _common(command: _Command) -> _Command:
 
 @click.group(name="import", cls=NearestGroup)
 def importing() -> None:
-    """Move in from another scheduler, with last runs. Running it again brings what changed there.
+    """Import the entries of another scheduler, with their last runs. Import again to update them.
 
-    A schedule goes on from its last run: what fell due since then, and was not run there, is fired once.
-    What you edited here stays until its entry changes there.
+    A schedule resumes from its last run: what fell due since then is fired once. Edits made here stay until
+    the entry itself changes in its source.
 
     \b
     Example:
@@ -75,7 +77,7 @@ def importing() -> None:
     "--state",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Beat's own file, celerybeat-schedule, for the last runs; trust whoever wrote it.",
+    help="Beat's state file, celerybeat-schedule, for the last runs. It is unpickled: trust its author.",
 )
 @_common
 @click.pass_obj
@@ -92,24 +94,24 @@ def beat(load: Load, /, state: Path | None, **choices: Any) -> None:
 
     settings = load()
     if settings.app is None:
-        raise ConfigError('whose beat_schedule? Set "app" in pgreact.toml, or give -A proj')
+        raise ConfigError('no application: set "app" in pgreact.toml, or give -A proj')
     rows = importer.read(open_app(settings.app, settings.broker), state)
     with connect(settings.dsn) as connection:
-        _carry(connection, rows, _Choices(**choices))
+        _write(connection, rows, _Choices(**choices))
 
 
 @importing.command()
 @click.option(
-    "--from", "source", metavar="DSN", help="The database with django-celery-beat's tables; else --dsn."
+    "--from", "source", metavar="DSN", help="The database with django-celery-beat's tables; default: --dsn."
 )
-@click.option("--schema", metavar="SCHEMA", help="Where the tables are; else where search_path finds them.")
+@click.option("--schema", metavar="SCHEMA", help="Schema of the tables; default: by search_path.")
 @click.option(
     "--dump",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Instead: what manage.py dumpdata django_celery_beat wrote, for MySQL, SQLite, old versions.",
+    help="Read the output of manage.py dumpdata django_celery_beat instead: for MySQL, SQLite, old versions.",
 )
-@click.option("--timezone", metavar="ZONE", help="For what has none there: Django's TIME_ZONE.")
+@click.option("--timezone", metavar="ZONE", help="Django's TIME_ZONE, for crontabs and times without a zone.")
 @_common
 @click.pass_obj
 def django(
@@ -121,7 +123,7 @@ def django(
     timezone: str | None,
     **choices: Any,
 ) -> None:
-    """Import django-celery-beat's tables. Neither Django nor the application is needed.
+    """Import django-celery-beat's tables. Needs neither Django nor the application.
 
     \b
     Example:
@@ -137,7 +139,7 @@ def django(
     zone = None if timezone is None else _zone(timezone)
     if dump is not None:
         if source is not None or schema is not None:
-            raise click.UsageError("--dump is instead of --from and --schema")
+            raise click.UsageError("--dump excludes --from and --schema")
         rows = django_dump.read(dump, zone)
     else:
         if source is not None:
@@ -145,20 +147,22 @@ def django(
         with connect(settings.dsn if source is None else source) as connection:
             rows = importer.read(connection, schema, zone)
     with connect(settings.dsn) as connection:
-        _carry(connection, rows, _Choices(**choices))
+        _write(connection, rows, _Choices(**choices))
 
 
 @importing.command()
-@click.option("--redis", "url", metavar="URL", help="Like redis://localhost:6379/0; else redbeat_redis_url.")
+@click.option("--redis", "url", metavar="URL", help="redis://localhost:6379/0; default: redbeat_redis_url.")
 @click.option(
     "--redis-options",
     "options",
     metavar="JSON",
-    help="As redbeat_redis_options has them: sentinels, cluster …; else those of the application.",
+    help="Sentinels, cluster and others; default: redbeat_redis_options.",
 )
-@click.option("--prefix", metavar="TEXT", help="As redbeat_key_prefix has it; else that, or redbeat:.")
 @click.option(
-    "--timezone", metavar="ZONE", help="In which crontabs are; else that of the application, or UTC."
+    "--prefix", metavar="TEXT", help="Prefix of the keys; default: redbeat_key_prefix, else redbeat:."
+)
+@click.option(
+    "--timezone", metavar="ZONE", help="Time zone of crontabs; default: the application's, else UTC."
 )
 @_common
 @click.pass_obj
@@ -171,7 +175,7 @@ def redbeat(
     timezone: str | None,
     **choices: Any,
 ) -> None:
-    """Import RedBeat's entries from Redis, Sentinel's and a cluster's too. RedBeat is not needed.
+    """Import RedBeat's entries from Redis, Sentinel or a cluster. Does not need RedBeat.
 
     \b
     Example:
@@ -186,13 +190,11 @@ def redbeat(
 
     settings = load()
     if settings.app is None and url is None:
-        raise ConfigError(
-            "where are RedBeat's entries? Give --redis, or -A proj, whose redbeat_redis_url says it"
-        )
+        raise ConfigError("no Redis: give --redis, or -A proj for the application's redbeat_redis_url")
     app = _in_zone(settings.app, timezone)
     rows = importer.read(place_of(app, url, _object("--redis-options", options), prefix), app)
     with connect(settings.dsn) as connection:
-        _carry(connection, rows, _Choices(**choices))
+        _write(connection, rows, _Choices(**choices))
 
 
 def _object(option: str, text: str | None) -> dict[str, Any] | None:
@@ -201,9 +203,9 @@ def _object(option: str, text: str | None) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text} is no JSON: {error}", param_hint=option) from None
+        raise click.BadParameter(f"{text} is not JSON: {error}", param_hint=option) from None
     if not isinstance(value, dict):
-        raise click.BadParameter(f"{text} is no JSON object", param_hint=option)
+        raise click.BadParameter(f"{text} is not a JSON object", param_hint=option)
     return value
 
 
@@ -225,8 +227,8 @@ def _zone(name: str) -> "ZoneInfo":
         raise ConfigError(f'no time zone "{name}": write an IANA name like Europe/Paris') from error
 
 
-def _carry(connection: "Connection", rows: "Rows", choices: _Choices) -> None:
-    from pgreact.timetable.importers.skipped import Uncarried
+def _write(connection: "Connection", rows: "Rows", choices: _Choices) -> None:
+    from pgreact.timetable.importers.skipped import Skipped
     from pgreact.timetable.importers.upsert import write
 
     def chosen(row: dict[str, Any]) -> dict[str, Any]:
@@ -235,15 +237,13 @@ def _carry(connection: "Connection", rows: "Rows", choices: _Choices) -> None:
             more |= {
                 "enabled": False,
                 "held": True,
-            }  # by us: "shadow" watches it, unlike what is disabled there
+            }  # by the import: "shadow --disabled" includes it, and not what its source disabled
         return {**row, **more}
 
     with connection.transaction(force_rollback=choices.dry_run):
-        report = write(
-            connection, [row if isinstance(row, Uncarried) else chosen(row) for row in rows], "sql"
-        )
+        report = write(connection, [row if isinstance(row, Skipped) else chosen(row) for row in rows], "sql")
     _print(report, choices)
-    if choices.strict and report.uncarried:
+    if choices.strict and report.skipped:
         sys.exit(1)
 
 
@@ -251,14 +251,14 @@ def _print(report: "Report", choices: _Choices) -> None:
     if choices.as_json:
         echo(json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False))
         return
-    for sign, names in (("+", report.carried), ("~", report.changed)):
+    for sign, names in (("+", report.added), ("~", report.changed)):
         for name in names:
             echo(f"{sign} {_shown(name)}")
-    for entry in report.uncarried:
+    for entry in report.skipped:
         echo(f"! {_shown(entry.name)}: {entry.reason}")
-    counts = ((name, len(getattr(report, name))) for name in ("carried", "changed", "unchanged"))
+    counts = ((name, len(getattr(report, name))) for name in ("added", "changed", "unchanged"))
     said = ", ".join(f"{count} {name}" for name, count in counts)
-    echo(f"{said}, {len(report.uncarried)} stay behind{'; nothing was written' * choices.dry_run}")
+    echo(f"{said}, {len(report.skipped)} skipped{'; nothing was written' * choices.dry_run}")
 
 
 def _shown(name: str) -> str:

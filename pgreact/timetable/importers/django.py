@@ -1,4 +1,4 @@
-"""What django-celery-beat has in its tables. Django is not needed."""
+"""Read django-celery-beat's tables. Does not need Django."""
 
 import datetime
 import json
@@ -14,19 +14,18 @@ from psycopg.rows import namedtuple_row
 from pgreact.broker.json_writer import write
 from pgreact.errors import ConfigError
 from pgreact.postgres.queries import query
-from pgreact.timetable.importers.crontab import FIELDS, cron
-from pgreact.timetable.importers.last_run import went_on
-from pgreact.timetable.importers.rows import call, period
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers.celery_schedules import FIELDS, cron
+from pgreact.timetable.importers.entries import call, period
+from pgreact.timetable.importers.last_run import resume_from
+from pgreact.timetable.importers.skipped import Skipped
 
 BY_DUMP = (
-    'write them into a file by "python manage.py dumpdata django_celery_beat > beat.json", and import that '
-    "with --dump beat.json"
+    'run "python manage.py dumpdata django_celery_beat > beat.json" and import the file with --dump beat.json'
 )
 _TIMES = ("expires", "start_time", "last_run_at", "date_changed", "clocked_time")
 _OPTIONS = ("queue", "exchange", "routing_key", "priority")
 _SECONDS = {"days": 86_400.0, "hours": 3_600.0, "minutes": 60.0, "seconds": 1.0, "microseconds": 1e-6}
-_NOTHING = {"[]", "{}"}  # what most arguments are
+_NOTHING = {"[]", "{}"}  # the value of most arguments
 _ODD = re.compile(r"__type__|\\u|\d[eE]|NaN|Infinity")
 _JUST = datetime.timedelta(microseconds=1)
 
@@ -35,16 +34,16 @@ def read(
     connection: "psycopg.Connection[tuple[Any, ...]]",
     schema: str | None = None,
     zone: datetime.tzinfo | None = None,
-) -> list[dict[str, Any] | Uncarried]:
+) -> list[dict[str, Any] | Skipped]:
     """Read all periodic tasks, disabled ones too.
 
     Args:
-        connection: On the database that has the tables.
-        schema: Where they are; else where its ``search_path`` finds them.
+        connection: To the database with the tables.
+        schema: Of the tables; default: where the ``search_path`` finds them.
         zone: Of crontabs and times without one: Django's ``TIME_ZONE``.
 
     Raises:
-        ConfigError: They are not there, or of a version before 2.1.
+        ConfigError: The tables do not exist, or are of a version before 2.1.
     """
     try:
         with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
@@ -56,56 +55,56 @@ def read(
         said = str(error.diag.message_primary)
         if isinstance(error, psycopg.errors.UndefinedTable) and "periodictask" in said:
             raise ConfigError(
-                f"{said}: there are no tables of django-celery-beat here; name database and schema with "
-                f"--from and --schema. Those of MySQL and SQLite: {BY_DUMP}"
+                f"{said}: this database has no tables of django-celery-beat; give database and schema with "
+                f"--from and --schema. If they are in MySQL or SQLite: {BY_DUMP}"
             ) from error
         raise ConfigError(
-            f"{said}: these tables are of a django-celery-beat before 2.1; upgrade it and run its "
-            f"migrations. Or {BY_DUMP}"
+            f"{said}: the tables are of a django-celery-beat before 2.1; upgrade it and run its "
+            f"migrations, or {BY_DUMP}"
         ) from error
     return rows(tasks, zone)
 
 
 def refuse_other_databases(source: str) -> None:
-    """Refuse what leads to another database than PostgreSQL.
+    """Refuse a source that is not PostgreSQL.
 
     Args:
-        source: As ``--from`` has it.
+        source: The value of ``--from``.
 
     Raises:
-        ConfigError: It does; the message says how the tables come along nevertheless.
+        ConfigError: It is another database, or a file; the message says how to import its tables.
     """
     scheme, is_url, _ = source.partition("://")
     if is_url and scheme.lower() not in {"postgresql", "postgres"}:
-        raise ConfigError(f"--from: {scheme} is not PostgreSQL, the only one that is read: {BY_DUMP}")
+        raise ConfigError(f"--from: {scheme} is not PostgreSQL, the only database this reads: {BY_DUMP}")
     if not is_url and "=" not in source and Path(source).is_file():
-        raise ConfigError(f"--from: {source} is a file, and no DSN of PostgreSQL: {BY_DUMP}")
+        raise ConfigError(f"--from: {source} is a file, not a DSN of PostgreSQL: {BY_DUMP}")
 
 
-def rows(tasks: Iterable[Any], zone: datetime.tzinfo | None) -> list[dict[str, Any] | Uncarried]:
-    """Turn periodic tasks into rows.
+def rows(tasks: Iterable[Any], zone: datetime.tzinfo | None) -> list[dict[str, Any] | Skipped]:
+    """Convert periodic tasks to rows.
 
     Args:
-        tasks: With attributes as the query's columns.
+        tasks: With the query's columns as attributes.
         zone: As for ``read``.
     """
     known: dict[tuple[str, int], dict[str, Any]] = {}
-    found: list[dict[str, Any] | Uncarried] = []
+    found: list[dict[str, Any] | Skipped] = []
     for task in tasks:
         try:
-            found.append(_carried(_in_zone(task, zone), known))
+            found.append(_row(_in_zone(task, zone), known))
         except ValueError as error:
-            found.append(Uncarried(task.name, str(error)))
+            found.append(Skipped(task.name, str(error)))
     return found
 
 
 def _in_zone(task: Any, zone: datetime.tzinfo | None) -> Any:
-    """Give a time zone to what has none."""
+    """Give the time zone to a crontab and times without one."""
     given: dict[str, Any] = {}
     if task.crontab_id is not None and not task.timezone:
         if zone is None:
             raise ValueError(
-                "its crontab has a blank time zone, for which Beat takes Django's TIME_ZONE: give that with "
+                "its crontab has a blank time zone, which stands for Django's TIME_ZONE: give that with "
                 "--timezone"
             )
         given["timezone"] = str(zone)
@@ -127,11 +126,11 @@ def _columns(task: Any) -> dict[str, Any]:
     return columns
 
 
-def _carried(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any] | Uncarried:
+def _row(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any] | Skipped:
     try:
         found = {**_call(task), **_when(task, known)}
     except Exception as error:  # noqa: BLE001 - Celery's own reading may raise anything
-        return Uncarried(task.name, " ".join(str(error).split()))
+        return Skipped(task.name, " ".join(str(error).split()))
     if not task.enabled:
         found["enabled"] = False
     if task.start_time is not None:
@@ -141,13 +140,13 @@ def _carried(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[st
     if task.clocked_id is not None:
         at = max(task.clocked_time, task.start_time or task.clocked_time)
         found["at"] = at.isoformat()
-        # its time is all that counts, unless it has run
+        # due at its time, unless it has run
         since = max(at, task.last_run_at or at) if task.total_run_count else at - _JUST
     else:
         since = _since(task)
         if task.one_off:
             found["max_runs"] = 1
-    return went_on(found, since, last_run_at=task.last_run_at, run_count=task.total_run_count)
+    return resume_from(found, since, last_run_at=task.last_run_at, run_count=task.total_run_count)
 
 
 def _call(task: Any) -> dict[str, Any]:
@@ -170,8 +169,8 @@ def _json(text: str | None, place: str) -> str | None:
         return None
     value = _read(text, place)
     if not value:
-        return None  # null, which Celery takes for nothing, too
-    # most is as PostgreSQL takes it
+        return None  # null, which is no arguments to Celery, too
+    # most JSON is kept as it is
     return write(value, place) if _ODD.search(text) else text
 
 
@@ -185,7 +184,7 @@ def _read(text: str, place: str) -> Any:
 def _when(task: Any, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
     kinds = [kind for kind in _KINDS if getattr(task, f"{kind}_id") is not None]
     if len(kinds) != 1:
-        raise ValueError(f"it has {' and '.join(kinds) or 'no schedule'}; one schedule it must have")
+        raise ValueError(f"it has {' and '.join(kinds) or 'no schedule'}; it needs exactly one")
     key = kinds[0], getattr(task, f"{kinds[0]}_id")
     if key not in known:
         known[key] = _KINDS[kinds[0]](task)
@@ -215,7 +214,7 @@ _KINDS = {"interval": _interval, "crontab": _crontab, "solar": _solar, "clocked"
 
 
 def _since(task: Any) -> datetime.datetime:
-    """From where on its Beat looks for what is due."""
+    """Return the moment after which Beat looks for an occurrence."""
     started = None if task.start_time is None else task.start_time - _JUST
     found: datetime.datetime = task.last_run_at or started or task.date_changed
     return found

@@ -1,4 +1,4 @@
-"""What ``manage.py dumpdata django_celery_beat`` writes: tables of any database, and of older versions."""
+"""Read the output of ``manage.py dumpdata django_celery_beat``, of any database and of older versions."""
 
 import datetime
 import decimal
@@ -10,11 +10,11 @@ from typing import Any
 
 from pgreact.errors import ConfigError
 from pgreact.timetable.importers.django import rows
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers.skipped import Skipped
 
 _APP = "django_celery_beat."
 _KINDS = ("interval", "crontab", "solar", "clocked")
-# as the query of the tables has them, with what a version that lacks one does
+# the columns of the query import_django, with their values in versions that lack them
 _TASK = {
     "name": "", "task": "", "args": "[]", "kwargs": "{}", "queue": None, "exchange": None,
     "routing_key": None, "headers": "{}", "priority": None, "expires": None, "expire_seconds": None,
@@ -29,15 +29,15 @@ _SCHEDULE = {
 _MOMENTS = {"expires", "start_time", "last_run_at", "date_changed", "clocked_time"}
 
 
-def read(file: Path, zone: datetime.tzinfo | None = None) -> list[dict[str, Any] | Uncarried]:
+def read(file: Path, zone: datetime.tzinfo | None = None) -> list[dict[str, Any] | Skipped]:
     """Read all periodic tasks, disabled ones too.
 
     Args:
-        file: What ``dumpdata`` wrote, as JSON.
+        file: The output of ``dumpdata``, as JSON.
         zone: Of crontabs and times without one: Django's ``TIME_ZONE``.
 
     Raises:
-        ConfigError: The file is not there, or is none of the kind.
+        ConfigError: The file does not exist, or is not such an output.
     """
     try:
         objects = json.loads(file.read_bytes())
@@ -46,7 +46,7 @@ def read(file: Path, zone: datetime.tzinfo | None = None) -> list[dict[str, Any]
         raise ConfigError(f"{file}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
-            f'{file}: is not what "python manage.py dumpdata django_celery_beat" writes: '
+            f'{file}: not an output of "python manage.py dumpdata django_celery_beat": '
             f"{type(error).__name__}: {error}"
         ) from error
     if not any(model == "periodictask" for model, _ in stored):
@@ -56,14 +56,14 @@ def read(file: Path, zone: datetime.tzinfo | None = None) -> list[dict[str, Any]
 
 def _rows(
     stored: Mapping[tuple[str, Any], Mapping[str, Any]], zone: datetime.tzinfo | None
-) -> Iterator[dict[str, Any] | Uncarried]:
+) -> Iterator[dict[str, Any] | Skipped]:
     for (model, _), fields in stored.items():
         if model != "periodictask":
             continue
         try:
             task = _task(fields, stored)
         except (ValueError, ArithmeticError, KeyError, TypeError) as error:
-            yield Uncarried(str(fields.get("name")), f"{type(error).__name__}: {error}")
+            yield Skipped(str(fields.get("name")), f"{type(error).__name__}: {error}")
         else:
             yield from rows([task], zone)
 
@@ -82,6 +82,6 @@ def _task(fields: Mapping[str, Any], stored: Mapping[tuple[str, Any], Mapping[st
     for name in ("latitude", "longitude"):
         if columns[name] is not None:
             columns[name] = decimal.Decimal(columns[name])
-    if columns["date_changed"] is None:  # it was never saved, as far as the file says
+    if columns["date_changed"] is None:  # of a version that does not record it
         columns["date_changed"] = datetime.datetime.now(datetime.UTC)
     return SimpleNamespace(options=1, **{f"{kind}_id": key for kind, key in keys.items()}, **columns)

@@ -1,4 +1,4 @@
-"""What RedBeat has in Redis. RedBeat is not needed; the package ``redis`` is."""
+"""Read RedBeat's entries from Redis. Needs the package ``redis``, and not RedBeat."""
 
 import datetime
 import json
@@ -11,35 +11,35 @@ from celery.schedules import crontab, schedule
 from dateutil.rrule import weekday
 
 from pgreact.errors import PgreactError
-from pgreact.timetable.importers.last_run import never_ran, went_on
+from pgreact.timetable.importers.entries import row
+from pgreact.timetable.importers.last_run import begin_without_run, resume_from
 from pgreact.timetable.importers.redbeat_redis import Place, connected
-from pgreact.timetable.importers.rows import row
 from pgreact.timetable.importers.rrule import Rule
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers.skipped import Skipped
 
 BATCH = 1000  # entries a round trip
 
 
-def read(place: Place, app: Celery) -> list[dict[str, Any] | Uncarried]:
+def read(place: Place, app: Celery) -> list[dict[str, Any] | Skipped]:
     """Read all entries, disabled ones too.
 
     Args:
         place: Where they are.
-        app: In whose time zone crontabs are.
+        app: Crontabs are in its time zone.
 
     Raises:
-        ConfigError: The package ``redis`` is missing, or URL or options are none.
+        ConfigError: The package ``redis`` is missing, or URL or options are invalid.
         PgreactError: Redis cannot be read, or has no entries under this prefix.
     """
     with connected(place) as client:
         stored = list(_stored(client, place.prefix))
     if not stored:
         raise PgreactError(f'no entries under "{place.prefix}": give redbeat_key_prefix with --prefix')
-    return [entry if isinstance(entry, Uncarried) else _carried(*entry, app) for entry in stored]
+    return [entry if isinstance(entry, Skipped) else _row(*entry, app) for entry in stored]
 
 
-def _stored(client: Any, prefix: str) -> Iterator[tuple[str, str, str | None] | Uncarried]:
-    """Yield the name of each entry, its definition and what is known of its runs."""
+def _stored(client: Any, prefix: str) -> Iterator[tuple[str, str, str | None] | Skipped]:
+    """Yield the name of each entry, its definition and its runs, as JSON."""
     index = f"{prefix}:schedule"
     kind = client.type(index)
     if kind not in {b"zset", b"none"}:
@@ -57,39 +57,41 @@ def _stored(client: Any, prefix: str) -> Iterator[tuple[str, str, str | None] | 
             yield _entry(key.decode(errors="backslashreplace").removeprefix(prefix), found)
 
 
-def _entry(name: str, found: Any) -> tuple[str, str, str | None] | Uncarried:
+def _entry(name: str, found: Any) -> tuple[str, str, str | None] | Skipped:
     if isinstance(found, Exception):
-        return Uncarried(name, f"its key is no hash, as RedBeat's are: {found}")
+        return Skipped(name, f"its key is no hash, as RedBeat's are: {found}")
     definition, meta = found
     if not definition:
-        return Uncarried(name, "its hash is gone, or has no definition; RedBeat drops it when it is due")
+        return Skipped(
+            name, "its hash is missing, or has no definition; RedBeat drops such an entry when it is due"
+        )
     try:
         return name, definition.decode(), meta and meta.decode()
     except UnicodeDecodeError as error:
-        return Uncarried(name, f"its hash is no text: {error}")
+        return Skipped(name, f"its hash is no text: {error}")
 
 
-def _carried(key: str, definition: str, meta: str | None, app: Celery) -> dict[str, Any] | Uncarried:
+def _row(key: str, definition: str, meta: str | None, app: Celery) -> dict[str, Any] | Skipped:
     try:
         entry = json.loads(definition, object_hook=_decoded)
         runs = json.loads(meta or "{}", object_hook=_decoded)
     except Exception as error:  # noqa: BLE001 - Celery's own reading may raise anything
-        return Uncarried(key, " ".join(str(error).split()))
+        return Skipped(key, " ".join(str(error).split()))
     if isinstance(entry.get("schedule"), dict) and not isinstance(entry["schedule"], Rule):
-        return Uncarried(
+        return Skipped(
             key, f'its schedule is of the type "{entry["schedule"].get("__type__")}", unknown here'
         )
     found = row(entry.get("name") or key, entry, app)
     since = runs.get("last_run_at")
-    if isinstance(found, Uncarried):
+    if isinstance(found, Skipped):
         return found
     if not isinstance(since, datetime.datetime):
-        return never_ran(found, app.now())
-    return went_on(found, since, last_run_at=since, run_count=runs.get("total_run_count") or 0)
+        return begin_without_run(found, app.now())
+    return resume_from(found, since, last_run_at=since, run_count=runs.get("total_run_count") or 0)
 
 
 def _decoded(stored: dict[str, Any]) -> object:
-    """Turn what RedBeat marks with ``__type__`` into what it was."""
+    """Decode the values that RedBeat marks with ``__type__``."""
     kind = stored.get("__type__")
     if kind not in _KINDS:
         return stored

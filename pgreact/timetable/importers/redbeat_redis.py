@@ -1,4 +1,4 @@
-"""The Redis that RedBeat keeps its entries in: one server, one behind Sentinel, or a cluster."""
+"""Connect to RedBeat's Redis: a server, one behind Sentinel, or a cluster."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ from kombu.utils.url import maybe_sanitize_url
 
 from pgreact.errors import ConfigError, PgreactError
 
-# RedBeat's own; the rest of its options is for the client
+# RedBeat's own options; the others are for the client
 _NOT_THE_CLIENTS = {
     "retry_period",
     "cluster",
@@ -19,7 +19,7 @@ _NOT_THE_CLIENTS = {
     "sentinel_kwargs",
     "startup_nodes",
 }
-# of the options those that Sentinel's clients get
+# options for the clients of Sentinel
 _SENTINEL = ("username", "password", "socket_timeout", "credential_provider")
 
 
@@ -41,20 +41,20 @@ class Place:
 
 
 def place_of(app: Celery, url: str | None, options: Mapping[str, Any] | None, prefix: str | None) -> Place:
-    """Return where an application's RedBeat has its entries, by RedBeat's own settings.
+    """Return where RedBeat's entries are, by the application's settings for RedBeat.
 
     Args:
-        app: Whose settings count.
-        url: Counts instead of ``redbeat_redis_url``.
-        options: Instead of ``redbeat_redis_options``.
-        prefix: Instead of ``redbeat_key_prefix``.
+        app: The application.
+        url: Replaces ``redbeat_redis_url``.
+        options: Replaces ``redbeat_redis_options``.
+        prefix: Replaces ``redbeat_key_prefix``.
     """
 
     def setting(name: str) -> Any:
         return app.conf.first(f"redbeat_{name}", f"REDBEAT_{name.upper()}")
 
     if options is None and (options := setting("redis_options")) is None:
-        # of the broker's only these are RedBeat's, too
+        # RedBeat also takes these options of the broker
         broker = app.conf.broker_transport_options or {}
         options = {name: broker[name] for name in (*_NOT_THE_CLIENTS, *_SENTINEL, "db") if name in broker}
         if not {"sentinels", "cluster", "startup_nodes"} & options.keys():
@@ -69,10 +69,10 @@ def place_of(app: Celery, url: str | None, options: Mapping[str, Any] | None, pr
 
 @contextlib.contextmanager
 def connected(place: Place) -> Iterator[Any]:
-    """Connect; what the client is told to do is tried once.
+    """Connect; commands are not retried.
 
     Raises:
-        ConfigError: The package ``redis`` is missing, or URL or options are none.
+        ConfigError: The package ``redis`` is missing, or URL or options are invalid.
         PgreactError: Redis cannot be read.
     """
     try:
@@ -90,7 +90,7 @@ def connected(place: Place) -> Iterator[Any]:
             raise PgreactError(f"{shown}: {error}") from error
         try:
             yield client
-        except TypeError as error:  # options go to the connection, which is made when it is used
+        except TypeError as error:  # redis checks the options when it connects, at the first command
             raise ConfigError(f"{shown}: redbeat_redis_options: {error}") from error
         except (RedisError, RedisClusterException, OSError) as error:
             raise PgreactError(f"{shown}: {error}") from error
@@ -101,7 +101,7 @@ def _client(place: Place, stack: contextlib.ExitStack) -> Any:
     from redis.cluster import ClusterNode, RedisCluster
 
     options = {name: value for name, value in place.options.items() if name not in _NOT_THE_CLIENTS}
-    options["decode_responses"] = False  # what is no text is a fault of its entry alone
+    options["decode_responses"] = False  # bytes that are no text make one entry fail, not all
     ssl = place.ssl if isinstance(place.ssl, Mapping) else {}
     if place.options.get("cluster"):
         client: Any = RedisCluster.from_url(place.url, **options)

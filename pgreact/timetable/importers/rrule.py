@@ -1,4 +1,4 @@
-"""Rules of ``dateutil`` as RFC 5545 writes them."""
+"""Convert a ``dateutil`` rule to RFC 5545, or to an interval."""
 
 import datetime
 import zoneinfo
@@ -9,7 +9,7 @@ from pgreact.timetable.zones import zone_name
 
 _FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY")
 _SHORT = {"MINUTELY": 60, "SECONDLY": 1}  # seconds
-_STEADY = {"WEEKLY", "DAILY", "HOURLY"}  # whose steps are as long everywhere, where clocks do not change
+_STEADY = {"WEEKLY", "DAILY", "HOURLY"}  # of equal length in each zone whose clocks do not change
 _DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _LISTS = (
     "bysetpos",
@@ -29,13 +29,13 @@ class Rule(dict[str, Any]):
     """The arguments of ``dateutil.rrule.rrule``, by name; ``dtstart`` with its time zone."""
 
     def columns(self) -> dict[str, Any]:
-        """Write it as columns of ``pgreact.schedule``.
+        """Return the rule as columns of ``pgreact.schedule``.
 
         Returns:
-            ``rrule``, ``every`` (seconds) or ``at``, with what goes with it.
+            ``rrule``, ``every`` (seconds) or ``at``, with the columns that belong to it.
 
         Raises:
-            ValueError: No column can say it.
+            ValueError: No column can express it.
         """
         start = self.get("dtstart")
         if not isinstance(start, datetime.datetime) or start.tzinfo is None:
@@ -50,11 +50,12 @@ class Rule(dict[str, Any]):
             zone, start = "UTC", start.astimezone(datetime.UTC)  # it is the same everywhere
         if zone is None:
             raise ValueError(
-                f"its rrule is read at {start:%z} from UTC, which no time zone keeps: "
-                "write it anew with a dtstart in UTC"
+                f"its rrule has the offset {start:%z}, which no time zone keeps: save it again with a "
+                "dtstart "
+                "in UTC"
             )
         if start.tzinfo is not None and start.tzinfo.utcoffset(None) is not None:
-            # the same time of day, whatever the zone's offset was then
+            # keeps the time of day, whatever the zone's offset was then
             start = start.replace(tzinfo=zoneinfo.ZoneInfo(zone))
         rrule = ";".join(self._parts(frequency, interval))
         return {"rrule": rrule, "anchor": start.isoformat(), "timezone": zone}
@@ -66,9 +67,9 @@ class Rule(dict[str, Any]):
         if lists := self._lists():
             also = " and end_at" if ends else ""
             raise ValueError(
-                f"its rrule with FREQ={frequency} says {', '.join(lists)}: write it with cron{also}"
+                f"its rrule with FREQ={frequency} has {', '.join(lists)}: use cron{also} instead"
             )
-        # its start is its first occurrence, which an anchor alone is not
+        # the start is the first occurrence; an anchor alone is none
         columns = {"every": seconds, "anchor": start.isoformat(), "start_at": start.isoformat()}
         if not ends:
             return columns

@@ -1,15 +1,15 @@
-"""What stays behind."""
+"""An entry that an importer skips."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Uncarried:
+class Skipped:
     """An entry that cannot become a row.
 
     Attributes:
-        name: What it is called where it comes from.
-        reason: Why, as the end of a sentence; and what to do, if anything can be done.
+        name: In its source.
+        reason: Why, and the remedy if there is one.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Rows that come from elsewhere, into ``pgreact.schedule``."""
+"""Write an importer's rows into ``pgreact.schedule``."""
 
 import dataclasses
 import json
@@ -8,94 +8,95 @@ from typing import Any, Literal
 import psycopg
 
 from pgreact.postgres.refusal import refusal
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers.skipped import Skipped
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _REASONS = {
     "sql": "a schedule of this name was made in SQL: rename one of them",
-    "imported": "a schedule of this name was imported, and is left as it is: remove it, or hand it over by "
-    "setting its column origin to 'app'",
+    "imported": "a schedule of this name was imported and stays as it is: remove it, or set its column "
+    "origin "
+    "to 'app'",
     "config": "pgreact.toml has a schedule of this name: rename one of them",
-    "app": 'a schedule of this name is kept by "celery beat -S pgreact" already',
+    "app": 'a schedule of this name is already managed by "celery beat -S pgreact"',
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What became of each schedule, by name.
+    """The names of the schedules, by what an import did.
 
     Attributes:
-        carried: Are new.
-        changed: Their source says something else than before.
-        unchanged: It does not; they are as they were, edits made meanwhile included.
-        removed: Their source no longer has them.
-        uncarried: Stayed behind.
+        added: Inserted.
+        changed: Updated: their source has changed since the last import.
+        unchanged: Left alone, with any edits made here.
+        removed: Deleted: their source no longer has them.
+        skipped: Not written, with the reason.
     """
 
-    carried: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    uncarried: tuple[Uncarried, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
 
 def write(
     connection: Connection,
-    rows: Iterable[dict[str, Any] | Uncarried],
+    rows: Iterable[dict[str, Any] | Skipped],
     origin: Literal["sql", "app"],
     *,
     prune: bool = False,
 ) -> Report:
-    """Write rows in one transaction, and by one statement where none is refused.
+    """Write rows in one transaction, by one statement if none is refused.
 
-    A row whose source says what it said the last time is left alone, with whatever was edited meanwhile. One
-    of another origin is not touched.
+    A row whose source has not changed since the last import is left alone, with any edits made here. So is a
+    row of another origin.
 
     Args:
         connection: Any session on the database.
-        rows: As ``entries.row`` and ``last_run.went_on`` make them. What is no row goes into the report.
+        rows: As ``entries.row`` and ``last_run.resume_from`` return them. Skipped entries go into the report.
         origin: Of the rows written.
-        prune: Remove rows of this origin that are not among these.
+        prune: Delete rows of this origin that are not among these.
 
     Raises:
-        psycopg.Error: The database refused for a reason that lies in no row.
+        psycopg.Error: The database refused the statement, and no row is at fault.
     """
     given: dict[str, dict[str, Any]] = {}
-    uncarried: list[Uncarried] = []
+    skipped: list[Skipped] = []
     for row in rows:
-        if isinstance(row, Uncarried):
-            uncarried.append(row)
+        if isinstance(row, Skipped):
+            skipped.append(row)
         elif row["name"] in given:
-            uncarried.append(Uncarried(row["name"], "its source has another of this name"))
+            skipped.append(Skipped(row["name"], "its source has another entry of this name"))
         else:
             given[row["name"]] = row
-    found: dict[str, list[str]] = {"carried": [], "changed": [], "unchanged": []}
+    found: dict[str, list[str]] = {"added": [], "changed": [], "unchanged": []}
     with connection.transaction():
-        for name, verdict in _put(connection, list(given.values()), origin):
-            if verdict in found:
-                found[verdict].append(name)
+        for name, outcome in _put(connection, list(given.values()), origin):
+            if outcome in found:
+                found[outcome].append(name)
             else:
-                uncarried.append(Uncarried(name, _REASONS.get(verdict, verdict)))
-        kept = [*given, *(entry.name for entry in uncarried)]
+                skipped.append(Skipped(name, _REASONS.get(outcome, outcome)))
+        kept = [*given, *(entry.name for entry in skipped)]
         removed = _prune(connection, kept, origin) if prune else []
     return Report(
-        **{verdict: tuple(names) for verdict, names in found.items()},
+        **{outcome: tuple(names) for outcome, names in found.items()},
         removed=tuple(removed),
-        uncarried=tuple(uncarried),
+        skipped=tuple(skipped),
     )
 
 
 def _put(
     connection: Connection, rows: Sequence[dict[str, Any]], origin: str, *, again: bool = False
 ) -> Iterable[tuple[Any, ...]]:
-    """Write all; where one is refused, halves, until it stands alone."""
+    """Write all rows; if one is refused, search it by halves. Return names with outcomes or refusals."""
     if not rows:
         return []
     try:
         with connection.transaction():
             return connection.execute(
-                "select name, verdict from pgreact.upsert_schedules(%s, %s)", (json.dumps(rows), origin)
+                "select name, outcome from pgreact.upsert_schedules(%s, %s)", (json.dumps(rows), origin)
             ).fetchall()
     except psycopg.errors.UniqueViolation:
         if again:
@@ -107,7 +108,7 @@ def _put(
             return [(rows[0]["name"], why)]
         middle = len(rows) // 2
         return [*_put(connection, rows[:middle], origin), *_put(connection, rows[middle:], origin)]
-    # somebody wrote one of them meanwhile, and now it is seen
+    # another transaction inserted one of the names; the second try sees its row
     return _put(connection, rows, origin, again=True)
 
 

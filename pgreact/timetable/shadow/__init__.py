@@ -1,1 +1,1 @@
-"""A look at another scheduler's sends, beside what the timetable would do."""
+"""Shadow mode: compare what a live Beat sends with what the timetable would fire."""

@@ -1,4 +1,4 @@
-"""A call that is planned, and whether another one is the same, as far as Celery's events tell."""
+"""A planned call, and whether a sent one is the same, as far as Celery's events show."""
 
 import dataclasses
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 from kombu.utils.json import loads
 
-from pgreact.timetable.shadow.shown import shows
+from pgreact.timetable.shadow.argsrepr import may_show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +15,9 @@ class Call:
 
     Attributes:
         task: Its name.
-        args: JSON of a call that is planned; of one that was sent, what Celery shows.
+        args: Of a planned call, JSON; of a sent one, Celery's ``argsrepr``.
         kwargs: Likewise.
-        shown: How each of the two is shown of a call that is planned: its value; or the text that the caller
-            chose to show instead.
+        shown: Of a planned call, for args and kwargs: the value, or the text that its options show instead.
     """
 
     task: str
@@ -27,21 +26,21 @@ class Call:
     shown: tuple[Any, Any] | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        """Return it for people."""
+        """Return the call as text."""
         return f"{self.task} {self.args} {self.kwargs}"
 
     def may_be(self, sent: "Call") -> bool:
-        """Return whether a call that was sent may be this one, which is planned."""
+        """Return whether a sent call may be this planned one."""
         assert self.shown is not None
         return self.task == sent.task and all(
-            text == value.text if isinstance(value, _Chosen) else shows(text, value)
+            text == value.text if isinstance(value, _Chosen) else may_show(text, value)
             for text, value in zip((sent.args, sent.kwargs), self.shown, strict=True)
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Chosen:
-    """A text instead of arguments: the options ``argsrepr`` and ``kwargsrepr``."""
+    """A text shown instead of arguments: the option ``argsrepr`` or ``kwargsrepr``."""
 
     text: str
 
@@ -53,7 +52,7 @@ def planned(task: str, args: str, kwargs: str, options: str = "{}") -> Call:
         task: Its name.
         args: JSON.
         kwargs: JSON.
-        options: JSON; they may say how arguments are shown.
+        options: JSON, perhaps with ``argsrepr`` and ``kwargsrepr``.
     """
     chosen = json.loads(options)
     shown = (
@@ -66,5 +65,5 @@ def planned(task: str, args: str, kwargs: str, options: str = "{}") -> Call:
 def _read(text: str) -> Any:
     try:
         return loads(text)
-    except Exception:  # noqa: BLE001 - a mark that only the application can read
+    except Exception:  # noqa: BLE001 - a type that only the application can decode
         return json.loads(text)

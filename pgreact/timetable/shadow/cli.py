@@ -1,4 +1,4 @@
-"""``pgreact schedule shadow``: hold a live Beat against the timetable."""
+"""``pgreact schedule shadow``: compare a live Beat with the timetable."""
 
 import datetime
 import json
@@ -20,22 +20,30 @@ if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help 
 
 
 @click.command()
-@click.option("--for", "span", metavar="DURATION", help="Like 10m or 1d; else until Ctrl-C.")
+@click.option("--for", "span", metavar="DURATION", help="How long to run: 10m, 1d; default: until Ctrl-C.")
 @click.option(
-    "--tolerance", metavar="DURATION", default="2s", show_default=True, help="So far off is still in time."
+    "--tolerance",
+    metavar="DURATION",
+    default="2s",
+    show_default=True,
+    help="Largest deviation that counts as in time.",
 )
-@click.option("--app-schedule", is_flag=True, help="Compare with the application's beat_schedule instead.")
-@click.option("--disabled", is_flag=True, help='With disabled schedules, too: those of "import --disabled".')
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each difference.")
+@click.option(
+    "--app-schedule",
+    is_flag=True,
+    help="Compare with the application's beat_schedule instead of pgreact.schedule.",
+)
+@click.option("--disabled", is_flag=True, help='Include the schedules that "import --disabled" disabled.')
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line for each difference.")
 @click.pass_obj
 def shadow(
     load: Load, /, span: str | None, tolerance: str, app_schedule: bool, disabled: bool, as_json: bool
 ) -> None:
-    """Run beside a live Beat without firing anything, and tell where the two differ.
+    """Compare what a live Beat sends with the timetable, and print the differences. Fires nothing.
 
-    What Beat sends is known from Celery's events: its application needs task_send_sent_event = True. Calls
-    are told apart by task and arguments; intervals are counted from the last send, as Beat does. Exits with
-    1 when there were differences.
+    Beat's messages are read from Celery's events: its application needs task_send_sent_event = True. Calls
+    are matched by task and arguments; intervals are counted from the last message, as Beat does. Exits with
+    1 if differences were found.
 
     \b
     Example:
@@ -44,14 +52,14 @@ def shadow(
     from pgreact.broker.publisher import open_app
     from pgreact.timetable.shadow.watch import Watch
 
-    # a shell's background job, and nohup, start it with Ctrl-C ignored
+    # in the background of a shell, or under nohup, SIGINT is ignored by default
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = load()
     seconds = None if span is None else _seconds("--for", span)
     tolerated = datetime.timedelta(seconds=_seconds("--tolerance", tolerance))
     rows = _of_app(settings) if app_schedule else _of_table(settings, disabled)
     watch = Watch(open_app(settings.app, settings.broker), rows, tolerated, lambda line: echo(line, err=True))
-    for name, why in watch.judge.broken.items():
+    for name, why in watch.comparison.broken.items():
         echo(f"{name} is left out: {why}", err=True)
     began, count = time.monotonic(), {"missed": 0, "late": 0, "extra": 0}
     for difference in watch.run(seconds):
@@ -71,13 +79,13 @@ def _seconds(option: str, text: str) -> float:
 def _of_app(settings: "Configuration") -> list[dict[str, Any]]:
     from pgreact.broker.publisher import open_app
     from pgreact.timetable.importers import beat
-    from pgreact.timetable.importers.skipped import Uncarried
+    from pgreact.timetable.importers.skipped import Skipped
 
     if settings.app is None:
-        raise ConfigError('whose beat_schedule? Set "app" in pgreact.toml, or give -A proj')
+        raise ConfigError('no application: set "app" in pgreact.toml, or give -A proj')
     rows = []
     for row in beat.read(open_app(settings.app, settings.broker)):
-        if isinstance(row, Uncarried):
+        if isinstance(row, Skipped):
             echo(f"{row.name} is left out: {row.reason}", err=True)
         elif row.get("enabled", True):
             rows.append(row)
@@ -92,7 +100,7 @@ def _of_table(settings: "Configuration", disabled: bool) -> list[dict[str, Any]]
         found = connection.execute(query("shadow_schedules").encode(), {"disabled": disabled}).fetchall()
     if not found:
         raise PgreactError(
-            "there is no schedule to compare with: import some; those that are disabled count with --disabled"
+            "no schedule to compare with: import some; --disabled includes those that an import disabled"
         )
     return [row for (row,) in found]
 
@@ -113,10 +121,10 @@ def _public(difference: "Difference") -> dict[str, Any]:
 def _line(difference: "Difference") -> str:
     what = f"{difference.at.astimezone():%Y-%m-%d %H:%M:%S%z}  {difference.kind:6}"
     if difference.kind == "extra":
-        whose = f"not due for {difference.schedule}" if difference.schedule else "no schedule has it"
-        return f"{what}  {difference.call}: sent, but {whose}"
+        why = f"{difference.schedule} was not due" if difference.schedule else "no schedule calls it"
+        return f"{what}  {difference.call}: sent, but {why}"
     if difference.late is not None:
-        return f"{what}  {difference.schedule}: sent {short(round(difference.late.total_seconds(), 1))} later"
+        return f"{what}  {difference.schedule}: sent {short(round(difference.late.total_seconds(), 1))} late"
     return f"{what}  {difference.schedule}: not sent"
 
 
@@ -124,18 +132,23 @@ def _sum_up(watch: "Watch", count: dict[str, int], seconds: float, as_json: bool
     if as_json:
         echo(
             json.dumps(
-                {**count, "in_time": watch.judge.in_time, "others": watch.judge.strange, "seconds": seconds}
+                {
+                    **count,
+                    "in_time": watch.comparison.in_time,
+                    "unrelated": watch.comparison.unrelated,
+                    "seconds": seconds,
+                }
             )
         )
     else:
         echo(
-            f"in {short(seconds, roughly=True)}: {watch.judge.in_time} in time, {count['late']} late, "
+            f"in {short(seconds, roughly=True)}: {watch.comparison.in_time} in time, {count['late']} late, "
             f"{count['missed']} missed, {count['extra']} sent without being due"
         )
-        if watch.judge.strange:
-            echo(f"{watch.judge.strange} calls came from processes that are no Beat, and do not count")
-    if not watch.heard:
+        if watch.comparison.unrelated:
+            echo(f"not counted: {watch.comparison.unrelated} calls of processes other than Beat")
+    if not watch.received:
         echo(
-            "nothing was heard of any call: the application that Beat runs needs task_send_sent_event = True",
+            "no events received: the application that Beat runs needs task_send_sent_event = True",
             err=True,
         )

@@ -1,24 +1,24 @@
-"""A schedule whose sends are watched."""
+"""A schedule whose messages are expected."""
 
 import dataclasses
 import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from pgreact.timetable.columns import schedule
 from pgreact.timetable.planner import Schedule, following
+from pgreact.timetable.schedule_row import from_columns
 from pgreact.timetable.shadow.call import Call, planned
 
 
 @dataclasses.dataclass(frozen=True)
-class Watched:
-    """What is expected of whoever sends.
+class Expected:
+    """The messages that a schedule should cause.
 
     Attributes:
         name: Of the schedule.
-        call: What is sent.
+        call: Task and arguments.
         every: The period of an interval; ``None``: it recurs by the calendar.
-        schedule: What the planner needs.
+        schedule: As the planner has it.
     """
 
     name: str
@@ -28,28 +28,28 @@ class Watched:
 
     @property
     def start(self) -> datetime.datetime | None:
-        """Before this nothing is due."""
+        """No occurrence is due before."""
         return self.schedule.start_at
 
     @property
     def end(self) -> datetime.datetime | None:
-        """After this nothing is due."""
+        """No occurrence is due after."""
         return self.schedule.end_at
 
     def after(self, time: datetime.datetime) -> datetime.datetime | None:
         """Return the first occurrence later than a moment.
 
         Raises:
-            RecurrenceError: What was written does not say when.
+            RecurrenceError: The recurrence cannot be computed.
         """
         return following(self.schedule, time)
 
 
-def watched(columns: Mapping[str, Any], now: datetime.datetime) -> Watched:
-    """Return a schedule to watch.
+def expected(columns: Mapping[str, Any], now: datetime.datetime) -> Expected:
+    """Return what a schedule should cause.
 
     Args:
-        columns: As ``entries.row`` makes them.
+        columns: As ``importers.entries.row`` returns them.
         now: Where an interval begins that has no anchor.
     """
     every = columns.get("every")
@@ -57,4 +57,6 @@ def watched(columns: Mapping[str, Any], now: datetime.datetime) -> Watched:
         columns["task"],
         *(columns.get(name, empty) for name, empty in (("args", "[]"), ("kwargs", "{}"), ("options", "{}"))),
     )
-    return Watched(columns["name"], call, every and datetime.timedelta(seconds=every), schedule(columns, now))
+    return Expected(
+        columns["name"], call, every and datetime.timedelta(seconds=every), from_columns(columns, now)
+    )

@@ -1,4 +1,4 @@
-"""Listens to what is sent, and judges it."""
+"""Listen to Celery's events and compare them with the timetable, until Ctrl-C."""
 
 import datetime
 import time
@@ -8,20 +8,20 @@ from typing import Any
 from celery import Celery
 
 from pgreact.errors import PgreactError
-from pgreact.timetable.shadow.comparison import Difference, Judge
+from pgreact.timetable.shadow.comparison import Comparison, Difference
 from pgreact.timetable.shadow.events import Events
-from pgreact.timetable.shadow.expected import watched
+from pgreact.timetable.shadow.expected import expected
 
-LOOK = 1.0  # seconds between two looks at what is missed
+LOOK = 1.0  # seconds between two checks for missed occurrences
 PAUSE = 2.0  # seconds before a lost broker is tried again
 
 
 class Watch:
-    """Runs beside whoever sends.
+    """Watches the broker's events.
 
     Attributes:
-        judge: What it found.
-        heard: How many messages it heard of, whosoever.
+        comparison: Its results.
+        received: How many messages it received, of any process.
     """
 
     def __init__(
@@ -31,29 +31,29 @@ class Watch:
         tolerance: datetime.timedelta,
         notice: Callable[[str], None],
     ) -> None:
-        """Begin without a connection.
+        """Connect to nothing yet.
 
         Args:
-            app: On whose broker the events are.
-            schedules: Columns, as ``entries.row`` makes them.
-            tolerance: As ``Judge`` has it.
-            notice: Is told when it listens, and of a broker that is away, and back.
+            app: Its broker has the events.
+            schedules: Columns, as ``importers.entries.row`` returns them.
+            tolerance: As for ``Comparison``.
+            notice: Called with a line when it listens, and when the broker goes away or comes back.
         """
         now = _now()
-        self.judge = Judge([watched(columns, now) for columns in schedules], tolerance, now)
-        self.heard = 0
-        self._count = len(schedules) - len(self.judge.broken)
+        self.comparison = Comparison([expected(columns, now) for columns in schedules], tolerance, now)
+        self.received = 0
+        self._count = len(schedules) - len(self.comparison.broken)
         self._events = Events(app)
         self._notice = notice
 
     def run(self, seconds: float | None) -> Iterator[Difference]:
-        """Tell of each difference when it is known.
+        """Yield each difference as soon as it is known.
 
         Args:
-            seconds: How long to go on; ``None``: until Ctrl-C.
+            seconds: How long to run; ``None``: until Ctrl-C.
 
         Raises:
-            PgreactError: The broker cannot be reached to begin with.
+            PgreactError: The first connection to the broker failed.
         """
         end = None if seconds is None else time.monotonic() + seconds
         away, listening, begun = _now(), False, False
@@ -61,7 +61,7 @@ class Watch:
             while end is None or time.monotonic() < end:
                 try:
                     with self._events.listening() as connection:
-                        self.judge.blind(away, _now())
+                        self.comparison.blind(away, _now())
                         self._notice("the broker is back" if begun else f"watching {self._count} schedules")
                         listening = begun = True
                         while end is None or time.monotonic() < end:
@@ -71,17 +71,17 @@ class Watch:
                         raise PgreactError(f"the broker cannot be reached: {error}") from error
                     if listening:
                         away, listening = _now(), False
-                        self._notice(f"the broker is away: {error}; what is due meanwhile is not judged")
+                        self._notice(f"the broker is away: {error}; what is due meanwhile is not compared")
                     time.sleep(PAUSE)
         except KeyboardInterrupt:
             pass
-        yield from self.judge.finish(_now())
+        yield from self.comparison.finish(_now())
 
     def _look(self, connection: Any) -> Iterator[Difference]:
-        for sent in self._events.hear(connection, LOOK):
-            self.heard += 1
-            yield from self.judge.sent(sent)
-        yield from self.judge.look(_now())
+        for sent in self._events.receive(connection, LOOK):
+            self.received += 1
+            yield from self.comparison.sent(sent)
+        yield from self.comparison.look(_now())
 
 
 def _now() -> datetime.datetime:

@@ -253,8 +253,8 @@ def test_a_schedulers_commands_all_work(roles: Callable[[str], Database]) -> Non
     assert '"next_run_at": "' in done("show", "poll", "--json")
     with roles("scheduler").connect() as connection:
         row = {"name": "old", "task": "proj.old", "every": 60.0, "last_run_at": "2026-01-01T00:00:00+00:00"}
-        assert upsert.write(connection, [row], "sql").carried == ("old",)
-        assert upsert.write(connection, [{**row, "name": "app"}], "app", prune=True).carried == ("app",)
+        assert upsert.write(connection, [row], "sql").added == ("old",)
+        assert upsert.write(connection, [{**row, "name": "app"}], "app", prune=True).added == ("app",)
         assert upsert.write(connection, [], "app", prune=True).removed == ("app",)
         with pytest.raises(psycopg.errors.InvalidParameterValue, match='of origin "config"'):
             connection.execute("select pgreact.upsert_schedules('[]', 'config')")

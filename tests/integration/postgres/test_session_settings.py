@@ -41,7 +41,7 @@ COMMANDS = [
     ["queue", "list", "--json"],
     ["queue", "show", "1"],
     ["queue", "limit", "default", "5"],
-    ["schedule", "add", "b", "--task", "t", "--every", "90m", "--history", "2d"],
+    ["schedule", "add", "b", "--task", "t", "--every", "90m", "--retention", "2d"],
     ["schedule", "list"],
     ["schedule", "show", "b"],
     ["schedule", "edit", "b", "--every", "1d"],

@@ -57,7 +57,7 @@ class Beat(Worker):
 
 @pytest.fixture
 def table(database: Database, inbox: Inbox, installed: Install) -> Timetable:
-    """A timetable that nobody fires yet."""
+    """A timetable without a running leader."""
     installed(database)
     database.run("insert into pgreact.lane (name, paused) values ('held', true)")
     return Timetable(database, inbox)
@@ -97,7 +97,7 @@ def test_the_entries_may_become_jobs(table: Timetable, beats: Start) -> None:
     table.database.until("select count(*) >= 2 from pgreact.queue")
 
 
-def test_beat_of_another_application_lays_in_nothing(table: Timetable, beats: Start) -> None:
+def test_beat_of_another_application_writes_nothing(table: Timetable, beats: Start) -> None:
     table.database.run("insert into pgreact.installation (application) values ('proj')")
     table.add("theirs", every="'1 day'", origin="'app'")
     schedule = {"ours": entry(table, 3600)}
@@ -109,7 +109,7 @@ def test_beat_of_another_application_lays_in_nothing(table: Timetable, beats: St
     )
 
 
-def test_it_touches_rows_of_its_own_only_and_says_at_start_what_it_laid_in_and_left(
+def test_beat_writes_its_own_rows_only_and_logs_what_it_wrote_and_skipped(
     table: Timetable, beats: Start
 ) -> None:
     table.add("made", every="'1 day'")
@@ -131,7 +131,7 @@ def test_it_touches_rows_of_its_own_only_and_says_at_start_what_it_laid_in_and_l
         assert words in said
     reason = beat.said("schedule.refused")
     assert "was made in SQL: rename one of them" in reason
-    assert "was imported, and is left as it is" in beat.said("schedule='imported'")
+    assert "was imported and stays as it is" in beat.said("schedule='imported'")
     assert table.column("ours", "origin") == "app"
     columns = ("id", "name", "task", "every", "origin", "delivery", "entry", "options", "enabled")
     after = table.database.value(others)
@@ -140,7 +140,7 @@ def test_it_touches_rows_of_its_own_only_and_says_at_start_what_it_laid_in_and_l
     ]
 
 
-def test_rows_are_fired_too_and_edits_are_in_force_at_once(table: Timetable, beats: Start) -> None:
+def test_beat_fires_rows_and_edits_take_effect_at_once(table: Timetable, beats: Start) -> None:
     beat = beats(table)
     beat.said("timetable.acquired")
     table.add("row", every="'1 day'")
@@ -183,7 +183,7 @@ def test_a_standby_takes_over(table: Timetable, beats: Start) -> None:
     )
 
 
-def test_it_takes_turns_with_the_daemon(table: Timetable, beats: Start, daemons: Start) -> None:
+def test_beat_takes_turns_with_the_daemon(table: Timetable, beats: Start, daemons: Start) -> None:
     daemon = daemons(table.database.dsn, table.inbox.url)
     daemon.wait_for("timetable.acquired")
     beat = beats(table)
@@ -192,7 +192,7 @@ def test_it_takes_turns_with_the_daemon(table: Timetable, beats: Start, daemons:
     beat.said("timetable.acquired")
 
 
-def test_it_answers_ping_while_it_fires_and_while_it_waits(table: Timetable, beats: Start) -> None:
+def test_beat_answers_ping_while_it_fires_and_while_it_waits(table: Timetable, beats: Start) -> None:
     beats(table, "--enable-remote-control", "--hostname", "one@t").said("timetable.acquired")
     beats(table, "--enable-remote-control", "--hostname", "two@t").said("timetable.waiting")
     app = Celery("asker", broker=table.inbox.url, set_as_current=False)
@@ -204,7 +204,7 @@ def test_it_answers_ping_while_it_fires_and_while_it_waits(table: Timetable, bea
     eventually(lambda: len(answering()) == 2, "both beats answer")
 
 
-def test_a_database_that_goes_away_does_not_kill_it(
+def test_beat_survives_a_database_that_goes_away(
     own_postgres: EmbeddedPostgres, inbox: Inbox, installed: Install, beats: Start
 ) -> None:
     database = Database(own_postgres.dsn())
@@ -223,7 +223,7 @@ def test_a_database_that_goes_away_does_not_kill_it(
     assert beat.process.poll() is None
 
 
-def test_a_database_without_our_schema_does_not_kill_it(
+def test_beat_survives_a_database_without_the_schema(
     database: Database, inbox: Inbox, installed: Install, beats: Start
 ) -> None:
     beat = beats(Timetable(database, inbox))
@@ -232,7 +232,7 @@ def test_a_database_without_our_schema_does_not_kill_it(
     beat.said("timetable.acquired")
 
 
-def test_an_entry_that_cannot_be_carried_is_told_and_the_others_go_on(table: Timetable, beats: Start) -> None:
+def test_a_skipped_entry_is_logged_and_the_others_go_on(table: Timetable, beats: Start) -> None:
     beat = beats(table, schedule={"tick": entry(table)}, BEAT_ODD="1")
     assert "odd" in beat.said("schedule.refused")
     assert table.inbox.take()["periodic_task_name"] == "tick"
@@ -248,7 +248,7 @@ def test_the_banner_names_the_database_without_its_password(table: Timetable, be
     assert str(password) not in "".join(beat.lines)
 
 
-def test_it_stops_when_told_to(table: Timetable, beats: Start) -> None:
+def test_beat_stops_at_sigterm(table: Timetable, beats: Start) -> None:
     beat = beats(table)
     beat.said("timetable.acquired")
     beat.process.terminate()

@@ -23,7 +23,7 @@ from redis.cluster import RedisCluster
 
 from pgreact.timetable.importers import redbeat
 from pgreact.timetable.importers.redbeat_redis import Place
-from pgreact.timetable.shadow.expected import watched
+from pgreact.timetable.shadow.expected import expected
 from tests.command import Result, pgreact
 from tests.harness import Daemon, Database
 from tests.servers import redis_cluster, redis_sentinel, redis_server
@@ -68,7 +68,7 @@ class RedBeat:
 
     def reasons(self) -> dict[str, str]:
         """Run the import; return what stays behind, and why."""
-        return {entry["name"]: entry["reason"] for entry in self.report()["uncarried"]}
+        return {entry["name"]: entry["reason"] for entry in self.report()["skipped"]}
 
     def row(self, name: str, *columns: str) -> tuple[Any, ...]:
         """Return columns of a schedule."""
@@ -85,7 +85,7 @@ def theirs(database: Database, redis_url: str, installed: Callable[..., None]) -
         client.close()
 
 
-def test_entries_are_carried(theirs: RedBeat) -> None:
+def test_entries_are_imported(theirs: RedBeat) -> None:
     theirs.save(
         "call",
         schedule(90),
@@ -96,7 +96,7 @@ def test_entries_are_carried(theirs: RedBeat) -> None:
     theirs.save("cron", crontab(minute=[0, 30], hour="7", day_of_month="1-7", day_of_week="mon"))
     theirs.save("off", schedule(60), enabled=False)
     theirs.save("whole", schedule(3600, relative=True))
-    assert sorted(theirs.report()["carried"]) == ["call", "cron", "off", "whole"]
+    assert sorted(theirs.report()["added"]) == ["call", "cron", "off", "whole"]
     assert theirs.row("call", "every", "args", "kwargs", "options", "expires") == (
         datetime.timedelta(seconds=90),
         [1, "ä"],
@@ -158,14 +158,14 @@ def test_crontabs_are_in_the_time_zone_of_the_application(theirs: RedBeat) -> No
         ({"freq": "MINUTELY", "dtstart": NOON.astimezone(ODD)}, {"every": datetime.timedelta(minutes=1)}),
     ],
 )
-def test_rules_are_carried(theirs: RedBeat, rule: dict[str, Any], columns: dict[str, Any]) -> None:
+def test_rules_are_imported(theirs: RedBeat, rule: dict[str, Any], columns: dict[str, Any]) -> None:
     theirs.save("rule", rrule(**{"dtstart": NOON, **rule}, app=theirs.app))
-    assert theirs.report()["uncarried"] == []
+    assert theirs.report()["skipped"] == []
     expected = {"anchor": NOON, "timezone": "UTC", **columns}
     assert theirs.row("rule", *expected) == tuple(expected.values())
 
 
-def test_what_cannot_be_carried_says_why(theirs: RedBeat) -> None:
+def test_skipped_entries_have_a_reason(theirs: RedBeat) -> None:
     theirs.save("zone", rrule("DAILY", dtstart=NOON.astimezone(ODD), byhour=9, app=theirs.app))
     theirs.save("minutes", rrule("MINUTELY", dtstart=NOON, byhour=9, app=theirs.app))
     theirs.save("some", rrule("MINUTELY", dtstart=NOON, byhour=9, count=7, app=theirs.app))
@@ -181,9 +181,9 @@ def test_what_cannot_be_carried_says_why(theirs: RedBeat) -> None:
     client.close()
     reasons = theirs.reasons()
     assert reasons.keys() == {"zone", "minutes", "some", "never", "countdown", "odd", "bad"}
-    assert "+1245 from UTC, which no time zone keeps: write it anew with a dtstart in UTC" in reasons["zone"]
-    assert reasons["minutes"].endswith("says byhour: write it with cron")
-    assert reasons["some"].endswith("says byhour: write it with cron and end_at")
+    assert "+1245, which no time zone keeps: save it again with a dtstart in UTC" in reasons["zone"]
+    assert reasons["minutes"].endswith("has byhour: use cron instead")
+    assert reasons["some"].endswith("has byhour: use cron and end_at instead")
     assert reasons["never"] == "its rrule ends before its dtstart"
     assert "countdown" in reasons["countdown"]
     assert '"moon"' in reasons["odd"]
@@ -211,17 +211,17 @@ def test_a_rule_recurs_when_redbeat_says(
     stored = RedBeatSchedulerEntry.from_key(f"{theirs.prefix}rule", app=theirs.app).schedule.rrule
     [columns] = redbeat.read(Place(theirs.url, prefix=theirs.prefix), theirs.app)
     assert isinstance(columns, dict)
-    ours = watched(columns, NOON)
+    ours = expected(columns, NOON)
     after = datetime.datetime(2026, 1, 1, tzinfo=UTC)
     for _ in range(100):
-        expected = stored.after(after)
-        assert ours.after(after) == expected
-        if expected is None:
+        wanted = stored.after(after)
+        assert ours.after(after) == wanted
+        if wanted is None:
             break
-        after = expected.astimezone(UTC)
+        after = wanted.astimezone(UTC)
 
 
-def test_last_runs_are_carried_over(theirs: RedBeat, redis_url: str, daemons: Callable[..., Daemon]) -> None:
+def test_last_runs_are_imported(theirs: RedBeat, redis_url: str, daemons: Callable[..., Daemon]) -> None:
     now = datetime.datetime.now(UTC)
     theirs.save("owed", schedule(3600), ran=now - datetime.timedelta(minutes=70))
     theirs.save("on time", schedule(3600), ran=now - datetime.timedelta(minutes=10))
@@ -249,7 +249,7 @@ def test_the_second_time_nothing_changes(theirs: RedBeat) -> None:
     assert (found["changed"], found["unchanged"]) == (["a"], ["b"])
 
 
-def test_a_key_that_is_damaged_stays_behind_alone(theirs: RedBeat) -> None:
+def test_damaged_key_is_skipped_alone(theirs: RedBeat) -> None:
     theirs.save("good", schedule(60))
     with Redis.from_url(theirs.url) as client:
         for name in ("text", "gone", "empty", "binary"):
@@ -261,12 +261,12 @@ def test_a_key_that_is_damaged_stays_behind_alone(theirs: RedBeat) -> None:
     assert reasons.keys() == {"text", "gone", "empty", "binary"}
     assert reasons["text"].startswith("its key is no hash, as RedBeat's are: WRONGTYPE")
     assert reasons["gone"] == reasons["empty"]
-    assert reasons["gone"].startswith("its hash is gone, or has no definition")
+    assert reasons["gone"].startswith("its hash is missing, or has no definition")
     assert reasons["binary"].startswith("its hash is no text")
     assert theirs.row("good", "every") == (datetime.timedelta(minutes=1),)
 
 
-def test_a_schedule_that_is_none_of_redbeats_is_named(theirs: RedBeat) -> None:
+def test_schedule_of_an_unknown_type_is_named(theirs: RedBeat) -> None:
     with Redis.from_url(theirs.url) as client:
         client.set(f"{theirs.prefix}:schedule", "hello")
     said = theirs.bring()
@@ -297,11 +297,13 @@ def of_proj(database: Database, *arguments: str) -> Result:
     return pgreact(*command, dsn=database.dsn)
 
 
-def test_settings_of_the_application_say_where_it_is(theirs: RedBeat, proj: Callable[..., None]) -> None:
+def test_redis_is_found_by_the_settings_of_the_application(
+    theirs: RedBeat, proj: Callable[..., None]
+) -> None:
     theirs.save("a", crontab())
     settings = {"redbeat_redis_url": theirs.url, "redbeat_key_prefix": theirs.prefix}
     proj(**settings, timezone="Europe/Paris", redbeat_redis_options={"socket_timeout": 5, "retry_period": 3})
-    assert of_proj(theirs.database).report()["carried"] == ["a"]
+    assert of_proj(theirs.database).report()["added"] == ["a"]
     assert theirs.row("a", "timezone") == ("Europe/Paris",)
     proj(**settings, redbeat_redis_options={"sokket_timeout": 5})
     said = of_proj(theirs.database)
@@ -323,7 +325,7 @@ def test_behind_sentinel(theirs: RedBeat, proj: Callable[..., None]) -> None:
             for each in beat.app.redbeat_sentinel.sentinels:
                 stack.callback(each.close)
             beat.save("a", schedule(60))
-        assert beat.report("--redis-options", json.dumps(options))["carried"] == ["a"]
+        assert beat.report("--redis-options", json.dumps(options))["added"] == ["a"]
         # which broker_transport_options say, too
         proj(
             redbeat_redis_url="redis-sentinel://",
@@ -361,21 +363,21 @@ def test_in_a_cluster(theirs: RedBeat) -> None:
         ):
             theirs.url = url
             found = theirs.report("--redis-options", json.dumps(options))
-            assert sorted(found["carried"] + found["unchanged"]) == sorted(names)
-            assert {entry["name"] for entry in found["uncarried"]} == {"gone", "text"}
+            assert sorted(found["added"] + found["unchanged"]) == sorted(names)
+            assert {entry["name"] for entry in found["skipped"]} == {"gone", "text"}
     away = theirs.bring("--redis-options", json.dumps(options))
     assert (away.code, away.err.startswith("pgreact: redis-cluster://")) == (1, True)
 
 
 @pytest.mark.parametrize("options", ["{", "[]"])
-def test_options_that_are_none_are_named(theirs: RedBeat, options: str) -> None:
+def test_invalid_options_are_named(theirs: RedBeat, options: str) -> None:
     said = theirs.bring("--redis-options", options)
     assert (said.code, "--redis-options" in said.err) == (2, True)
 
 
-def test_without_url_and_application_it_asks_where(theirs: RedBeat) -> None:
+def test_import_without_url_and_application_is_refused(theirs: RedBeat) -> None:
     said = pgreact("schedule", "import", "redbeat", dsn=theirs.database.dsn)
-    assert (said.code, "where are RedBeat's entries?" in said.err) == (2, True)
+    assert (said.code, "no Redis: give --redis" in said.err) == (2, True)
 
 
 def test_a_wrong_prefix_or_server_is_named(theirs: RedBeat, database: Database) -> None:
@@ -385,9 +387,7 @@ def test_a_wrong_prefix_or_server_is_named(theirs: RedBeat, database: Database) 
         assert pgreact("schedule", "import", "redbeat", "--redis", url, dsn=database.dsn).code == code
 
 
-def test_without_the_package_redis_it_says_what_to_install(
-    theirs: RedBeat, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_package_redis_is_named(theirs: RedBeat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
     said = theirs.bring()
     assert (said.code, "pip install 'pgreact[redis]'" in said.err) == (2, True)

@@ -9,11 +9,11 @@ import pytest
 
 from pgreact.postgres.session import Session
 from pgreact.timetable.delivery import QueueDelivery
-from pgreact.timetable.importers.last_run import went_on
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.timetable.importers.last_run import resume_from
+from pgreact.timetable.importers.skipped import Skipped
 from pgreact.timetable.importers.upsert import Report, write
 from tests.harness import Database
-from tests.timetable import Rounds, row
+from tests.timetable import Passes, row
 
 CRON = {"name": "a report", "task": "proj.report", "cron": "0 7 * * mon-fri", "timezone": "Europe/Paris"}
 EVERY = {
@@ -38,8 +38,8 @@ def put(database: Database, *rows: Any, origin: Literal["sql", "app"] = "sql", p
         return write(connection, rows, origin, prune=prune)
 
 
-def test_rows_are_written_with_what_their_source_decides(ours: Database) -> None:
-    assert put(ours, CRON, EVERY) == Report(carried=("a report", "a poll"))
+def test_rows_are_written_with_the_columns_their_source_decides(ours: Database) -> None:
+    assert put(ours, CRON, EVERY) == Report(added=("a report", "a poll"))
     assert row(ours, "a report", "task", "cron", "timezone", "args", "kwargs", "origin", "state") == (
         "proj.report",
         "0 7 * * mon-fri",
@@ -61,13 +61,13 @@ def test_rows_are_written_with_what_their_source_decides(ours: Database) -> None
 def test_the_second_time_changes_nothing_and_an_edit_survives(ours: Database) -> None:
     put(ours, CRON, EVERY)
     ours.run("update pgreact.schedule set cron = '0 8 * * *', jitter = '5 s' where name = 'a report'")
-    turn = row(ours, "a report", "turn")
+    revision = row(ours, "a report", "revision")
     assert put(ours, CRON, EVERY) == Report(unchanged=("a report", "a poll"))
-    assert row(ours, "a report", "cron", "jitter", "turn")[0] == "0 8 * * *"
-    assert row(ours, "a report", "turn") == turn
+    assert row(ours, "a report", "cron", "jitter", "revision")[0] == "0 8 * * *"
+    assert row(ours, "a report", "revision") == revision
 
 
-def test_an_entry_that_changes_is_written_but_what_it_does_not_decide_stays(ours: Database) -> None:
+def test_changed_entry_keeps_columns_that_it_does_not_decide(ours: Database) -> None:
     put(ours, CRON, EVERY)
     ours.run(
         "update pgreact.schedule set cron = '0 8 * * *', jitter = '5 s', overlap = false, misfire = 'all' "
@@ -83,13 +83,13 @@ def test_an_entry_that_changes_is_written_but_what_it_does_not_decide_stays(ours
     )
 
 
-def test_what_recurs_may_become_of_another_kind(ours: Database) -> None:
+def test_recurrence_may_change_its_kind(ours: Database) -> None:
     put(ours, CRON)
     assert put(ours, {**EVERY, "name": "a report"}).changed == ("a report",)
     assert row(ours, "a report", "cron", "every", "timezone") == (None, datetime.timedelta(seconds=90), "UTC")
 
 
-def test_what_postgresql_refuses_stays_behind_alone_and_says_why(ours: Database) -> None:
+def test_row_that_postgresql_refuses_is_skipped_alone_with_the_reason(ours: Database) -> None:
     good = [{**EVERY, "name": f"poll {n}"} for n in range(20)]
     bad = [
         {**EVERY, "name": "too often", "every": 0.01},
@@ -99,21 +99,21 @@ def test_what_postgresql_refuses_stays_behind_alone_and_says_why(ours: Database)
         {**EVERY, "name": "none", "max_runs": 0},
     ]
     found = put(ours, *good[:7], bad[0], *good[7:9], *bad[1:], *good[9:])
-    assert sorted(found.carried) == sorted(row["name"] for row in good)
-    reasons = {entry.name: entry.reason for entry in found.uncarried}
+    assert sorted(found.added) == sorted(row["name"] for row in good)
+    reasons = {entry.name: entry.reason for entry in found.skipped}
     assert list(reasons) == ["too often", "zone", "option", "late", "none"]
-    assert "every is 00:00:00.01; It is 100 ms at least" in reasons["too often"]
+    assert "every is 00:00:00.01; Use 100 ms to 36500 days" in reasons["too often"]
     assert 'no time zone "Mars/Olympus"' in reasons["zone"]
     assert 'no option "declare"' in reasons["option"]
     assert "ends before it starts" in reasons["late"]
     assert "schedule_max_runs_check" in reasons["none"]
 
 
-def test_what_is_no_row_goes_into_the_report(ours: Database) -> None:
-    left = Uncarried("a lambda", "its args[0] is a function")
-    assert put(ours, left, EVERY).uncarried == (left,)
-    assert put(ours, EVERY, {**EVERY, "task": "proj.other"}).uncarried == (
-        Uncarried("a poll", "its source has another of this name"),
+def test_skipped_entries_go_into_the_report(ours: Database) -> None:
+    left = Skipped("a lambda", "its args[0] is a function")
+    assert put(ours, left, EVERY).skipped == (left,)
+    assert put(ours, EVERY, {**EVERY, "task": "proj.other"}).skipped == (
+        Skipped("a poll", "its source has another entry of this name"),
     )
 
 
@@ -124,37 +124,37 @@ def test_schedules_of_others_are_left_alone(ours: Database, origin: str) -> None
     )
     for who in ("sql", "app"):
         found = put(ours, EVERY, origin=who, prune=True)  # type: ignore[arg-type]
-        assert [entry.name for entry in found.uncarried] == ["a poll"]
-        assert found.carried == found.changed == found.unchanged == found.removed == ()
+        assert [entry.name for entry in found.skipped] == ["a poll"]
+        assert found.added == found.changed == found.unchanged == found.removed == ()
     assert row(ours, "a poll", "task", "origin") == ("t", origin)
 
 
-def test_the_application_leaves_what_was_imported_until_it_is_handed_over(ours: Database) -> None:
+def test_application_leaves_imported_schedules_until_they_are_handed_over(ours: Database) -> None:
     put(ours, EVERY)
-    before = row(ours, "a poll", "origin", "delivery", "entry", "turn")
+    before = row(ours, "a poll", "origin", "delivery", "entry", "revision")
     assert (
         "was imported"
-        in put(ours, {**EVERY, "delivery": "direct"}, origin="app", prune=True).uncarried[0].reason
+        in put(ours, {**EVERY, "delivery": "direct"}, origin="app", prune=True).skipped[0].reason
     )
-    assert row(ours, "a poll", "origin", "delivery", "entry", "turn") == before
+    assert row(ours, "a poll", "origin", "delivery", "entry", "revision") == before
     ours.run("update pgreact.schedule set origin = 'app'")
     assert put(ours, {**EVERY, "delivery": "direct"}, origin="app").changed == ("a poll",)
     assert row(ours, "a poll", "origin", "delivery") == ("app", "direct")
     assert put(ours, {**EVERY, "delivery": "direct"}, origin="app").unchanged == ("a poll",)
-    assert "celery beat -S pgreact" in put(ours, EVERY).uncarried[0].reason
+    assert "celery beat -S pgreact" in put(ours, EVERY).skipped[0].reason
 
 
-def test_a_row_that_was_given_to_the_application_by_hand_is_its_own(ours: Database) -> None:
+def test_row_given_to_the_application_by_hand_belongs_to_it(ours: Database) -> None:
     ours.run("insert into pgreact.schedule (name, task, every, origin) values ('a poll', 't', '1 s', 'app')")
     assert put(ours, EVERY, origin="app").changed == ("a poll",)
     assert row(ours, "a poll", "task", "entry") == ("proj.poll", EVERY)
 
 
-def test_what_its_source_no_longer_has_is_removed_where_that_is_asked_for(ours: Database) -> None:
+def test_prune_removes_rows_that_the_source_no_longer_has(ours: Database) -> None:
     put(ours, {**EVERY, "name": "imported"})
     put(ours, CRON, EVERY, {**EVERY, "name": "bad"}, origin="app")
     assert put(ours, CRON, origin="app").removed == ()
-    found = put(ours, CRON, Uncarried("bad", "it has a countdown now"), origin="app", prune=True)
+    found = put(ours, CRON, Skipped("bad", "it has a countdown now"), origin="app", prune=True)
     assert (found.unchanged, found.removed) == (("a report",), ("a poll",))
     assert ours.value("select array_agg(name order by name) from pgreact.schedule") == [
         "a report",
@@ -163,13 +163,13 @@ def test_what_its_source_no_longer_has_is_removed_where_that_is_asked_for(ours: 
     ]
 
 
-def test_two_may_write_the_same_at_once(ours: Database) -> None:
+def test_two_imports_may_write_the_same_rows_at_once(ours: Database) -> None:
     with ours.connect() as first, ThreadPoolExecutor(1) as pool:
         with first.transaction():
             write(first, [EVERY], "app")
             second = pool.submit(put, ours, EVERY, CRON, origin="app")
             ours.until("select exists (select from pg_stat_activity where wait_event_type = 'Lock')")
-        assert second.result() == Report(carried=("a report",), unchanged=("a poll",))
+        assert second.result() == Report(added=("a report",), unchanged=("a poll",))
 
 
 def test_nothing_is_written_where_the_schema_is_missing(database: Database) -> None:
@@ -185,7 +185,7 @@ HOUR = datetime.timedelta(hours=1)
 
 def ran(row: dict[str, Any], ago: datetime.timedelta, **more: Any) -> dict[str, Any]:
     """Return a row that last ran so long ago."""
-    found = went_on({**row, **more}, NOW - ago, last_run_at=NOW - ago, run_count=3)
+    found = resume_from({**row, **more}, NOW - ago, last_run_at=NOW - ago, run_count=3)
     assert isinstance(found, dict)
     return found
 
@@ -209,7 +209,7 @@ def test_last_runs_alone_are_no_change(ours: Database) -> None:
     assert row(ours, "a poll", "last_run_at") == (NOW - HOUR,)
 
 
-def test_with_a_change_come_the_runs_there_if_they_are_later(ours: Database) -> None:
+def test_changed_entry_brings_later_runs_of_the_source(ours: Database) -> None:
     put(ours, ran(EVERY, HOUR))
     put(ours, ran(EVERY, HOUR / 2, args="[2]"))
     assert row(ours, "a poll", "anchor", "last_run_at", "next_run_at") == (
@@ -219,11 +219,12 @@ def test_with_a_change_come_the_runs_there_if_they_are_later(ours: Database) -> 
     )
 
 
-def test_with_a_change_the_runs_here_stay_if_they_are_later(ours: Database) -> None:
+def test_changed_entry_keeps_later_runs_made_here(ours: Database) -> None:
     put(ours, ran(EVERY, HOUR))
     ours.run(
         "update pgreact.schedule set last_nominal_at = now(), last_run_at = now(), run_count = 4, "
-        "next_nominal_at = now() + interval '1 min', next_run_at = now() + interval '1 min', turn = turn + 1"
+        "next_nominal_at = now() + interval '1 min', next_run_at = now() + interval '1 min', revision = "
+        "revision + 1"
     )
     columns = ("anchor", "last_run_at", "next_run_at", "next_nominal_at", "run_count", "state")
     before = row(ours, "a poll", *columns)
@@ -242,13 +243,13 @@ def test_an_anchor_that_the_source_moves_is_moved(ours: Database) -> None:
 
 
 async def played(database: Database) -> None:
-    """Let the timetable look once."""
+    """Run one pass of the engine."""
     session = await Session.open(database.dsn, "test")
-    await Rounds(session, QueueDelivery()).play()
+    await Passes(session, QueueDelivery()).run()
     await session.close()
 
 
-async def test_what_is_too_late_to_be_run_is_not_when_it_is_enabled(ours: Database) -> None:
+async def test_occurrence_missed_before_enabling_is_not_fired(ours: Database) -> None:
     # NOW is of when this module was read, which may be half an hour ago
     skipping = {"misfire": "skip", "grace": 86_400, "every": 240 * 3600.0}
     rows = [
@@ -271,18 +272,18 @@ async def test_what_is_too_late_to_be_run_is_not_when_it_is_enabled(ours: Databa
         {"misfire": "skip", "grace": 86_400},
     ],
 )
-async def test_what_ran_once_and_ended_stays_so_when_its_source_changes(
+async def test_ended_one_off_stays_ended_when_its_source_changes(
     ours: Database, edit: dict[str, Any]
 ) -> None:
-    """The source never ran it, since it was stopped; so it tells the moment of the edit as its beginning."""
+    """The source was stopped and never ran it, so the moment of the edit is its beginning."""
     once = {**EVERY, "every": 3600.0, "max_runs": 1}
-    begun = went_on(once, NOW - 2 * HOUR, last_run_at=None)
+    begun = resume_from(once, NOW - 2 * HOUR, last_run_at=None)
     put(ours, begun)
     await played(ours)
     assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
     for again in ({**once, **edit}, {**once, **edit, "kwargs": '{"a": 1}', "enabled": True}):
         since = datetime.datetime.now(datetime.UTC) + HOUR  # edited after it ran here
-        edited = went_on(again, since, last_run_at=None)
+        edited = resume_from(again, since, last_run_at=None)
         assert put(ours, edited).changed == ("a poll",)
         ours.run(
             "create or replace function pgreact.clock_now() returns timestamptz language sql "
@@ -295,22 +296,22 @@ async def test_what_ran_once_and_ended_stays_so_when_its_source_changes(
 
 
 @pytest.mark.parametrize("edit", [{"args": "[7]"}, {"enabled": False}, {"at": (NOW - 2 * HOUR).isoformat()}])
-async def test_what_happened_at_its_moment_does_not_happen_again_when_its_source_changes(
+async def test_fired_one_off_is_not_fired_again_when_its_source_changes(
     ours: Database, edit: dict[str, Any]
 ) -> None:
     once = {"name": "a poll", "task": "proj.poll", "at": (NOW - HOUR).isoformat()}
-    put(ours, went_on(once, NOW - HOUR - datetime.timedelta(microseconds=1), last_run_at=None))
+    put(ours, resume_from(once, NOW - HOUR - datetime.timedelta(microseconds=1), last_run_at=None))
     await played(ours)
     assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
     for again in ({**once, **edit}, {**once, "kwargs": '{"a": 1}'}):
         at = datetime.datetime.fromisoformat(again["at"])
-        edited = went_on(again, at - datetime.timedelta(microseconds=1), last_run_at=None)
+        edited = resume_from(again, at - datetime.timedelta(microseconds=1), last_run_at=None)
         assert put(ours, edited).changed == ("a poll",)
         await played(ours)
     assert row(ours, "a poll", "state", "run_count") == ("ended", 1)
 
 
-async def test_what_is_given_a_later_moment_happens_then(ours: Database) -> None:
+async def test_one_off_given_a_later_time_fires_then(ours: Database) -> None:
     once = {"name": "a poll", "task": "proj.poll", "at": (NOW - HOUR).isoformat()}
     put(ours, once)
     await played(ours)
@@ -319,7 +320,7 @@ async def test_what_is_given_a_later_moment_happens_then(ours: Database) -> None
     assert row(ours, "a poll", "state", "next_run_at") == ("planned", NOW + 24 * HOUR)
 
 
-async def test_what_its_source_runs_no_more_since_its_end_is_not_owed(ours: Database) -> None:
+async def test_entry_past_its_end_is_not_due(ours: Database) -> None:
     put(ours, ran({**EVERY, "end_at": (NOW - HOUR / 2).isoformat()}, HOUR))
     await played(ours)
     assert row(ours, "a poll", "state", "run_count") == ("ended", 3)

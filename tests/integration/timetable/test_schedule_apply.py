@@ -25,7 +25,7 @@ timezone = "Europe/Paris"
 lane = "mail"
 jitter = "1.5s"
 expires = "1h"
-history = "30d"
+retention = "30d"
 start_at = 2026-01-01
 options = {headers = {a = 1}}
 """
@@ -77,13 +77,15 @@ def test_schedules_are_made_as_the_file_says_and_twice_changes_nothing(database:
     assert apply(database).endswith(STEPS)
     before = schedules(database)
     mail = before["send mail (daily)"]
-    shown = {key: mail[key] for key in ("args", "kwargs", "jitter", "expires", "history", "options", "state")}
+    shown = {
+        key: mail[key] for key in ("args", "kwargs", "jitter", "expires", "retention", "options", "state")
+    }
     assert shown == {
         "args": ["it's", "a \\ b"],
         "kwargs": {"to": "ä"},
         "jitter": "00:00:01.5",
         "expires": "01:00:00",
-        "history": "30 days",
+        "retention": "30 days",
         "options": {"headers": {"a": 1}},
         "state": "new",
     }
@@ -132,7 +134,7 @@ def test_long_values_are_cut(applied: Database) -> None:
     assert len(line) < 130
 
 
-def test_what_the_file_no_longer_names_goes(applied: Database) -> None:
+def test_schedule_removed_from_the_file_is_deleted(applied: Database) -> None:
     applied.run(MINE)
     write("[lanes.mail]")
     assert apply(applied) == "- schedule poll\n- schedule send mail (daily)\n"
@@ -170,10 +172,10 @@ def test_an_edit_in_sql_survives_until_the_entry_changes(applied: Database) -> N
     assert apply(applied) == "Nothing to change.\n"
 
 
-def test_an_entry_that_becomes_what_the_row_is_already_is_remembered(applied: Database) -> None:
+def test_entry_that_matches_an_edited_row_is_recorded(applied: Database) -> None:
     applied.run("update pgreact.schedule set every = '1 min' where name = 'poll'")
     write(FILE.replace('"30s"', '"1m"'))
-    assert apply(applied) == "~ schedule poll: as the file has it already\n"
+    assert apply(applied) == "~ schedule poll: same as in the file\n"
     assert schedules(applied)["poll"]["entry"] == {"task": "proj.poll", "every": 60.0}
 
 
@@ -184,14 +186,15 @@ def test_a_schedule_of_another_origin_is_taken_over(applied: Database, origin: s
     assert apply(applied) == f"~ schedule mine: origin {origin} → config, misfire coalesce → all\n"
     row = schedules(applied)["mine"]
     assert (row["origin"], row["run_count"]) == ("config", 7)
-    # whoever takes it back by hand keeps it only as long as the file does not name it
+    # an origin set back by hand stays only until the file names the schedule
     applied.run("update pgreact.schedule set origin = 'sql' where name = 'mine'")
     assert apply(applied) == "~ schedule mine: origin sql → config\n"
 
 
-def test_what_the_database_computed_stays(applied: Database) -> None:
+def test_apply_keeps_the_columns_that_the_database_computed(applied: Database) -> None:
     applied.run(
-        "update pgreact.schedule set turn = turn + 1, state = 'planned', run_count = 5, last_run_at = now(), "
+        "update pgreact.schedule set revision = revision + 1, state = 'planned', run_count = 5, last_run_at "
+        "= now(), "
         "next_nominal_at = '2030-01-01Z', next_run_at = '2030-01-01Z'"
     )
     write(FILE.replace('task = "proj.poll"', 'task = "proj.other"'))
@@ -208,7 +211,7 @@ def test_what_the_database_computed_stays(applied: Database) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])
-def test_what_the_database_refuses_names_file_and_entry(applied: Database, options: list[str]) -> None:
+def test_refusal_by_the_database_names_file_and_entry(applied: Database, options: list[str]) -> None:
     before = schedules(applied)
     write(
         FILE.replace('"30s"', '"1m"')
@@ -282,7 +285,7 @@ def test_a_lane_that_schedules_use_stays(applied: Database) -> None:
 def test_thousands_are_one_statement(database: Database) -> None:
     write("".join(f'[schedules."job {n}"]\ntask = "t"\nevery = "{n + 1}s"\n' for n in range(3000)))
     assert len(apply(database).splitlines()) == 3000 + 4
-    # each transaction tells it once
+    # each transaction notifies once
     assert database.value("select count(distinct xmin::text) from pgreact.schedule") == 1
     write("".join(f'[schedules."job {n}"]\ntask = "t"\nevery = "{n + 2}s"\n' for n in range(3000)))
     assert len(apply(database).splitlines()) == 3000

@@ -18,7 +18,7 @@ from pgreact.timetable.delivery import QueueDelivery
 from pgreact.timetable.settings import ScheduleSettings
 from tests.command import Result, pgreact
 from tests.harness import Database
-from tests.timetable import Rounds
+from tests.timetable import Passes
 
 Install = Callable[..., None]
 
@@ -88,7 +88,7 @@ def unchecked(database: Database, changes: str) -> None:
 
 def engine(database: Database, changes: str, name: str = "send mail") -> None:
     """Write as the engine does."""
-    database.run(f"update pgreact.schedule set turn = turn + 1, {changes} where name = '{name}'")
+    database.run(f"update pgreact.schedule set revision = revision + 1, {changes} where name = '{name}'")
 
 
 # ---- help --------------------------------------------------------------------------------------------------
@@ -118,9 +118,9 @@ def test_every_column_has_an_option(command: str) -> None:
         (["run"], "Missing argument 'NAME...'"),
         (["add", "a", "--every", "1s"], "Missing option '--task'"),
         (["add", "a", "--task", "t", "--misfire", "x"], "'x' is not one of"),
-        (["edit", "a"], "name what is to change"),
-        (["enable"], "name schedules, or give --all"),
-        (["disable", "a", "--all"], "name schedules, or give --all"),
+        (["edit", "a"], "no change given"),
+        (["enable"], "give names of schedules, or --all"),
+        (["disable", "a", "--all"], "give names of schedules, or --all"),
     ],
 )
 def test_a_mistake_in_the_command_exits_2(arguments: list[str], message: str) -> None:
@@ -219,7 +219,8 @@ def test_a_list_can_be_narrowed(base: Database, arguments: list[str], names: lis
 
 def test_an_empty_list_says_so_and_a_cut_one_too(filled: Database) -> None:
     assert done(filled, "list", "nothing*") == "No schedules.\n"
-    assert done(filled, "list", "--limit", "1").endswith("… and more: these are the first 1, see --limit\n")
+    cut = done(filled, "list", "--limit", "1")
+    assert cut.endswith("… and more: only the first 1 are shown, see --limit\n")
 
 
 def test_json_has_durations_as_one_writes_them_and_times_with_an_offset(filled: Database) -> None:
@@ -284,7 +285,7 @@ def test_the_first_occurrence_is_compared_with_the_last_one(filled: Database) ->
     assert [each["clocks_change"] for each in found] == ["UTC+02:00 → UTC+01:00", *[None] * 9]
 
 
-def test_what_is_not_planned_yet_is_shown_as_it_will_be(filled: Database) -> None:
+def test_unplanned_schedule_shows_its_future_occurrences(filled: Database) -> None:
     found = json.loads(done(filled, "show", "poll", "--json"))
     assert (found["schedule"]["state"], found["error"], found["history"]) == ("new", None, [])
     times = [datetime.datetime.fromisoformat(each["nominal_at"]) for each in found["occurrences"]]
@@ -315,7 +316,10 @@ def test_jitter_puts_off_the_run_not_the_occurrence(filled: Database) -> None:
         ("enabled = false", 10),
         # since then it was disabled
         (
-            "enabled = false, turn = turn + 1, next_nominal_at = '2020-01-01Z', next_run_at = '2020-01-01Z'",
+            (
+                "enabled = false, revision = revision + 1, next_nominal_at = '2020-01-01Z', "
+                "next_run_at = '2020-01-01Z'"
+            ),
             10,
         ),
         # to be run by hand before its next occurrence is known
@@ -324,7 +328,7 @@ def test_jitter_puts_off_the_run_not_the_occurrence(filled: Database) -> None:
         ("at = '2020-01-01Z', cron = null, enabled = false", 0),
     ],
 )
-def test_only_occurrences_that_there_will_be_are_shown(filled: Database, change: str, count: int) -> None:
+def test_only_future_occurrences_are_shown(filled: Database, change: str, count: int) -> None:
     filled.run(f"update pgreact.schedule set {change} where name = 'send mail'")
     occurrences = json.loads(done(filled, "show", "send mail", "--json"))["occurrences"]
     assert len(occurrences) == count
@@ -340,7 +344,7 @@ def test_only_occurrences_that_there_will_be_are_shown(filled: Database, change:
 def test_a_failed_schedule_says_why(filled: Database, wrong: str) -> None:
     """Both were right once, by the data of another machine, or are not checked any more."""
     unchecked(filled, wrong)
-    assert "when it runs next cannot be told: " in done(filled, "show", "send mail")
+    assert "next occurrences unknown: " in done(filled, "show", "send mail")
     engine(filled, "state = 'failed', last_error = 'no such zone'")
     found = json.loads(done(filled, "show", "send mail", "--json"))
     assert (found["error"], found["occurrences"]) == ("no such zone", [])
@@ -358,15 +362,15 @@ def test_a_run_by_hand_is_no_occurrence(filled: Database, moment: str) -> None:
     assert {each["nominal_at"][11:19] for each in found["occurrences"]} == {"02:30:00"}
 
 
-def test_what_went_bad_later_says_why_it_cannot_be_told(filled: Database) -> None:
+def test_schedule_with_an_unknown_zone_shows_the_error(filled: Database) -> None:
     unchecked(filled, "timezone = 'Mars/Base'")
     out = done(filled, "show", "send mail")
-    assert 'when it runs next cannot be told: time zone "Mars/Base" is not known here' in out
+    assert 'next occurrences unknown: time zone "Mars/Base" is not known here' in out
     assert json.loads(done(filled, "show", "send mail", "--json"))["occurrences"] == []
     assert "Mars/Base" not in done(filled, "list")  # it has no next run
 
 
-def test_history_is_shown_where_it_is_kept(here: None, filled: Database) -> None:
+def test_history_is_shown_if_it_is_kept(here: None, filled: Database) -> None:
     filled.run(
         "insert into pgreact.schedule_history (schedule, nominal_at, fired_at, outcome, job, task_id, error) "
         "values "
@@ -409,7 +413,7 @@ def test_a_schedule_is_added_with_all_its_columns(base: Database) -> None:
         "--max-attempts": "5",
         "--options": '{"queue": "q"}',
         "--expires": "1h",
-        "--history": "2h",
+        "--retention": "2h",
         "--description": "for you",
     }
     flags = ["--cron-and", "--no-overlap", "--disabled"]
@@ -442,7 +446,7 @@ def test_a_schedule_is_added_with_all_its_columns(base: Database) -> None:
         "max_attempts": 5,
         "options": {"queue": "q"},
         "expires": "01:00:00",
-        "history": "02:00:00",
+        "retention": "02:00:00",
         "description": "for you",
     }
     assert {key: datetime.datetime.fromisoformat(value).timestamp() for key, value in moments.items()} == {
@@ -473,22 +477,22 @@ def test_a_schedule_recurs_in_one_of_five_ways(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing says when it recurs: give one of --every, --cron, --at, --solar, --rrule"),
+        ([], "no recurrence given: give one of --every, --cron, --at, --solar, --rrule"),
         (["--every", "1s", "--cron", "x"], "--every and --cron exclude each other: give one of --every,"),
         (["--every", "5"], '--every: "5" has no unit: write "5s"'),
         (["--every", "1s", "--jitter", "x"], "--jitter: 'x' is not a duration"),
         (["--every", "1s", "--max-runs", "many"], "--max-runs: input should be a valid integer"),
-        (["--every", "1s", "--args", "[1"], "--args: [1 is no JSON: "),
+        (["--every", "1s", "--args", "[1"], "--args: [1 is not JSON: "),
         (["--every", "1s", "--args", "{}"], "--args: input should be a valid list"),
         (["--at", "noon"], "--at: 'noon' is not a time: write it like"),
         (["--cron", "* * *"], 'cron "* * *" has 3 fields; It has five'),
-        (["--rrule", "x"], 'rrule "x": there is no "X"'),
-        (["--solar", "x"], 'solar "x" is no event, latitude and longitude'),
+        (["--rrule", "x"], 'rrule "x": unknown part "X"'),
+        (["--solar", "x"], 'solar "x" is not an event, a latitude and a longitude'),
         (["--every", "1s", "--timezone", "Mars"], 'no time zone "Mars"; Write an IANA name'),
         (["--every", "1s", "--lane", "mial"], 'no lane "mial" in pgreact.lane; Lanes are default, mail'),
         (["--every", "1s", "--options", '{"eta": 1}'], 'job t: no option "eta"; Set run_at.'),
         (["--every", "1s", "--end-at", "2020-01-01", "--start-at", "2021-01-01"], "ends before it starts"),
-        (["--every", "1s", "--kwargs", '{"a": "\\u0000"}'], "holds a NUL character"),
+        (["--every", "1s", "--kwargs", '{"a": "\\u0000"}'], "contains a NUL character"),
     ],
 )
 def test_a_bad_value_exits_2_with_what_is_wrong(base: Database, arguments: list[str], message: str) -> None:
@@ -499,16 +503,16 @@ def test_a_bad_value_exits_2_with_what_is_wrong(base: Database, arguments: list[
     assert rows(base) == {}
 
 
-def test_a_name_there_is_already_or_that_is_none_is_refused(filled: Database) -> None:
+def test_existing_or_invalid_name_is_refused(filled: Database) -> None:
     assert refused(filled, "add", "poll", "--task", "t", "--every", "1s") == (
-        'pgreact: there is a schedule "poll" already: "pgreact schedule edit" changes it\n'
+        'pgreact: schedule "poll" exists: "pgreact schedule edit" changes it\n'
     )
     for name in ("", "x" * 201):
         said = refused(filled, "add", name, "--task", "t", "--every", "1s")
         assert "the name of a schedule has 1 to 200 characters" in said
 
 
-def test_an_edit_sets_what_is_named_and_nothing_else(filled: Database) -> None:
+def test_edit_updates_the_given_columns_only(filled: Database) -> None:
     filled.run(
         "update pgreact.schedule set end_at = '2040-01-01Z', max_runs = 5, args = '[1]' "
         "where name = 'send mail'"
@@ -518,7 +522,7 @@ def test_an_edit_sets_what_is_named_and_nothing_else(filled: Database) -> None:
         done(filled, "edit", "send mail", "--end-at", "none", "--max-runs", "none") == "changed send mail\n"
     )
     after = rows(filled)["send mail"]
-    assert {key for key in before if before[key] != after[key]} == {"end_at", "max_runs", "turn"}
+    assert {key for key in before if before[key] != after[key]} == {"end_at", "max_runs", "revision"}
     assert (after["end_at"], after["max_runs"]) == (None, None)
     # another way to recur replaces the first one, and a time is read in the zone that it has already
     done(filled, "edit", "send mail", "--every", "2h", "--start-at", "2026-07-01T09:00")
@@ -570,9 +574,7 @@ def test_all_schedules_are_disabled_and_enabled(filled: Database) -> None:
 
 
 @pytest.mark.parametrize("way", ["--all", "once", "sql"])
-async def test_what_was_to_happen_once_while_it_was_disabled_does_not_happen_when_it_is_enabled(
-    base: Database, way: str
-) -> None:
+async def test_one_off_due_while_disabled_does_not_fire_when_enabled(base: Database, way: str) -> None:
     base.run(
         "insert into pgreact.schedule (name, task, at, enabled) values "
         "('once', 't', now() - interval '1 min', false), ('later', 't', now() + interval '1 day', false)"
@@ -584,15 +586,15 @@ async def test_what_was_to_happen_once_while_it_was_disabled_does_not_happen_whe
         assert said.code == 0
         assert ("note: once was due at " in said.err) == (way == "once")
     session = await Session.open(base.dsn, "test")
-    await Rounds(session, QueueDelivery()).play()
+    await Passes(session, QueueDelivery()).run()
     found = rows(base)
     assert (found["once"]["state"], found["once"]["run_count"]) == ("ended", 0)
     # a moment that is set anew counts, and so does a run by hand
     base.run("update pgreact.schedule set at = now() where name = 'once'")
-    await Rounds(session, QueueDelivery()).play()
+    await Passes(session, QueueDelivery()).run()
     assert rows(base)["once"]["run_count"] == 1
     done(base, "run", "once")
-    await Rounds(session, QueueDelivery()).play()
+    await Passes(session, QueueDelivery()).run()
     await session.close()
     assert rows(base)["once"]["run_count"] == 2
     if way != "once":
@@ -605,14 +607,14 @@ def test_a_failed_schedule_tries_again_when_it_is_enabled(filled: Database) -> N
     assert (rows(filled)["send mail"]["state"], rows(filled)["send mail"]["last_error"]) == ("new", None)
 
 
-def test_enabling_what_went_bad_says_what_is_wrong(filled: Database) -> None:
+def test_enabling_an_invalid_schedule_shows_the_error(filled: Database) -> None:
     unchecked(filled, "enabled = false, lane = 'gone'")
     assert 'no lane "gone" in pgreact.lane' in refused(filled, "enable", "send mail")
 
 
 def test_a_schedule_is_run_now(filled: Database) -> None:
     engine(filled, "state = 'planned', next_nominal_at = '2030-01-01Z', next_run_at = '2030-01-01Z'")
-    assert done(filled, "run", "poll", "send mail") == "runs now: poll\nruns now: send mail\n"
+    assert done(filled, "run", "poll", "send mail") == "running poll\nrunning send mail\n"
     assert filled.value(
         "select bool_and(next_run_at between now() - interval '1 min' and now() and state = 'planned') "
         "from pgreact.schedule"
@@ -627,7 +629,7 @@ def test_a_disabled_schedule_is_not_run_and_the_others_neither(filled: Database)
     assert rows(filled) == before
 
 
-def test_remove_asks_unless_told_not_to(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remove_asks_unless_yes_is_given(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused(filled, "remove", "poll", "send mail") == (
         "pgreact: remove asks before it deletes poll, send mail: give --yes to delete without a terminal\n"
     )
@@ -642,23 +644,23 @@ def test_remove_asks_unless_told_not_to(filled: Database, monkeypatch: pytest.Mo
     assert rows(filled) == {}
 
 
-def test_whoever_changes_what_the_file_names_is_told_that_the_file_wins(database: Database) -> None:
+def test_change_of_a_schedule_in_the_file_notes_that_the_file_wins(database: Database) -> None:
     Path("pgreact.toml").write_text('[schedules.poll]\ntask = "t"\nevery = "30s"\n', encoding="utf-8")
     assert pgreact("apply", dsn=database.dsn).code == 0
     database.run(
         "insert into pgreact.schedule (name, task, every, origin) values ('beat', 't', '1 h', 'app')"
     )
-    note = 'note: the configuration names poll: "pgreact apply" sets it anew once its entry changes\n'
+    note = 'note: poll is in the configuration: "pgreact apply" overwrites this once the entry changes\n'
     for command in (["edit", "--every", "1m"], ["disable"], ["enable"]):
         said = run(database, command[0], "poll", *command[1:])
         assert (said.code, said.err) == (0, note)
     assert run(database, "disable", "beat").err == (
-        "note: the application's beat_schedule names beat: "
-        '"celery beat" sets it anew once its entry changes\n'
+        "note: beat is in the application's beat_schedule: "
+        '"celery beat" overwrites this once the entry changes\n'
     )
     assert run(database, "run", "poll").err == ""
     assert run(database, "remove", "poll", "--yes").err == (
-        'note: the configuration names poll: "pgreact apply" makes it again\n'
+        'note: poll is in the configuration: "pgreact apply" adds it again\n'
     )
     assert pgreact("apply", dsn=database.dsn).out == "+ schedule poll: every 30s runs t\n"
 
@@ -677,7 +679,7 @@ def told(database: Database) -> list[str]:
     )
 
 
-def test_status_shows_how_many_there_are_and_which_is_next(filled: Database) -> None:
+def test_status_counts_schedules_and_names_the_next(filled: Database) -> None:
     assert timetable(filled) == {
         "enabled": 2,
         "disabled": 0,
@@ -717,20 +719,20 @@ def test_a_failed_schedule_makes_status_unhealthy_unless_it_is_disabled(filled: 
         assert pgreact("status", dsn=filled.dsn).code == 0
 
 
-def test_status_tells_of_what_was_planned_anew(base: Database) -> None:
+def test_status_names_replanned_schedules(base: Database) -> None:
     base.run(
         "insert into pgreact.schedule (name, task, every) "
         "select 's' || n, 't', '1 h' from generate_series(1, 8) n",
-        "update pgreact.schedule set turn = turn + 1, "
+        "update pgreact.schedule set revision = revision + 1, "
         "replanned_at = now() - case when name < 's8' then interval '125 min' else interval '8 days' end",
     )
     assert timetable(base)["replanned"]["count"] == 7
     assert told(base)[1:] == [
-        "  planned anew 2h ago, since the clock had been far ahead: s1, s2, s3, s4, s5 and 2 more"
+        "  planned anew 2h ago, because the clock had been far ahead: s1, s2, s3, s4, s5 and 2 more"
     ]
 
 
-def test_status_tells_people_nothing_of_an_empty_timetable(base: Database) -> None:
+def test_status_text_is_silent_about_an_empty_timetable(base: Database) -> None:
     assert timetable(base)["enabled"] == 0
     assert "timetable" not in pgreact("status", dsn=base.dsn).out
 
@@ -739,7 +741,7 @@ def test_status_names_the_first_failed_schedules_and_counts_the_others(base: Dat
     base.run(
         "insert into pgreact.schedule (name, task, every) "
         "select 's' || n, 't', '1 h' from generate_series(1, 8) n",
-        "update pgreact.schedule set turn = turn + 1, state = 'failed', last_error = 'x'",
+        "update pgreact.schedule set revision = revision + 1, state = 'failed', last_error = 'x'",
     )
     assert told(base)[1:] == [
         *(f"  FAILED: s{number}: x" for number in range(1, 6)),

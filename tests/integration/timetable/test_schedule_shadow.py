@@ -42,7 +42,7 @@ class Process(Worker):
         self._reader.start()
 
     def ticks(self, count: int) -> None:
-        """Wait until Beat has sent so many."""
+        """Wait until Beat has sent ``count`` messages."""
         eventually(lambda: sum("due task tick" in line for line in self.lines) >= count, f"{count} ticks")
 
     def interrupted(self) -> tuple[int, list[dict[str, Any]]]:
@@ -86,7 +86,7 @@ SHADOW = ("pgreact", "-A", "tests.import_app", "schedule", "shadow", "--json")
 BEAT = ("celery", "-A", "tests.import_app", "beat", "-l", "info", "--pidfile=")
 
 
-def test_what_beat_sends_and_what_the_timetable_would_agree(run: Start) -> None:
+def test_shadow_of_an_equal_timetable_finds_no_difference(run: Start) -> None:
     shadow = run(*SHADOW, "--disabled", "--tolerance", "15s")
     shadow.said("watching 1 schedules")
     run(*BEAT).ticks(4)
@@ -96,7 +96,7 @@ def test_what_beat_sends_and_what_the_timetable_would_agree(run: Start) -> None:
     assert summary["missed"] == summary["late"] == summary["extra"] == 0
 
 
-def test_ctrl_c_ends_it_where_it_was_started_with_that_signal_ignored(run: Start) -> None:
+def test_ctrl_c_ends_shadow_started_with_sigint_ignored(run: Start) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts jobs in the background
     try:
         shadow = run(*SHADOW, "--disabled")
@@ -107,7 +107,7 @@ def test_ctrl_c_ends_it_where_it_was_started_with_that_signal_ignored(run: Start
     assert code == (1 if summary["missed"] else 0)
 
 
-def test_differences_are_told_and_exit_with_1(ours: Database, run: Start) -> None:
+def test_differences_are_printed_and_exit_with_1(ours: Database, run: Start) -> None:
     ours.run(
         "insert into pgreact.schedule (name, task, args, every) values ('other', 'proj.tick', '[2]', '1 s')",
         "update pgreact.schedule set enabled = true, every = '1 h' where name = 'tick'",
@@ -146,14 +146,14 @@ def test_a_broker_that_goes_and_comes_back_is_no_difference(run: Start) -> None:
 
 
 def stop_and_start(server: Server, shadow: Process) -> None:
-    """Let the broker be away until somebody notices."""
+    """Stop the broker until its absence is noticed."""
     server.kill()
     shadow.said("the broker is away")
     server.start()
     shadow.said("the broker is back")
 
 
-def test_what_is_sent_once_it_listens_is_heard(inbox: Inbox) -> None:
+def test_message_sent_after_listening_began_is_received(inbox: Inbox) -> None:
     app = Celery("proj", broker=inbox.url, set_as_current=False)
     app.conf.update(
         task_send_sent_event=True, task_default_queue=inbox.queue, event_exchange=f"{inbox.queue}.ev"
@@ -162,20 +162,20 @@ def test_what_is_sent_once_it_listens_is_heard(inbox: Inbox) -> None:
     began = datetime.datetime.now(datetime.UTC)
     with events.listening() as connection:
         message = app.send_task("proj.add", (1,), {"a": 2})
-        (sent,) = events.hear(connection, 20)
+        (sent,) = events.receive(connection, 20)
     assert sent.task_id == message.id
     assert sent.call == Call("proj.add", "(1,)", "{'a': 2}")
     assert began <= sent.at <= datetime.datetime.now(datetime.UTC)
 
 
-def test_where_nothing_is_heard_it_says_what_beat_needs(ours: Database) -> None:
+def test_silence_of_beat_names_the_setting_it_needs(ours: Database) -> None:
     said = pgreact("-b", "memory://", "schedule", "shadow", "--disabled", "--for", "10ms", dsn=ours.dsn)
     assert said.code == 0
     assert "0 in time, 0 late, 0 missed, 0 sent without being due" in said.out
     assert "task_send_sent_event = True" in said.err
 
 
-def test_entries_of_the_application_that_are_disabled_are_not_waited_for(
+def test_disabled_entries_of_the_application_are_not_expected(
     ours: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "proj_off.py").write_text(
@@ -187,13 +187,13 @@ def test_entries_of_the_application_that_are_disabled_are_not_waited_for(
     assert "watching 1 schedules" in said.err  # Celery's own, which cleans up results
 
 
-def test_what_cannot_be_compared_is_said(ours: Database) -> None:
+def test_schedules_that_cannot_be_compared_are_named(ours: Database) -> None:
     def shadow(*arguments: str, broker: str = "memory://") -> tuple[int, str]:
         said = pgreact("-b", broker, "schedule", "shadow", "--for", "10ms", *arguments, dsn=ours.dsn)
         return said.code, said.err
 
     code, said = shadow()
-    assert (code, "there is no schedule to compare with" in said) == (1, True)
+    assert (code, "no schedule to compare with" in said) == (1, True)
     assert shadow("--app-schedule")[0] == 2
     assert shadow("--tolerance", "soon")[0] == 2
     code, said = shadow("--disabled", broker="redis://127.0.0.1:1/0")

@@ -1,4 +1,4 @@
-"""``pgreact.schedule``: what the database refuses, what an edit sets off, and what it tells the leader."""
+"""``pgreact.schedule``: refusals, the effects of an edit, and notifications of the leader."""
 
 import calendar
 import datetime
@@ -24,7 +24,8 @@ from tests.hostile import PINNED
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 WAYS = {"every", "cron", "at", "solar", "rrule"}
 PLANNED = (
-    "update pgreact.schedule set turn = turn + 1, state = 'planned', next_nominal_at = '2030-01-01Z', "
+    "update pgreact.schedule set revision = revision + 1, state = 'planned', next_nominal_at = "
+    "'2030-01-01Z', "
     "next_run_at = '2030-01-01Z'"
 )
 
@@ -56,7 +57,7 @@ def run(session: Session, *statements: str) -> None:
 
 
 def insert(session: Session, **columns: object) -> None:
-    """Add a schedule, named a unless told otherwise; it recurs every hour if nothing else says when."""
+    """Add a schedule, by default named a; it recurs every hour unless a recurrence is given."""
     usual = {"name": "a", "task": "t"} | ({} if WAYS & columns.keys() else {"every": "1 h"})
     row = usual | columns
     names = ", ".join(row)
@@ -79,8 +80,8 @@ def row(session: Session) -> dict[str, Any]:
         ({"name": ""}, "the name of a schedule has 1 to 200 characters; this one has 0"),
         ({"name": "x" * 201}, "the name of a schedule has 1 to 200 characters; this one has 201"),
         ({"name": None}, "the name of a schedule has 1 to 200 characters; this one has 0"),
-        ({"every": None}, 'schedule "a" says in 0 ways when it recurs'),
-        ({"every": "1 h", "cron": "* * * * *"}, 'schedule "a" says in 2 ways when it recurs'),
+        ({"every": None}, 'schedule "a" recurs in 0 ways'),
+        ({"every": "1 h", "cron": "* * * * *"}, 'schedule "a" recurs in 2 ways'),
         ({"every": "99 ms"}, 'schedule "a": every is 00:00:00.099'),
         ({"every": "-1 h"}, 'schedule "a": every is -01:00:00'),
         ({"every": "1 month"}, 'schedule "a": every is 1 mon'),
@@ -95,47 +96,59 @@ def row(session: Session) -> dict[str, Any]:
         ({"cron": "* * * 13 *"}, 'cron "* * * 13 *": month 13 is not between 1 and 12'),
         ({"cron": "* * * * 8"}, 'cron "* * * * 8": day of week 8 is not between 0 and 7'),
         ({"cron": "61 * * * * *"}, 'cron "61 * * * * *": second 61 is not between 0 and 59'),
-        ({"cron": "*/0 * * * *"}, 'cron "*/0 * * * *": "*/0" has steps of 0'),
-        ({"cron": "1,,2 * * * *"}, 'cron "1,,2 * * * *": "" is no minute'),
-        ({"cron": "1, * * * *"}, 'cron "1, * * * *": "" is no minute'),
-        ({"cron": "* * * * funday"}, 'cron "* * * * funday": "funday" is no day of week'),
-        ({"cron": "* * * mon *"}, 'cron "* * * mon *": "mon" is no month'),
+        ({"cron": "*/0 * * * *"}, 'cron "*/0 * * * *": "*/0" has a step of 0'),
+        ({"cron": "1,,2 * * * *"}, 'cron "1,,2 * * * *": invalid minute ""'),
+        ({"cron": "1, * * * *"}, 'cron "1, * * * *": invalid minute ""'),
+        ({"cron": "* * * * funday"}, 'cron "* * * * funday": invalid day of week "funday"'),
+        ({"cron": "* * * mon *"}, 'cron "* * * mon *": invalid month "mon"'),
         ({"cron": "@noon"}, 'cron "@noon": no such name'),
-        ({"solar": "sunset"}, 'solar "sunset" is no event, latitude and longitude'),
+        ({"solar": "sunset"}, 'solar "sunset" is not an event, a latitude and a longitude'),
         ({"solar": "moonrise 1 2"}, 'solar "moonrise 1 2" has no event "moonrise"'),
         ({"solar": "sunset 91 2"}, 'solar "sunset 91 2" has no latitude from -90 to 90, but "91"'),
         ({"solar": "sunset 1 east"}, 'solar "sunset 1 east" has no longitude from -180 to 180, but "east"'),
-        ({"rrule": "daily"}, 'rrule "daily": there is no "DAILY"'),
+        ({"rrule": "daily"}, 'rrule "daily": unknown part "DAILY"'),
         ({"rrule": ""}, 'rrule "": FREQ is missing'),
         ({"rrule": "BYHOUR=1"}, 'rrule "BYHOUR=1": FREQ is missing'),
-        ({"rrule": "FREQ=MINUTELY"}, 'rrule "FREQ=MINUTELY": FREQ MINUTELY is what every and cron are for'),
+        (
+            {"rrule": "FREQ=MINUTELY"},
+            'rrule "FREQ=MINUTELY": FREQ MINUTELY is not supported',
+        ),
         ({"rrule": "FREQ=OFTEN"}, 'rrule "FREQ=OFTEN": FREQ "OFTEN" is not one of YEARLY, MONTHLY, WEEKLY'),
-        ({"rrule": "FREQ=DAILY;FREQ=DAILY"}, 'rrule "FREQ=DAILY;FREQ=DAILY": FREQ stands twice'),
+        ({"rrule": "FREQ=DAILY;FREQ=DAILY"}, 'rrule "FREQ=DAILY;FREQ=DAILY": FREQ occurs twice'),
         (
             {"rrule": "FREQ=DAILY;BYHOUR=24"},
             'rrule "FREQ=DAILY;BYHOUR=24": BYHOUR 24 is not between 0 and 23',
         ),
         (
             {"rrule": "FREQ=DAILY;BYMONTHDAY=0"},
-            'rrule "FREQ=DAILY;BYMONTHDAY=0": BYMONTHDAY 0 is not between 1 and 31, or as much below zero',
+            'rrule "FREQ=DAILY;BYMONTHDAY=0": BYMONTHDAY 0 is not between 1 and 31, or the same below zero',
         ),
-        ({"rrule": "FREQ=DAILY;BYHOUR=x"}, 'rrule "FREQ=DAILY;BYHOUR=x": BYHOUR "X" is no number'),
-        ({"rrule": "FREQ=DAILY;COUNT=1,2"}, 'rrule "FREQ=DAILY;COUNT=1,2": COUNT "1,2" is no number'),
-        ({"rrule": "FREQ=WEEKLY;WKST=XX"}, 'rrule "FREQ=WEEKLY;WKST=XX": WKST "XX" is no day like MO'),
-        ({"rrule": "FREQ=WEEKLY;BYDAY=XX"}, 'rrule "FREQ=WEEKLY;BYDAY=XX": BYDAY "XX" is no list of days'),
+        ({"rrule": "FREQ=DAILY;BYHOUR=x"}, 'rrule "FREQ=DAILY;BYHOUR=x": BYHOUR "X" is not a number'),
+        ({"rrule": "FREQ=DAILY;COUNT=1,2"}, 'rrule "FREQ=DAILY;COUNT=1,2": COUNT "1,2" is not a number'),
+        ({"rrule": "FREQ=WEEKLY;WKST=XX"}, 'rrule "FREQ=WEEKLY;WKST=XX": WKST "XX" is not a day like MO'),
+        ({"rrule": "FREQ=WEEKLY;BYDAY=XX"}, 'rrule "FREQ=WEEKLY;BYDAY=XX": BYDAY "XX" is not a list of days'),
         (
             {"rrule": "FREQ=WEEKLY;BYDAY=1MO"},
-            'rrule "FREQ=WEEKLY;BYDAY=1MO": BYDAY has numbers for FREQ=YEARLY and MONTHLY only',
+            'rrule "FREQ=WEEKLY;BYDAY=1MO": BYDAY takes numbers only with FREQ=YEARLY and MONTHLY',
         ),
-        ({"rrule": "FREQ=MONTHLY;BYDAY=6MO"}, 'rrule "FREQ=MONTHLY;BYDAY=6MO": a month has five of each day'),
-        ({"rrule": "FREQ=DAILY;UNTIL=20260230"}, 'rrule "FREQ=DAILY;UNTIL=20260230": UNTIL "20260230" is no'),
-        ({"rrule": "FREQ=DAILY;UNTIL=x"}, 'rrule "FREQ=DAILY;UNTIL=x": UNTIL "X" is no time like 20301231'),
+        (
+            {"rrule": "FREQ=MONTHLY;BYDAY=6MO"},
+            'rrule "FREQ=MONTHLY;BYDAY=6MO": a month has at most five',
+        ),
+        (
+            {"rrule": "FREQ=DAILY;UNTIL=20260230"},
+            'rrule "FREQ=DAILY;UNTIL=20260230": UNTIL "20260230" is not',
+        ),
+        (
+            {"rrule": "FREQ=DAILY;UNTIL=x"},
+            'rrule "FREQ=DAILY;UNTIL=x": UNTIL "X" is not a time like',
+        ),
         (
             {"rrule": "FREQ=DAILY;COUNT=1;UNTIL=20260101"},
             'rrule "FREQ=DAILY;COUNT=1;UNTIL=20260101": COUNT and UNTIL exclude each other',
         ),
-        ({"rrule": "FREQ=DAILY;DTSTART=20260101"}, "DTSTART is the column anchor"),
-        ({"rrule": "FREQ=HOURLY;BYSETPOS=1"}, "BYSETPOS is not for FREQ=HOURLY"),
+        ({"rrule": "FREQ=DAILY;DTSTART=20260101"}, "DTSTART is not supported: set the column anchor"),
+        ({"rrule": "FREQ=HOURLY;BYSETPOS=1"}, "BYSETPOS cannot be used with FREQ=HOURLY"),
         ({"cron": "0 0 31 2 *"}, 'cron "0 0 31 2 *" never occurs'),
         ({"cron": "0 0 30 feb */2"}, 'cron "0 0 30 feb */2" never occurs'),
         ({"cron": "0 0 1-7 * fri#2", "cron_and": True}, 'cron "0 0 1-7 * fri#2" never occurs'),
@@ -186,11 +199,11 @@ def row(session: Session) -> dict[str, Any]:
         ({"grace": "-1 s"}, "schedule_grace_check"),
         ({"catch_up": 0}, "schedule_catch_up_check"),
         ({"expires": "0"}, "schedule_expires_check"),
-        ({"history": "1 s"}, "schedule_history_check"),
+        ({"retention": "1 s"}, "schedule_retention_check"),
         ({"origin": "me"}, "schedule_origin_check"),
     ],
 )
-def test_what_cannot_be_right_is_refused(base: Session, columns: dict[str, Any], message: str) -> None:
+def test_wrong_schedule_is_refused(base: Session, columns: dict[str, Any], message: str) -> None:
     with pytest.raises(psycopg.Error, match=re.escape(message)) as caught:
         insert(base, **columns)
     assert caught.value.sqlstate[:2] in {"22", "23", "42"}  # type: ignore[index]
@@ -237,13 +250,13 @@ def test_a_refusal_says_what_to_write(base: Session) -> None:
 def test_a_new_schedule_is_to_be_planned(base: Session) -> None:
     insert(base)
     found = row(base)
-    assert (found["state"], found["turn"], found["next_run_at"]) == ("new", 1, None)
+    assert (found["state"], found["revision"], found["next_run_at"]) == ("new", 1, None)
 
 
 def test_a_new_schedule_may_say_when_it_runs_first(base: Session) -> None:
-    insert(base, next_run_at="2030-01-01Z", state="ended", turn=7)
+    insert(base, next_run_at="2030-01-01Z", state="ended", revision=7)
     found = row(base)
-    assert (found["state"], found["turn"]) == ("planned", 8)
+    assert (found["state"], found["revision"]) == ("planned", 8)
     assert found["next_run_at"].startswith("2030-01-01")
 
 
@@ -265,15 +278,15 @@ def test_an_edit_of_when_it_recurs_has_it_planned_anew(base: Session, change: st
     run(base, PLANNED, f"update pgreact.schedule set {change}")
     found = row(base)
     assert (found["state"], found["next_nominal_at"], found["next_run_at"]) == ("new", None, None)
-    assert found["turn"] == 3
+    assert found["revision"] == 3
 
 
 @pytest.mark.parametrize("change", ["end_at = '2036-01-01Z'", "max_runs = 5", "jitter = '1 s'", "name = 'b'"])
-def test_what_recurs_as_before_is_planned_anew_from_where_it_is(base: Session, change: str) -> None:
+def test_unchanged_recurrence_is_planned_from_its_next_occurrence(base: Session, change: str) -> None:
     insert(base)
     run(base, PLANNED, f"update pgreact.schedule set {change}")
     found = row(base)
-    assert (found["state"], found["next_run_at"], found["turn"]) == ("new", None, 3)
+    assert (found["state"], found["next_run_at"], found["revision"]) == ("new", None, 3)
     assert found["next_nominal_at"].startswith("2030-01-01")
 
 
@@ -297,12 +310,12 @@ def test_an_edit_of_anything_else_leaves_the_next_run(base: Session, change: str
     insert(base)
     run(base, PLANNED, f"update pgreact.schedule set {change}")
     found = row(base)
-    assert (found["state"], found["turn"]) == ("planned", 3)
+    assert (found["state"], found["revision"]) == ("planned", 3)
     assert found["next_nominal_at"].startswith("2030-01-01")
     assert found["next_run_at"].startswith("2030-01-01")
 
 
-def test_what_is_enabled_again_is_planned_anew(base: Session) -> None:
+def test_enabled_schedule_is_planned_anew(base: Session) -> None:
     insert(base)
     run(
         base,
@@ -316,10 +329,10 @@ def test_what_is_enabled_again_is_planned_anew(base: Session) -> None:
 @pytest.mark.parametrize("state", ["planned", "ended"])
 def test_a_user_may_set_the_next_run(base: Session, state: str) -> None:
     insert(base)
-    run(base, PLANNED, f"update pgreact.schedule set turn = turn + 1, state = '{state}'")
+    run(base, PLANNED, f"update pgreact.schedule set revision = revision + 1, state = '{state}'")
     run(base, "update pgreact.schedule set next_run_at = '2029-01-01Z'")
     found = row(base)
-    assert (found["state"], found["turn"]) == ("planned", 4)
+    assert (found["state"], found["revision"]) == ("planned", 4)
     assert found["next_run_at"].startswith("2029-01-01")
     # what comes after is not forgotten
     assert found["next_nominal_at"].startswith("2030-01-01")
@@ -335,9 +348,9 @@ def test_a_user_may_set_the_next_run_together_with_when_it_recurs(base: Session)
     assert found["next_run_at"].startswith("2029-01-01")
 
 
-def test_any_edit_lets_a_failed_one_try_again_unless_it_is_disabled(base: Session) -> None:
+def test_edit_retries_a_failed_schedule_unless_it_is_disabled(base: Session) -> None:
     failed = (
-        "update pgreact.schedule set turn = turn + 1, state = 'failed', last_error = 'no tzdata', "
+        "update pgreact.schedule set revision = revision + 1, state = 'failed', last_error = 'no tzdata', "
         "next_nominal_at = null, next_run_at = null"
     )
     insert(base)
@@ -349,24 +362,28 @@ def test_any_edit_lets_a_failed_one_try_again_unless_it_is_disabled(base: Sessio
     assert (row(base)["state"], row(base)["last_error"]) == ("new", None)
 
 
-def test_the_engines_own_writes_are_not_looked_at(base: Session) -> None:
+def test_engines_own_writes_are_not_checked(base: Session) -> None:
     insert(base)
     run(base, PLANNED)
     found = row(base)
-    assert (found["state"], found["turn"]) == ("planned", 2)
+    assert (found["state"], found["revision"]) == ("planned", 2)
     assert found["next_run_at"].startswith("2030-01-01")
 
 
-def test_an_update_that_changes_turn_is_checked_all_the_same(base: Session) -> None:
+def test_update_that_changes_revision_is_checked_all_the_same(base: Session) -> None:
     insert(base)
     with pytest.raises(psycopg.errors.InvalidParameterValue, match='cron "x" has 1 fields'):
-        run(base, "update pgreact.schedule set turn = turn + 1, every = null, cron = 'x'")
+        run(base, "update pgreact.schedule set revision = revision + 1, every = null, cron = 'x'")
 
 
-def test_turn_goes_on_with_the_lowest_after_the_highest(base: Session) -> None:
+def test_revision_wraps_around(base: Session) -> None:
     insert(base)
-    run(base, f"update pgreact.schedule set turn = {2**63 - 1}", "update pgreact.schedule set priority = 1")
-    assert row(base)["turn"] == -(2**63)
+    run(
+        base,
+        f"update pgreact.schedule set revision = {2**63 - 1}",
+        "update pgreact.schedule set priority = 1",
+    )
+    assert row(base)["revision"] == -(2**63)
 
 
 @pytest.mark.parametrize("value", ["infinity", "-infinity", "20000-01-01Z", "0044-03-15Z BC"])
@@ -383,13 +400,13 @@ def test_a_time_beyond_the_calendar_is_refused_in_every_column(
     insert(base)
     way = ", every = null" if column == "at" else ""
     with pytest.raises(psycopg.errors.CheckViolation):
-        run(base, f"update pgreact.schedule set turn = turn + 1, {column} = '{value}'{way}")
+        run(base, f"update pgreact.schedule set revision = revision + 1, {column} = '{value}'{way}")
 
 
-# ---- what the leader hears ---------------------------------------------------------------------------------
+# ---- notifications of the leader ---------------------------------------------------------------------------
 
 
-def test_the_leader_is_told_once_per_transaction(
+def test_leader_is_notified_once_per_transaction(
     each_database: Database, installed: Callable[..., None]
 ) -> None:
     installed(each_database)
@@ -475,7 +492,7 @@ _TERM = st.builds(
 )
 _FIELD = st.lists(_TERM, min_size=1, max_size=3).map(",".join)
 _PLAIN = st.sampled_from(["*", "1", "2-4", "*/5", "3,4"])
-# mostly one field at a time is unusual: what is refused for one reason tells nothing about another
+# mostly one unusual field at a time: one reason for a refusal would hide another
 _CRON = st.one_of(
     st.integers(5, 6).flatmap(
         lambda count: st.tuples(
@@ -694,7 +711,7 @@ def test_the_database_takes_time_zones_that_the_timetable_takes(
     taken = {name for name in names if database_takes(judge, "timezone", name) is None}
     assert len(taken) > 400
     for name in taken:
-        local_time.zone(name)
+        local_time.get_zone(name)
         assert database_takes(judge, "timezone", name.lower()) is not None
         assert database_takes(judge, "timezone", name.swapcase()) is not None
     # some there are on one side only, as their data are of another year

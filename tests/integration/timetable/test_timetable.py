@@ -19,7 +19,7 @@ from pgreact.timetable.planner import Plan, plan
 from pgreact.timetable.replanning import replan_all
 from tests.command import pgreact
 from tests.harness import Daemon, Database, Inbox, eventually
-from tests.timetable import Rounds, Timetable
+from tests.timetable import Passes, Timetable
 
 Install = Callable[..., None]
 Start = Callable[..., Daemon]
@@ -68,13 +68,13 @@ def test_a_new_cron_waits_for_its_time(table: Timetable, leader: Daemon) -> None
     assert table.jobs("minute") == 0
 
 
-def test_a_schedule_that_was_there_before_the_daemon_is_planned(table: Timetable, daemons: Start) -> None:
+def test_schedule_older_than_the_daemon_is_planned(table: Timetable, daemons: Start) -> None:
     table.add("early", every="'1 h'")
     daemon = daemons(table.database.dsn, table.inbox.url).ready()
     daemon.wait_for("schedule.planned", schedule="early")
 
 
-def test_an_edit_of_what_is_run_leaves_the_plan_alone(table: Timetable, leader: Daemon) -> None:
+def test_edit_of_the_call_leaves_the_plan_alone(table: Timetable, leader: Daemon) -> None:
     table.add("daily", every="'1 day'")
     leader.wait_for("schedule.planned", schedule="daily")
     before = table.column("daily", "next_run_at")
@@ -107,7 +107,7 @@ def test_a_disabled_schedule_rests_and_does_not_catch_up(table: Timetable, leade
 # ---- firing ------------------------------------------------------------------------------------------------
 
 
-def test_a_job_has_all_that_the_schedule_says(table: Timetable, leader: Daemon) -> None:
+def test_job_has_the_values_of_its_schedule(table: Timetable, leader: Daemon) -> None:
     table.add(
         "full",
         every="'1 day'",
@@ -159,7 +159,7 @@ def test_max_runs_ends_it(table: Timetable, leader: Daemon) -> None:
     assert (table.column("thrice", "run_count"), table.jobs("thrice")) == (3, 3)
 
 
-def test_an_occurrence_meets_the_job_of_the_one_before(table: Timetable, leader: Daemon) -> None:
+def test_occurrence_finds_the_previous_job_unfinished(table: Timetable, leader: Daemon) -> None:
     table.add("alone", every="'100 ms'", overlap="false")
     found = leader.wait_for("schedule.misfired", 2, schedule="alone", policy="overlap")
     assert (found["missed"], found["fired"]) == (1, 0)
@@ -210,7 +210,7 @@ def test_a_rule_that_its_library_breaks_on_stops_alone(table: Timetable, leader:
     assert table.column("bad", "state") == "failed"
 
 
-def test_a_schedule_that_somebody_is_editing_holds_up_nobody(table: Timetable, leader: Daemon) -> None:
+def test_locked_schedule_holds_up_no_other(table: Timetable, leader: Daemon) -> None:
     table.add("edited", every="'100 ms'")
     table.add("other", every="'100 ms'")
     leader.wait_for("schedule.fired", schedule="edited")
@@ -224,12 +224,12 @@ def test_a_schedule_that_somebody_is_editing_holds_up_nobody(table: Timetable, l
     assert table.database.value("select args from pgreact.queue order by id desc limit 1") is not None
 
 
-def test_jitter_is_the_same_for_everybody(table: Timetable, leader: Daemon) -> None:
+def test_jitter_is_the_same_in_each_process(table: Timetable, leader: Daemon) -> None:
     table.add("late", every="'1 day'", jitter="'1 h'")
     leader.wait_for("schedule.planned", schedule="late")
     first = table.column("late", "next_run_at - next_nominal_at")
     assert table.column("late", "next_run_at - next_nominal_at between interval '0' and interval '1 h'")
-    table.database.run("update pgreact.schedule set state = 'new', turn = turn + 1")
+    table.database.run("update pgreact.schedule set state = 'new', revision = revision + 1")
     table.database.run("notify pgreact, 'schedule'")
     table.until("late", "state = 'planned'")
     assert table.column("late", "next_run_at - next_nominal_at") == first
@@ -251,7 +251,7 @@ def test_thousands_due_at_once_go_out_in_few_statements(table: Timetable, leader
 
 
 @pytest.mark.parametrize(("policy", "fired", "missed"), [("coalesce", 1, 9), ("skip", 0, 10), ("all", 4, 6)])
-def test_what_was_due_while_nobody_fired(
+def test_occurrences_due_without_a_leader_follow_the_misfire_policy(
     table: Timetable, daemons: Start, policy: str, fired: int, missed: int
 ) -> None:
     table.add("hourly", every="'1 h'", misfire=f"'{policy}'", catch_up="4")
@@ -272,11 +272,11 @@ async def told(table: Timetable, monkeypatch: pytest.MonkeyPatch, by: str) -> li
     events: list[logs.Event] = []
     monkeypatch.setattr(logs, "emit", events.append)
     session = await Session.open(table.database.dsn, "test")
-    rounds = Rounds(session, QueueDelivery())
-    await rounds.play()
+    passes = Passes(session, QueueDelivery())
+    await passes.run()
     table.turn_clock(by)
     events.clear()
-    await rounds.play()
+    await passes.run()
     await session.close()
     return events
 
@@ -293,7 +293,7 @@ async def told(table: Timetable, monkeypatch: pytest.MonkeyPatch, by: str) -> li
         ({"every": "'10 s'", "overlap": "false", "misfire": "'all'"}, "105 s", "overlap", 9, 1),
     ],
 )
-async def test_whatever_is_not_fired_is_told(
+async def test_dropped_occurrences_are_reported(
     table: Timetable,
     monkeypatch: pytest.MonkeyPatch,
     columns: dict[str, str],
@@ -314,7 +314,7 @@ async def test_whatever_is_not_fired_is_told(
     assert table.column("often", "misfire_count") == misfired.missed
 
 
-async def test_what_jitter_longer_than_the_interval_drops_is_told(
+async def test_occurrences_dropped_by_long_jitter_are_reported(
     table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table.add("often", every="'1 min'", jitter="'1 h'", grace="'1 day'")
@@ -339,7 +339,7 @@ def test_a_clock_that_steps_neither_doubles_nor_loses(table: Timetable, leader: 
     )
 
 
-async def test_after_a_clock_was_years_ahead_all_is_planned_from_the_present(table: Timetable) -> None:
+async def test_schedules_are_planned_from_now_after_a_clock_was_years_ahead(table: Timetable) -> None:
     """As its rules say; what a user put off, and what happened once, stay as they are."""
     kinds = {
         "hourly": {"every": "'1 h'"},
@@ -357,17 +357,17 @@ async def test_after_a_clock_was_years_ahead_all_is_planned_from_the_present(tab
         table.add(name, **columns)
     session = await Session.open(table.database.dsn, "test")
     slow = Slow(100)
-    both = [Rounds(session, QueueDelivery()), Rounds(session, DirectDelivery(slow))]
-    for rounds in both:
-        await rounds.play()
+    both = [Passes(session, QueueDelivery()), Passes(session, DirectDelivery(slow))]
+    for passes in both:
+        await passes.run()
     before = {name: table.column(name, "next_run_at") for name in kinds}
     await replan_all(session, Troubles(Clock()))  # nothing is wrong yet
     assert {name: table.column(name, "replanned_at") for name in kinds} == dict.fromkeys(kinds)
     table.turn_clock("3650 days")
-    for rounds in both:
-        await rounds.play()
+    for passes in both:
+        await passes.run()
     table.add("born ahead", every="'1 h'", created_at="now() + interval '3650 days'")
-    await both[0].play()
+    await both[0].run()
     table.turn_clock("0")
     assert table.column("hourly", "next_run_at > now() + interval '3649 days'")
     await replan_all(session, Troubles(Clock()))
@@ -380,8 +380,8 @@ async def test_after_a_clock_was_years_ahead_all_is_planned_from_the_present(tab
         assert table.column(name, "replanned_at is null and next_run_at > now() + interval '3999 days'"), name
     assert table.column("once", "state = 'ended' and run_count = 1")
     table.turn_clock("1 h 5 min")
-    for rounds in both:
-        await rounds.play()
+    for passes in both:
+        await passes.run()
     await session.close()
     assert table.column("hourly", "run_count") == 2
     assert table.column("born ahead", "run_count") == 1
@@ -396,12 +396,13 @@ async def test_a_row_that_cannot_be_planned_anew_stops_no_other(table: Timetable
     )
     session = await Session.open(table.database.dsn, "test")
     table.turn_clock("3650 days")
-    await Rounds(session, QueueDelivery()).play()
+    await Passes(session, QueueDelivery()).run()
     table.turn_clock("0")
     table.database.run(
         "alter table pgreact.schedule add constraint no_bad check (name <> 's3' or replanned_at is null)",
         "alter table pgreact.schedule drop constraint schedule_times_lie_in_the_calendar",
-        "update pgreact.schedule set turn = turn + 1, next_nominal_at = 'infinity', next_run_at = 'infinity' "
+        "update pgreact.schedule set revision = revision + 1, next_nominal_at = 'infinity', next_run_at = "
+        "'infinity' "
         "where name = 's4'",
     )
     troubles = Troubles(Clock())
@@ -417,18 +418,18 @@ async def test_a_row_that_cannot_be_planned_anew_stops_no_other(table: Timetable
 
 
 @pytest.mark.parametrize("edit", ["cron = '0 * * * *'", "jitter = '1 s'", "enabled = false"])
-async def test_an_edit_revives_what_a_clock_far_ahead_had_put_off(table: Timetable, edit: str) -> None:
+async def test_edit_revives_a_schedule_that_a_clock_far_ahead_postponed(table: Timetable, edit: str) -> None:
     table.add("hourly", cron="'30 * * * *'")
     table.turn_clock("3650 days")
     session = await Session.open(table.database.dsn, "test")
-    rounds = Rounds(session, QueueDelivery())
-    await rounds.play()
+    passes = Passes(session, QueueDelivery())
+    await passes.run()
     table.turn_clock("3651 days")
-    await rounds.play()
+    await passes.run()
     assert table.column("hourly", "run_count") == 1
     table.turn_clock("0")
     table.database.run(f"update pgreact.schedule set {edit}", "update pgreact.schedule set enabled = true")
-    await rounds.play()
+    await passes.run()
     await session.close()
     assert table.column("hourly", "next_run_at < now() + interval '1 h'")
 
@@ -438,24 +439,24 @@ async def test_a_clock_that_was_behind_for_seconds_fires_nothing(table: Timetabl
     table.add("monthly", cron="'0 0 1 * *'")
     table.add("edited", every="'1 h'")
     session = await Session.open(table.database.dsn, "test")
-    rounds = Rounds(session, QueueDelivery())
-    await rounds.play()
+    passes = Passes(session, QueueDelivery())
+    await passes.run()
     table.turn_clock("1 h 5 min")
-    await rounds.play()
+    await passes.run()
     before = [table.column(name, "next_run_at") for name in ("hourly", "monthly")]
     table.turn_clock("-9000 days")
     await replan_all(session, Troubles(Clock()))
     table.database.run("update pgreact.schedule set jitter = '0.001 ms' where name = 'edited'")
-    await rounds.play()
+    await passes.run()
     assert [table.column(name, "next_run_at") for name in ("hourly", "monthly")] == before
     table.turn_clock("1 h 6 min")
-    await rounds.play()
+    await passes.run()
     await session.close()
     assert [table.column(name, "run_count") for name in ("hourly", "monthly", "edited")] == [1, 0, 1]
     assert table.column("edited", "next_run_at") == table.column("edited", "created_at + interval '2 h'")
 
 
-def test_a_daemon_sees_that_the_clock_was_years_ahead(table: Timetable, leader: Daemon) -> None:
+def test_daemon_notices_that_the_clock_was_years_ahead(table: Timetable, leader: Daemon) -> None:
     table.add("hourly", every="'1 h'")
     table.add("monthly", cron="'0 0 1 * *'")
     leader.wait_for("schedule.planned", 2)
@@ -470,7 +471,7 @@ def test_a_daemon_sees_that_the_clock_was_years_ahead(table: Timetable, leader: 
     found = json.loads(pgreact("status", "--json", dsn=table.database.dsn).out)["timetable"]["replanned"]
     assert (found["count"], sorted(found["names"])) == (2, ["hourly", "monthly"])
     out = pgreact("status", dsn=table.database.dsn).out
-    assert "ago, since the clock had been far ahead: " in out
+    assert "ago, because the clock had been far ahead: " in out
 
 
 # ---- direct delivery ---------------------------------------------------------------------------------------
@@ -545,7 +546,7 @@ class Slow:
         return self.now
 
 
-async def test_a_slow_broker_is_given_so_much_that_rows_are_not_locked_for_long(
+async def test_batches_for_a_slow_broker_keep_row_locks_short(
     table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table.database.run(
@@ -556,29 +557,29 @@ async def test_a_slow_broker_is_given_so_much_that_rows_are_not_locked_for_long(
     monkeypatch.setattr("pgreact.timetable.delivery.time", slow)
     delivery = DirectDelivery(slow)
     session = await Session.open(table.database.dsn, "test")
-    rounds = Rounds(session, delivery)
-    await rounds.play()  # they are planned
+    passes = Passes(session, delivery)
+    await passes.run()  # they are planned
     table.turn_clock("1 h 30 s")
-    assert len((await rounds.play()).moved) == sum(slow.posts) == 300
+    assert len((await passes.run()).results) == sum(slow.posts) == 300
     assert delivery.batch == 64
     assert max(slow.posts[1:]) <= 64  # a quarter of a second
     slow.seconds = 0
     table.turn_clock("2 h 30 s")
-    await rounds.play()
+    await passes.run()
     await session.close()
     assert delivery.batch == 500
 
 
-async def test_who_has_more_to_catch_up_with_than_can_be_sent_in_time_gets_on(table: Timetable) -> None:
+async def test_schedule_with_more_to_catch_up_than_fits_in_time_makes_progress(table: Timetable) -> None:
     table.direct("all", every="'1 h'", misfire="'all'", catch_up="7")
     table.direct("one", every="'1 h'")
     session = await Session.open(table.database.dsn, "test")
     slow = Slow(3)
     delivery = DirectDelivery(slow)
-    rounds = Rounds(session, delivery)
-    assert (await rounds.play()).failure is None  # they are planned
+    passes = Passes(session, delivery)
+    assert (await passes.run()).failure is None  # they are planned
     table.turn_clock("10 h 5 min")
-    failures = [(await rounds.play()).failure for _ in range(3)]
+    failures = [(await passes.run()).failure for _ in range(3)]
     await session.close()
     assert failures == ["the broker is slow", "the broker is slow", None]
     assert len(slow.taken) == len(set(slow.taken)) == 8
@@ -591,37 +592,39 @@ async def test_who_has_more_to_catch_up_with_than_can_be_sent_in_time_gets_on(ta
     assert sorted(slow.taken) == sorted(task_id for (task_id,) in sent)
 
 
-async def test_a_long_plan_lets_others_go_on(table: Timetable, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_planning_leaves_the_event_loop_to_other_tasks(
+    table: Timetable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for minute in range(5):
         table.add(f"m{minute}", cron=f"'{minute}-59 * * * *'")
     session = await Session.open(table.database.dsn, "test")
-    rounds = Rounds(session, QueueDelivery())
-    await rounds.play()
+    passes = Passes(session, QueueDelivery())
+    await passes.run()
     table.turn_clock("2 days")
-    turns, seen = 0, []
+    iterations, seen = 0, []
 
     async def others() -> None:
-        nonlocal turns
+        nonlocal iterations
         while True:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
 
     def planned(*arguments: Any) -> Plan:
-        seen.append(turns)
+        seen.append(iterations)
         return plan(*arguments)
 
     monkeypatch.setattr("pgreact.timetable.firing.plan", planned)
     task = asyncio.create_task(others())
-    moved = (await rounds.play()).moved
+    moved = (await passes.run()).results
     task.cancel()
     await session.close()
     assert len(moved) == len(seen) == len(set(seen)) == 5  # each plan takes milliseconds
 
 
-# ---- whoever may notify ------------------------------------------------------------------------------------
+# ---- notifications -----------------------------------------------------------------------------------------
 
 
-def test_a_flood_of_false_news_costs_no_firing(table: Timetable, leader: Daemon) -> None:
+def test_flood_of_false_notifications_delays_no_firing(table: Timetable, leader: Daemon) -> None:
     table.add("tick", every="'100 ms'", misfire="'all'")
     leader.wait_for("schedule.fired", schedule="tick")
     with table.database.connect() as connection:
@@ -655,7 +658,7 @@ def test_edits_while_firing_neither_double_nor_lose(table: Timetable, leader: Da
 # ---- history -----------------------------------------------------------------------------------------------
 
 
-def test_history_is_forgotten_when_its_time_is_over(table: Timetable, daemons: Start) -> None:
+def test_history_is_deleted_after_its_retention(table: Timetable, daemons: Start) -> None:
     table.add("kept", every="'1 day'")
     table.database.run(
         "insert into pgreact.schedule_history (schedule, nominal_at, fired_at, outcome) values "

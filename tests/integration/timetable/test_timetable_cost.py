@@ -32,9 +32,9 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["timetable_next", "timetable_due"])
-def test_a_look_reads_a_few_pages(many: Database, name: str) -> None:
+def test_reading_due_schedules_touches_few_pages(many: Database, name: str) -> None:
     statement = query(name)
-    # nobody has looked yet, nothing is set aside, a thousand of each kind, all of them
+    # nothing read yet and nothing set aside, a thousand of each kind, all of them
     for number, value in enumerate(("'queue'", "0", "null", "0", "'{}'", "1000", "null"), 1):
         statement = statement.replace(f"${number}", value)
     with many.connect() as connection:
@@ -48,7 +48,8 @@ def test_a_look_reads_a_few_pages(many: Database, name: str) -> None:
 def test_firing_a_few_reads_a_few_rows(many: Database) -> None:
     with many.connect(autocommit=False) as connection:
         moved = connection.execute(
-            "select count(*) from pgreact.fire((select jsonb_agg(jsonb_build_object('id', id, 'turn', turn, "
+            "select count(*) from pgreact.fire((select jsonb_agg(jsonb_build_object('id', id, 'revision', "
+            "revision, "
             "'state', 'planned', 'occurrences', jsonb_build_array(next_nominal_at), "
             "'next_nominal_at', now() + interval '1 day', 'next_run_at', now() + interval '1 day')) "
             "from pgreact.schedule where id <= 3))"

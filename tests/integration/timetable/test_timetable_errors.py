@@ -39,7 +39,7 @@ ERRORS: dict[str, type[Exception]] = {
 STATEMENTS = {
     "pinning": (r"set_config\((s\.)?name", True),
     "settings": ("enable_seqscan", True),
-    "lock": (r"pgreact\.lead\(", True),
+    "lock": (r"pgreact\.acquire_lock\(", True),
     "next": ("as wait,", False),
     "due": ("as every_us,", False),
     "fire": (r"pgreact\.fire\(", False),
@@ -71,7 +71,7 @@ class Broker:
 
 
 class Fault:
-    """Lets a statement of the driver fail so many times."""
+    """Makes a statement of the driver fail a number of times."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = 0
@@ -109,12 +109,12 @@ class Engine:
         monkeypatch.setattr(logs, "emit", self.events.append)
         self.troubles = Troubles(clock())
         self._timetable = engine.Timetable(
-            table.database.dsn, self.broker, clock(), self.troubles, hears=False
+            table.database.dsn, self.broker, clock(), self.troubles, notified=False
         )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Let it run; it must not end by itself."""
+        """Run the engine; it must not end by itself."""
         task = asyncio.create_task(self._timetable.run())
         try:
             yield
@@ -132,7 +132,7 @@ class Engine:
         ]
 
     def told_once(self) -> int:
-        """Prove that each failure was told once, and its end, too; return how many there were."""
+        """Assert that each failure and its end were logged once; return how many there were."""
         failing: dict[str, set[str]] = {}
         for event in self.events:
             if isinstance(event, logs.StatementFailed):
@@ -166,7 +166,7 @@ class Engine:
 
 @pytest.fixture
 def table(database: Database, inbox: Inbox, installed: Install) -> Timetable:
-    """A timetable that nobody fires."""
+    """A timetable without a leader."""
     installed(database)
     database.run("insert into pgreact.lane (name, paused) values ('held', true)")
     return Timetable(database, inbox)
@@ -180,7 +180,7 @@ async def test_no_error_of_a_statement_ends_the_timetable_or_switches_a_schedule
     statement: str, table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, opening = STATEMENTS[statement]
-    monkeypatch.setattr(engine, "TEND_PAUSE", 0.05)
+    monkeypatch.setattr(engine, "MAINTENANCE_INTERVAL", 0.05)
     fault, running = Fault(monkeypatch), Engine(table, monkeypatch)
     for name in ("a", "b"):
         table.add(name, every="'100 ms'")
@@ -253,12 +253,18 @@ POISON = [
         for column in TIMES
         for value in ("infinity", "-infinity", "20000-01-01Z", "4000-01-01Z BC")
     ),
-    *((column, str(2**63 - 1)) for column in ("turn", "run_count", "misfire_count", "last_job", "max_runs")),
-    *((column, str(-(2**63))) for column in ("turn", "run_count", "misfire_count", "last_job", "max_runs")),
+    *(
+        (column, str(2**63 - 1))
+        for column in ("revision", "run_count", "misfire_count", "last_job", "max_runs")
+    ),
+    *(
+        (column, str(-(2**63)))
+        for column in ("revision", "run_count", "misfire_count", "last_job", "max_runs")
+    ),
     *(("every", value) for value in ("170000000 years", "-1 s", "0", "1 us")),
     *(
         (column, value)
-        for column in ("jitter", "grace", "expires", "history")
+        for column in ("jitter", "grace", "expires", "retention")
         for value in ("170000000 years", "-170000000 years")
     ),
     *(("catch_up", value) for value in ("2147483647", "0", "-2147483648")),
@@ -295,7 +301,7 @@ def poison(table: Timetable) -> list[str]:
                     "every": "'10 min'" if column != "at" else "null",
                     "misfire": "'all'",
                     "lane": "'held'",
-                    "history": "'1 day'",
+                    "retention": "'1 day'",
                     "delivery": f"'{delivery}'",
                     "state": f"'{state}'",
                     "next_nominal_at": "now() - interval '1 h'" if state == "planned" else "null",
@@ -313,7 +319,7 @@ def poison(table: Timetable) -> list[str]:
     return names
 
 
-async def test_rows_that_hold_what_none_should_hold_up_no_other(
+async def test_rows_with_invalid_values_hold_up_no_other(
     table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = Engine(table, monkeypatch, Clock)
@@ -344,7 +350,7 @@ async def test_rows_that_hold_what_none_should_hold_up_no_other(
 
 
 @pytest.mark.parametrize(("delivery", "count"), [("direct", 2001), ("queue", 10_001)])
-async def test_more_locked_schedules_than_a_look_reads_hold_up_no_other(
+async def test_more_locked_schedules_than_a_page_hold_up_no_other(
     delivery: str, count: int, table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = Engine(table, monkeypatch, Clock)
@@ -369,7 +375,7 @@ async def test_more_locked_schedules_than_a_look_reads_hold_up_no_other(
     assert running.seen(logs.StatementFailed) == []
 
 
-async def test_a_locked_schedule_fires_soon_after_it_is_let_go(
+async def test_locked_schedule_fires_soon_after_its_lock_is_released(
     table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = Engine(table, monkeypatch, Clock)
@@ -416,13 +422,13 @@ async def test_a_row_that_cannot_even_be_marked_is_set_aside_until_it_is_mended(
 # ---- history -----------------------------------------------------------------------------------------------
 
 
-async def test_much_history_is_forgotten_while_firing_goes_on(
+async def test_much_history_is_deleted_while_firing_goes_on(
     table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = Engine(table, monkeypatch, Clock)
     table.add("tick", every="'100 ms'", misfire="'all'")
     table.database.run(
-        "insert into pgreact.schedule (name, task, lane, every, history) "
+        "insert into pgreact.schedule (name, task, lane, every, retention) "
         "select 'kept ' || n, 't', 'held', '1 day', '1 day' from generate_series(1, 150) n",
         "insert into pgreact.schedule_history (schedule, nominal_at, fired_at, outcome) "
         "select name || n % 150, now(), now() - n * interval '1 s', 'fired' "

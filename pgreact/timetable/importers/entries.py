@@ -1,4 +1,4 @@
-"""Entries of Celery's ``beat_schedule`` as rows of ``pgreact.schedule``."""
+"""Convert entries of Celery's ``beat_schedule`` to rows of ``pgreact.schedule``."""
 
 import datetime
 import hashlib
@@ -11,52 +11,53 @@ from celery.beat import BeatLazyFunc, ScheduleEntry
 from kombu import Exchange, Queue
 
 from pgreact.broker.json_writer import write
-from pgreact.timetable.importers.celery_schedules import recurring, rounded
-from pgreact.timetable.importers.skipped import Uncarried
+from pgreact.quantities import short
+from pgreact.timetable.importers.celery_schedules import recurrence_columns, rounded
+from pgreact.timetable.importers.skipped import Skipped
 
 _KNOWN = {"name", "task", "schedule", "args", "kwargs", "options", "relative", "enabled"}
 _RUNTIME = {"app", "last_run_at", "total_run_count"}  # of a ScheduleEntry
 _REFUSED = {
-    "countdown": "a schedule fires when it is due: let it be due later",
-    "eta": "a schedule fires when it is due: use the column at",
-    "task_id": "each occurrence gets an id of its own",
+    "countdown": "a schedule fires when it is due; let it be due later",
+    "eta": "a schedule fires when it is due; use the column at",
+    "task_id": "each occurrence has an id of its own",
 }
 _LONGEST = 200  # characters of a schedule's name
 _PERIODS = 0.1, 36_500 * 86_400  # seconds
-# of a kombu Queue, what whoever sends to it declares
+# attributes of a kombu Queue that a sender declares
 _DECLARED = (
     *("durable", "exclusive", "auto_delete", "queue_arguments", "expires", "message_ttl", "max_length"),
     *("max_length_bytes", "max_priority"),
 )
-# how Beat's publishing is repeated; ours is until it succeeds
+# how Beat retries publishing; pgreact retries until it succeeds
 _DROPPED = {"retry", "retry_policy"}
 
 
-def row(name: object, entry: object, app: Celery) -> dict[str, Any] | Uncarried:
-    """Turn an entry into the columns that it decides.
+def row(name: object, entry: object, app: Celery) -> dict[str, Any] | Skipped:
+    """Convert an entry to the columns that it decides.
 
     Args:
         name: Its key in ``beat_schedule``.
         entry: A dict as in ``beat_schedule``, or a ``ScheduleEntry``.
-        app: Whose time zone and ``beat_cron_starting_deadline`` it follows.
+        app: Its time zone and ``beat_cron_starting_deadline`` count.
 
     Returns:
-        Columns of ``pgreact.schedule`` by name, ready for JSON: moments in ISO 8601, spans in seconds,
-        ``args``, ``kwargs`` and ``options`` as JSON text. What is as by default is left out. ``grid`` is the
-        anchor of a relative interval that begins now. Or why it cannot be carried; an option that tells how
-        to repeat publishing is no reason.
+        Columns of ``pgreact.schedule`` by name, ready for JSON: moments in ISO 8601, durations in seconds,
+        ``args``, ``kwargs`` and ``options`` as JSON text. Defaults are left out. ``grid`` is the anchor of a
+        relative interval that begins now. Or why the entry is skipped. The options for retries of publishing
+        are dropped.
     """
     title = _title(str(name))
     try:
         return _row(title, entry, app)
     except (TypeError, ValueError, OverflowError) as error:
-        return Uncarried(title, str(error))
-    except Exception as error:  # noqa: BLE001 - Celery's objects run code of the application
-        return Uncarried(title, f"{type(error).__name__}: {error}")
+        return Skipped(title, str(error))
+    except Exception as error:  # noqa: BLE001 - Celery's objects may run the application's code
+        return Skipped(title, f"{type(error).__name__}: {error}")
 
 
 def _title(name: str) -> str:
-    """Cut a name that is too long, always in the same way: by default it is a call with its arguments."""
+    """Shorten a long name, always to the same one: a default name is the call with its arguments."""
     if len(name) <= _LONGEST:
         return name
     digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:12]
@@ -66,18 +67,18 @@ def _title(name: str) -> str:
 def call(
     name: str, task: object, args: str | None, kwargs: str | None, options: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the columns that say what is called, as ``row`` does.
+    """Return the columns of the call, in the form that ``row`` returns.
 
     Args:
         name: Of the schedule.
         task: Its name.
-        args: Its arguments as JSON; ``None``: there are none.
-        kwargs: Its named arguments, likewise.
+        args: Its arguments as JSON; ``None``: none.
+        kwargs: Its keyword arguments, likewise.
         options: Of ``apply_async``.
 
     Raises:
-        TypeError: It cannot be carried.
-        ValueError: Nor this.
+        TypeError: A value has a type that no column can hold.
+        ValueError: A value cannot be converted.
     """
     if not 1 <= len(name) <= _LONGEST:
         raise ValueError(f"its name has {len(name)} characters; a schedule's has 1 to {_LONGEST}")
@@ -94,22 +95,19 @@ def call(
 
 
 def period(seconds: float) -> dict[str, Any]:
-    """Return the column of an interval, as ``row`` does.
+    """Return the column of an interval, in the form that ``row`` returns.
 
     Raises:
-        ValueError: It is too short or too long for a schedule.
+        ValueError: The interval is too short or too long for a schedule.
     """
     shortest, longest = _PERIODS
     if seconds < shortest:
         raise ValueError(
-            f"its interval is {seconds:g} s, and the shortest here is {shortest:g} s, since each run is a "
-            "transaction: give it that, or let one run do several rounds"
+            f"its interval is {short(seconds)}, and the shortest is {short(shortest)}, since each run is a "
+            "transaction: lengthen it, or let the task repeat its work"
         )
     if seconds > longest:
-        raise ValueError(
-            f"its interval is {seconds / 86_400:g} days, and the longest here is {longest // 86_400} days: "
-            "leave it out, or give it a time"
-        )
+        raise ValueError(f"its interval is {short(seconds)}, and the longest is {short(longest)}: shorten it")
     return {"every": seconds}
 
 
@@ -118,11 +116,11 @@ def _row(name: str, entry: object, app: Celery) -> dict[str, Any]:
     args, kwargs = _args(fields.get("args")), _kwargs(fields.get("kwargs"))
     columns = call(name, fields.get("task"), args, kwargs, _named(fields.get("options"), app))
     if fields.get("schedule") is None:
-        raise ValueError("it does not say when")
-    when = recurring(fields["schedule"], app, relative=bool(fields.get("relative")))
+        raise ValueError("it has no schedule")
+    when = recurrence_columns(fields["schedule"], app, relative=bool(fields.get("relative")))
     if "every" in when:
         period(when["every"])
-    if "relative" in when:  # as if it had run now, as Beat has it without a run
+    if "relative" in when:  # without a run Beat counts from now
         when["grid"] = rounded(when, app.now())[0].isoformat()
     return {**columns, **when, **({} if fields.get("enabled", True) else {"enabled": False})}
 
@@ -151,13 +149,14 @@ def _kwargs(given: object) -> str | None:
 def _refuse_lazy(value: object, place: str) -> None:
     if isinstance(value, BeatLazyFunc):
         raise TypeError(
-            f"{place} is a BeatLazyFunc, a function that Beat calls each time it sends, and a row holds "
-            "values: let the task call it"
+            f"{place} is a BeatLazyFunc, which Beat calls at each send; a row holds values only: let the "
+            "task "
+            "call it"
         )
 
 
 def _named(options: Any, app: Celery) -> Any:
-    """Name what kombu has objects for: a message goes to a queue or an exchange by name."""
+    """Replace kombu's objects by the names of their queue or exchange."""
     if not options:
         return options
     named = dict(options)
@@ -170,7 +169,7 @@ def _named(options: Any, app: Celery) -> Any:
 
 
 def _check_queue(queue: Any, app: Celery) -> None:
-    """Refuse a queue that is another one for whoever knows only its name."""
+    """Refuse a queue that would be declared otherwise by its name alone."""
     try:
         known: Any = app.amqp.queues[queue.name]
     except KeyError:
@@ -181,8 +180,8 @@ def _check_queue(queue: Any, app: Celery) -> None:
     direct = same and known.exchange.type == "direct" == queue.exchange.type
     if not direct and known != queue:
         raise ValueError(
-            "its option queue is a Queue object, and the application knows none like it: put the Queue "
-            f'"{queue.name}" into task_queues'
+            "its option queue is a Queue object that the application's task_queues does not have: add the "
+            f'Queue "{queue.name}" there'
         )
 
 
@@ -193,21 +192,21 @@ def _fields(entry: object) -> Mapping[str, Any]:
         raise TypeError(f"it is of type {type(entry).__name__}, not a dict")
     for key in entry:
         if key not in _KNOWN | _RUNTIME:
-            raise ValueError(f'it says "{key}", which no schedule has')
+            raise ValueError(f'unknown key "{key}"')
     return entry
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:
     for name, why in _REFUSED.items():
         if options.get(name) is not None:
-            raise ValueError(f"its option {name} cannot be carried: {why}")
+            raise ValueError(f"its option {name} is not supported: {why}")
     columns = _expiry(options.pop("expires", None))
     kept = {name: value for name, value in options.items() if value is not None and name not in _DROPPED}
     return {**columns, "options": write(kept, "options")} if kept else columns
 
 
 def _expiry(expires: object) -> dict[str, Any]:
-    """A span is that of each occurrence; after a moment none is worth anything."""
+    """Return ``expires`` for a duration, which counts from each occurrence, or ``end_at`` for a moment."""
     if isinstance(expires, str):
         expires = datetime.datetime.fromisoformat(expires)
     if isinstance(expires, datetime.datetime):
@@ -219,7 +218,7 @@ def _expiry(expires: object) -> dict[str, Any]:
     if expires is None:
         return {}
     if not isinstance(expires, int | float) or not (math.isfinite(expires) and expires > 0):
-        raise ValueError(f"its option expires is {expires!r}: no span, nor a moment")
+        raise ValueError(f"its option expires is {expires!r}, neither a duration nor a moment")
     return {"expires": expires}
 
 

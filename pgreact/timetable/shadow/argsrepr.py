@@ -1,9 +1,8 @@
-"""Values as Celery's events show them, beside the values themselves.
+"""Compare Celery's ``argsrepr`` and ``kwargsrepr`` with values.
 
-Celery shows arguments by ``celery.utils.saferepr``: about as ``repr`` does, but in texts only quotes are
-escaped; what is nested deep is ``[...]``; and after 1024 characters the rest is left out, with ``...`` in its
-place. So the text cannot be read back. It is read along the value that is expected: each part of the value
-says how it may be shown.
+``celery.utils.saferepr`` writes about what ``repr`` does, but escapes only quotes in strings, writes
+``[...]`` for deep nesting, and ``...`` for the rest after 1024 characters. So the text cannot be parsed back.
+Instead, each part of the expected value decides how the text may go on.
 """
 
 import ast
@@ -23,7 +22,7 @@ _WORD = re.compile(r"[-+\w.]+")
 _STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", re.DOTALL)
 _KEYS = {"null": "None", "true": "True", "false": "False"}  # as JSON writes them
 _CLOSING = {")": "(", "]": "[", "}": "{", ">": "<"}
-# pytz's zones, in a form that Python reads
+# the reprs of pytz's and dateutil's zones as Python expressions
 _PYTZ = (
     (re.compile(r"<UTC>|tzutc\(\)"), "datetime.timezone.utc"),
     (
@@ -52,18 +51,18 @@ class _Differs(Exception):
 
 
 class _Cut(Exception):
-    """So far it shows the value, and the rest was left out."""
+    """The text shows the value as far as it goes; the rest was left out."""
 
 
-def shows(text: str, value: object) -> bool:
+def may_show(text: str, value: object) -> bool:
     """Return whether a text may show a value.
 
-    Lists and tuples are one, as in JSON; the order of keys does not matter. What is left out of the text, and
-    what is shown of objects that JSON does not have, may be anything.
+    Lists and tuples are equal, as in JSON; the order of keys does not matter. What the text leaves out, and
+    the repr of an object that JSON does not have, match any value.
 
     Args:
-        text: As Celery shows it.
-        value: As Celery's JSON is read.
+        text: Of the event.
+        value: As Celery decodes its JSON.
     """
     try:
         return _value(text, 0, value) == len(text)
@@ -74,11 +73,11 @@ def shows(text: str, value: object) -> bool:
 
 
 def _value(text: str, at: int, value: object) -> int:
-    """Return where the text of a value ends that begins here.
+    """Return where the text of a value ends, which begins at ``at``.
 
     Raises:
-        _Differs: It is another one.
-        _Cut: It is left out, or ends before it is complete.
+        _Differs: The text shows another value.
+        _Cut: The text is left out, or ends before it is complete.
     """
     if _LEFT_OUT.match(text, at):
         raise _Cut
@@ -104,7 +103,7 @@ def _text(text: str, at: int, value: str, quote: str = "'") -> int:
     end = text.find("...'", begin)
     while end >= 0 and shown.startswith(text[begin:end]):
         if len(shown) > end - begin:
-            return end + 4  # it was cut at a space, and there may be room for more
+            return end + 4  # the string was cut, and the text may go on
         end = text.find("...'", end + 1)
     return _literal(text, at, value)
 
@@ -114,7 +113,7 @@ def _escaped(text: str) -> str:
 
 
 def _literal(text: str, at: int, value: str) -> int:
-    """A lazy text is shown by its ``repr``."""
+    """Compare a Python string literal: Celery shows lazy strings by their ``repr``."""
     found = _STRING.match(text, at)
     if found and _evaluated(found[0]) == value:
         return found.end()
@@ -159,7 +158,7 @@ def _key(text: str, at: int, keys: Mapping[str, Any]) -> tuple[str, int]:
                 return key, at + len(shown) + 2
             if text.startswith(shown, at) and _LEFT_OUT.match(text, at + len(shown)):
                 raise _Cut
-    # cut short it is the last that is shown
+    # a key that was cut is the last one shown
     if (cut := _CUT_KEY.match(text, at)) and any(_escaped(key).startswith(cut[1]) for key in keys):
         raise _Cut
     raise _Differs
@@ -174,7 +173,7 @@ def _expect(text: str, at: int, what: str) -> int:
 
 
 def _token(text: str, at: int, value: object) -> int:
-    """What is neither text nor a container: a number, a date, an object."""
+    """Compare what is neither string nor container: a number, a date, an object."""
     if isinstance(value, bytes):
         try:
             shown = value.decode()
@@ -194,16 +193,16 @@ def _token(text: str, at: int, value: object) -> int:
     except ValueError:
         if _WORD.fullmatch(token) and not token[0].isalpha():
             raise _Differs from None
-        return end  # an object that only the application knows
+        return end  # the repr of an object of the application
     if isinstance(value, decimal.Decimal) and type(shown_value) in {int, float}:
-        shown_value = decimal.Decimal(token)  # as Celery showed it once
+        shown_value = decimal.Decimal(token)  # earlier Celery showed decimals as numbers
     if isinstance(shown_value, bool) != isinstance(value, bool) or not _plain(shown_value) == _plain(value):
         raise _Differs
     return end
 
 
 def _plain(value: object) -> object:
-    # in a gap of its zone a time equals none of another zone
+    # a local time in a gap equals no time of another zone
     if isinstance(value, datetime.datetime) and value.tzinfo is not None:
         with contextlib.suppress(OverflowError):
             return value.astimezone(datetime.UTC)
@@ -211,7 +210,7 @@ def _plain(value: object) -> object:
 
 
 def _end(text: str, at: int) -> int:
-    """Return where a token ends: at what separates or closes, outside of its own brackets and quotes."""
+    """Return where a token ends: at a separator or closing bracket outside its own brackets and quotes."""
     opened: list[str] = []
     while at < len(text):
         char = text[at]
@@ -229,10 +228,10 @@ def _end(text: str, at: int) -> int:
 
 
 def _evaluated(token: str) -> object:
-    """Return the value of a literal, or of a call of what JSON has a form for.
+    """Return the value of a literal, or of a call in ``_CALLS``.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is neither.
     """
     for pattern, name in _PYTZ:
         token = pattern.sub(name, token)
