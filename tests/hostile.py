@@ -170,7 +170,7 @@ FEW = tuple(
         ("worker", "worker_flight"): ("every_kind_of_task_is_guarded",),
         ("worker", "worker_jobs"): (
             "a_job_runs_and_is_done",
-            "a_task_that_fails_is_tried_again_and_then_dead",
+            "failing_job_is_tried_again_and_then_dead",
             "leases_are_renewed_while_bodies_run",
         ),
     }.items()
