@@ -23,7 +23,7 @@ def read(text: str, *, marked: bool = False) -> Any:
 
     Raises:
         ValueError: Python's parser refuses it, or no worker could read the message: a number has too many
-            digits or is beyond the range of floats, or there are too many levels.
+            digits or is beyond the range of floats, or the text has too many levels.
         Exception: Whatever Celery raises about a value that its mark does not fit.
     """
     check_depth(text)
