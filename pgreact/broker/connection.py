@@ -186,7 +186,7 @@ class PublisherThread:
         assert thread is not None
         try:
             async with asyncio.timeout(self._deadline):
-                # last: the thread must not have to wait for us to let go of the interpreter
+                # last: the thread then need not wait until this one releases the GIL
                 thread.calls.put(_Call(function, after, done))
                 return await result
         except TimeoutError:

@@ -311,7 +311,7 @@ class Daemon:
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> PgreactError:
-    """Return the error that counts: a lost session, if there is one."""
+    """Return the error to report: a lost session, if one was lost."""
     errors = list(leaves(group))
     for kind in (SessionLost, PgreactError):
         for error in errors:

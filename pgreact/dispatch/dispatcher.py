@@ -133,7 +133,7 @@ class Runner:
         self.advance()
 
     def locks_due(self) -> float | None:
-        """Return from when the route's locks tell whether the flight goes on; ``None``: there is none."""
+        """Return from when the route's locks tell whether the flight goes on; ``None``: no flight."""
         in_flight = self.flight.in_flight
         if in_flight is None or self.flight.publishing is not None:
             return None

@@ -20,7 +20,7 @@ class Sweeper:
         self._errors: dict[int, str] = {}
 
     async def sweep(self, runner: Runner, reason: str) -> None:
-        """Signal a route unless its ready query returns that there is nothing to do.
+        """Signal a route unless its ready query returns false.
 
         A ready query that fails counts as true: a dispatch too many is harmless, one too few is not.
 

@@ -58,7 +58,7 @@ begin
             former_list := '';
             begin
                 for n in 1..coalesce(cardinality(columns), 0) by 2 loop
-                    -- raises if there is no such column: ($1).x would then be x($1), and call a function
+                    -- raises if the column is gone: ($1).x would then be x($1), and call a function
                     perform has_column_privilege(tg_relid, columns[n], 'select');
                     field := '$1).' || quote_ident(columns[n]) || ')';
                     type := columns[n + 1];
