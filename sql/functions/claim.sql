@@ -81,6 +81,7 @@ declare
     served_jobs integer[];
     accounted integer;
 begin
+    -- 1
     select s.* into state from pgreact.queue_state s for update skip locked;
     if not found then
         return jsonb_build_object('jobs', '[]'::jsonb, 'claimed', 0, 'more', false, 'waiting', 0, 'next_s', 0.1);
@@ -89,6 +90,7 @@ begin
     reference_time := clock_timestamp();
     select s.* into setting from pgreact.queue_setting s;
 
+    -- 2
     loop
         select array_agg(d.id) into chosen
         from (
@@ -113,6 +115,7 @@ begin
     end loop;
     more := touched = batch;
 
+    -- 3
     if not utf8 then
         -- the leader cannot be asked about these names
         update pgreact.queue q
@@ -176,7 +179,7 @@ begin
         served_jobs := '{}';
 
         if pass = 1 then
-            -- Keys whose first waiting job may have nothing to unblock it. Read after the census: a job that was gone before the
+            -- 4. Keys whose first waiting job may have nothing to unblock it. Read after the census: a job that was gone before the
             -- census has its key written before this.
             watermark := coalesce(census.oldest_claim, state.claim_number + 1);
             for note in
@@ -200,6 +203,7 @@ begin
             end loop;
         end if;
 
+        -- 5
         if pass = 1 and census.ended then
             touched := 0;
             ended := true;
@@ -261,6 +265,7 @@ begin
             continue;
         end if;
 
+        -- 6
         places := least(batch - claimed, coalesce(setting.max_in_progress - census.jobs, batch));
         exit when places <= 0;
         if census.bytes >= allowed then
@@ -381,6 +386,8 @@ begin
 
         exit when chosen is null;
         touched := 0;
+
+        -- 7
         select array_agg(h.id), coalesce(sum(h.size), 0) into free, bytes
         from (
             select q.id, coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as size
@@ -442,7 +449,7 @@ begin
         end if;
         chosen := free;
 
-        -- Materialized: otherwise a plan may search the whole index of keys for the ids.
+        -- 8. Materialized: otherwise a plan may search the whole index of keys for the ids.
         with mine as materialized (
             select m.id, m.key from pgreact.queue m where m.id = any (chosen)
         )
@@ -483,6 +490,7 @@ begin
             chosen := array(select c from unnest(chosen) c where c <> all (blocked));
         end if;
 
+        -- 9
         if exists (select from pgreact.queue q where q.id = any (chosen) and q.expires <= reference_time) then
             begin
                 perform pgreact.drop_job(q.id, 'expired', format('not started before it expired at %s', q.expires))
@@ -576,6 +584,7 @@ begin
         more := more or pass = 10;
     end loop;
 
+    -- 10
     if claimed > 0 then
         -- A lane that was idle or could not be served continues from the virtual time of the last lane served, so it gets no
         -- more than its share afterwards.
@@ -650,6 +659,7 @@ begin
         where u.sent >= 3 and u.verdict <> 'busy';
     end if;
 
+    -- 11
     if census.unpublished then
         -- Attempts whose rows are locked are not published again: another transaction may be about to cancel them.
         select array_agg(u.id) into free
@@ -706,6 +716,7 @@ begin
     where j.before < allowed;
     more := more or claimed = batch or coalesce(unpublished = 2 * batch or unpublished > jsonb_array_length(jobs), false);
 
+    -- 12
     select least(
         due,
         (select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > reference_time order by q.run_at limit 1),

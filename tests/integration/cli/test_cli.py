@@ -298,7 +298,7 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
         "",
         "queue    0 ready, 0 delayed, 0 blocked; 0/- in progress; 0 dead",
         "  lane     ready  delayed  blocked  oldest  in progress  jobs/s",
-        "  default      0        0       0       -          0/-    0.00",
+        "  default      0        0        0       -          0/-    0.00",
     ]
 
     assert found["healthy"] is True
