@@ -120,7 +120,10 @@ FEW = tuple(
             "the_printed_sql_makes_the_same_database",
             "concurrent_applies_all_succeed_and_converge",
         ),
-        ("timetable", "beat"): ("the_entries_of_the_application_are_sent", "it_takes_turns_with_the_daemon"),
+        ("timetable", "beat"): (
+            "the_entries_of_the_application_are_sent",
+            "beat_takes_turns_with_the_daemon",
+        ),
         ("cli", "cli"): ("status_shows_leader_standbys_routes_and_triggers",),
         ("daemon", "daemon"): ("every_kind_of_change_reaches_the_queue", "a_ready_query_cannot_write"),
         ("dispatch", "flights"): ("a_burst_during_a_run_leads_to_exactly_one_more",),
@@ -159,12 +162,12 @@ FEW = tuple(
             "schedules_are_listed_in_local_time_and_in_their_own",
         ),
         ("timetable", "schedule_table"): (
-            "any_edit_lets_a_failed_one_try_again_unless_it_is_disabled",
+            "edit_retries_a_failed_schedule_unless_it_is_disabled",
             "days_and_months_have_names",
         ),
         ("timetable", "timetable"): (
             "a_new_cron_waits_for_its_time",
-            "a_job_has_all_that_the_schedule_says",
+            "job_has_the_values_of_its_schedule",
             "max_runs_ends_it",
         ),
         ("worker", "worker_flight"): ("every_kind_of_task_is_guarded",),
