@@ -165,7 +165,7 @@ class Timetable:
                     await loop.poked.wait()
                 await asyncio.sleep(PAUSE)
             return
-        outcome = await fire_due(session, loop.delivery, loop.backlog, loop.firing)
+        outcome = await fire_due(session, loop.delivery, loop.backlog, loop.trouble)
         if outcome.failure:
             loop.failures += 1
             pause = self._clock.backoff(loop.failures, base=BACKOFF_BASE, cap=BACKOFF_CAP)
@@ -209,7 +209,7 @@ class _Loop:
     def __init__(self, delivery: Delivery, clock: Clock, troubles: Troubles) -> None:
         self.delivery = delivery
         self.backlog = Backlog(delivery.name, delivery.page, troubles, clock)
-        self.firing = troubles[f"fire ({delivery.name})"]
+        self.trouble = troubles[f"fire ({delivery.name})"]
         self.poked = asyncio.Event()
         self.failures = 0  # of the broker, in a row
 

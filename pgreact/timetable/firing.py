@@ -51,19 +51,19 @@ class Outcome:
     pause: float | None = None
 
 
-async def fire_due(session: Session, delivery: Delivery, backlog: Backlog, firing: Trouble) -> Outcome:
+async def fire_due(session: Session, delivery: Delivery, backlog: Backlog, trouble: Trouble) -> Outcome:
     """Make one pass: fire what is due and plan what is new, until no more is read.
 
     Args:
         session: Not used by another task meanwhile.
         delivery: How occurrences are fired.
         backlog: Reads the rows.
-        firing: Reports that none can be fired.
+        trouble: Reports that none can be fired.
 
     Raises:
         SessionLost: The session is gone.
     """
-    one = _Pass(session, delivery, backlog, firing)
+    one = _Pass(session, delivery, backlog, trouble)
     try:
         await one.run()
     finally:
@@ -81,7 +81,7 @@ async def in_slices(work: Callable[[], bool]) -> None:
 class _Pass:
     """The state of one pass."""
 
-    def __init__(self, session: Session, delivery: Delivery, backlog: Backlog, firing: Trouble) -> None:
+    def __init__(self, session: Session, delivery: Delivery, backlog: Backlog, trouble: Trouble) -> None:
         self.results: dict[int, FiringResult] = {}
         self.unlogged: deque[FiringResult] = deque()
         self.failure: str | None = None
@@ -89,7 +89,7 @@ class _Pass:
         self._session = session
         self._delivery = delivery
         self._backlog = backlog
-        self._firing = firing
+        self._trouble = trouble
         self._rows: Iterator[asyncpg.Record] = iter(())  # of the page, not planned yet
         self._planned: deque[Firing] = deque()
         self._enough = 1  # planned firings: the first batch is small, so that it goes out at once
@@ -142,7 +142,7 @@ class _Pass:
         except Exception as error:  # noqa: BLE001 - a row is at fault, or it passes
             fault = error
         else:
-            self._firing.over()
+            self._trouble.over()
             return
         finally:
             statement.cancel()
@@ -150,7 +150,7 @@ class _Pass:
             self.results |= results
             self.unlogged += results.values()
         if not of_a_row(fault):
-            self.pause = self._firing.failed(fault)
+            self.pause = self._trouble.failed(fault)
         elif len(batch) > 1:
             for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
                 left = [firing for firing in half if firing.schedule.id not in results]
