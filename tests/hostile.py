@@ -149,7 +149,7 @@ FEW = tuple(
             "many_are_enqueued_in_order_by_one_statement",
             "a_unique_key_can_hold_while_in_progress",
             "within_a_lane_priority_comes_first_then_time_then_id",
-            "a_settle_beside_an_uncommitted_claim_strands_nobody",
+            "a_settle_beside_an_uncommitted_claim_leaves_no_key_blocked",
             "a_delayed_job_waits_and_tells_when",
             "history_keeps_attempts_by_the_day_and_drops_whole_days",
         ),
