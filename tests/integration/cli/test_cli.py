@@ -341,7 +341,7 @@ group by n
 
 PLAN = """
 update pgreact.schedule
-set turn = 2, state = 'planned', next_nominal_at = now(),
+set revision = 2, state = 'planned', next_nominal_at = now(),
     next_run_at = now() - case name when 'daily' then interval '61 s' else '50 s' end
 """
 WRONG = {
@@ -368,7 +368,7 @@ WRONG = {
     ],
     "FAILED: daily: no such zone": [
         "insert into pgreact.schedule (name, task, every) values ('daily', 't', '1 d')",
-        "update pgreact.schedule set turn = 2, state = 'failed', last_error = 'no such zone'",
+        "update pgreact.schedule set revision = 2, state = 'failed', last_error = 'no such zone'",
     ],
     "REPAIR   trigger pgreact_1_insert on public.job_queue: orphaned, nothing attached it: run": [
         "truncate pgreact.watched"

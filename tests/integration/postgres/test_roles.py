@@ -221,7 +221,7 @@ def test_a_scheduler_edits_schedules_and_no_more(roles: Callable[[str], Database
 
 INTERNAL = (
     *("id", "origin", "entry", "created_at", "state", "next_nominal_at", "last_nominal_at", "last_run_at"),
-    *("last_job", "last_error", "run_count", "misfire_count", "turn", "replanned_at"),
+    *("last_job", "last_error", "run_count", "misfire_count", "revision", "replanned_at"),
 )
 
 

@@ -105,7 +105,7 @@ def test_outbox_and_schedules_go_to_the_lane_of_the_celery_queue(queue: Queue) -
         "select pgreact.attach('rows', enqueue => 'changed')",
         "insert into rows values (1)",
         "insert into pgreact.schedule (name, task, every) values ('s', 'changed', '1 h')",
-        "select pgreact.fire(jsonb_build_array(jsonb_build_object('id', id, 'turn', turn, "
+        "select pgreact.fire(jsonb_build_array(jsonb_build_object('id', id, 'revision', revision, "
         "'state', 'planned', 'occurrences', array[now()]))) from pgreact.schedule",
     )
     assert queue.value("select array_agg(lane) from pgreact.queue") == ["reports", "reports"]
@@ -415,8 +415,8 @@ def test_seconds_of_expires_count_from_a_late_firing(queue: Queue) -> None:
             f"values ('{name}', 't', '1 h', {value})"
         )
     queue.run(
-        "select pgreact.fire(jsonb_agg(jsonb_build_object('id', id, 'turn', turn, 'state', 'planned', "
-        "'occurrences', array[now() - interval '1 day']))) from pgreact.schedule"
+        "select pgreact.fire(jsonb_agg(jsonb_build_object('id', id, 'revision', revision, "
+        "'state', 'planned', 'occurrences', array[now() - interval '1 day']))) from pgreact.schedule"
     )
     assert queue.value("select array_agg(expires - enqueued_at = '1 min') from pgreact.queue") == [True, True]
     assert len(queue.claimed()) == 2
