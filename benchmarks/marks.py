@@ -18,7 +18,7 @@ DIRECTORY = "BENCH_MARKS"  # the environment variable with the marks' directory
 _PAIR = struct.Struct("qq")
 
 
-class Teller:
+class MarkWriter:
     """The task's side; each process of a pool has its own."""
 
     def __init__(self) -> None:

@@ -11,9 +11,9 @@ from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.models import Job
 
-from benchmarks.marks import Teller
+from benchmarks.marks import MarkWriter
 
-_tell = Teller()
+_marks = MarkWriter()
 
 
 async def main() -> None:
@@ -22,11 +22,11 @@ async def main() -> None:
 
     @queue.entrypoint("start")
     async def start(job: Job) -> None:
-        _tell.began(int(job.payload or b"0"))
+        _marks.began(int(job.payload or b"0"))
 
     @queue.entrypoint("noop")
     async def noop(_: Job) -> None:
-        _tell.ended()
+        _marks.ended()
 
     await queue.run()
 

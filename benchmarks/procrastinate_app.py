@@ -4,20 +4,20 @@ import os
 
 import procrastinate
 
-from benchmarks.marks import Teller
+from benchmarks.marks import MarkWriter
 
 app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.environ["BENCH_DSN"]))
-_tell = Teller()
+_marks = MarkWriter()
 
 
 # coroutines, as Procrastinate recommends: a plain function needs a thread
 @app.task(name="bench.start")
 async def start(number: int) -> None:
     """Report the start."""
-    _tell.began(number)
+    _marks.began(number)
 
 
 @app.task(name="bench.noop")
 async def noop() -> None:
     """Report the end only."""
-    _tell.ended()
+    _marks.ended()

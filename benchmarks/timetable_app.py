@@ -12,12 +12,12 @@ from typing import Any
 from celery import Celery
 from celery.beat import Service
 
-from benchmarks.marks import Teller
+from benchmarks.marks import MarkWriter
 from benchmarks.timetable_counted import count_messages
 from benchmarks.timetable_signs import ENTRIES, LOOP, STARTED, STORE, TICKED, TICKS
 
-_tell = Teller()
-count_messages(_tell)  # of pgreact's publisher
+_marks = MarkWriter()
+count_messages(_marks)  # of pgreact's publisher
 
 
 class Counting(Celery):
@@ -25,21 +25,21 @@ class Counting(Celery):
 
     def send_task(self, name: str, args: Any = None, *_: object, **__: object) -> None:  # noqa: ARG002
         """Count the message, and report its number if it has one."""
-        _tell.ended()
+        _marks.ended()
         if args:
-            _tell.began(args[0])
+            _marks.began(args[0])
 
 
 def _tick(service: Service) -> None:
-    _tell.began(TICKED)
+    _marks.began(TICKED)
     for _ in range(TICKS):
         service.scheduler.tick()
-    _tell.began(TICKED)
+    _marks.began(TICKED)
 
 
 def _start(service: Service, *arguments: Any, **options: Any) -> None:
     signal.signal(signal.SIGUSR1, lambda *_: _tick(service))
-    _tell.began(STARTED)
+    _marks.began(STARTED)
     _service_start(service, *arguments, **options)
 
 

@@ -3,19 +3,19 @@
 import json
 from collections.abc import Sequence
 
-from benchmarks.marks import Teller
-from pgreact.broker.job_publisher import JobMessage, JobPublisher, Posted
+from benchmarks.marks import MarkWriter
+from pgreact.broker.job_publisher import JobMessage, JobPublisher, PublishResult
 
 
-def count_messages(tell: Teller) -> None:
+def count_messages(tell: MarkWriter) -> None:
     """Count each message of this process, and report its number if it has one."""
 
     def post(
         _publisher: object,
-        _wire: object,
+        _connection: object,
         group: Sequence[JobMessage],
         _until: float,
-        posted: Posted,
+        posted: PublishResult,
         _doubtful: object,
     ) -> None:
         for message in group:

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from benchmarks.marks import Teller
+from benchmarks.marks import MarkWriter
 from benchmarks.timetable_counted import count_messages
 from benchmarks.timetable_signs import STARTED
 from pgreact.cli.main import main
 from pgreact.daemon import daemon
 
-_tell = Teller()
-count_messages(_tell)
+_marks = MarkWriter()
+count_messages(_marks)
 
 
 class _Daemon(daemon.Daemon):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        _tell.began(STARTED)  # Celery is imported
+        _marks.began(STARTED)  # Celery is imported
 
 
 daemon.Daemon = _Daemon  # type: ignore[misc]

@@ -56,8 +56,8 @@ def setup(app: "Celery", dsn: str | None = None) -> None:
 
     A pooler in transaction mode suffices for both. If the database does not answer within five seconds, or
     refuses, the task does not run: Celery ignores the message, the worker logs a warning
-    (``job.untaken``, ``flight.untaken``), and the daemon publishes again. A settlement that fails is
-    repeated in the background, and the lease renewed, until PostgreSQL has it or the process ends.
+    (``job.start_failed``, ``flight.start_failed``), and the daemon publishes again. A settlement that fails
+    is repeated in the background, and the lease renewed, until PostgreSQL has it or the process ends.
 
     Args:
         app: The application. It gets two more tasks: ``pgreact.job``, which messages of jobs name, and

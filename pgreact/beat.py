@@ -17,9 +17,9 @@ from pgreact.errors import PgreactError, SessionLost, first
 from pgreact.postgres import conninfo, installation
 from pgreact.postgres.application_name import application_name
 from pgreact.postgres.connect import connect
-from pgreact.postgres.errors import said
+from pgreact.postgres.errors import describe
 from pgreact.postgres.session import Session
-from pgreact.postgres.trouble import Troubles, persist, store
+from pgreact.postgres.trouble import Troubles, retry, write_troubles
 from pgreact.timetable.engine import Timetable
 from pgreact.timetable.importers import entries, upsert
 from pgreact.timetable.importers.skipped import Skipped
@@ -72,7 +72,7 @@ class PgreactScheduler(Scheduler):
     def info(self) -> str:
         """The line of Beat's banner: the database, without password."""
         try:
-            return f"    . database -> {conninfo.shown(_dsn(self.app))}"
+            return f"    . database -> {conninfo.redacted(_dsn(self.app))}"
         except PgreactError as error:
             return f"    . database -> {error}"
 
@@ -125,8 +125,8 @@ class _Host:
                 await asyncio.sleep(trouble.failed(first(error)))
 
     async def _run_timetable(self, dsn: str) -> None:
-        await persist(self._troubles["owner"], lambda: asyncio.to_thread(_refuse, dsn))
-        self._troubles["beat"].over()
+        await retry(self._troubles["owner"], lambda: asyncio.to_thread(_refuse, dsn))
+        self._troubles["beat"].recovered()
         timetable = Timetable(dsn, self._jobs, self._clock, self._troubles, notified=False)
         tried = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -148,7 +148,7 @@ class _Host:
                 self._failures += 1
                 pause = self._clock.backoff(self._failures, base=BACKOFF_BASE, cap=BACKOFF_CAP)
                 if self._failures == 1:
-                    logs.emit(logs.ListenerLost(reason=said(first(error)), retry_in_s=round(pause, 3)))
+                    logs.emit(logs.ListenerLost(reason=describe(first(error)), retry_in_s=round(pause, 3)))
                 await asyncio.sleep(pause)
 
     async def _hear(self, dsn: str, timetable: Timetable) -> None:
@@ -171,7 +171,7 @@ class _Host:
             timetable.notified = True
             timetable.poke()  # for edits made before it listened
             async with asyncio.TaskGroup() as group:
-                group.create_task(listener.session.watch(), name="watch")
+                group.create_task(listener.session.wait_until_lost(), name="watch")
                 group.create_task(self._beat(listener), name="beat")
                 group.create_task(self._report(listener.session, timetable), name="report")
         finally:
@@ -181,16 +181,14 @@ class _Host:
         while True:
             await asyncio.sleep(BEAT)
             await listener.prove_alive()
-            await persist(
-                self._troubles["owner"], lambda: installation.check(listener.session, _application())
-            )
+            await retry(self._troubles["owner"], lambda: installation.check(listener.session, _application()))
 
     async def _report(self, session: Session, timetable: Timetable) -> None:
         """Write the current failures for ``pgreact status``, while this process fires."""
         while True:
             await timetable.leads.wait()
             self._troubles.changed.clear()
-            await persist(self._troubles["status"], lambda: store(session, "beat", self._troubles))
+            await retry(self._troubles["status"], lambda: write_troubles(session, "beat", self._troubles))
             await self._troubles.changed.wait()
             await asyncio.sleep(REPORT_PAUSE)
 
@@ -204,7 +202,7 @@ class _Host:
             finally:
                 tried.set()
 
-        report, others = await persist(trouble, attempt)
+        report, others = await retry(trouble, attempt)
         logs.emit(
             logs.SchedulesApplied(
                 added=list(report.added[:NAMED]),

@@ -446,7 +446,7 @@ class StatementFailed(Event, name="statement.failed", level="error"):
     error: Annotated[str, "message of PostgreSQL or Python, and a remedy"]
     kind: Annotated[
         str,
-        "lost (session), passing, refused (a right or object is missing), data (a row) or fault (a bug)",
+        "lost (session), transient, refused (a right or object is missing), data (a row) or fault (a bug)",
     ]
     retry_in_s: RetryIn
 

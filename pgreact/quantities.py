@@ -49,11 +49,11 @@ def check_between(seconds: float, least: str, most: str) -> float:
         ValueError: It is shorter or longer.
     """
     if not parse_duration(least) <= seconds <= parse_duration(most):
-        raise ValueError(f'{short(seconds)!r} is not a duration between "{least}" and "{most}"')
+        raise ValueError(f'{format_duration(seconds)!r} is not a duration between "{least}" and "{most}"')
     return seconds
 
 
-def short(seconds: float, *, roughly: bool = False) -> str:
+def format_duration(seconds: float, *, roughly: bool = False) -> str:
     """Format a duration as the file writes it. All durations that people read are formatted here.
 
     Args:
@@ -73,7 +73,7 @@ def short(seconds: float, *, roughly: bool = False) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
-def short_rate(jobs: float) -> str:
+def format_rate(jobs: float) -> str:
     """Format a rate as the file writes it.
 
     Args:
@@ -85,7 +85,7 @@ def short_rate(jobs: float) -> str:
     return f"{jobs:g}/s"
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Format a value of the configuration, or of a column that it sets, for a line of a plan.
 
     Args:
@@ -97,9 +97,9 @@ def shown(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime.timedelta():
-            return short(value.total_seconds())
+            return format_duration(value.total_seconds())
         case float():
-            return short(value)
+            return format_duration(value)
         case datetime.datetime():
             return value.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     plain = isinstance(value, str) and value and value.isprintable()

@@ -32,7 +32,7 @@ StartWithin = Annotated[float | None, BeforeValidator(parse_start_within)]
 Tasks = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=255)]] | None, BeforeValidator(parse_tasks)
 ]
-Moment = Annotated[datetime.datetime, BeforeValidator(parse_time)]
+Time = Annotated[datetime.datetime, BeforeValidator(parse_time)]
 
 
 def between(least: str, most: str) -> AfterValidator:

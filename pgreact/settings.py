@@ -55,7 +55,7 @@ class Settings(Section):
 
     @property
     def label(self) -> str:
-        """Its name in messages: the file, if any."""
+        """The name in messages: the file, if any."""
         return str(self._file or "configuration")
 
     @property

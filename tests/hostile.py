@@ -148,7 +148,7 @@ FEW = tuple(
             "killed_leaders_lose_no_job_and_claim_none_twice",
         ),
         ("queue", "queue_rules"): (
-            "what_was_enqueued_is_what_is_claimed",
+            "a_claim_returns_the_job_as_enqueued",
             "many_are_enqueued_in_order_by_one_statement",
             "a_unique_key_can_hold_while_in_progress",
             "within_a_lane_priority_comes_first_then_time_then_id",

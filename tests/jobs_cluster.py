@@ -99,7 +99,7 @@ class Cluster:
         environ = {"PGREACT_DSN": self.database.dsn, "TASK_DSN": self.where_runs.dsn, **environ}
         worker = JobsWorker(self.broker, self.queue, pool, concurrency, environ)
         self.workers.append(worker)
-        worker.said(" ready.", 60)
+        worker.wait_for_log(" ready.", 60)
         return worker
 
     def enqueue(self, task: str, *args: Any, sql: str = "", **kwargs: Any) -> int:

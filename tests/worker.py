@@ -60,7 +60,7 @@ class Worker:
                 self.lines.append(line.rstrip())
                 self._changed.notify_all()
 
-    def said(self, text: str, deadline: float = DEADLINE) -> str:
+    def wait_for_log(self, text: str, deadline: float = DEADLINE) -> str:
         """Wait until its log contains a text; return the line."""
         end = time.monotonic() + deadline
         with self._changed:

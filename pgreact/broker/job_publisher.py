@@ -14,7 +14,7 @@ from pgreact.broker.json_reader import read
 from pgreact.broker.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB
 from pgreact.broker.prepared_message import PreparedMessage
 from pgreact.broker.task_routing import routed
-from pgreact.postgres.errors import storable
+from pgreact.postgres.errors import ascii_escaped
 
 # Options of messages that a task's class may set, and that send_task does not read.
 _TASK_OPTIONS = (
@@ -55,7 +55,7 @@ class JobMessage:
 
 
 @dataclasses.dataclass
-class Posted:
+class PublishResult:
     """The result of publishing some messages."""
 
     sent: list[JobMessage] = dataclasses.field(default_factory=list)
@@ -80,7 +80,7 @@ class JobPublisher:
         self._thread = PublisherThread(app, deadline)
         self._imported = False
 
-    async def post(self, messages: Sequence[JobMessage]) -> Posted:
+    async def post(self, messages: Sequence[JobMessage]) -> PublishResult:
         """Publish messages until the broker is away or time is up.
 
         Raises:
@@ -105,9 +105,9 @@ class JobPublisher:
         """Close the connection."""
         self._thread.close()
 
-    def _post(self, connection: BrokerConnection, messages: Sequence[JobMessage]) -> Posted:
+    def _post(self, connection: BrokerConnection, messages: Sequence[JobMessage]) -> PublishResult:
         self._import_tasks()
-        posted = Posted()
+        posted = PublishResult()
         doubtful: list[tuple[int, JobMessage, str]] = []
         until = time.monotonic() + connection.deadline / 2
         for group in _groups(messages):
@@ -133,7 +133,7 @@ class JobPublisher:
         connection: BrokerConnection,
         group: Sequence[JobMessage],
         until: float,
-        posted: Posted,
+        posted: PublishResult,
         doubtful: list[tuple[int, JobMessage, str]],
     ) -> None:
         """Send a group.
@@ -260,7 +260,7 @@ def _send(connection: BrokerConnection, message: PreparedMessage) -> Exception |
 
 def _reason(error: Exception) -> str:
     """Return why a message cannot be sent, in characters that a database of any encoding stores."""
-    return storable(summary(error)[:1000])
+    return ascii_escaped(summary(error)[:1000])
 
 
 def _read(name: str, text: str, *, marked: bool = False) -> Any:
@@ -282,4 +282,4 @@ def _read(name: str, text: str, *, marked: bool = False) -> Any:
         raise ValueError(f"{name} cannot be read: {summary(error)}") from error
 
 
-__all__ = ["JobMessage", "JobPublisher", "Posted", "PublishFailed"]
+__all__ = ["JobMessage", "JobPublisher", "PublishFailed", "PublishResult"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgreact import __version__, logs, settings
-from pgreact.cli.support import DURATION, NearestGroup, confirm_deletion, echo, jsonable
+from pgreact.cli.support import DURATION, SuggestingGroup, confirm_deletion, echo, jsonable
 from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.queue.cli import queue
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Load = Callable[..., Settings]  # passed to each command; reads the configuration
 
 
-class _Group(NearestGroup):
+class _Group(SuggestingGroup):
     """A group that prints a PgreactError as one message, and exits with 2 (ConfigError) or 1."""
 
     def invoke(self, ctx: click.Context) -> Any:

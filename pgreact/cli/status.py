@@ -14,7 +14,7 @@ from pgreact.postgres.application_name import parse
 from pgreact.postgres.change import conditions, savepoint
 from pgreact.postgres.installation import owner_of
 from pgreact.postgres.queries import query
-from pgreact.quantities import short
+from pgreact.quantities import format_duration
 from pgreact.queue import views
 from pgreact.settings import Settings
 from pgreact.timetable import overview
@@ -60,7 +60,7 @@ def read(
                 "in_flight_since": row["in_flight_since"],
                 "error": row["error"],
                 "gate": {"setting": row["gate_setting"], "now": row["gate"], "since": row["gate_since"]},
-                "unanswered_since": row["unanswered_since"],
+                "unstarted_since": row["unstarted_since"],
                 "tables": [
                     {key: table[key] for key in views.TRIGGER}
                     for table in tables
@@ -84,7 +84,7 @@ def read(
         *(
             f"route {route['name']}: no worker starts its task"
             for route in routes
-            if route["unanswered_since"]
+            if route["unstarted_since"]
         ),
         *(
             reason
@@ -152,7 +152,7 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
         yield f"standby  {standby['host']} pid {standby['pid']}, for {_ago(standby['since'], now)}"
     for route in status["routes"]:
         yield ""
-        yield f"route {route['name']} → {route['task']} (window {short(route['window_s'])})"
+        yield f"route {route['name']} → {route['task']} (window {format_duration(route['window_s'])})"
         yield from _dispatches(route, now)
         for table in route["tables"]:
             when = conditions(table["condition"], table["always"], table["changed"])
@@ -186,7 +186,7 @@ def _failures(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
 def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     last = route["last_dispatch"]
     if last:
-        waited = short(last["waited_ms"] / 1000)
+        waited = format_duration(last["waited_ms"] / 1000)
         yield (
             f"  last dispatch {_ago(last['published_at'], now)} ago: task {last['task_id']}, "
             f"{last['signals']} signals, waited {waited}; {route['dispatches']} in all"
@@ -203,7 +203,7 @@ def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
 
 
 def _flight_and_gate(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
-    if since := route["unanswered_since"]:
+    if since := route["unstarted_since"]:
         yield f"  UNSTARTED for {_ago(since, now)}: no worker that calls pgreact.setup starts the task;"
         yield "    are workers running, and does their application call pgreact.setup(app)?"
     gate = route["gate"]
@@ -224,4 +224,4 @@ def _without_role(daemon: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
-    return "an unknown time" if then is None else short((now - then).total_seconds(), roughly=True)
+    return "an unknown time" if then is None else format_duration((now - then).total_seconds(), roughly=True)

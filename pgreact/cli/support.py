@@ -95,7 +95,7 @@ def confirm_deletion(command: str, what: str, dsn: str) -> None:
 
     if not _interactive():
         raise ConfigError(f"{command} asks before it deletes {what}: give --yes to delete without a terminal")
-    click.confirm(printable(f"Delete {what} from {conninfo.shown(dsn)}?"), abort=True)
+    click.confirm(printable(f"Delete {what} from {conninfo.redacted(dsn)}?"), abort=True)
 
 
 def _interactive() -> bool:
@@ -107,7 +107,7 @@ def jsonable(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
-class NearestGroup(click.Group):
+class SuggestingGroup(click.Group):
     """A group that suggests the nearest name for an unknown command."""
 
     def resolve_command(

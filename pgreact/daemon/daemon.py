@@ -19,9 +19,9 @@ from pgreact.dispatch.registration_monitor import CeleryWorkers
 from pgreact.errors import PgreactError, SessionLost, leaves
 from pgreact.postgres import conninfo, installation
 from pgreact.postgres.application_name import HOST, application_name, parse
-from pgreact.postgres.errors import said
+from pgreact.postgres.errors import describe
 from pgreact.postgres.queries import query
-from pgreact.postgres.trouble import Troubles, persist
+from pgreact.postgres.trouble import Troubles, retry
 from pgreact.settings import Settings
 from pgreact.wakeup.leadership import Candidate
 from pgreact.wakeup.listener import NotDelivered, pooler_suspected
@@ -53,7 +53,7 @@ async def listen(settings: Settings, clock: Clock | None = None) -> None:
                 version=__version__,
                 host=HOST,
                 pid=os.getpid(),
-                database=conninfo.shown(settings.daemon_dsn),
+                database=conninfo.redacted(settings.daemon_dsn),
                 celery=shown(daemon.app),
                 config=str(settings.file) if settings.file else None,
             )
@@ -145,7 +145,7 @@ class Daemon:
                     group.create_task(self._contend(supervisor, candidate), name="leadership"),
                     group.create_task(self._heartbeat(supervisor, candidate), name="heartbeat"),
                     group.create_task(supervisor.watch(), name="listener"),
-                    group.create_task(candidate.session.watch(), name="watch"),
+                    group.create_task(candidate.session.wait_until_lost(), name="watch"),
                 ]
                 group.create_task(self._cancel_when_stopped(work), name="stop")
         except* Exception as errors:  # noqa: BLE001 - no error ends the daemon once it has served
@@ -179,9 +179,9 @@ class Daemon:
         except SessionLost:
             raise
         except Exception as error:  # noqa: BLE001 - a later one arrives, or the queue of notifications is full
-            mode, reason = "poll", f"it cannot notify itself: {said(error)}"
+            mode, reason = "poll", f"it cannot notify itself: {describe(error)}"
         for session in (listener.session, candidate.session):
-            await self._ask("search path", session.pin_names)
+            await self._ask("search path", session.set_search_path)
         logs.emit(
             logs.ListenerConnected(
                 mode=mode, reason=reason, server=listener.session.version, probe_ms=round(probe * 1000, 3)
@@ -229,7 +229,7 @@ class Daemon:
             SessionLost: The session is gone.
             PgreactError: It is refused before the daemon has ever served: a mistake in its setup.
         """
-        return await persist(self._troubles[subject], attempt, give_up_if_refused=not self._served)
+        return await retry(self._troubles[subject], attempt, give_up_if_refused=not self._served)
 
     async def _heartbeat(self, supervisor: ListenerSupervisor, candidate: Candidate) -> None:
         """Prove at regular intervals that the sessions answer: an open socket proves nothing."""
@@ -317,6 +317,6 @@ def _first(group: BaseExceptionGroup[Exception]) -> PgreactError:
         for error in errors:
             if isinstance(error, kind):
                 return error
-    mistake = PgreactError(f"{said(errors[0])} (this is a fault of pgreact: please report it)")
+    mistake = PgreactError(f"{describe(errors[0])} (this is a fault of pgreact: please report it)")
     mistake.__cause__ = errors[0]
     return mistake

@@ -7,10 +7,10 @@ from typing import Any
 
 from pgreact.clock import Clock
 from pgreact.dispatch.dispatcher import Runner
-from pgreact.postgres.errors import storable
+from pgreact.postgres.errors import ascii_escaped
 from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
-from pgreact.postgres.trouble import Report, Troubles, persist, store
+from pgreact.postgres.trouble import Report, Troubles, retry, write_troubles
 from pgreact.wakeup.gate import Gate
 
 SOURCE = "listen"  # in pgreact.trouble
@@ -47,7 +47,7 @@ class StatusWriter:
         while True:
             await self._wake.wait()
             await asyncio.sleep(PAUSE)
-            await persist(self._troubles["status"], self.write)
+            await retry(self._troubles["status"], self.write)
 
     async def write(self) -> None:
         """Write what changed since the last time.
@@ -66,7 +66,7 @@ class StatusWriter:
                 self._written |= written
                 changed = {}
             if (reports := self._troubles.reports()) != self._reported:
-                await store(self._session, SOURCE, self._troubles)
+                await write_troubles(self._session, SOURCE, self._troubles)
                 self._reported = reports
         finally:
             self._changed = {**changed, **self._changed}
@@ -85,6 +85,6 @@ class StatusWriter:
             "in_flight_for": flight.in_flight and now - flight.began,
             "gate": gate and ("closed" if gate.mode == "polling" else "open"),
             "gate_for": gate and now - gate.since,
-            "unanswered_for": runner.unanswered_since and now - runner.unanswered_since,
-            "error": runner.error and storable(runner.error),
+            "unstarted_for": runner.unstarted_since and now - runner.unstarted_since,
+            "error": runner.error and ascii_escaped(runner.error),
         }

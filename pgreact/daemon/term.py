@@ -19,9 +19,9 @@ from pgreact.postgres import advisory_lock
 from pgreact.postgres.application_name import application_name
 from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
-from pgreact.postgres.trouble import Troubles, persist
+from pgreact.postgres.trouble import Troubles, retry
 from pgreact.queue.claim import QueueDispatch
-from pgreact.queue.maintenance import Housekeeping
+from pgreact.queue.maintenance import Maintenance
 from pgreact.timetable.engine import Timetable
 from pgreact.wakeup import notification
 from pgreact.wakeup.gatekeeper import Gatekeeper
@@ -65,7 +65,7 @@ class Term:
         candidate: Candidate,
         dispatcher: Dispatcher,
         timetable: Timetable,
-        housekeeping: Housekeeping,
+        housekeeping: Maintenance,
         clock: Clock,
         troubles: Troubles,
         supervisor: ListenerSupervisor,
@@ -128,7 +128,7 @@ class Term:
         Raises:
             SessionLost: A session is gone.
         """
-        await persist(
+        await retry(
             self._troubles["gates"],
             lambda: self._gatekeeper.take_over(self._dispatcher.runners.values(), "elected"),
         )
@@ -141,7 +141,7 @@ class Term:
             group.create_task(self._housekeeping.run(), name="housekeeping")
             group.create_task(self._registration_monitor.run(), name="registration monitor")
             for session in (self._work, self._polls, self._claims):
-                group.create_task(session.watch(), name="watch")
+                group.create_task(session.wait_until_lost(), name="watch")
 
     def notifications_changed(self) -> None:
         """Notifications were suspended or resumed."""
@@ -159,7 +159,7 @@ class Term:
 
     async def _keep_up(self) -> None:
         while True:
-            await persist(self._troubles["routes"], self._keep_up_when_due)
+            await retry(self._troubles["routes"], self._keep_up_when_due)
 
     async def _keep_up_when_due(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -254,7 +254,7 @@ async def load_routes(session: Session, known: Mapping[int, Route], troubles: Tr
             if row["id"] in known:
                 routes[row["id"]] = known[row["id"]]
         else:
-            trouble.over()
+            trouble.recovered()
     return routes
 
 
@@ -307,7 +307,7 @@ async def term(
 
         async with Dispatcher(action, candidate, clock, routes, errors) as dispatcher:
             timetable = Timetable(dsn, jobs, clock, troubles, notified=supervisor.suspended is None)
-            housekeeping = Housekeeping(dsn, clock, troubles)
+            housekeeping = Maintenance(dsn, clock, troubles)
             current = Term(
                 work,
                 polls,

@@ -14,7 +14,7 @@ class Claimed(NamedTuple):
 
 
 class Action(Protocol):
-    """What a dispatch of a route does."""
+    """The action of a route: call its task, or claim jobs."""
 
     async def publish(self, task_id: str, next_task_id: str) -> Claimed | None:
         """Publish one call of the route's task, or the messages of claimed jobs.

@@ -58,7 +58,7 @@ class Runner:
         self.error = error  # why the last publish failed
         self.removed = False
         # since then no worker has reported the start of the task (single_flight = "run")
-        self.unanswered_since: float | None = None
+        self.unstarted_since: float | None = None
         self._dispatcher = dispatcher
         self._next_task_id = str(uuid4())  # Celery's id of the next call
         self._due: asyncio.TimerHandle | None = None  # of the next publish
@@ -108,7 +108,7 @@ class Runner:
             if state == "started":
                 waited = round((now - before.in_flight.began) * 1000, 3)
                 logs.emit(logs.FlightStarted(route=self.route.name, task_id=task_id, waited_ms=waited))
-                self.unanswered_since = None
+                self.unstarted_since = None
             else:
                 self._log_end(before.in_flight, state)
         self.advance()
@@ -125,11 +125,11 @@ class Runner:
             return
         self._log_end(in_flight, outcome)
         if outcome == "expired":
-            if self.unanswered_since is None:
+            if self.unstarted_since is None:
                 hint = "are workers up, and does the application call pgreact.setup(app)?"
                 task_id = in_flight.task_id
                 logs.emit(logs.FlightUnstarted(route=self.route.name, task_id=task_id, hint=hint))
-            self.unanswered_since = self.unanswered_since or in_flight.began
+            self.unstarted_since = self.unstarted_since or in_flight.began
         self.advance()
 
     def locks_due(self) -> float | None:

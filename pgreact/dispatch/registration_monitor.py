@@ -111,7 +111,7 @@ class RegistrationMonitor:
             hint = "is the name right, and do the workers import its module?"
             logs.emit(logs.RouteUnregistered(route=name, task=tasks[route], workers=workers, hint=hint))
             self._reported[route] = f"task of route {name}"
-            self._troubles.note(
+            self._troubles.report(
                 self._reported[route],
                 f'none of the {workers} workers that replied has registered "{tasks[route]}": {hint}',
             )
@@ -136,4 +136,4 @@ class RegistrationMonitor:
 
     def _withdraw(self, route: int) -> None:
         if subject := self._reported.pop(route, None):
-            self._troubles.note(subject, None)
+            self._troubles.report(subject, None)

@@ -11,7 +11,7 @@ from pgreact.clock import Clock
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
-from pgreact.postgres.trouble import Trouble, persist
+from pgreact.postgres.trouble import Trouble, retry
 
 PAUSE = 0.5  # seconds between two reads of the locks of a young flight
 PAUSE_CAP = 5.0  # and of an old one: a tenth of its age, up to this
@@ -41,7 +41,7 @@ class RunMonitor:
             SessionLost: The session is gone.
         """
         while True:
-            await persist(self._trouble, self._read_when_due)
+            await retry(self._trouble, self._read_when_due)
 
     async def _read_when_due(self) -> None:
         self._changed.clear()

@@ -51,7 +51,7 @@ def connect(dsn: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
         PgreactError: The server cannot be reached, or refused a statement.
         ConfigError: The DSN is invalid.
     """
-    where = conninfo.shown(dsn)
+    where = conninfo.redacted(dsn)
     try:
         with _Connection.connect(
             dsn,
@@ -70,10 +70,10 @@ def connect(dsn: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
             connection.prepare_threshold = None
             yield connection
     except psycopg.Error as error:
-        raise PgreactError(readable(error, where)) from error
+        raise PgreactError(error_line(error, where)) from error
 
 
-def readable(error: psycopg.Error, where: str) -> str:
+def error_line(error: psycopg.Error, where: str) -> str:
     """Return the server's message with its hint, as one line that names the database."""
     message = error.diag.message_primary or str(error).strip().splitlines()[0]
     hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""

@@ -104,7 +104,7 @@ def for_asyncpg(dsn: str) -> dict[str, Any]:
     return arguments
 
 
-def shown(dsn: str) -> str:
+def redacted(dsn: str) -> str:
     """Return host, port, database and user of a DSN: for logs, without password."""
     libpq = resolve(dsn)
     return make_conninfo(

@@ -3,7 +3,7 @@
 An error belongs to the smallest thing it can belong to. A statement's error is of one of five kinds:
 
 - ``LOST``: the session is gone or in doubt. Only this kind costs the leadership.
-- ``PASSING``: a conflict, a lock, a cancelled statement, a full disk. The same statement may succeed later.
+- ``TRANSIENT``: a conflict, a lock, a cancelled statement, a full disk. The same statement may succeed later.
 - ``REFUSED``: a right, a table or a function is missing. An administrator must act.
 - ``DATA``: the values of one row are wrong. The error belongs to that row, once the row is known.
 - ``FAULT``: a Python exception, for example while a reply is decoded. A bug of pgreact or of a library.
@@ -17,60 +17,60 @@ import enum
 from pgreact.clock import Clock
 from pgreact.errors import SessionLost
 
-Meaning = enum.Enum("Meaning", ["LOST", "PASSING", "REFUSED", "DATA", "FAULT"])
+ErrorKind = enum.Enum("ErrorKind", ["LOST", "TRANSIENT", "REFUSED", "DATA", "FAULT"])
 
 # SQLSTATE or a prefix of it; the longest match counts (PostgreSQL's documentation, "PostgreSQL Error Codes").
 _MEANINGS = {
-    "08": Meaning.LOST,  # connection exceptions
-    "57P": Meaning.LOST,  # shutdown, crash, starting up, idle_session_timeout
-    "25P03": Meaning.LOST,  # idle_in_transaction_session_timeout
-    "25P04": Meaning.LOST,  # transaction_timeout
-    "25": Meaning.PASSING,  # read-only: a failover that is under way
-    "40": Meaning.PASSING,  # serialization failures, deadlocks
-    "53": Meaning.PASSING,  # disk, memory, connections
-    "55": Meaning.PASSING,  # locks, objects in use
-    "57": Meaning.PASSING,  # cancelled
-    "58": Meaning.PASSING,  # the server's file system
-    "F0": Meaning.PASSING,
-    "XX": Meaning.PASSING,  # internal errors, damaged data
-    "0A": Meaning.REFUSED,
-    "28": Meaning.REFUSED,
-    "3D": Meaning.REFUSED,
-    "3F": Meaning.REFUSED,
-    "42": Meaning.REFUSED,
-    "21": Meaning.DATA,
-    "22": Meaning.DATA,
-    "23": Meaning.DATA,
-    "44": Meaning.DATA,
-    "54": Meaning.DATA,
-    "P0": Meaning.DATA,  # raised by pgreact's functions
+    "08": ErrorKind.LOST,  # connection exceptions
+    "57P": ErrorKind.LOST,  # shutdown, crash, starting up, idle_session_timeout
+    "25P03": ErrorKind.LOST,  # idle_in_transaction_session_timeout
+    "25P04": ErrorKind.LOST,  # transaction_timeout
+    "25": ErrorKind.TRANSIENT,  # read-only: a failover that is under way
+    "40": ErrorKind.TRANSIENT,  # serialization failures, deadlocks
+    "53": ErrorKind.TRANSIENT,  # disk, memory, connections
+    "55": ErrorKind.TRANSIENT,  # locks, objects in use
+    "57": ErrorKind.TRANSIENT,  # cancelled
+    "58": ErrorKind.TRANSIENT,  # the server's file system
+    "F0": ErrorKind.TRANSIENT,
+    "XX": ErrorKind.TRANSIENT,  # internal errors, damaged data
+    "0A": ErrorKind.REFUSED,
+    "28": ErrorKind.REFUSED,
+    "3D": ErrorKind.REFUSED,
+    "3F": ErrorKind.REFUSED,
+    "42": ErrorKind.REFUSED,
+    "21": ErrorKind.DATA,
+    "22": ErrorKind.DATA,
+    "23": ErrorKind.DATA,
+    "44": ErrorKind.DATA,
+    "54": ErrorKind.DATA,
+    "P0": ErrorKind.DATA,  # raised by pgreact's functions
 }
 _PAUSES = {  # seconds: before the first retry, and at most
-    Meaning.LOST: (0.1, 5.0),
-    Meaning.PASSING: (0.1, 5.0),
-    Meaning.REFUSED: (1.0, 30.0),
-    Meaning.DATA: (1.0, 30.0),
-    Meaning.FAULT: (1.0, 30.0),
+    ErrorKind.LOST: (0.1, 5.0),
+    ErrorKind.TRANSIENT: (0.1, 5.0),
+    ErrorKind.REFUSED: (1.0, 30.0),
+    ErrorKind.DATA: (1.0, 30.0),
+    ErrorKind.FAULT: (1.0, 30.0),
 }
 
 
-def meaning(error: BaseException) -> Meaning:
+def classify(error: BaseException) -> ErrorKind:
     """Return the kind of a statement's error.
 
     Args:
         error: An exception of asyncpg, psycopg or Python.
     """
     if isinstance(error, SessionLost | OSError):  # a TimeoutError, too
-        return Meaning.LOST
+        return ErrorKind.LOST
     state = getattr(error, "sqlstate", None)
     if isinstance(state, str):
         for length in (5, 3, 2):
             if found := _MEANINGS.get(state[:length]):
                 return found
-        return Meaning.FAULT
+        return ErrorKind.FAULT
     # raised by a driver without the server: the connection broke, or its state does not allow the call
     own = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
-    return Meaning.LOST if own & _BROKEN else Meaning.FAULT
+    return ErrorKind.LOST if own & _BROKEN else ErrorKind.FAULT
 
 
 _BROKEN = {
@@ -81,7 +81,7 @@ _BROKEN = {
 }
 
 
-def pause(clock: Clock, what: Meaning, failures: int) -> float:
+def retry_delay(clock: Clock, what: ErrorKind, failures: int) -> float:
     """Return the seconds until the next attempt.
 
     Args:
@@ -93,7 +93,7 @@ def pause(clock: Clock, what: Meaning, failures: int) -> float:
     return clock.backoff(failures, base=base, cap=cap)
 
 
-def said(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return the first line of an error's message, without detail and hint."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
@@ -104,7 +104,7 @@ def said(error: BaseException) -> str:
 
 
 def remedy(error: BaseException) -> str:
-    """Return the remedy for an error, to append to :func:`said`; an empty text if none is known."""
+    """Return the remedy for an error, to append to :func:`describe`; an empty text if none is known."""
     state = getattr(error, "sqlstate", None) or ""
     if state == "42501":
         return "; let the owner run: select pgreact.grant_role('<this role>', 'daemon')"
@@ -113,6 +113,6 @@ def remedy(error: BaseException) -> str:
     return ""
 
 
-def storable(text: str) -> str:
+def ascii_escaped(text: str) -> str:
     """Return a text with escapes for all that is not ASCII, which a database of any encoding can store."""
     return text.replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()

@@ -10,7 +10,7 @@ from psycopg import sql
 from pgreact.errors import ConfigError, PgreactError
 from pgreact.postgres import migrations
 from pgreact.postgres.change import Change, Connection, savepoint
-from pgreact.quantities import short
+from pgreact.quantities import format_duration
 
 # A DDL statement that waits for a table's lock makes every later writer wait behind it. So it times out soon,
 # lets the writers pass, and tries again. A group of steps holds its locks while it waits for more.
@@ -63,7 +63,7 @@ def execute(
             step = str(error) if isinstance(error, _Locked) else "another pgreact apply"
             if time.monotonic() > deadline:
                 raise PgreactError(
-                    f"{step}: no lock in {short(timeout)}: a long transaction holds it; "
+                    f"{step}: no lock in {format_duration(timeout)}: a long transaction holds it; "
                     "end that, or raise --wait; the steps printed before are done"
                 ) from error
             if waiting_for != step:

@@ -10,9 +10,9 @@ import asyncpg
 
 from pgreact.errors import SessionLost
 from pgreact.postgres import conninfo
-from pgreact.postgres.errors import Meaning, meaning, said
+from pgreact.postgres.errors import ErrorKind, classify, describe
 from pgreact.postgres.session_settings import SESSION_SETTINGS, set_config_statement
-from pgreact.quantities import short
+from pgreact.quantities import format_duration
 
 # The server frees the locks of a vanished host after idle + interval * count = 10 s; see "Leadership" in
 # docs/protocols.md. Set after connecting: a pooler refuses them as start-up parameters.
@@ -41,15 +41,15 @@ class Session:
         connection.add_termination_listener(self._ended)
 
     @classmethod
-    async def open(cls, dsn: str, role: str, *, idle_limit: float = 0, direct: bool = True) -> Self:
+    async def open(cls, dsn: str, role: str, *, idle_timeout: float = 0, direct: bool = True) -> Self:
         """Connect.
 
         Args:
             dsn: A DSN as libpq reads it.
             role: The session's ``application_name``, which ``pg_stat_activity`` shows.
-            idle_limit: Seconds without a statement after which the server ends the session; 0: never.
+            idle_timeout: Seconds without a statement after which the server ends the session; 0: never.
             direct: No pooler is in between, which would hand the session with its settings to other clients.
-                If that is not known yet, pass false, and call :meth:`pin_names` once it is.
+                If that is not known yet, pass false, and call :meth:`set_search_path` once it is.
 
         Raises:
             SessionLost: The server cannot be reached, or refuses the connection.
@@ -59,13 +59,13 @@ class Session:
         try:
             connection = await asyncpg.connect(statement_cache_size=20, **arguments)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ssl.SSLError) as error:
-            raise SessionLost(f"cannot connect to {conninfo.shown(dsn)}: {_reason(error)}") from None
+            raise SessionLost(f"cannot connect to {conninfo.redacted(dsn)}: {_reason(error)}") from None
         session = cls(connection)
         settings = {
             **SESSION_SETTINGS,
             **_LIVENESS,
             "application_name": role,
-            "idle_session_timeout": str(int(idle_limit * 1000)),
+            "idle_session_timeout": str(int(idle_timeout * 1000)),
         }
         if not direct:
             del settings["search_path"]
@@ -74,10 +74,10 @@ class Session:
         except SessionLost:
             raise
         except Exception as error:  # noqa: BLE001 - a session without its settings is of no use
-            session.abandon()
-            raise SessionLost(f"cannot set up a session: {said(error)}") from None
+            session.terminate()
+            raise SessionLost(f"cannot set up a session: {describe(error)}") from None
         except BaseException:
-            session.abandon()
+            session.terminate()
             raise
         return session
 
@@ -92,7 +92,7 @@ class Session:
         Raises:
             SessionLost: The session is gone or in doubt.
             Exception: The server refused the statement, or its reply cannot be decoded; the session lives.
-                :func:`pgreact.postgres.errors.meaning` tells the kind.
+                :func:`pgreact.postgres.errors.classify` tells the kind.
         """
         async with self._lock, self._lost_if_in_doubt(timeout):
             return await self._connection.fetch(sql, *args)
@@ -102,7 +102,7 @@ class Session:
         rows = await self.fetch(sql, *args, timeout=timeout)
         return rows[0][0] if rows else None
 
-    async def pin_names(self) -> None:
+    async def set_search_path(self) -> None:
         """Set ``search_path`` to PostgreSQL's catalogue, whatever the defaults of database and role.
 
         Raises:
@@ -111,7 +111,7 @@ class Session:
         """
         await self.fetch(set_config_statement({"search_path": SESSION_SETTINGS["search_path"]}, local=False))
 
-    async def answers(self) -> None:
+    async def ping(self) -> None:
         """Check that the server replies; an error, such as a cancelled statement, is a reply.
 
         Raises:
@@ -162,7 +162,7 @@ class Session:
             await self._roll_back()
             raise
         except BaseException:
-            self.abandon()
+            self.terminate()
             raise
 
     async def _roll_back(self) -> None:
@@ -172,7 +172,7 @@ class Session:
         except SessionLost:
             pass
         except Exception:  # noqa: BLE001 - the next statement might run inside the old transaction
-            self.abandon()
+            self.terminate()
 
     @contextlib.asynccontextmanager
     async def _lost_if_in_doubt(self, timeout: float) -> AsyncIterator[None]:
@@ -181,15 +181,15 @@ class Session:
             async with asyncio.timeout(timeout):
                 yield
         except TimeoutError:
-            self.abandon()
-            raise SessionLost(f"no answer from PostgreSQL in {short(timeout)}") from None
+            self.terminate()
+            raise SessionLost(f"no answer from PostgreSQL in {format_duration(timeout)}") from None
         except Exception as error:
-            if self._connection.is_closed() or meaning(error) is Meaning.LOST:
-                self.abandon()
+            if self._connection.is_closed() or classify(error) is ErrorKind.LOST:
+                self.terminate()
                 raise SessionLost(_reason(error)) from None
             raise
         except asyncio.CancelledError:
-            self.abandon()  # in the middle of a statement
+            self.terminate()  # in the middle of a statement
             raise
 
     async def listen(self, channel: str, callback: Callable[[int, str], None]) -> None:
@@ -213,7 +213,7 @@ class Session:
         except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
             raise SessionLost(f"LISTEN failed: {_reason(error)}") from None
 
-    async def watch(self) -> Never:
+    async def wait_until_lost(self) -> Never:
         """Wait until the session is lost.
 
         Raises:
@@ -231,9 +231,9 @@ class Session:
         """Close the session; terminate it if that takes longer than a second."""
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await self._connection.close(timeout=1)
-        self.abandon()
+        self.terminate()
 
-    def abandon(self) -> None:
+    def terminate(self) -> None:
         """Close the connection without telling the server."""
         self._connection.terminate()
 
@@ -245,4 +245,4 @@ class Session:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return said(error)
+    return describe(error)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.errors import PgreactError
-from pgreact.postgres.errors import Meaning, meaning, pause, remedy, said, storable
+from pgreact.postgres.errors import ErrorKind, ascii_escaped, classify, describe, remedy, retry_delay
 from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
 
@@ -56,12 +56,12 @@ class Trouble:
             The seconds until the next attempt, which grow with each failure.
         """
         self.failures += 1
-        what = meaning(error)
-        wait = pause(self._clock, what, self.failures)
+        what = classify(error)
+        wait = retry_delay(self._clock, what, self.failures)
         kind = (what, getattr(error, "sqlstate", None) or type(error))
         if kind not in self._kinds:
             self._kinds.add(kind)
-            text = said(error) + remedy(error)
+            text = describe(error) + remedy(error)
             since = self.report.since if self.report else self._clock.monotonic()
             self.report = Report(self.subject, text, since)
             logs.emit(
@@ -72,7 +72,7 @@ class Trouble:
             self._changed(self)
         return wait
 
-    def over(self) -> None:
+    def recovered(self) -> None:
         """Record that the statement succeeded, or that its row is gone."""
         if self.report is None:
             return
@@ -106,22 +106,22 @@ class Troubles:
     def forget(self, subject: str) -> None:
         """End the trouble of a subject that no longer exists."""
         if trouble := self._known.pop(subject, None):
-            trouble.over()
+            trouble.recovered()
 
-    def note(self, subject: str, error: str | None) -> None:
+    def report(self, subject: str, error: str | None) -> None:
         """Report a condition that another event logs; ``None`` ends the report."""
         trouble = self[subject]
         trouble.report = Report(subject, error, self._clock.monotonic()) if error is not None else None
         self.changed.set()
 
-    def described(self) -> str:
+    def as_json(self) -> str:
         """Return the reports as JSON, each with the seconds that it has lasted."""
         now = self._clock.monotonic()
         return json.dumps(
             [
                 {
-                    "subject": storable(report.subject),
-                    "error": storable(report.error),
+                    "subject": ascii_escaped(report.subject),
+                    "error": ascii_escaped(report.error),
                     "for_s": now - report.since,
                 }
                 for report in self.reports()
@@ -132,7 +132,7 @@ class Troubles:
         self.changed.set()
 
 
-async def store(session: Session, source: str, troubles: Troubles) -> None:
+async def write_troubles(session: Session, source: str, troubles: Troubles) -> None:
     """Replace the rows of one source in ``pgreact.trouble``.
 
     Args:
@@ -144,10 +144,10 @@ async def store(session: Session, source: str, troubles: Troubles) -> None:
         SessionLost: The session is gone.
         Exception: The server refused the statement.
     """
-    await session.fetch(query("write_trouble"), source, troubles.described())
+    await session.fetch(query("write_trouble"), source, troubles.as_json())
 
 
-async def persist(
+async def retry(
     trouble: Trouble, attempt: Callable[[], Awaitable[T]], *, give_up_if_refused: bool = False
 ) -> T:
     """Repeat an attempt until it succeeds.
@@ -170,9 +170,9 @@ async def persist(
         except PgreactError:
             raise
         except Exception as error:  # noqa: BLE001 - any error belongs to this statement alone
-            if give_up_if_refused and meaning(error) is Meaning.REFUSED:
-                raise PgreactError(f"{trouble.subject}: {said(error)}{remedy(error)}") from None
+            if give_up_if_refused and classify(error) is ErrorKind.REFUSED:
+                raise PgreactError(f"{trouble.subject}: {describe(error)}{remedy(error)}") from None
             await asyncio.sleep(trouble.failed(error))
         else:
-            trouble.over()
+            trouble.recovered()
             return result

@@ -5,12 +5,12 @@ import json
 from typing import Any, Protocol
 
 from pgreact import logs
-from pgreact.broker.job_publisher import JobMessage, Posted
+from pgreact.broker.job_publisher import JobMessage, PublishResult
 from pgreact.broker.publisher import PublishFailed
 from pgreact.clock import Clock
 from pgreact.dispatch.action import Claimed
 from pgreact.errors import SessionLost
-from pgreact.postgres.errors import remedy, said, storable
+from pgreact.postgres.errors import ascii_escaped, describe, remedy
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
 from pgreact.queue.claim_delay import claim_delay
@@ -26,7 +26,7 @@ RETRY = 1.0  # seconds until the next try to mark or settle an attempt
 class Post(Protocol):
     """The part of Celery that a dispatch of the queue uses."""
 
-    async def post(self, messages: list[JobMessage]) -> Posted:
+    async def post(self, messages: list[JobMessage]) -> PublishResult:
         """Publish messages; see :class:`pgreact.broker.job_publisher.JobPublisher`."""
         ...
 
@@ -167,7 +167,7 @@ class QueueDispatch:
                     "select pgreact.settle($1, $2::text::uuid, 'invalid', $3)",
                     message.job,
                     claim,
-                    storable(reason),
+                    ascii_escaped(reason),
                 )
             except SessionLost:
                 raise
@@ -189,7 +189,7 @@ class QueueDispatch:
         except SessionLost:
             raise
         except Exception as error:
-            raise PublishFailed(f"{statement}: {said(error)}{remedy(error)}") from error
+            raise PublishFailed(f"{statement}: {describe(error)}{remedy(error)}") from error
 
 
 def _message(job: dict[str, Any], database: str) -> JobMessage:

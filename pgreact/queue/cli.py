@@ -10,7 +10,7 @@ import click
 from pgreact.cli.support import (
     Configuration,
     Load,
-    NearestGroup,
+    SuggestingGroup,
     confirm_deletion,
     echo,
     jsonable,
@@ -27,7 +27,7 @@ BATCH = 10_000  # jobs per transaction of a bulk command
 _Id = click.IntRange(1, 2**63 - 1)
 
 
-@click.group(cls=NearestGroup)
+@click.group(cls=SuggestingGroup)
 def queue() -> None:
     """Show the jobs of the queue, and change them.
 

@@ -16,7 +16,7 @@ SOON = 60.0  # seconds until the next run, after a lock was not free or when the
 TIMEOUT = 60.0
 
 
-class Housekeeping:
+class Maintenance:
     """Runs the maintenance during one leader's term."""
 
     def __init__(self, dsn: str, clock: Clock, troubles: Troubles) -> None:
@@ -32,7 +32,7 @@ class Housekeeping:
             except Exception as error:  # noqa: BLE001 - maintenance can wait, whatever failed
                 await asyncio.sleep(max(SOON, self._trouble.failed(error)))
             else:
-                self._trouble.over()
+                self._trouble.recovered()
                 await asyncio.sleep(PAUSE if done else SOON)
 
     async def _maintain(self) -> bool:

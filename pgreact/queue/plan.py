@@ -9,7 +9,7 @@ from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.postgres.change import Change, Connection, conditions, relation_of, resolve, rows
 from pgreact.postgres.queries import folder, query
-from pgreact.quantities import short_rate, shown
+from pgreact.quantities import format_rate, format_value
 from pgreact.queue.settings import LaneSettings, Outbox, QueueSections, QueueSettings
 
 DEFAULT = "default"  # the built-in lane
@@ -210,7 +210,7 @@ def _outbox_changes(
 
 
 def _shown(key: str, value: Any) -> str:
-    return short_rate(value) if key == "rate" and value is not None else shown(value)
+    return format_rate(value) if key == "rate" and value is not None else format_value(value)
 
 
 def named(entry: QueueSettings | LaneSettings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.postgres.change import conditions
 from pgreact.postgres.queries import query
-from pgreact.quantities import short
+from pgreact.quantities import format_duration
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -98,7 +98,7 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"queue    {depth}; {_of(found)} in progress; {found['dead']} dead"
     table = [("lane", "ready", "delayed", "blocked", "oldest", "in progress", "jobs/s", "")]
     for lane in found["lanes"]:
-        oldest = "-" if lane["oldest_s"] is None else short(lane["oldest_s"], roughly=True)
+        oldest = "-" if lane["oldest_s"] is None else format_duration(lane["oldest_s"], roughly=True)
         if not lane["known"]:
             state = "deleted lane: no limits" if lane["name"] else "of tasks not yet routed"
         elif lane["paused"]:
@@ -148,7 +148,7 @@ def job_lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterat
     table = [("ID", "STATE", "LANE", "TASK", "ATTEMPT", "SINCE", "KEY", "")]
     for job in found:
         seconds = (now - job["since"]).total_seconds()
-        age = short(abs(seconds), roughly=True)
+        age = format_duration(abs(seconds), roughly=True)
         table.append(
             (
                 str(job["id"]),
@@ -187,7 +187,7 @@ def job(connection: Connection, number: int) -> dict[str, Any]:
     if found["job"]:
         for name in ("args", "kwargs", "options"):
             found["job"][name] = _parsed(found["job"][name])
-        found["job"]["backoff"] = short(found["job"]["backoff"])
+        found["job"]["backoff"] = format_duration(found["job"]["backoff"])
     return found
 
 

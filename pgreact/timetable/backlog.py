@@ -16,10 +16,10 @@ import asyncpg
 
 from pgreact.clock import Clock
 from pgreact.errors import SessionLost
-from pgreact.postgres.errors import Meaning, meaning
+from pgreact.postgres.errors import ErrorKind, classify
 from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
-from pgreact.postgres.trouble import Troubles, persist
+from pgreact.postgres.trouble import Troubles, retry
 
 TIMEOUT = 30.0  # seconds for a page
 # Seconds until reads begin from the start again: at least, for each skipped row (about ten times what a try
@@ -43,7 +43,7 @@ def of_a_row(error: Exception) -> bool:
     Wrong values do, and damaged data, and an answer that cannot be read. Any other error concerns all rows.
     """
     state = getattr(error, "sqlstate", None) or ""
-    return meaning(error) in {Meaning.DATA, Meaning.FAULT} or state.startswith("XX")
+    return classify(error) in {ErrorKind.DATA, ErrorKind.FAULT} or state.startswith("XX")
 
 
 @dataclasses.dataclass(slots=True)
@@ -101,7 +101,7 @@ class Backlog:
         if self._skipped and self._clock.monotonic() >= self._until():
             self._begin_again()
         places = self._delivery, self._new, *self._planned, [*self._aside]
-        [row] = await persist(self._next, lambda: session.fetch(query("timetable_next"), *places))
+        [row] = await retry(self._next, lambda: session.fetch(query("timetable_next"), *places))
         now = self._clock.monotonic()
         ahead = row["clock"] - now
         self.set_back = max(self.set_back, self._ahead - ahead)
@@ -148,7 +148,7 @@ class Backlog:
         places = self._delivery, self._new, *self._planned, [*self._aside]
         found = await self._read(session, places, None)
         if isinstance(found, Exception):
-            ids = await persist(
+            ids = await retry(
                 self._reading,
                 lambda: session.fetch(query("timetable_ids"), *places, self._page, timeout=TIMEOUT),
             )
@@ -172,7 +172,7 @@ class Backlog:
                     return error
                 raise
 
-        return await persist(self._reading, attempt)
+        return await retry(self._reading, attempt)
 
     async def _readable(
         self, session: Session, places: tuple[object, ...], ids: Sequence[int]

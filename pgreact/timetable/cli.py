@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgreact.cli.support import Load, NearestGroup, confirm_deletion, echo, limit_option
+from pgreact.cli.support import Load, SuggestingGroup, confirm_deletion, echo, limit_option
 from pgreact.timetable.cli_options import column_options, entry
 from pgreact.timetable.settings import WAYS
 
@@ -24,7 +24,7 @@ _MANAGERS = {
 }
 
 
-@click.group(cls=NearestGroup)
+@click.group(cls=SuggestingGroup)
 def schedule() -> None:
     """List and change schedules. Changes take effect at once.
 

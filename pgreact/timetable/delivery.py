@@ -16,7 +16,7 @@ from typing import Protocol
 import asyncpg
 
 from pgreact.broker.connection import PublishFailed
-from pgreact.broker.job_publisher import JobMessage, Posted
+from pgreact.broker.job_publisher import JobMessage, PublishResult
 from pgreact.postgres.session import Session
 from pgreact.timetable.planner import Plan, Schedule, actual
 
@@ -90,7 +90,7 @@ class Firing:
 
 @dataclasses.dataclass(slots=True)
 class FiringResult:
-    """What a committed firing did.
+    """The effects of a committed firing.
 
     Attributes:
         firing: What was asked for.
@@ -144,9 +144,9 @@ class Delivery(Protocol):
 
 
 class Post(Protocol):
-    """What direct delivery needs of Celery."""
+    """The publisher that direct delivery needs."""
 
-    async def post(self, messages: Sequence[JobMessage]) -> Posted:
+    async def post(self, messages: Sequence[JobMessage]) -> PublishResult:
         """Publish messages; see :class:`pgreact.broker.job_publisher.JobPublisher`."""
         ...
 
@@ -230,7 +230,7 @@ class DirectDelivery:
 class _PartlySentError(Exception):
     """Not all messages of the transaction were sent: it must be rolled back."""
 
-    def __init__(self, posted: Posted) -> None:
+    def __init__(self, posted: PublishResult) -> None:
         super().__init__(posted.failure)
         self.posted = posted
 

@@ -20,7 +20,7 @@ from pgreact.errors import first
 from pgreact.postgres import advisory_lock
 from pgreact.postgres.application_name import application_name
 from pgreact.postgres.session import Session
-from pgreact.postgres.trouble import Trouble, Troubles, persist
+from pgreact.postgres.trouble import Trouble, Troubles, retry
 from pgreact.timetable.backlog import Backlog
 from pgreact.timetable.delivery import Delivery, DirectDelivery, Post, QueueDelivery
 from pgreact.timetable.firing import fire_due
@@ -99,7 +99,7 @@ class Timetable:
                 await self.leads.wait()
             try:
                 async with self._session(role) as session, asyncio.TaskGroup() as group:
-                    watch = group.create_task(session.watch(), name="watch")
+                    watch = group.create_task(session.wait_until_lost(), name="watch")
                     await use(session, trouble)
                     watch.cancel()
             except Exception as error:
@@ -109,7 +109,7 @@ class Timetable:
 
     @contextlib.asynccontextmanager
     async def _session(self, role: str) -> AsyncIterator[Session]:
-        session = await Session.open(self._dsn, application_name(role), idle_limit=advisory_lock.IDLE_LIMIT)
+        session = await Session.open(self._dsn, application_name(role), idle_timeout=advisory_lock.IDLE_LIMIT)
         try:
             # Cached query plans last as long as the session, and may date from an empty table. The commit of
             # direct delivery confirms messages that were sent, so it is flushed.
@@ -124,7 +124,7 @@ class Timetable:
         try:
             while True:
                 await self._fire_or_sleep(session, self._queue)
-                opening.over()
+                opening.recovered()
         finally:
             self.leads.clear()
             self.poke()
@@ -132,15 +132,15 @@ class Timetable:
     async def _fire_messages(self, session: Session, opening: Trouble) -> None:
         while self.leads.is_set():
             await self._fire_or_sleep(session, self._direct)
-            opening.over()
+            opening.recovered()
 
     async def _take_over(self, session: Session, opening: Trouble) -> None:
         trouble = self._troubles["lock timetable"]
         began = self._clock.monotonic()
-        if not await persist(trouble, lambda: advisory_lock.acquire(session, "timetable", 0.001)):
+        if not await retry(trouble, lambda: advisory_lock.acquire(session, "timetable", 0.001)):
             logs.emit(logs.TimetableWaiting())
-            opening.over()
-            while not await persist(
+            opening.recovered()
+            while not await retry(
                 trouble, lambda: advisory_lock.acquire(session, "timetable", advisory_lock.TIMEOUT)
             ):
                 pass
@@ -198,13 +198,13 @@ class Timetable:
                     raise asyncio.CancelledError from error
                 await asyncio.sleep(trouble.failed(first(error)))
             else:
-                trouble.over()
+                trouble.recovered()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._clock_set_back.wait(), MAINTENANCE_INTERVAL)
 
 
 class _Loop:
-    """What one delivery keeps from session to session."""
+    """The state that one delivery keeps from session to session."""
 
     def __init__(self, delivery: Delivery, clock: Clock, troubles: Troubles) -> None:
         self.delivery = delivery

@@ -22,7 +22,7 @@ import asyncpg
 
 from pgreact import logs
 from pgreact.errors import SessionLost
-from pgreact.postgres.errors import Meaning, meaning, said
+from pgreact.postgres.errors import ErrorKind, classify, describe
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Trouble
 from pgreact.timetable.backlog import Backlog, of_a_row
@@ -142,7 +142,7 @@ class _Pass:
         except Exception as error:  # noqa: BLE001 - a row is at fault, or it passes
             fault = error
         else:
-            self._trouble.over()
+            self._trouble.recovered()
             return
         finally:
             statement.cancel()
@@ -156,8 +156,8 @@ class _Pass:
                 left = [firing for firing in half if firing.schedule.id not in results]
                 if left and self.failure is None and self.pause is None:
                     await self._fire(left)
-        elif meaning(fault) is Meaning.DATA and not batch[0].plan.error:
-            await self._fire([batch[0].failing(said(fault))])
+        elif classify(fault) is ErrorKind.DATA and not batch[0].plan.error:
+            await self._fire([batch[0].failing(describe(fault))])
         else:
             self._backlog.set_aside(batch[0].schedule.id, batch[0].schedule.name, fault)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pgreact.postgres.change import Connection, rows
 from pgreact.postgres.queries import query
-from pgreact.quantities import short
+from pgreact.quantities import format_duration
 
 
 def overview(connection: Connection) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
     line = f"timetable  {found['enabled']} schedules{disabled}"
     if found["next"]:
         seconds = (found["next"]["run_at"] - now).total_seconds()
-        when = f"{'in' if seconds > 0 else 'due for'} {short(abs(seconds), roughly=True)}"
+        when = f"{'in' if seconds > 0 else 'due for'} {format_duration(abs(seconds), roughly=True)}"
         line += f"; next: {found['next']['name']}, {when}"
     yield line
     for failure in found["failures"]:
@@ -56,7 +56,7 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
     if again := found["replanned"]:
         names = ", ".join(again["names"])
         more = again["count"] - len(again["names"])
-        ago = short(max((now - again["last_at"]).total_seconds(), 0), roughly=True)
+        ago = format_duration(max((now - again["last_at"]).total_seconds(), 0), roughly=True)
         yield (
             f"  planned anew {ago} ago, because the clock had been far ahead: {names}"
             f"{f' and {more} more' if more else ''}"

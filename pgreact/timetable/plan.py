@@ -12,7 +12,7 @@ from pgreact.errors import ConfigError, nearest, quoted
 from pgreact.postgres.change import Change, Connection, rows, savepoint
 from pgreact.postgres.queries import query
 from pgreact.postgres.refusal import refusal
-from pgreact.quantities import short, shown
+from pgreact.quantities import format_duration, format_value
 from pgreact.timetable.settings import WAYS, ScheduleSettings
 
 MANAGED = tuple(ScheduleSettings.model_fields)  # the columns that an entry of the file sets
@@ -74,7 +74,7 @@ def recurrence_text(columns: Mapping[str, Any]) -> str:
         columns: A schedule's columns; ``every`` in seconds or as a ``timedelta``.
     """
     way = next(way for way in WAYS if columns[way] is not None)
-    return f"{way} {shown(columns[way])}"
+    return f"{way} {format_value(columns[way])}"
 
 
 def _refuse_lanes(schedules: Entries, label: str, lanes: Collection[str]) -> None:
@@ -119,7 +119,7 @@ def _difference(now: Mapping[str, Any], entry: ScheduleSettings) -> str:
         way, _, value = after.partition(" ")
         parts.append(f"{before} → {value if before.startswith(f'{way} ') else after}")
     parts += [
-        f"{key} {shown(now[key])} → {shown(then[key])}"
+        f"{key} {format_value(now[key])} → {format_value(then[key])}"
         for key in MANAGED
         if key not in WAYS and _plain(now[key]) != then[key]
     ]
@@ -137,7 +137,7 @@ def _title(name: str) -> str:
 def columns(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return an entry's keys as columns, ready for JSON: seconds become intervals."""
     return {
-        key: short(value) if key in _INTERVALS and value is not None else value
+        key: format_duration(value) if key in _INTERVALS and value is not None else value
         for key, value in values.items()
     }
 

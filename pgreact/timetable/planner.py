@@ -72,7 +72,7 @@ class Schedule:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Plan:
-    """What to fire now, and the row's next values.
+    """The occurrences to fire now, and the row's next values.
 
     Attributes:
         occurrences: To fire, oldest first: nominal times; of a run by hand, its time.

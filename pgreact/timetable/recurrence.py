@@ -4,7 +4,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from pgreact.errors import PgreactError
-from pgreact.quantities import short
+from pgreact.quantities import format_duration
 from pgreact.timetable import cron, rrule, solar
 
 
@@ -71,6 +71,6 @@ def _next(recurrence: Recurrence, after: datetime) -> datetime | None:
 
 def _on_grid(anchor: datetime, every: timedelta, after: datetime) -> datetime:
     if every <= timedelta(0):
-        raise ValueError(f"every must be positive, not {short(every.total_seconds())}")
+        raise ValueError(f"every must be positive, not {format_duration(every.total_seconds())}")
     steps = max((after - anchor) // every + 1, 1)
     return (anchor + steps * every).astimezone(UTC)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from pgreact.section import Duration, Moment, Retention, Section, between
+from pgreact.section import Duration, Retention, Section, Time, between
 
 ScheduleName = Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]
 SCHEDULE_NAME_RULE = "a schedule's name has 1 to 200 characters, none of them NUL"
@@ -37,13 +37,13 @@ class ScheduleSettings(Section):
     every: Annotated[Duration, between("100ms", "36500d")] | None = None
     cron: str | None = Field(default=None, min_length=1)
     cron_and: bool = False
-    at: Moment | None = None
+    at: Time | None = None
     solar: str | None = Field(default=None, min_length=1)
     rrule: str | None = Field(default=None, min_length=1)
-    anchor: Moment | None = None
+    anchor: Time | None = None
     enabled: bool = True
-    start_at: Moment | None = None
-    end_at: Moment | None = None
+    start_at: Time | None = None
+    end_at: Time | None = None
     max_runs: int | None = Field(default=None, ge=1, lt=2**63)
     jitter: Annotated[Duration, between("0s", "31d")] = 0.0
     misfire: Literal["coalesce", "skip", "all"] = "coalesce"

@@ -9,7 +9,7 @@ from typing import Any
 from pgreact.errors import ConfigError, nearest
 from pgreact.postgres.change import Connection, rows
 from pgreact.postgres.queries import query
-from pgreact.quantities import short
+from pgreact.quantities import format_duration
 from pgreact.queue.views import aligned
 from pgreact.timetable.occurrences import next_occurrences, zone_of
 from pgreact.timetable.plan import recurrence_text
@@ -49,7 +49,7 @@ def lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterator[s
                 recurrence_text(row),
                 _clock(due.astimezone()) if due else "-",
                 f"{due.astimezone(zone_of(row)):%Y-%m-%d %H:%M:%S} {row['timezone']}" if due else "-",
-                f"{short((now - last).total_seconds(), roughly=True)} ago" if last else "-",
+                f"{format_duration((now - last).total_seconds(), roughly=True)} ago" if last else "-",
                 str(row["run_count"]),
                 _state(row),
             )
@@ -125,7 +125,7 @@ def details(found: dict[str, Any]) -> Iterator[str]:
         yield "history:"
         kept = [("OCCURRENCE", "OUTCOME", "LATE", "JOB OR TASK", "")]
         for past in found["history"]:
-            late = short(round((past["fired_at"] - past["nominal_at"]).total_seconds(), 3))
+            late = format_duration(round((past["fired_at"] - past["nominal_at"]).total_seconds(), 3))
             what = str(past["job"] or past["task_id"] or "")
             nominal = _clock(past["nominal_at"].astimezone())
             kept.append((nominal, past["outcome"], late, what, past["error"] or ""))
@@ -135,7 +135,7 @@ def details(found: dict[str, Any]) -> Iterator[str]:
 def public(value: object) -> str:
     """Return a value that JSON cannot hold as text; durations as in the configuration."""
     if isinstance(value, datetime.timedelta):
-        return short(value.total_seconds())
+        return format_duration(value.total_seconds())
     return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 

@@ -11,7 +11,7 @@ from pgreact.clock import Clock
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.errors import SessionLost
 from pgreact.postgres.session import Session
-from pgreact.postgres.trouble import Troubles, persist
+from pgreact.postgres.trouble import Troubles, retry
 from pgreact.wakeup import gate as gates
 from pgreact.wakeup.gate import Gate, Meter, Reading
 from pgreact.wakeup.leadership import Candidate
@@ -138,7 +138,7 @@ class Gatekeeper:
             SessionLost: A session is gone.
         """
         while True:
-            await persist(self._poll_trouble, self._poll_when_due)
+            await retry(self._poll_trouble, self._poll_when_due)
 
     async def _poll_when_due(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -285,7 +285,7 @@ class Gatekeeper:
         if not route_gates:
             return []
         row = await self._candidate.set_gates(_ids(route_gates), sequence_value)
-        self._trouble.over()
+        self._trouble.recovered()
         return _readings(route_gates, row["sequence_values"], row["holders"], undisturbed=row["undisturbed"])
 
 

@@ -29,7 +29,7 @@ class Candidate:
         Raises:
             SessionLost: The server cannot be reached.
         """
-        return cls(await Session.open(dsn, name, idle_limit=advisory_lock.IDLE_LIMIT, direct=False), clock)
+        return cls(await Session.open(dsn, name, idle_timeout=advisory_lock.IDLE_LIMIT, direct=False), clock)
 
     async def try_lead(self, timeout: float = advisory_lock.TIMEOUT) -> bool:
         """Wait for the lock; return whether this session holds it.
@@ -92,8 +92,8 @@ class Candidate:
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT):
-                await self.session.answers()
+                await self.session.ping()
         except TimeoutError:
-            self.session.abandon()
+            self.session.terminate()
             raise SessionLost(f"no answer from PostgreSQL in {CONFIRM_TIMEOUT:g} s") from None
         self.alive(began)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import asyncpg
 
 from pgreact.errors import PgreactError, SessionLost
-from pgreact.postgres.errors import said
+from pgreact.postgres.errors import describe
 from pgreact.postgres.session import Session
 from pgreact.wakeup.notification import CHANNEL
 
@@ -70,7 +70,7 @@ class Listener:
             except asyncpg.PostgresError:
                 listener.delivers = False
         except BaseException:
-            session.abandon()
+            session.terminate()
             raise
         return listener
 
@@ -123,7 +123,7 @@ class Listener:
             else:
                 return
         for session in filter(None, (self.session, through)):
-            await session.answers()
+            await session.ping()
 
     def _count_one(self) -> None:
         now = time.monotonic()
@@ -156,7 +156,7 @@ async def refuse_replica(session: Session) -> None:
     try:
         replica = await session.value("select pg_is_in_recovery()")
     except asyncpg.PostgresError as error:
-        raise SessionLost(f"cannot tell whether the server is a replica: {said(error)}") from None
+        raise SessionLost(f"cannot tell whether the server is a replica: {describe(error)}") from None
     if replica:
         raise Replica(
             "the server is a replica (pg_is_in_recovery), where LISTEN does not work: point dsn at the "

@@ -24,7 +24,7 @@ from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.errors import SessionLost
 from pgreact.postgres.application_name import application_name
-from pgreact.postgres.errors import meaning, pause
+from pgreact.postgres.errors import classify, retry_delay
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
 from pgreact.wakeup.listener import CALM, FULL, Listener
@@ -59,7 +59,7 @@ class ListenerSupervisor:
         self._clock = clock
         self._troubles = troubles
         self._suspended_at = 0.0
-        troubles.note("notifications", None)
+        troubles.report("notifications", None)
         self._connected_at = 0.0
         self._floods = 0
 
@@ -91,7 +91,7 @@ class ListenerSupervisor:
         """
         if self.listener is None:
             if other is not None:
-                await other.answers()
+                await other.ping()
             return
         await self.listener.prove_alive(other)
         self.check_queue_usage()
@@ -127,16 +127,16 @@ class ListenerSupervisor:
         self._floods = 1 if calm else self._floods + 1
         wait = min(FLOOD_PAUSE * 2 ** (self._floods - 1), FLOOD_PAUSE_CAP)
         self.listener = None
-        listener.session.abandon()  # what is still on its way is of no use
+        listener.session.terminate()  # what is still on its way is of no use
         self._suspend(f"a flood of notifications; the listener connects again in {wait:g} s")
         await asyncio.sleep(wait)
         for failures in itertools.count(1):
             try:
-                await (await self.open()).session.pin_names()
+                await (await self.open()).session.set_search_path()
                 break
             except Exception as error:  # noqa: BLE001 - the other sessions tell whether the server is gone
                 await self.close()
-                await asyncio.sleep(pause(self._clock, meaning(error), failures))
+                await asyncio.sleep(retry_delay(self._clock, classify(error), failures))
         self._connected_at = self._clock.monotonic()
         self._resume()
 
@@ -155,11 +155,11 @@ class ListenerSupervisor:
         self._suspended_at = self._clock.monotonic()
         self.suspended = reason
         logs.emit(logs.ListenerSuspended(reason=reason))
-        self._troubles.note("notifications", reason)
+        self._troubles.report("notifications", reason)
         self._changed()
 
     def _resume(self) -> None:
         self.suspended = None
         logs.emit(logs.ListenerResumed(suspended_s=round(self._clock.monotonic() - self._suspended_at, 3)))
-        self._troubles.note("notifications", None)
+        self._troubles.report("notifications", None)
         self._changed()

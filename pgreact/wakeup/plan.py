@@ -10,7 +10,7 @@ from psycopg import sql
 from pgreact.errors import ConfigError
 from pgreact.postgres.change import Change, Connection, conditions, relation_of, resolve, rows, savepoint
 from pgreact.postgres.queries import query
-from pgreact.quantities import shown
+from pgreact.quantities import format_value
 from pgreact.wakeup.settings import RouteSettings, Watch
 
 
@@ -50,7 +50,10 @@ def plan(
         ]
         if name not in existing or different:
             _check_ready(connection, f"{label}: routes.{name}.ready", route)
-            differences = [f"{key} {shown(existing[name][key])} → {shown(columns[key])}" for key in different]
+            differences = [
+                f"{key} {format_value(existing[name][key])} → {format_value(columns[key])}"
+                for key in different
+            ]
             what = f"route {name}: " + (", ".join(differences) or f"calls {route.task}")
             statement = route_statement(name, route)
             changes.append(Change("~" if different else "+", what, statement, group=f"route {name}"))

@@ -5,7 +5,7 @@ import time
 from pgreact import logs
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.errors import SessionLost
-from pgreact.postgres.errors import said
+from pgreact.postgres.errors import describe
 from pgreact.postgres.session import Session
 
 READY_TIMEOUT = 5.0  # seconds
@@ -42,7 +42,7 @@ class Sweeper:
             except SessionLost:
                 raise
             except Exception as error:  # noqa: BLE001 - a user wrote the query: its result may be anything, too
-                text = said(error)
+                text = describe(error)
                 if self._errors.get(route.id) != text:
                     logs.emit(logs.SweepFailed(route=route.name, error=text))
                 self._errors[route.id] = text

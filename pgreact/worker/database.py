@@ -39,7 +39,7 @@ class WorkerDatabase:
     @property
     def shown(self) -> str:
         """The DSN without its password, for a log."""
-        return conninfo.shown(self.dsn)
+        return conninfo.redacted(self.dsn)
 
     def require_dsn(self) -> None:
         """End the worker unless a DSN that libpq can read is configured: it could run no job.
@@ -49,7 +49,7 @@ class WorkerDatabase:
         """
         try:
             if self.dsn or any(os.environ.get(name) for name in _LIBPQ_VARIABLES):
-                conninfo.shown(self.dsn)  # raises if libpq cannot read it
+                conninfo.redacted(self.dsn)  # raises if libpq cannot read it
                 return
         except PgreactError as error:
             reason: object = error
@@ -126,5 +126,7 @@ class RouteId:
         finally:
             session.close()
         if self.name not in ids:
-            raise ConfigError(f'{conninfo.shown(dsn)}: no route "{self.name}"{nearest(self.name, list(ids))}')
+            raise ConfigError(
+                f'{conninfo.redacted(dsn)}: no route "{self.name}"{nearest(self.name, list(ids))}'
+            )
         return ids[self.name]

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 
-from pgreact.postgres.errors import Meaning
+from pgreact.postgres.errors import ErrorKind
 from pgreact.worker.run import Run, Settlement
 from pgreact.worker.session import SessionPool, meant
 from pgreact.worker.trouble import Trouble
@@ -238,7 +238,7 @@ class LeaseRenewer:
                     settlement.send(session)
             except Exception as error:  # noqa: BLE001 - whatever it is, the settlement is sent later
                 delayed.due = time.monotonic() + delayed.trouble.failed(error, _subject(settlement))
-                if meant(error) is Meaning.LOST:
+                if meant(error) is ErrorKind.LOST:
                     with self._changed:
                         for other in self._delayed:
                             other.due = max(other.due, delayed.due)

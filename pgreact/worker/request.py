@@ -1,4 +1,4 @@
-"""What a worker's main process sees of jobs that its children cannot settle: it abandons their attempts.
+"""The worker's main process abandons attempts that its children cannot settle.
 
 ==================================================== ==================================== ====================
 case                                                 seen by                              outcome
@@ -26,7 +26,7 @@ from celery.app.task import Context
 from celery.exceptions import InvalidTaskError, Terminated, TimeLimitExceeded, WorkerLostError
 
 from pgreact.broker.message_headers import CLAIM, JOB, OURS, unfit
-from pgreact.postgres.errors import said
+from pgreact.postgres.errors import describe
 from pgreact.worker.database import databases
 from pgreact.worker.headers import ENTERED, claim_of, header, id_header, run_of
 from pgreact.worker.jobs import close_all
@@ -60,7 +60,7 @@ def abandoning_request(base: type[Any]) -> type[Any]:
             except Exception as error:
                 if not ours:
                     raise
-                raise InvalidTaskError(said(error)) from error
+                raise InvalidTaskError(describe(error)) from error
 
         def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
             error = exc_info.exception
@@ -164,4 +164,4 @@ def _abandon(
             run.worker = worker_name(hostname, pid)
             database.jobs.end_later(abandoned(run, outcome, error, pid))
     except Exception as failure:  # noqa: BLE001 - it must not end the worker
-        _log.warning("settlement.failed: task %s: %s: %s", request.id, outcome, said(failure))
+        _log.warning("settlement.failed: task %s: %s: %s", request.id, outcome, describe(failure))

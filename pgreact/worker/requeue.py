@@ -8,7 +8,7 @@ from celery import Task
 from celery.app.task import Context
 
 from pgreact.broker.message_headers import REQUEUES, parse_count
-from pgreact.postgres.errors import said
+from pgreact.postgres.errors import describe
 from pgreact.worker.headers import header
 from pgreact.worker.jobs import OtherDatabase
 
@@ -45,4 +45,4 @@ def requeue(task: "Task[Any, Any]", error: OtherDatabase) -> None:
     try:
         signature.apply_async()
     except Exception as failure:  # noqa: BLE001 - its own daemon publishes it again, after its lease
-        _log.warning("message.requeue_failed: task %s: %s", request.id, said(failure))
+        _log.warning("message.requeue_failed: task %s: %s", request.id, describe(failure))

@@ -34,7 +34,7 @@ import traceback
 from typing import NamedTuple
 
 from pgreact.errors import NotGuarded
-from pgreact.postgres.errors import Meaning
+from pgreact.postgres.errors import ErrorKind
 from pgreact.worker.session import Session, meant
 
 _ERROR_SIZE = 8192  # bytes of an error's text
@@ -97,7 +97,7 @@ class Settlement(NamedTuple):
         try:
             found = session.execute_pinned(self.query, **values)
         except NotGuarded as error:
-            if meant(error) is not Meaning.DATA or values.get("error") is None:
+            if meant(error) is not ErrorKind.DATA or values.get("error") is None:
                 raise
             # the database's encoding lacks some of its characters
             values["error"] = str(values["error"]).encode("ascii", "backslashreplace").decode()

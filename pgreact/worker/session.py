@@ -19,8 +19,8 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from pgreact.errors import NotGuarded, PgreactError, SessionLost
 from pgreact.postgres import conninfo
 from pgreact.postgres.application_name import application_name
-from pgreact.postgres.connect import readable
-from pgreact.postgres.errors import Meaning, meaning, said
+from pgreact.postgres.connect import error_line
+from pgreact.postgres.errors import ErrorKind, classify, describe
 from pgreact.postgres.queries import query
 
 # Unless the DSN has its own: a client or server that vanished is noticed after about 10 s.
@@ -44,7 +44,7 @@ _DEFAULTS_CHANGED = {"25006", "40001", "57014", "55P03"}
 T = TypeVar("T")
 
 
-def meant(error: BaseException) -> Meaning:
+def meant(error: BaseException) -> ErrorKind:
     """Return what an error of a worker's statement means.
 
     Args:
@@ -53,7 +53,7 @@ def meant(error: BaseException) -> Meaning:
     cause = error.__cause__ if isinstance(error, NotGuarded) and error.__cause__ else error
     if isinstance(cause, PgreactError) and cause is not error:
         return meant(cause)
-    return Meaning.PASSING if _state(cause) in _REPLICA else meaning(cause)
+    return ErrorKind.TRANSIENT if _state(cause) in _REPLICA else classify(cause)
 
 
 def _state(error: BaseException | None) -> str | None:
@@ -171,7 +171,7 @@ class Session:
             except NotGuarded as error:
                 cause = error.__cause__
                 if isinstance(cause, TimeoutError) or not (
-                    meant(error) is Meaning.LOST or _state(cause) in _REPLICA
+                    meant(error) is ErrorKind.LOST or _state(cause) in _REPLICA
                 ):
                     raise
             self.close()
@@ -233,16 +233,16 @@ class Session:
                 if not cursor.nextset():
                     return rows
         except psycopg.Error as error:
-            timed_out, where = self._connection.timed_out, conninfo.shown(self._dsn)
+            timed_out, where = self._connection.timed_out, conninfo.redacted(self._dsn)
             if not self.usable:
                 self.close()
-            text = f"{where}: no answer in {self.timeout:g} s" if timed_out else readable(error, where)
+            text = f"{where}: no answer in {self.timeout:g} s" if timed_out else error_line(error, where)
             raise NotGuarded(text) from error
         except SoftTimeLimitExceeded:
             raise  # of the task: it has nothing to do with the statement
         except Exception as error:
             self.close()  # part of the answer may still be unread
-            raise NotGuarded(f"{conninfo.shown(self._dsn)}: {said(error)}") from error
+            raise NotGuarded(f"{conninfo.redacted(self._dsn)}: {describe(error)}") from error
 
     def roll_back(self) -> None:
         """End the transaction, if there is one; if that fails, close the connection."""
@@ -266,7 +266,7 @@ class Session:
             _INHERITED.append(connection)
 
     def _connect(self) -> None:
-        where = conninfo.shown(self._dsn)
+        where = conninfo.redacted(self._dsn)
         given = conninfo.resolve(self._dsn)
         options: dict[str, Any] = {key: value for key, value in _LIVENESS.items() if key not in given}
         self._pid = os.getpid()
@@ -282,11 +282,11 @@ class Session:
             self._connection.opened_by = self._pid
             self._cursor = psycopg.ClientCursor(self._connection)
         except psycopg.Error as error:
-            raise NotGuarded(readable(error, where)) from error
+            raise NotGuarded(error_line(error, where)) from error
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:
-            raise NotGuarded(f"{where}: {said(error)}") from error
+            raise NotGuarded(f"{where}: {describe(error)}") from error
 
 
 class SessionPool:

@@ -33,7 +33,7 @@ from contextvars import ContextVar
 from typing import NamedTuple, TypeVar
 
 from pgreact.errors import NotGuarded
-from pgreact.postgres.errors import Meaning
+from pgreact.postgres.errors import ErrorKind
 from pgreact.wakeup.notification import RunState, run_changed
 from pgreact.worker.session import Session, meant
 from pgreact.worker.trouble import Trouble, with_retries
@@ -233,7 +233,7 @@ def _wait(pair: _Pair, flight: _Flight, trouble: Trouble) -> bool:
     try:
         held = bool(pair.run.execute_connected("flight_wait", **flight.lock(RUN)))
     except NotGuarded as error:
-        if meant(error) not in {Meaning.LOST, Meaning.PASSING}:
+        if meant(error) not in {ErrorKind.LOST, ErrorKind.TRANSIENT}:
             raise
         time.sleep(trouble.failed(error, f"{flight}: waits for another run"))
     else:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pgreact.clock import Clock
 from pgreact.errors import NotGuarded, PgreactError
-from pgreact.postgres.errors import Meaning, pause, said
+from pgreact.postgres.errors import ErrorKind, describe, retry_delay
 from pgreact.worker.session import meant
 
 _log = logging.getLogger("pgreact.worker")
@@ -44,9 +44,9 @@ class Trouble:
         """
         meaning = meant(error)
         cause = error.__cause__ if isinstance(error, NotGuarded) else error
-        text = str(error) if isinstance(error, PgreactError) else said(error)
+        text = str(error) if isinstance(error, PgreactError) else describe(error)
         self.report((meaning, getattr(cause, "sqlstate", None) or type(cause)), f"{subject}: {text}")
-        return pause(_CLOCK, meaning, self.failures)
+        return retry_delay(_CLOCK, meaning, self.failures)
 
     def report(self, kind: object, text: str) -> None:
         """Count a failure of a kind, and log it: a warning if the kind is new, else at level debug."""
@@ -90,7 +90,7 @@ def with_retries(act: Callable[[], T], timeout: float) -> T:
         except NotGuarded as error:
             failures += 1
             meaning = meant(error)
-            wait = min(_PAUSE, pause(_CLOCK, meaning, failures))
-            if meaning not in {Meaning.LOST, Meaning.PASSING} or time.monotonic() + wait > deadline:
+            wait = min(_PAUSE, retry_delay(_CLOCK, meaning, failures))
+            if meaning not in {ErrorKind.LOST, ErrorKind.TRANSIENT} or time.monotonic() + wait > deadline:
                 raise
         time.sleep(wait)

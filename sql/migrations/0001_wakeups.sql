@@ -105,11 +105,11 @@ create table pgreact.flight (
     error text,
     gate text,
     gate_since timestamptz,
-    unanswered_since timestamptz,
+    unstarted_since timestamptz,
     updated_at timestamptz not null default now()
 ) with (fillfactor = 50);
 comment on table pgreact.flight is 'for people: the last dispatch of each route, written by the leader; nothing depends on it';
-comment on column pgreact.flight.unanswered_since
+comment on column pgreact.flight.unstarted_since
     is 'single_flight = run: no worker has reported a start of the task since then';
 
 create table pgreact.trouble (

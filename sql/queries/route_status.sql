@@ -15,7 +15,7 @@ select
     r.gate as gate_setting,
     f.gate,
     f.gate_since,
-    f.unanswered_since,
+    f.unstarted_since,
     f.updated_at
 from pgreact.route r
 left join pgreact.flight f on f.route_id = r.id

@@ -23,8 +23,8 @@ from pgreact.settings import Settings
 from pgreact.wakeup import gate as gates
 from pgreact.wakeup.gate import CLOSED
 from tests import servers
-from tests.ear import Ear
 from tests.harness import Daemon, Database, eventually
+from tests.signal_listener import SignalListener
 
 Writer = psycopg.Connection[tuple[Any, ...]]
 
@@ -239,10 +239,10 @@ def test_a_notification_sent_before_the_closing_counts_after_it(road: Callable[.
     with route.writer() as writer:
         writer.execute(route.insert.encode())
         route.close_gate()
-        with Ear(route.database) as ear:
+        with SignalListener(route.database) as ear:
             with route.dispatched():
                 writer.commit()
-            assert ear.heard() == [route.name]
+            assert ear.signalled() == [route.name]
     route.works()
 
 
@@ -252,9 +252,9 @@ def test_a_poll_finds_a_writer_that_skips(closed_route: Road) -> None:
             writer.execute(closed_route.insert.encode())
         with closed_route.dispatched():
             writer.commit()
-    with Ear(closed_route.database) as ear:
+    with SignalListener(closed_route.database) as ear:
         closed_route.works()
-        assert closed_route.name not in ear.heard()
+        assert closed_route.name not in ear.signalled()
 
 
 def test_an_opened_gate_makes_writers_notify(auto: Road) -> None:
@@ -264,9 +264,9 @@ def test_an_opened_gate_makes_writers_notify(auto: Road) -> None:
     assert closed["reason"] == "more than 20 notifications a second"
     assert opened["polls"] > 5
     assert opened["closed_s"] >= 0.3
-    with Ear(auto.database) as ear:
+    with SignalListener(auto.database) as ear:
         auto.works()
-        assert ear.heard() == [auto.name]
+        assert ear.signalled() == [auto.name]
         assert auto.sequence_value() < CLOSED
 
 
@@ -349,7 +349,7 @@ def test_a_snapshot_from_before_the_closing_hides_nothing(auto: Road, level: str
             writer.commit()
 
 
-def test_what_is_copied_is_found(auto: Road) -> None:
+def test_copied_rows_are_found(auto: Road) -> None:
     auto.close_gate()
     with auto.writer() as writer:
         with (
@@ -407,9 +407,9 @@ def test_a_writer_that_stays_keeps_no_gate_closed(auto: Road) -> None:
             auto.close_gate()
             before = auto.seen("gate.opened")
             auto.wait_for("gate.opened", before + 1)
-            with Ear(auto.database) as ear:
+            with SignalListener(auto.database) as ear:
                 auto.database.run(auto.insert)
-                assert ear.heard() == [auto.name]
+                assert ear.signalled() == [auto.name]
         with auto.dispatched():
             early.commit()
     auto.works()
@@ -470,7 +470,7 @@ def test_a_route_set_closed_is_silent_without_any_daemon(
         "delete from job_queue",
         "truncate job_queue",
     )
-    with Ear(database) as ear, database.connect() as writer:
+    with SignalListener(database) as ear, database.connect() as writer:
         assert ear.after(writer, *statements) == {statement: [] for statement in statements}
     route_id = database.value("select id from pgreact.route where name = 'dispatch'")
     assert database.value(f"select last_value from pgreact.gate_{route_id}") == len(statements)
@@ -479,20 +479,20 @@ def test_a_route_set_closed_is_silent_without_any_daemon(
 def test_a_route_set_closed_is_polled_from_the_election_on(plant: Plant, road: Callable[..., Road]) -> None:
     route = road(gate="closed")
     assert route.wait_for("gate.closed")["reason"] == "set closed"
-    with Ear(route.database) as ear:
+    with SignalListener(route.database) as ear:
         route.works()
         plant.kill_the_leader()
         assert route.wait_for("gate.closed")["reason"] == "set closed"
         route.works()
-        assert ear.heard() == []
+        assert ear.signalled() == []
 
 
 def test_a_route_set_open_never_closes(road: Callable[..., Road]) -> None:
     route = road(gate="open", gate_close_rate=1)
-    with Ear(route.database) as ear, route.database.connect() as writer:
+    with SignalListener(route.database) as ear, route.database.connect() as writer:
         for _ in range(200):
             writer.execute(route.insert.encode())
-        assert ear.heard() == [route.name] * 200
+        assert ear.signalled() == [route.name] * 200
     route.works()
     assert not route.seen("gate.closed")
     assert not route.held()

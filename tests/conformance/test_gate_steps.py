@@ -254,7 +254,7 @@ class Leader:
     def __init__(self, world: "World", polls: Session, candidate: Candidate) -> None:
         self.polls = polls
         self.candidate = candidate
-        self.keeper = Gatekeeper(
+        self.gatekeeper = Gatekeeper(
             Sets(candidate, world),  # type: ignore[arg-type]
             Polls(polls, world),  # type: ignore[arg-type]
             world.clock,
@@ -266,7 +266,7 @@ class Leader:
     @property
     def gate(self) -> Gate:
         """The state of the one gate there is."""
-        return next(iter(self.keeper._gates.values())).gate
+        return next(iter(self.gatekeeper._gates.values())).gate
 
 
 HALT = """
@@ -445,7 +445,7 @@ class World:
         if self.leader:
             self.clock.now += keepers.DRAIN_PAUSE_CAP + POLL
             self._begun += 1
-            await self.leader.keeper._poll()
+            await self.leader.gatekeeper._poll()
             self._ended = self._begun
 
     async def _long_silence(self) -> None:
@@ -455,7 +455,7 @@ class World:
     async def _rush(self) -> None:
         if self.leader:
             for _ in range(self.route.gate_close_rate + 1):
-                self.leader.keeper.notified(self.route.id)
+                self.leader.gatekeeper.notified(self.route.id)
             await self._poll()
 
     async def _refuse(self) -> None:
@@ -482,10 +482,10 @@ class World:
             self._begun += 1
             runners: list[Any] = [Runner(self.route, self)]
             with contextlib.suppress(asyncpg.QueryCanceledError):
-                await self.leader.keeper.take_over(runners, "elected")
+                await self.leader.gatekeeper.take_over(runners, "elected")
                 self._ended = self._begun
                 return
-            await self.leader.keeper.take_over(runners, "elected")
+            await self.leader.gatekeeper.take_over(runners, "elected")
             self._ended = self._begun
 
     async def _sessions(self) -> tuple[Session, Candidate]:
@@ -700,7 +700,7 @@ SEARCH = settings(
 
 @SEARCH
 @given(steps=STEPS)
-def test_whatever_the_order_of_steps_no_commit_is_forgotten(world: World, steps: list[Step]) -> None:
+def test_no_commit_is_forgotten_in_any_order_of_steps(world: World, steps: list[Step]) -> None:
     play(world, steps)
 
 

@@ -186,7 +186,7 @@ def cluster(
 
 
 @pytest.mark.parametrize("cluster", [2, 3], indirect=True)
-def test_nothing_is_lost_and_nobody_publishes_at_the_same_time(
+def test_no_signal_is_lost_and_no_two_daemons_publish_at_once(
     cluster: Cluster, record_property: Callable[[str, object], None]
 ) -> None:
     dice = random.Random(20261120)

@@ -21,7 +21,7 @@ from pgreact.postgres import errors
 from pgreact.queue import maintenance
 from pgreact.settings import Settings
 from tests.harness import Database, Inbox
-from tests.inside import running
+from tests.in_process import running
 
 Install = Callable[..., None]
 
@@ -203,7 +203,7 @@ async def test_every_statement_survives(
             for name in STATEMENTS.keys() - AT_START - SEARCH - {"alive"}:
                 faults.arm(name, make, 3)
                 if name == "troubles":  # written only when they change
-                    run.daemon._troubles.note("test", sqlstate)
+                    run.daemon._troubles.report("test", sqlstate)
                 await run.until(lambda: faults.raised == 3, f"{name} has failed")
                 if (name, sqlstate) == ("fire", "22008"):
                     # it is the schedule's own, and stops it until an edit, as soon as that can be written
@@ -216,7 +216,7 @@ async def test_every_statement_survives(
             await run.until(lambda: run.count(logs.DispatchPublished) > published, "dispatches go on")
             await run.until(lambda: run.count(logs.QueueDispatched) > claimed, "jobs go on")
             await run.until(lambda: run.count(logs.ScheduleFired) > fired, "schedules go on")
-            run.daemon._troubles.note("test", None)
+            run.daemon._troubles.report("test", None)
             await run.until(lambda: not run.daemon._troubles.reports(), "all is over")
         finally:
             writer.cancel()

@@ -72,7 +72,7 @@ def test_a_broker_that_redelivers_at_once_is_not_faster_than_the_lease(database:
             job, task_id = cluster.run("plain", sql="max_attempts => 2")
             cluster.until_running()
             cluster.kill_worker()
-            cluster.start(TASK_LATE="1").said(f"message.dropped: job {job}, task {task_id}")
+            cluster.start(TASK_LATE="1").wait_for_log(f"message.dropped: job {job}, task {task_id}")
             cluster.open_gate()
             cluster.until_settled(job, "lost", "done", dispatching=True)
             assert len(cluster.runs()) == 2
@@ -93,7 +93,7 @@ def test_settlement_of_a_frozen_child_comes_too_late(cluster: Cluster) -> None:
     cluster.open_gate()
     cluster.until_settled(job, "lost", "done")
     child.resume()
-    cluster.workers[0].said(f"settlement.ignored: job {job}, task {task_id}: done")
+    cluster.workers[0].wait_for_log(f"settlement.ignored: job {job}, task {task_id}: done")
     assert cluster.attempts(job) == ["lost", "done"]
 
 
@@ -108,8 +108,8 @@ def test_settlement_is_sent_when_postgresql_is_back(
     stoppable.until_running(count=2)
     other_postgres.stop()
     stoppable.open_gate()
-    worker.said(f"settlement.delayed: job {done}, task {task_id}: done: is sent as soon as possible")
-    worker.said(f"settlement.delayed: job {failing}")
+    worker.wait_for_log(f"settlement.delayed: job {done}, task {task_id}: done: is sent as soon as possible")
+    worker.wait_for_log(f"settlement.delayed: job {failing}")
     other_postgres.start()
     stoppable.until_settled(done, "done")
     stoppable.until_settled(failing, "failed")
@@ -141,9 +141,9 @@ def test_stopping_worker_sends_delayed_settlements(
     stoppable.until_running()
     other_postgres.stop()
     stoppable.open_gate()
-    worker.said("settlement.delayed")
+    worker.wait_for_log("settlement.delayed")
     worker.process.terminate()
-    worker.said("shutdown.delayed: this process ends when 1 settlements are sent, or in 5 s")
+    worker.wait_for_log("shutdown.delayed: this process ends when 1 settlements are sent, or in 5 s")
     other_postgres.start()
     stoppable.until_settled(job, "done")
     assert worker.process.wait(20) == 0
@@ -158,7 +158,7 @@ def test_settlement_of_a_dead_child_is_sent_when_postgresql_is_back(
     pid = stoppable.until_running()
     other_postgres.stop()
     psutil.Process(pid).kill()
-    worker.said(f"settlement.delayed: job {job}")
+    worker.wait_for_log(f"settlement.delayed: job {job}")
     other_postgres.start()
     stoppable.until_settled(job, "lost")
 
@@ -174,7 +174,7 @@ def test_a_message_waits_for_a_restart_of_postgresql(
     claimed = stoppable.claim()
     other_postgres.stop()
     stoppable.post(claimed)
-    stoppable.workers[0].said(f"plain[{claimed[0]['task_id']}] received")
+    stoppable.workers[0].wait_for_log(f"plain[{claimed[0]['task_id']}] received")
     other_postgres.start()
     stoppable.until_settled(job, "done")
 
@@ -188,7 +188,7 @@ def test_message_that_cannot_be_started_runs_nothing_and_is_published_again(
     claimed = stoppable.claim()
     other_postgres.stop()
     stoppable.post(claimed)
-    worker.said(f"job.start_failed: job {job}, task {claimed[0]['task_id']}: cannot be started")
+    worker.wait_for_log(f"job.start_failed: job {job}, task {claimed[0]['task_id']}: cannot be started")
     assert not [line for line in worker.lines if "Traceback" in line]
     assert stoppable.runs() == []
     other_postgres.start()

@@ -230,8 +230,8 @@ async def test_a_wrong_dsn_never_reaches_asyncpg(monkeypatch: Env) -> None:
 
 
 def test_a_dsn_is_shown_with_host_port_database_and_user() -> None:
-    assert conninfo.shown("postgresql://u:hunter2@h:6000/d") == "host=h port=6000 dbname=d user=u"
-    assert conninfo.shown("host='a b' user=u dbname=d") == "host='a b' port=5432 dbname=d user=u"
+    assert conninfo.redacted("postgresql://u:hunter2@h:6000/d") == "host=h port=6000 dbname=d user=u"
+    assert conninfo.redacted("host='a b' user=u dbname=d") == "host='a b' port=5432 dbname=d user=u"
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_dsn_is_shown_with_host_port_database_and_user() -> None:
 )
 def test_a_password_is_never_shown(dsn: str) -> None:
     try:
-        said = conninfo.shown(dsn)
+        said = conninfo.redacted(dsn)
     except ConfigError as error:
         said = str(error)
     assert "hunter2" not in said or dsn.startswith("postgresql://u:p@hunter2")  # there it is the host's name
@@ -268,7 +268,7 @@ def test_resolving_a_dsn_opens_no_connection(monkeypatch: Env, tmp_path: Path) -
         server.setblocking(False)
         port = server.getsockname()[1]
         conninfo.for_asyncpg(f"postgresql://u@127.0.0.1:{port}/d?target_session_attrs=any&sslmode=disable")
-        conninfo.shown(f"host=127.0.0.1,localhost port={port}")
+        conninfo.redacted(f"host=127.0.0.1,localhost port={port}")
         with pytest.raises(BlockingIOError):
             server.accept()
 

@@ -146,13 +146,13 @@ def test_a_star_in_one_of_them_asks_for_both(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 31 feb */2", "5 0 0 30 2 *"])
-def test_what_never_occurs_is_refused(text: str) -> None:
+def test_an_expression_without_occurrences_is_refused(text: str) -> None:
     for both in (False, True):
         with pytest.raises(RecurrenceError, match=re.escape(f'cron "{text}" never occurs: no day is "')):
             next_after(cron(text, both=both), YEAR)
 
 
-def test_what_comes_once_in_decades_is_found() -> None:
+def test_an_occurrence_once_in_decades_is_found() -> None:
     assert next_after(cron("0 0 29 2 1", both=True), YEAR) == datetime(2044, 2, 29, tzinfo=UTC)
     with pytest.raises(RecurrenceError, match="never occurs"):
         next_after(cron("0 0 30 2 1", both=True), YEAR)
@@ -201,7 +201,7 @@ def test_time_ends() -> None:
         ("@fortnightly", "no such name; known are @yearly"),
     ],
 )
-def test_what_is_refused_says_which_field_and_what_it_takes(text: str, says: str) -> None:
+def test_a_refused_expression_names_the_field_and_its_valid_values(text: str, says: str) -> None:
     for both in (False, True):
         with pytest.raises(RecurrenceError) as caught:
             next_after(cron(text, both=both), YEAR)

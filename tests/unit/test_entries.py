@@ -91,7 +91,7 @@ def test_a_crontab_is_written_as_its_author_wrote_it(fields: dict[str, Any], tex
         ({"minute": "*/90"}, "*/90 * * * *"),
     ],
 )
-def test_what_cron_might_read_otherwise_is_written_out(fields: dict[str, Any], text: str) -> None:
+def test_ambiguous_crontab_fields_are_written_out(fields: dict[str, Any], text: str) -> None:
     assert when(crontab(**fields))["cron"] == text
 
 

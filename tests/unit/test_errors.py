@@ -7,8 +7,8 @@ import pytest
 from pgreact import logs
 from pgreact.clock import Clock
 from pgreact.errors import SessionLost
-from pgreact.postgres.errors import Meaning, meaning, pause
-from pgreact.postgres.trouble import Troubles, persist
+from pgreact.postgres.errors import ErrorKind, classify, retry_delay
+from pgreact.postgres.trouble import Troubles, retry
 
 
 class _Refusal(Exception):
@@ -20,59 +20,59 @@ class _Refusal(Exception):
 @pytest.mark.parametrize(
     ("sqlstate", "expected"),
     [
-        ("08006", Meaning.LOST),
-        ("57P01", Meaning.LOST),
-        ("57P05", Meaning.LOST),
-        ("25P03", Meaning.LOST),
-        ("25006", Meaning.PASSING),
-        ("40001", Meaning.PASSING),
-        ("40P01", Meaning.PASSING),
-        ("53100", Meaning.PASSING),
-        ("53200", Meaning.PASSING),
-        ("55P03", Meaning.PASSING),
-        ("57014", Meaning.PASSING),
-        ("58030", Meaning.PASSING),
-        ("XX000", Meaning.PASSING),
-        ("42501", Meaning.REFUSED),
-        ("42P01", Meaning.REFUSED),
-        ("3F000", Meaning.REFUSED),
-        ("22008", Meaning.DATA),
-        ("23514", Meaning.DATA),
-        ("54000", Meaning.DATA),
-        ("P0001", Meaning.DATA),
-        ("ZZ999", Meaning.FAULT),
+        ("08006", ErrorKind.LOST),
+        ("57P01", ErrorKind.LOST),
+        ("57P05", ErrorKind.LOST),
+        ("25P03", ErrorKind.LOST),
+        ("25006", ErrorKind.TRANSIENT),
+        ("40001", ErrorKind.TRANSIENT),
+        ("40P01", ErrorKind.TRANSIENT),
+        ("53100", ErrorKind.TRANSIENT),
+        ("53200", ErrorKind.TRANSIENT),
+        ("55P03", ErrorKind.TRANSIENT),
+        ("57014", ErrorKind.TRANSIENT),
+        ("58030", ErrorKind.TRANSIENT),
+        ("XX000", ErrorKind.TRANSIENT),
+        ("42501", ErrorKind.REFUSED),
+        ("42P01", ErrorKind.REFUSED),
+        ("3F000", ErrorKind.REFUSED),
+        ("22008", ErrorKind.DATA),
+        ("23514", ErrorKind.DATA),
+        ("54000", ErrorKind.DATA),
+        ("P0001", ErrorKind.DATA),
+        ("ZZ999", ErrorKind.FAULT),
     ],
 )
-def test_the_sqlstate_decides_the_kind_of_an_error(sqlstate: str, expected: Meaning) -> None:
-    assert meaning(_Refusal(sqlstate)) is expected
+def test_the_sqlstate_decides_the_kind_of_an_error(sqlstate: str, expected: ErrorKind) -> None:
+    assert classify(_Refusal(sqlstate)) is expected
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (asyncpg.QueryCanceledError("canceled"), Meaning.PASSING),
-        (asyncpg.AdminShutdownError("terminated"), Meaning.LOST),
-        (asyncpg.InterfaceError("another operation is in progress"), Meaning.LOST),
-        (asyncpg.InternalClientError("protocol"), Meaning.LOST),
-        (psycopg.errors.QueryCanceled("canceled"), Meaning.PASSING),
-        (psycopg.errors.AdminShutdown("terminated"), Meaning.LOST),
-        (psycopg.OperationalError("the connection is lost"), Meaning.LOST),
-        (psycopg.InterfaceError("the connection is closed"), Meaning.LOST),
-        (SessionLost("no answer"), Meaning.LOST),
-        (ConnectionResetError("reset"), Meaning.LOST),
-        (TimeoutError("late"), Meaning.LOST),
-        (RecursionError("too deep"), Meaning.FAULT),
-        (ValueError("too many digits"), Meaning.FAULT),
+        (asyncpg.QueryCanceledError("canceled"), ErrorKind.TRANSIENT),
+        (asyncpg.AdminShutdownError("terminated"), ErrorKind.LOST),
+        (asyncpg.InterfaceError("another operation is in progress"), ErrorKind.LOST),
+        (asyncpg.InternalClientError("protocol"), ErrorKind.LOST),
+        (psycopg.errors.QueryCanceled("canceled"), ErrorKind.TRANSIENT),
+        (psycopg.errors.AdminShutdown("terminated"), ErrorKind.LOST),
+        (psycopg.OperationalError("the connection is lost"), ErrorKind.LOST),
+        (psycopg.InterfaceError("the connection is closed"), ErrorKind.LOST),
+        (SessionLost("no answer"), ErrorKind.LOST),
+        (ConnectionResetError("reset"), ErrorKind.LOST),
+        (TimeoutError("late"), ErrorKind.LOST),
+        (RecursionError("too deep"), ErrorKind.FAULT),
+        (ValueError("too many digits"), ErrorKind.FAULT),
     ],
 )
-def test_errors_of_both_drivers_and_of_python_have_a_kind(error: Exception, expected: Meaning) -> None:
-    assert meaning(error) is expected
+def test_errors_of_both_drivers_and_of_python_have_a_kind(error: Exception, expected: ErrorKind) -> None:
+    assert classify(error) is expected
 
 
-@pytest.mark.parametrize("what", list(Meaning))
-def test_pauses_grow_and_are_bounded(what: Meaning) -> None:
-    first = max(pause(Clock(), what, 1) for _ in range(50))
-    late = [pause(Clock(), what, 40) for _ in range(50)]
+@pytest.mark.parametrize("what", list(ErrorKind))
+def test_pauses_grow_and_are_bounded(what: ErrorKind) -> None:
+    first = max(retry_delay(Clock(), what, 1) for _ in range(50))
+    late = [retry_delay(Clock(), what, 40) for _ in range(50)]
 
     assert first < max(late) <= 30
 
@@ -93,9 +93,9 @@ async def test_a_trouble_is_logged_once_for_each_kind_and_when_it_ends(
             raise errors.pop(0)
         return "done"
 
-    assert await persist(troubles["claim"], attempt) == "done"
+    assert await retry(troubles["claim"], attempt) == "done"
     told = [event.kind for event in events[:-1] if isinstance(event, logs.StatementFailed)]
-    assert told == ["passing", "passing", "fault"]
+    assert told == ["transient", "transient", "fault"]
     assert events[-1] == logs.StatementRecovered(statement="claim", failures=4, after_s=events[-1].after_s)
     assert troubles.reports() == []
 
@@ -109,5 +109,5 @@ async def test_a_lost_session_is_not_retried() -> None:
         raise SessionLost("gone")
 
     with pytest.raises(SessionLost):
-        await persist(Troubles(Clock())["claim"], attempt)
+        await retry(Troubles(Clock())["claim"], attempt)
     assert tried == 1

@@ -69,14 +69,16 @@ def test_the_first_poll_finds_writers_that_skipped_since_the_gate_was_closed() -
         (6, "ab", True),  # a sequence made anew: anything but the same counts as moved
     ],
 )
-def test_a_poll_is_stirred_by_s_that_moved_or_a_holder_gone(value: int, now_held: str, active: bool) -> None:
+def test_a_poll_reports_activity_if_the_sequence_moved_or_a_holder_is_gone(
+    value: int, now_held: str, active: bool
+) -> None:
     gate = Gate("polling", holders("ab"), 7, since=1.0, active_at=1.0)
     after, found = gates.polled(gate, reading(value, now_held), now=2.0)
     assert found is active
     assert after == Gate("polling", holders(now_held), value, 1.0, 2.0 if active else 1.0)
 
 
-def test_an_opening_is_stirred_too_if_somebody_ended_meanwhile() -> None:
+def test_an_opening_reports_activity_if_a_holder_ended_meanwhile() -> None:
     gate = Gate("polling", holders("ab"), 7)
     assert not gates.activity(gate, reading(7, "abc"))
     assert gates.activity(gate, reading(7, "abc", undisturbed=False))
@@ -104,7 +106,7 @@ def test_only_a_closed_gate_is_polled_and_only_a_draining_one_drained() -> None:
     ("now_held", "left", "gone"),
     [("ab", "ab", False), ("abc", "ab", False), ("bc", "b", True), ("c", "", True), ("", "", True)],
 )
-def test_a_drain_follows_those_listed_and_nobody_who_came_since(now_held: str, left: str, gone: bool) -> None:
+def test_a_drain_follows_the_listed_holders_and_no_later_writer(now_held: str, left: str, gone: bool) -> None:
     gate = Gate("draining", holders("ab"), None, since=1.0, active_at=1.0)
     after, found = gates.drained(gate, holders(now_held), now=2.0)
     assert found is gone
@@ -160,7 +162,7 @@ def test_each_period_begins_with_a_notification_and_counts_anew() -> None:
     assert not meter.exceeds(8.0, 1.3 + Meter.PERIOD + 0.001)
 
 
-def test_what_is_forgotten_does_not_count() -> None:
+def test_a_reset_meter_counts_from_zero() -> None:
     meter = Meter()
     assert [meter.exceeds(8.0, 1.0) for _ in range(3)] == [False, False, True]
     meter.reset()

@@ -59,13 +59,13 @@ def test_without_a_run_it_goes_on_all_the_same() -> None:
         ({"every": 3600.0, "anchor": "2000-01-01T00:00:00+00:00"}, "2030-01-02T13:00:00+00:00"),
     ],
 )
-def test_what_is_due_is_the_first_occurrence_after_the_last_run(row: dict[str, Any], due: str | None) -> None:
+def test_the_first_occurrence_after_the_last_run_is_due(row: dict[str, Any], due: str | None) -> None:
     found = on(row)
     assert found.get("due") == due
     assert "grid" not in found
 
 
-def test_what_has_not_begun_is_due_at_its_start() -> None:
+def test_an_entry_before_its_start_is_due_at_its_start() -> None:
     start = NOON + 2 * HOUR
     found = on({**EVERY, "start_at": start.isoformat()})
     assert found["due"] == start.isoformat()
@@ -106,7 +106,7 @@ def test_a_relative_interval_goes_on_from_its_last_run_and_keeps_its_phase(
     assert next_after(kept, moments[0]) == moments[1]
 
 
-def test_what_has_never_run_is_due_at_once_where_its_source_has_it_so() -> None:
+def test_an_entry_that_never_ran_is_due_at_once_if_its_source_says_so() -> None:
     found = begin_without_run({"name": "a", "task": "t", "cron": "0 0 1 1 *"}, NOON)
     assert isinstance(found, dict)
     assert found["due"] == NOON.isoformat()
@@ -125,7 +125,7 @@ def test_what_has_never_run_is_due_at_once_where_its_source_has_it_so() -> None:
         {"end_at": (NOON + HOUR).isoformat()},
     ],
 )
-def test_what_runs_no_more_is_not_due(bounds: dict[str, Any]) -> None:
+def test_an_ended_entry_is_not_due(bounds: dict[str, Any]) -> None:
     assert "due" not in on({**EVERY, **bounds}, run_count=7)
 
 

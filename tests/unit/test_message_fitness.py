@@ -127,7 +127,7 @@ def test_message_without_an_own_apply_async_is_as_ever() -> None:
     assert "tenant" not in message.headers
 
 
-def test_what_an_own_apply_async_sends_beside_the_message_is_sent() -> None:
+def test_other_messages_of_an_overridden_apply_async_are_sent() -> None:
     audit, message = Message(Auditing)()
     assert (audit.headers["task"], message.headers["pgreact_task"]) == ("audit", "t")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgreact.quantities import check_between, parse_duration, short
+from pgreact.quantities import check_between, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from pgreact.quantities import check_between, parse_duration, short
      (5400.0, "90m"), (86400.0, "1d"), (90000.0, "25h")],
 )  # fmt: skip
 def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) -> None:
-    assert short(seconds) == text
+    assert format_duration(seconds) == text
     assert parse_duration(text) == seconds
 
 
@@ -29,7 +29,7 @@ def test_a_duration_is_shown_as_one_would_write_it(seconds: float, text: str) ->
     ],
 )
 def test_an_age_is_shown_roughly(seconds: float, text: str) -> None:
-    assert short(seconds, roughly=True) == text
+    assert format_duration(seconds, roughly=True) == text
 
 
 @pytest.mark.parametrize("text", ["99ms", "61s"])

@@ -85,7 +85,7 @@ def test_a_grid_needs_a_width(microseconds: int) -> None:
 # ---- at, and what is wrong ---------------------------------------------------------------------------------
 
 
-def test_what_happens_once_has_one_occurrence() -> None:
+def test_a_one_off_has_one_occurrence() -> None:
     once = Recurrence(at=NOON, anchor=NOON - DAY)
     assert next_after(once, NOON - MICROSECOND) == NOON
     assert next_after(once, NOON) is None

@@ -178,7 +178,7 @@ def _later(wall: datetime, years: int) -> datetime:
         "FREQ=DAILY;UNTIL=20251231",
     ],
 )
-def test_what_never_occurs_is_refused_at_the_end_of_the_calendar(
+def test_a_rule_without_occurrences_is_refused_at_the_end_of_the_calendar(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which is put near: dateutil looks at fewer than 400 years."""
@@ -264,7 +264,7 @@ def test_far_from_its_anchor_a_rule_is_sought_from_near_by(
         ("FREQ=HOURLY;INTERVAL=6;BYHOUR=4", "generates an empty set"),
     ],
 )
-def test_what_is_refused_says_which_part_and_what_it_takes(text: str, says: str) -> None:
+def test_a_refused_rule_names_the_part_and_its_valid_values(text: str, says: str) -> None:
     with pytest.raises(RecurrenceError) as caught:
         next_after(rule(text), ANCHOR)
     assert str(caught.value).startswith(f'rrule "{text}"')

@@ -127,7 +127,7 @@ def test_a_time_that_clocks_show_twice_or_never_needs_an_offset(text: str) -> No
 
 
 @pytest.mark.parametrize("value", [5, "", "tomorrow", None, True, datetime.time(1)])
-def test_what_is_no_time_is_refused(value: object) -> None:
+def test_an_invalid_time_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is not a time: write it like"):
         parse_time(value)
 

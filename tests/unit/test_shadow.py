@@ -64,21 +64,21 @@ def seen(found: list[Difference]) -> list[tuple[str, str | None, float]]:
 
 
 @pytest.mark.parametrize("off", [-1.9, 0, 1.9])
-def test_what_is_sent_in_time_is_no_difference(off: float) -> None:
+def test_a_message_in_time_is_no_difference(off: float) -> None:
     scene = Scene(CRON)
     assert scene.sent("proj.cron", 300 + off) == []
     assert scene.look(500) == []
     assert scene.comparison.in_time == 1
 
 
-def test_what_is_not_sent_is_missed_when_it_can_no_longer_come() -> None:
+def test_a_message_is_missed_after_the_tolerance() -> None:
     scene = Scene(CRON)
     assert scene.look(300 + LOST.total_seconds()) == []
     assert seen(scene.look(300.1 + LOST.total_seconds())) == [("missed", "cron", 300)]
     assert scene.look(500) == []
 
 
-def test_what_is_sent_after_the_tolerance_is_late() -> None:
+def test_a_message_after_the_tolerance_is_late() -> None:
     scene = Scene(CRON)
     (found,) = scene.sent("proj.cron", 302.5)
     assert seen([found]) == [("late", "cron", 300)]
@@ -87,20 +87,20 @@ def test_what_is_sent_after_the_tolerance_is_late() -> None:
     assert scene.comparison.in_time == 0
 
 
-def test_what_is_sent_too_soon_is_extra_and_what_was_due_is_missed() -> None:
+def test_a_message_too_early_is_extra_and_its_occurrence_is_missed() -> None:
     scene = Scene(CRON)
     scene.sent("proj.cron", 300)
     assert seen(scene.sent("proj.cron", 590)) == [("extra", "cron", 590)]
     assert seen(scene.look(700)) == [("missed", "cron", 600)]
 
 
-def test_what_is_sent_twice_is_extra() -> None:
+def test_a_second_message_is_extra() -> None:
     scene = Scene(CRON)
     assert scene.sent("proj.cron", 300) == []
     assert seen(scene.sent("proj.cron", 300.5)) == [("extra", "cron", 300.5)]
 
 
-def test_what_was_due_before_anybody_looked_may_be_heard_of_or_not() -> None:
+def test_occurrences_before_the_start_may_be_missing() -> None:
     for silent in (True, False):
         scene = Scene(CRON)
         if not silent:
@@ -160,7 +160,7 @@ def test_an_interval_that_pauses_is_late_or_missed() -> None:
     assert scene.sent("proj.tick", 114) == []
 
 
-def test_an_outage_is_told_once_a_while_and_not_for_each_occurrence() -> None:
+def test_an_outage_is_reported_at_intervals_and_not_for_each_occurrence() -> None:
     scene = Scene({**TICK, "every": 1})
     scene.sent("proj.tick", 1)
     found = [difference for second in range(600) for difference in scene.look(second)]
@@ -436,7 +436,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(VALUES, max_size=4), st.dictionaries(st.text("abc_", min_size=1), VALUES, max_size=4))
-def test_whatever_is_sent_is_known_again(args: list[Any], kwargs: dict[str, Any]) -> None:
+def test_every_message_is_matched_with_its_schedule(args: list[Any], kwargs: dict[str, Any]) -> None:
     assert row_of(args, kwargs).may_be(as_celery_shows(tuple(args), kwargs))
 
 

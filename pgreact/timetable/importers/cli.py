@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgreact.cli.support import Load, NearestGroup, echo
+from pgreact.cli.support import Load, SuggestingGroup, echo
 from pgreact.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _common(command: _Command) -> _Command:
     return command
 
 
-@click.group(name="import", cls=NearestGroup)
+@click.group(name="import", cls=SuggestingGroup)
 def importing() -> None:
     """Import the entries of another scheduler, with their last runs. Import again to update them.
 

@@ -11,7 +11,7 @@ from celery.beat import BeatLazyFunc, ScheduleEntry
 from kombu import Exchange, Queue
 
 from pgreact.broker.json_writer import write
-from pgreact.quantities import short
+from pgreact.quantities import format_duration
 from pgreact.timetable.importers.celery_schedules import recurrence_columns, rounded
 from pgreact.timetable.importers.skipped import Skipped
 
@@ -103,11 +103,14 @@ def period(seconds: float) -> dict[str, Any]:
     shortest, longest = _PERIODS
     if seconds < shortest:
         raise ValueError(
-            f"its interval is {short(seconds)}, and the shortest is {short(shortest)}, since each run is a "
-            "transaction: lengthen it, or let the task repeat its work"
+            f"its interval is {format_duration(seconds)}, and the shortest is {format_duration(shortest)}, "
+            "since each run is a transaction: lengthen it, or let the task repeat its work"
         )
     if seconds > longest:
-        raise ValueError(f"its interval is {short(seconds)}, and the longest is {short(longest)}: shorten it")
+        raise ValueError(
+            f"its interval is {format_duration(seconds)}, and the longest is {format_duration(longest)}: "
+            "shorten it"
+        )
     return {"every": seconds}
 
 

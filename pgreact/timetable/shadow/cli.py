@@ -11,7 +11,7 @@ import click
 
 from pgreact.cli.support import Load, echo, jsonable
 from pgreact.errors import ConfigError, PgreactError
-from pgreact.quantities import parse_duration, short
+from pgreact.quantities import format_duration, parse_duration
 
 if TYPE_CHECKING:  # what a command needs it imports when it runs, so that help is quick
     from pgreact.cli.support import Configuration
@@ -124,7 +124,8 @@ def _line(difference: "Difference") -> str:
         why = f"{difference.schedule} was not due" if difference.schedule else "no schedule calls it"
         return f"{what}  {difference.call}: sent, but {why}"
     if difference.late is not None:
-        return f"{what}  {difference.schedule}: sent {short(round(difference.late.total_seconds(), 1))} late"
+        late = format_duration(round(difference.late.total_seconds(), 1))
+        return f"{what}  {difference.schedule}: sent {late} late"
     return f"{what}  {difference.schedule}: not sent"
 
 
@@ -142,7 +143,8 @@ def _sum_up(watch: "Watch", count: dict[str, int], seconds: float, as_json: bool
         )
     else:
         echo(
-            f"in {short(seconds, roughly=True)}: {watch.comparison.in_time} in time, {count['late']} late, "
+            f"in {format_duration(seconds, roughly=True)}: "
+            f"{watch.comparison.in_time} in time, {count['late']} late, "
             f"{count['missed']} missed, {count['extra']} sent without being due"
         )
         if watch.comparison.unrelated:

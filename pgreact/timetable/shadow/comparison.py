@@ -132,7 +132,9 @@ class Comparison:
         """Yield the differences that a message shows."""
         self._advance(sent.at)
         waiting = [due for call in self._expected_calls(sent.call) for due in self._due[call]]
-        fitting = [due for due in waiting if due.at - due.early <= sent.at <= due.at + self._patience(due)]
+        fitting = [
+            due for due in waiting if due.at - due.early <= sent.at <= due.at + self._time_allowed(due)
+        ]
         if fitting:
             yield from self._take_for_scheduler(sent.sender)
             yield from self._came(min(fitting, key=lambda due: abs(due.at - sent.at)), sent)
@@ -182,7 +184,7 @@ class Comparison:
         if expected.end is None or at <= expected.end:
             self._due[expected.call].append(_Due(expected, at, early, certain))
 
-    def _patience(self, due: _Due) -> datetime.timedelta:
+    def _time_allowed(self, due: _Due) -> datetime.timedelta:
         """Return how late a message may fit; only in time if the occurrence may have been sent unseen."""
         return LOST if due.certain else self._tolerance
 

@@ -1,4 +1,4 @@
-"""The door to Celery for jobs: many messages at a time, and none that the broker does not have."""
+"""The publisher of jobs: many messages at a time, each reported as the broker took or refused it."""
 
 import asyncio
 import base64
@@ -11,7 +11,7 @@ import pytest
 from celery import Celery, Task
 from redis import Redis
 
-from pgreact.broker.job_publisher import GROUP, JobMessage, JobPublisher, Posted
+from pgreact.broker.job_publisher import GROUP, JobMessage, JobPublisher, PublishResult
 from tests import servers
 
 
@@ -24,7 +24,7 @@ class Office:
         self._publisher = JobPublisher(self.app, deadline=deadline)
         self.queue = f"q_{uuid4().hex[:12]}"
 
-    def post(self, count: int, args: str = "[]", **odd: Any) -> Posted:
+    def post(self, count: int, args: str = "[]", **odd: Any) -> PublishResult:
         """Publish jobs 1 to ``count``; ``odd`` are options of the second one."""
         messages = [
             JobMessage(

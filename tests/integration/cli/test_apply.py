@@ -18,8 +18,8 @@ from pgreact.postgres.connect import connect
 from pgreact.settings import load
 from tests.catalog import catalog
 from tests.command import apply, pgreact, write
-from tests.ear import Ear
 from tests.harness import Database
+from tests.signal_listener import SignalListener
 
 Install = Callable[..., None]
 
@@ -149,7 +149,7 @@ def test_a_changed_condition_and_changed_events_are_mended(applied: Database) ->
         "- route dispatch: truncate on public.job_queue\n"
     )
     assert apply(applied) == "Nothing to change.\n"
-    with Ear(applied) as ear, applied.connect() as writer:
+    with SignalListener(applied) as ear, applied.connect() as writer:
         assert ear.after(writer, "truncate job_queue", "insert into jobs values (6)") == {
             "truncate job_queue": [],
             "insert into jobs values (6)": ["dispatch"],

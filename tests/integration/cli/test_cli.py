@@ -21,9 +21,9 @@ from pgreact.postgres import application_name
 from pgreact.settings import Settings
 from tests.command import apply as apply_command
 from tests.command import pgreact, write
-from tests.ear import Ear
 from tests.harness import Database, fresh_database
 from tests.hostile import PINNED
+from tests.signal_listener import SignalListener
 
 ROUTES = {
     "routes": {
@@ -240,10 +240,10 @@ def test_the_configuration_is_found_by_option_and_variable(
 
 
 def test_signal_signals(untouched: Database) -> None:
-    with Ear(untouched) as ear:
+    with SignalListener(untouched) as ear:
         said = pgreact("signal", "dispatch", dsn=untouched.dsn)
         assert said == (0, "signalled dispatch\n", "")
-        assert ear.heard() == ["dispatch"]
+        assert ear.signalled() == ["dispatch"]
 
 
 def test_signal_of_an_unknown_route_names_the_nearest(untouched: Database, database: Database) -> None:

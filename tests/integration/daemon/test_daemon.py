@@ -38,7 +38,7 @@ def test_a_commit_becomes_one_call(leader: Daemon, database: Database, inbox: In
     assert not inbox.rest()
 
 
-def test_what_is_rolled_back_never_becomes_a_call(leader: Daemon, database: Database, inbox: Inbox) -> None:
+def test_a_rolled_back_change_never_becomes_a_call(leader: Daemon, database: Database, inbox: Inbox) -> None:
     with database.connect(autocommit=False) as connection:
         connection.execute("insert into job_queue values (1)")
         connection.rollback()

@@ -187,10 +187,10 @@ def test_messages_that_no_worker_starts_are_published_one_at_a_time_and_reported
     leader.wait_for("flight.ended", count=2, outcome="expired", deadline=30)
     assert len(leader.seen("flight.unstarted")) == 1
     assert len(leader.seen("dispatch.published")) <= 3
-    queue.until("select unanswered_since is not null from pgreact.flight where route_id = 1")
+    queue.until("select unstarted_since is not null from pgreact.flight where route_id = 1")
     workers.start()
     leader.wait_for("flight.ended", outcome="done", deadline=30)
-    queue.until("select unanswered_since is null from pgreact.flight where route_id = 1")
+    queue.until("select unstarted_since is null from pgreact.flight where route_id = 1")
 
 
 def test_a_worker_without_pgreact_is_noticed(leader: Daemon, queue: Database, workers: Workers) -> None:
@@ -223,7 +223,7 @@ def test_a_new_leader_lets_nothing_run_twice(
     assert queue.value(OVERLAPS) == 0
 
 
-def test_a_hand_made_message_too_many_is_dropped_and_nothing_is_owed_to_it(
+def test_an_extra_message_sent_by_hand_is_dropped_and_not_replaced(
     leader: Daemon, queue: Database, workers: Workers, inbox: Inbox
 ) -> None:
     from celery import Celery

@@ -15,7 +15,7 @@ from pgreact.dispatch import registration, registration_monitor
 from pgreact.dispatch.registration_monitor import CeleryWorkers
 from tests.command import pgreact
 from tests.harness import Database, Inbox
-from tests.inside import Running, running
+from tests.in_process import Running, running
 from tests.jobs_cluster import JobsWorker
 from tests.worker import Worker
 
@@ -67,7 +67,7 @@ def start(database: Database, inbox: Inbox) -> Iterator[Start]:
     def begin(kind: type[Worker]) -> Worker:
         environ = {"TASK_DSN": database.dsn, "PGREACT_DSN": database.dsn}
         workers.append(kind(inbox.url, f"{inbox.queue}_idle", "solo", 1, environ))
-        workers[-1].said(" ready.", 60)
+        workers[-1].wait_for_log(" ready.", 60)
         return workers[-1]
 
     yield begin

@@ -10,8 +10,8 @@ from psycopg import sql
 
 from pgreact.timetable.importers import upsert
 from tests.command import pgreact, write
-from tests.ear import Ear
 from tests.harness import Daemon, Database, Inbox
+from tests.signal_listener import SignalListener
 
 Install = Callable[..., None]
 Start = Callable[..., Daemon]
@@ -154,7 +154,7 @@ def test_a_writer_of_the_tables_needs_no_grants(roles: Callable[[str], Database]
         "delete from app.parts": ["dispatch"],
         "truncate app.parts": ["dispatch"],
     }
-    with Ear(roles("owner")) as ear, roles("writer").connect() as writer:
+    with SignalListener(roles("owner")) as ear, roles("writer").connect() as writer:
         assert ear.after(writer, *statements) == statements
 
 
@@ -171,10 +171,10 @@ def test_a_role_without_grants_can_do_nothing_in_pgreact(roles: Callable[[str], 
 
 def test_a_signaller_signals_and_mutes_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("signaller"), everything(roles("owner"))) == {"pgreact.signal", "pgreact.mute"}
-    with Ear(roles("owner")) as ear:
+    with SignalListener(roles("owner")) as ear:
         said = pgreact("signal", "dispatch", dsn=roles("signaller").dsn)
         assert (said.code, said.out) == (0, "signalled dispatch\n")
-        assert ear.heard() == ["dispatch"]
+        assert ear.signalled() == ["dispatch"]
     said = pgreact("signal", "dispatchh", dsn=roles("signaller").dsn)
     assert (said.code, said.err) == (2, 'pgreact: no route "dispatchh"; did you mean "dispatch"?\n')
 

@@ -465,7 +465,7 @@ def test_a_trigger_disabled_on_one_partition_is_found_and_enabled(partitioned: D
     assert health(partitioned) == {("public.parts", "insert"): "ok"}
 
 
-def test_what_a_parent_needs_stays_when_its_partition_is_detached(partitioned: Database) -> None:
+def test_triggers_of_a_parent_stay_when_its_partition_is_detached(partitioned: Database) -> None:
     attach(partitioned, "parts", "{truncate}")
     attach(partitioned, "low", "{truncate}")
     partitioned.run("select pgreact.detach('low', enqueue => 'proj.order_changed')")

@@ -186,7 +186,7 @@ def test_settling_finds_its_history_from_the_start(applied: Database) -> None:
 # ---- what the file does not name ---------------------------------------------------------------------------
 
 
-def test_what_was_set_by_hand_stays_where_the_file_does_not_name_it(applied: Database) -> None:
+def test_settings_made_in_sql_stay_unless_the_file_names_them(applied: Database) -> None:
     assert pgreact("queue", "pause", "mail", dsn=applied.dsn).code == 0
     applied.run(
         "update pgreact.lane set weight = 7 where name = 'mail'",

@@ -38,7 +38,7 @@ def test_a_job_that_was_rolled_back_never_was(queue: Queue) -> None:
     assert queue.claimed() == []
 
 
-def test_what_was_enqueued_is_what_is_claimed(queue: Queue) -> None:
+def test_a_claim_returns_the_job_as_enqueued(queue: Queue) -> None:
     job = queue.add(
         "proj.mail", args="'[1, \"ä\"]'", kwargs='\'{"a": {"b": null}}\'', options='\'{"queue": "q"}\''
     )
@@ -439,7 +439,7 @@ def test_a_lane_without_a_row_has_no_limits(queue: Queue) -> None:
     assert queue.lanes() == ["gone"]
 
 
-def test_whatever_waits_the_next_are_those_of_the_plain_rule(queue: Queue) -> None:
+def test_a_claim_agrees_with_the_plain_rule_for_any_backlog(queue: Queue) -> None:
     """The claim reads as little as it can; this reads everything."""
     dice = random.Random(20261121)
     names = [f"l{number}" for number in range(6)]

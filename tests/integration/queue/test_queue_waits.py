@@ -369,7 +369,7 @@ def test_keys_are_looked_at_again_whatever_rounds_pass_meanwhile(queue: Queue) -
     assert queue.claimed() == [second]
 
 
-def test_whatever_users_hold_no_job_is_stranded_and_keys_stay_in_order(queue: Queue) -> None:
+def test_no_job_is_stranded_and_keys_stay_in_order_whatever_rows_users_lock(queue: Queue) -> None:
     """Claims and workers run beside users who enqueue, cancel and edit, and commit late or roll back."""
     dice = random.Random(20261128)
     over = threading.Event()

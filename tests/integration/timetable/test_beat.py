@@ -101,7 +101,9 @@ def test_beat_of_another_application_writes_nothing(table: Timetable, beats: Sta
     table.database.run("insert into pgreact.installation (application) values ('proj')")
     table.add("theirs", every="'1 day'", origin="'app'")
     schedule = {"ours": entry(table, 3600)}
-    beats(table, schedule=schedule, PGREACT_APPLICATION="shop").said('belongs to the application "proj"')
+    beats(table, schedule=schedule, PGREACT_APPLICATION="shop").wait_for_log(
+        'belongs to the application "proj"'
+    )
     assert table.database.value("select array_agg(name) from pgreact.schedule") == ["theirs"]
     beats(table, schedule=schedule, PGREACT_APPLICATION="proj")
     table.database.until(
@@ -121,7 +123,7 @@ def test_beat_writes_its_own_rows_only_and_logs_what_it_wrote_and_skipped(
     before = table.database.value(others)
     names = ("made", "imported", "configured", "ours")
     beat = beats(table, schedule={name: entry(table, 7200) for name in names}, PGREACT_APPLICATION="proj")
-    said = beat.said("schedules.applied")
+    said = beat.wait_for_log("schedules.applied")
     for words in (
         "added=['celery.backend_cleanup', 'ours']",
         "removed=['gone']",
@@ -129,9 +131,9 @@ def test_beat_writes_its_own_rows_only_and_logs_what_it_wrote_and_skipped(
         "others=3",
     ):
         assert words in said
-    reason = beat.said("schedule.refused")
+    reason = beat.wait_for_log("schedule.refused")
     assert "was made in SQL: rename one of them" in reason
-    assert "was imported and stays as it is" in beat.said("schedule='imported'")
+    assert "was imported and stays as it is" in beat.wait_for_log("schedule='imported'")
     assert table.column("ours", "origin") == "app"
     columns = ("id", "name", "task", "every", "origin", "delivery", "entry", "options", "enabled")
     after = table.database.value(others)
@@ -142,11 +144,11 @@ def test_beat_writes_its_own_rows_only_and_logs_what_it_wrote_and_skipped(
 
 def test_beat_fires_rows_and_edits_take_effect_at_once(table: Timetable, beats: Start) -> None:
     beat = beats(table)
-    beat.said("timetable.acquired")
+    beat.wait_for_log("timetable.acquired")
     table.add("row", every="'1 day'")
     table.until("row", "state = 'planned'")
     table.run_now("row")
-    beat.said("schedule.fired")
+    beat.wait_for_log("schedule.fired")
     assert table.jobs("row") == 1
 
 
@@ -158,23 +160,23 @@ def test_an_edit_survives_a_restart_until_the_entry_changes(table: Timetable, be
     first.stop()
     del schedule["gone"]
     second = beats(table, schedule=schedule)
-    second.said("timetable.acquired")
+    second.wait_for_log("timetable.acquired")
     assert table.column("kept", "every = interval '2 h'")
     assert table.column("gone", "name") is None
     second.stop()
     third = beats(table, schedule={"kept": entry(table, 1800)})
-    third.said("timetable.acquired")
+    third.wait_for_log("timetable.acquired")
     assert table.column("kept", "every = interval '30 min'")
 
 
 def test_a_standby_takes_over(table: Timetable, beats: Start) -> None:
     table.add("tick", every="'100 ms'", misfire="'all'", grace="'1 h'")
     first = beats(table)
-    first.said("schedule.fired")
+    first.wait_for_log("schedule.fired")
     second = beats(table)
-    second.said("timetable.waiting")
+    second.wait_for_log("timetable.waiting")
     first.kill()
-    second.said("timetable.acquired")
+    second.wait_for_log("timetable.acquired")
     runs = table.column("tick", "run_count")
     table.until("tick", f"run_count > {runs + 3}")
     assert table.database.value(
@@ -187,14 +189,14 @@ def test_beat_takes_turns_with_the_daemon(table: Timetable, beats: Start, daemon
     daemon = daemons(table.database.dsn, table.inbox.url)
     daemon.wait_for("timetable.acquired")
     beat = beats(table)
-    beat.said("timetable.waiting")
+    beat.wait_for_log("timetable.waiting")
     daemon.kill()
-    beat.said("timetable.acquired")
+    beat.wait_for_log("timetable.acquired")
 
 
 def test_beat_answers_ping_while_it_fires_and_while_it_waits(table: Timetable, beats: Start) -> None:
-    beats(table, "--enable-remote-control", "--hostname", "one@t").said("timetable.acquired")
-    beats(table, "--enable-remote-control", "--hostname", "two@t").said("timetable.waiting")
+    beats(table, "--enable-remote-control", "--hostname", "one@t").wait_for_log("timetable.acquired")
+    beats(table, "--enable-remote-control", "--hostname", "two@t").wait_for_log("timetable.waiting")
     app = Celery("asker", broker=table.inbox.url, set_as_current=False)
 
     def answering() -> set[str]:
@@ -215,7 +217,7 @@ def test_beat_survives_a_database_that_goes_away(
     inbox.take()
     own_postgres.stop()
     # what ended it, and not the group of tasks that it ended in
-    assert "TaskGroup" not in beat.said("listener.lost")
+    assert "TaskGroup" not in beat.wait_for_log("listener.lost")
     own_postgres.start()
     table.until("tick", "run_count > 0")
     runs = table.column("tick", "run_count")
@@ -227,30 +229,30 @@ def test_beat_survives_a_database_without_the_schema(
     database: Database, inbox: Inbox, installed: Install, beats: Start
 ) -> None:
     beat = beats(Timetable(database, inbox))
-    assert "pgreact apply" in beat.said("statement='owner'")
+    assert "pgreact apply" in beat.wait_for_log("statement='owner'")
     installed(database)
-    beat.said("timetable.acquired")
+    beat.wait_for_log("timetable.acquired")
 
 
 def test_a_skipped_entry_is_logged_and_the_others_go_on(table: Timetable, beats: Start) -> None:
     beat = beats(table, schedule={"tick": entry(table)}, BEAT_ODD="1")
-    assert "odd" in beat.said("schedule.refused")
+    assert "odd" in beat.wait_for_log("schedule.refused")
     assert table.inbox.take()["periodic_task_name"] == "tick"
 
 
 def test_the_banner_names_the_database_without_its_password(table: Timetable, beats: Start) -> None:
     password = conninfo_to_dict(table.database.dsn)["password"]
     beat = beats(table)
-    line = beat.said("database ->")
+    line = beat.wait_for_log("database ->")
     assert "127.0.0.1" in line
-    beat.said("timetable.acquired")
+    beat.wait_for_log("timetable.acquired")
     assert password
     assert str(password) not in "".join(beat.lines)
 
 
 def test_beat_stops_at_sigterm(table: Timetable, beats: Start) -> None:
     beat = beats(table)
-    beat.said("timetable.acquired")
+    beat.wait_for_log("timetable.acquired")
     beat.process.terminate()
     assert beat.process.wait(10) == 0
     table.database.until(

@@ -223,15 +223,15 @@ def test_a_rule_recurs_when_redbeat_says(
 
 def test_last_runs_are_imported(theirs: RedBeat, redis_url: str, daemons: Callable[..., Daemon]) -> None:
     now = datetime.datetime.now(UTC)
-    theirs.save("owed", schedule(3600), ran=now - datetime.timedelta(minutes=70))
+    theirs.save("overdue", schedule(3600), ran=now - datetime.timedelta(minutes=70))
     theirs.save("on time", schedule(3600), ran=now - datetime.timedelta(minutes=10))
     theirs.save("never", schedule(3600))
     theirs.report()
     daemon = daemons(theirs.database.dsn, redis_url).ready()
     # what has never run RedBeat runs at once
-    assert {daemon.wait_for("schedule.fired", n)["schedule"] for n in (1, 2)} == {"owed", "never"}
+    assert {daemon.wait_for("schedule.fired", n)["schedule"] for n in (1, 2)} == {"overdue", "never"}
     theirs.database.until("select bool_and(state = 'planned') from pgreact.schedule")
-    assert theirs.row("owed", "run_count", "next_run_at") == (1, now + datetime.timedelta(minutes=50))
+    assert theirs.row("overdue", "run_count", "next_run_at") == (1, now + datetime.timedelta(minutes=50))
     assert theirs.row("on time", "last_run_at", "next_run_at", "run_count") == (
         now - datetime.timedelta(minutes=10),
         now + datetime.timedelta(minutes=50),

@@ -88,7 +88,7 @@ BEAT = ("celery", "-A", "tests.import_app", "beat", "-l", "info", "--pidfile=")
 
 def test_shadow_of_an_equal_timetable_finds_no_difference(run: Start) -> None:
     shadow = run(*SHADOW, "--disabled", "--tolerance", "15s")
-    shadow.said("watching 1 schedules")
+    shadow.wait_for_log("watching 1 schedules")
     run(*BEAT).ticks(4)
     code, (summary,) = shadow.interrupted()
     assert code == 0
@@ -102,7 +102,7 @@ def test_ctrl_c_ends_shadow_started_with_sigint_ignored(run: Start) -> None:
         shadow = run(*SHADOW, "--disabled")
     finally:
         signal.signal(signal.SIGINT, before)
-    shadow.said("watching 1 schedules")
+    shadow.wait_for_log("watching 1 schedules")
     code, (*_, summary) = shadow.interrupted()
     assert code == (1 if summary["missed"] else 0)
 
@@ -113,7 +113,7 @@ def test_differences_are_printed_and_exit_with_1(ours: Database, run: Start) -> 
         "update pgreact.schedule set enabled = true, every = '1 h' where name = 'tick'",
     )
     shadow = run(*SHADOW, "--tolerance", "500ms")
-    shadow.said("watching 2 schedules")
+    shadow.wait_for_log("watching 2 schedules")
     run(*BEAT).ticks(4)
     code, (*differences, summary) = shadow.interrupted()
     assert code == 1
@@ -126,8 +126,8 @@ def test_differences_are_printed_and_exit_with_1(ours: Database, run: Start) -> 
 
 def test_the_schedule_of_the_application_may_be_compared(run: Start) -> None:
     shadow = run(*SHADOW, "--app-schedule", "--tolerance", "15s")
-    shadow.said("computed is left out: args[0]")
-    shadow.said("watching 4 schedules")
+    shadow.wait_for_log("computed is left out: args[0]")
+    shadow.wait_for_log("watching 4 schedules")
     run(*BEAT).ticks(3)
     code, (summary,) = shadow.interrupted()
     assert (code, summary["extra"]) == (0, 0)
@@ -137,7 +137,7 @@ def test_a_broker_that_goes_and_comes_back_is_no_difference(run: Start) -> None:
     require_or_skip("redis")
     with redis_server() as server:
         shadow = run(*SHADOW, "--disabled", "--tolerance", "15s", broker=server.url)
-        shadow.said("watching 1 schedules")
+        shadow.wait_for_log("watching 1 schedules")
         stop_and_start(server, shadow)
         run(*BEAT, broker=server.url).ticks(3)
         code, (summary,) = shadow.interrupted()
@@ -148,9 +148,9 @@ def test_a_broker_that_goes_and_comes_back_is_no_difference(run: Start) -> None:
 def stop_and_start(server: Server, shadow: Process) -> None:
     """Stop the broker until its absence is noticed."""
     server.kill()
-    shadow.said("the broker is away")
+    shadow.wait_for_log("the broker is away")
     server.start()
-    shadow.said("the broker is back")
+    shadow.wait_for_log("the broker is back")
 
 
 def test_message_sent_after_listening_began_is_received(inbox: Inbox) -> None:

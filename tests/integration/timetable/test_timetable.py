@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pgreact import logs
-from pgreact.broker.job_publisher import JobMessage, Posted
+from pgreact.broker.job_publisher import JobMessage, PublishResult
 from pgreact.clock import Clock
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
@@ -533,13 +533,13 @@ class Slow:
         self.posts: list[int] = []
         self.taken: list[str] = []
 
-    async def post(self, messages: Sequence[JobMessage]) -> Posted:
+    async def post(self, messages: Sequence[JobMessage]) -> PublishResult:
         """Take the first ones."""
         sent = list(messages[: self.takes])
         self.now += self.seconds * len(sent)
         self.posts.append(len(messages))
         self.taken += [message.task_id for message in sent]
-        return Posted(sent, failure=None if len(sent) == len(messages) else "the broker is slow")
+        return PublishResult(sent, failure=None if len(sent) == len(messages) else "the broker is slow")
 
     def monotonic(self) -> float:
         """Tell the time."""

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from pgreact import logs
-from pgreact.broker.job_publisher import JobMessage, Posted
+from pgreact.broker.job_publisher import JobMessage, PublishResult
 from pgreact.clock import Clock
 from pgreact.postgres.trouble import Troubles
 from pgreact.timetable import engine
@@ -64,10 +64,10 @@ class Broker:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    async def post(self, messages: Sequence[JobMessage]) -> Posted:
+    async def post(self, messages: Sequence[JobMessage]) -> PublishResult:
         """Take them."""
         self.sent += [message.task_id for message in messages]
-        return Posted(list(messages))
+        return PublishResult(list(messages))
 
 
 class Fault:

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.command import apply, pgreact, write
-from tests.ear import Ear
 from tests.harness import Database
+from tests.signal_listener import SignalListener
 
 FILE = """
 [routes.r]
@@ -53,7 +53,7 @@ def test_a_renaming_is_reported_and_apply_names_it(
     assert said.code == 1
     assert "public.due(new.at): trigger CONDITION CHANGED: run" in said.out
     # the trigger works on
-    with Ear(base) as ear, base.connect() as writer:
+    with SignalListener(base) as ear, base.connect() as writer:
         statement = "insert into jobs values (1, 'ready', '2021-01-01')"
         assert ear.after(writer, statement) == {statement: ["r"]}
 
@@ -65,7 +65,7 @@ def test_a_renaming_is_reported_and_apply_names_it(
     write(FILE.replace(word, replacement))
     assert "~ route r: insert, update on public.jobs when new." in apply(base)
     assert apply(base) == "Nothing to change.\n"
-    with Ear(base) as ear, base.connect() as writer:
+    with SignalListener(base) as ear, base.connect() as writer:
         statement = "insert into jobs values (2, 'ready', '2021-01-01')"
         assert ear.after(writer, statement) == {statement: ["r"]}
 

@@ -11,8 +11,8 @@ import pytest
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.wakeup.gate import CLOSED, OPEN
 from tests import servers
-from tests.ear import Ear
 from tests.harness import Database, eventually, fresh_database
+from tests.signal_listener import SignalListener
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 WATCHED = {"table": "job_queue", "on": ["insert"]}
@@ -143,7 +143,7 @@ def test_the_sequence_value_tells_writers_whether_to_notify(
     base: Database, leader: Connection, writer: Connection
 ) -> None:
     insert = "insert into job_queue values (1)"
-    with Ear(base) as ear:
+    with SignalListener(base) as ear:
         for value, heard in (
             (CLOSED, []),
             (OPEN, ["dispatch"]),
@@ -258,11 +258,11 @@ def test_a_sequence_dropped_while_a_poll_waits_for_it_is_gone(
 # ---- signal by hand ----------------------------------------------------------------------------------------
 
 
-def signals(ear: Ear, connection: Connection) -> list[str]:
+def signals(ear: SignalListener, connection: Connection) -> list[str]:
     """Signal by hand and commit what is open; return what was heard."""
     connection.execute("select pgreact.signal('dispatch')")
     connection.execute("commit")
-    return ear.heard()
+    return ear.signalled()
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
@@ -272,16 +272,16 @@ def test_a_signal_by_hand_believes_s_and_no_old_snapshot(
     def begin() -> None:
         writer.execute(f"begin isolation level {level}; select 1".encode())
 
-    with Ear(base) as ear:
+    with SignalListener(base) as ear:
         base.run("update pgreact.route set gate = 'closed'")
-        ear.heard()
+        ear.signalled()
         set_gate(leader, CLOSED)  # as a leader does
         begin()
         assert signals(ear, writer) == []
         begin()
         base.run("update pgreact.route set gate = 'auto'")
         set_gate(leader, OPEN)
-        ear.heard()
+        ear.signalled()
         assert signals(ear, writer) == ["dispatch"]
         begin()
         set_gate(leader, CLOSED)
@@ -292,8 +292,8 @@ def test_a_signal_by_hand_of_a_closed_route_is_silent_before_anybody_leads(
     base: Database, writer: Connection
 ) -> None:
     base.run("update pgreact.route set gate = 'closed'")
-    with Ear(base) as ear:
+    with SignalListener(base) as ear:
         writer.execute("begin; select pgreact.signal('dispatch')")
         writer.execute("prepare transaction 'y'")
         writer.execute("commit prepared 'y'")
-        assert ear.heard() == []
+        assert ear.signalled() == []

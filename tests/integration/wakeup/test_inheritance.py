@@ -8,8 +8,8 @@ import pytest
 
 from pgreact.postgres.queries import query
 from tests.command import apply, pgreact, write
-from tests.ear import Ear
 from tests.harness import Database
+from tests.signal_listener import SignalListener
 
 EVENTS = "{insert,update,delete}"
 FILE = """
@@ -40,9 +40,9 @@ def base(each_database: Database) -> Database:
 
 
 @pytest.fixture
-def ear(base: Database) -> Iterator[Ear]:
+def ear(base: Database) -> Iterator[SignalListener]:
     """Receives the signals."""
-    with Ear(base) as ear:
+    with SignalListener(base) as ear:
         yield ear
 
 
@@ -71,7 +71,7 @@ def standing(base: Database) -> set[str]:
     return {name for (name,) in rows}
 
 
-def test_changes_of_a_childs_rows_signal_the_parents_routes(base: Database, ear: Ear) -> None:
+def test_changes_of_a_childs_rows_signal_the_parents_routes(base: Database, ear: SignalListener) -> None:
     base.run(f"select pgreact.attach('events', 'r', '{EVENTS}')")
     base.run("select pgreact.attach('events', 'r', '{truncate}')")
     assert health(base) == {("public.events", e, "ok") for e in ("insert", "update", "delete", "truncate")}
@@ -112,7 +112,7 @@ def test_a_child_without_a_primary_key_has_no_outbox(base: Database) -> None:
     base.run("select pgreact.attach('events', enqueue => 'proj.changed', events => '{truncate}')")
 
 
-def test_a_child_made_later_is_reported_and_apply_repairs_it(base: Database, ear: Ear) -> None:
+def test_a_child_made_later_is_reported_and_apply_repairs_it(base: Database, ear: SignalListener) -> None:
     write(FILE)
     apply(base)
     base.run("create table events_b (primary key (id)) inherits (events)")
@@ -129,7 +129,7 @@ def test_a_child_made_later_is_reported_and_apply_repairs_it(base: Database, ear
         "~ route r: truncate on public.events\n"
         "~ outbox: insert, update, delete on public.events enqueues proj.changed\n"
     )
-    ear.heard()
+    ear.signalled()
     with base.connect() as writer:
         expected: dict[str, list[str]] = {
             "insert into events_b values (1, 'x')": ["pgreact.queue", "r"],
@@ -149,7 +149,7 @@ def test_a_trigger_disabled_on_a_child_is_found_and_enabled(base: Database) -> N
     assert health(base) == {("public.events", "insert", "ok")}
 
 
-def test_a_changed_condition_reaches_the_children(base: Database, ear: Ear) -> None:
+def test_a_changed_condition_reaches_the_children(base: Database, ear: SignalListener) -> None:
     base.run(
         "select pgreact.attach('events', 'r', '{insert}', 'new.id = 1')",
         "select pgreact.attach('events', 'r', '{insert}', 'new.id = 2')",

@@ -10,8 +10,8 @@ import pytest
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests import servers
 from tests.command import apply, pgreact, write
-from tests.ear import Ear
 from tests.harness import Database
+from tests.signal_listener import SignalListener
 
 FILE = """
 [routes.always]
@@ -93,7 +93,7 @@ def test_rows_that_a_subscription_applies_signal_and_enqueue(base: Database, sou
         # without a notification by the test: the apply worker wakes the listeners
         heard = {routes[notice.payload] for notice in ear.notifies(timeout=20, stop_after=2)}
         assert heard == {"always", "pgreact.queue"}
-    with Ear(base) as ear:
+    with SignalListener(base) as ear:
         for statement in ("update orders set status = 'x'", "delete from orders", "truncate orders"):
             jobs = base.value("select count(*) from pgreact.queue")
             source.run("insert into orders values (2, 'y')", statement)
@@ -102,15 +102,15 @@ def test_rows_that_a_subscription_applies_signal_and_enqueue(base: Database, sou
                 base.until("select not exists (select from orders)")
             else:
                 base.until(f"select count(*) > {jobs + 1} from pgreact.queue")
-            assert set(ear.heard()) == {"always", "pgreact.queue"}, statement
+            assert set(ear.signalled()) == {"always", "pgreact.queue"}, statement
             source.run("delete from orders")
             base.until("select not exists (select from orders)")
-            ear.heard()
+            ear.signalled()
     assert base.value(JOBS)[:3] == ["insert", "insert", "update"]
 
 
 def test_a_replicated_job_of_an_outbox_wakes_the_queue(base: Database) -> None:
-    with Ear(base) as ear, replica(base) as worker:
+    with SignalListener(base) as ear, replica(base) as worker:
         expected = {
             "insert into orders values (1, 'new')": ["always", "pgreact.queue"],
             "update orders set status = 'x'": ["always", "pgreact.queue"],
@@ -128,7 +128,7 @@ def test_always_is_kept_by_every_way_of_making_a_trigger_anew(base: Database) ->
         "create table orders_3 (id bigint not null primary key, status text)",
         "alter table orders attach partition orders_3 for values from (2000) to (3000)",
     )
-    with Ear(base) as ear, replica(base) as worker:
+    with SignalListener(base) as ear, replica(base) as worker:
         for number in (1, 1001, 2001):
             statement = f"insert into orders values ({number})"
             assert ear.after(worker, statement) == {statement: ["always", "pgreact.queue"]}
@@ -175,7 +175,7 @@ def test_the_file_turns_always_on_and_off(base: Database) -> None:
         "~ route always: insert, update, delete, truncate on public.orders\n"
         "~ outbox: insert, update, delete on public.orders enqueues proj.changed\n"
     )
-    with Ear(base) as ear, replica(base) as worker:
+    with SignalListener(base) as ear, replica(base) as worker:
         assert ear.after(worker, "insert into orders values (1)") == {"insert into orders values (1)": []}
     write(FILE)
     assert apply(base) == (

@@ -12,8 +12,8 @@ import pytest
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests import servers
 from tests.command import apply, pgreact, write
-from tests.ear import Ear
 from tests.harness import Database
+from tests.signal_listener import SignalListener
 
 PROGRAMS = servers.postgres_binaries(18)
 TABLES = ("create table jobs (id int primary key)", "create table orders (id int primary key)")
@@ -107,7 +107,7 @@ def check_that_it_works(database: Database) -> None:
     assert apply(database) == "Nothing to change.\n"
     assert sound(database)
     assert database.value(OURS) == TRIGGERS
-    with Ear(database) as ear, database.connect() as writer:
+    with SignalListener(database) as ear, database.connect() as writer:
         expected = {
             "insert into jobs values (1)": ["work"],
             "insert into orders values (1)": ["sell"],

@@ -12,9 +12,9 @@ from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.postgres.queries import query
 from tests import servers
 from tests.conftest import MAJOR
-from tests.ear import Ear
 from tests.harness import Database, fresh_database
 from tests.hostile import PINNED
+from tests.signal_listener import SignalListener
 
 Install = Callable[..., None]
 Writer = psycopg.Connection[tuple[Any, ...]]
@@ -35,8 +35,8 @@ def base(each_database: Database, installed: Install) -> Database:
 
 
 @pytest.fixture
-def ear(base: Database) -> Iterator[Ear]:
-    with Ear(base) as ear:
+def ear(base: Database) -> Iterator[SignalListener]:
+    with SignalListener(base) as ear:
         yield ear
 
 
@@ -57,20 +57,22 @@ def watch(
             )
 
 
-def test_a_route_can_be_signalled_by_changes_of_some_columns_alone(base: Database, ear: Ear) -> None:
+def test_a_route_can_be_signalled_by_changes_of_some_columns_alone(
+    base: Database, ear: SignalListener
+) -> None:
     base.run(
         "select pgreact.attach('job_queue', 'update', '{insert,update}', changed => '{status}')",
         "insert into job_queue values (1, 'a')",
     )
-    assert len(ear.heard()) == 1
+    assert len(ear.signalled()) == 1
     base.run("update job_queue set status = 'a'", "update job_queue set id = 2")
-    assert ear.heard() == []
+    assert ear.signalled() == []
     base.run("update job_queue set status = 'b'")
-    assert len(ear.heard()) == 1
+    assert len(ear.signalled()) == 1
     base.run("update pgreact.route set gate = 'open'", "update job_queue set status = 'b'")
-    assert ear.heard() == ["routes"]  # the trigger was made anew with the columns
+    assert ear.signalled() == ["routes"]  # the trigger was made anew with the columns
     base.run("update job_queue set status = 'c'")
-    assert len(ear.heard()) == 1
+    assert len(ear.signalled()) == 1
 
 
 def health(base: Database) -> dict[tuple[str, str], str]:
@@ -96,7 +98,9 @@ def newer(base: Database, major: int) -> bool:
 # ---- what a statement signals ------------------------------------------------------------------------------
 
 
-def test_each_kind_of_change_signals_its_route_and_no_other(base: Database, ear: Ear, writer: Writer) -> None:
+def test_each_kind_of_change_signals_its_route_and_no_other(
+    base: Database, ear: SignalListener, writer: Writer
+) -> None:
     watch(base, "job_queue", *EVENTS)
     expected = {
         "insert into job_queue values (1), (2)": ["insert"],
@@ -118,10 +122,12 @@ def test_each_kind_of_change_signals_its_route_and_no_other(base: Database, ear:
     assert ear.after(writer, *expected) == expected
 
 
-def test_a_statement_that_changes_no_row_is_silent(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_statement_that_changes_no_row_is_silent(
+    base: Database, ear: SignalListener, writer: Writer
+) -> None:
     watch(base, "job_queue", "insert", "update", "delete")
     writer.execute("insert into job_queue values (1)")
-    ear.heard()
+    ear.signalled()
     silent = [
         "insert into job_queue select 2 where false",
         "insert into job_queue values (1) on conflict do nothing",
@@ -132,7 +138,7 @@ def test_a_statement_that_changes_no_row_is_silent(base: Database, ear: Ear, wri
     assert ear.after(writer, *silent) == {statement: [] for statement in silent}
 
 
-def test_merge_signals_what_it_did(base: Database, ear: Ear, writer: Writer) -> None:
+def test_merge_signals_what_it_did(base: Database, ear: SignalListener, writer: Writer) -> None:
     if not newer(base, 15):
         pytest.skip("MERGE came with PostgreSQL 15")
     watch(base, "job_queue", *EVENTS)
@@ -147,20 +153,20 @@ def test_merge_signals_what_it_did(base: Database, ear: Ear, writer: Writer) -> 
     assert ear.after(writer, *expected) == expected
 
 
-def test_copy_signals_once(base: Database, ear: Ear, writer: Writer) -> None:
+def test_copy_signals_once(base: Database, ear: SignalListener, writer: Writer) -> None:
     watch(base, "job_queue", *EVENTS)
     with writer.cursor() as cursor, cursor.copy("copy job_queue from stdin") as copy:
         for number in range(1000):
             copy.write_row((number, "new"))
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
     with writer.cursor() as cursor, cursor.copy("copy job_queue from stdin") as copy:
         copy.write("")
-    assert ear.heard() == []
+    assert ear.signalled() == []
 
 
 @pytest.mark.parametrize("condition", [None, "new.id > 5"])
 def test_the_changes_of_one_transaction_fold_into_one_notification(
-    base: Database, ear: Ear, writer: Writer, condition: str | None
+    base: Database, ear: SignalListener, writer: Writer, condition: str | None
 ) -> None:
     watch(base, "job_queue", "insert", "update", condition=condition, route="insert")
     with writer.transaction():
@@ -168,10 +174,10 @@ def test_the_changes_of_one_transaction_fold_into_one_notification(
         writer.execute("update job_queue set status = 'x'")
         with writer.transaction():
             writer.execute("insert into job_queue values (0), (30000)")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
 
 
-def test_a_condition_sees_old_and_new_rows(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_condition_sees_old_and_new_rows(base: Database, ear: SignalListener, writer: Writer) -> None:
     watch(base, "job_queue", "insert", condition="new.status = 'ready'")
     watch(base, "job_queue", "update", condition="old.status is distinct from new.status -- a comment")
     watch(base, "job_queue", "delete", condition="old.status <> 'done' or (old.id > 10)")
@@ -186,7 +192,7 @@ def test_a_condition_sees_old_and_new_rows(base: Database, ear: Ear, writer: Wri
     assert ear.after(writer, *expected) == expected
 
 
-def test_a_foreign_key_cascade_signals(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_foreign_key_cascade_signals(base: Database, ear: SignalListener, writer: Writer) -> None:
     base.run(
         "create table parent (id int primary key)",
         "create table child (id int, p int references parent on delete cascade on update cascade)",
@@ -220,7 +226,7 @@ def test_any_name_can_be_watched(installed: Install, database: Database, schema:
         f"create schema if not exists {sql.Identifier(schema).as_string()}",
         f'create table {name} ("Old New" text)',
     )
-    with Ear(database) as ear, database.connect() as writer:
+    with SignalListener(database) as ear, database.connect() as writer:
         watch(database, name, "insert")
         watch(database, name, "update", condition="new.\"Old New\" = '%s'")
         expected = {
@@ -235,7 +241,7 @@ def test_any_name_can_be_watched(installed: Install, database: Database, schema:
 
 
 def test_a_table_feeds_several_routes_and_a_route_several_tables(
-    base: Database, ear: Ear, writer: Writer
+    base: Database, ear: SignalListener, writer: Writer
 ) -> None:
     base.run("create table in_progress (id int)")
     watch(base, "job_queue", "insert", route="insert")
@@ -257,27 +263,27 @@ def test_a_table_feeds_several_routes_and_a_route_several_tables(
 # ---- transactions ------------------------------------------------------------------------------------------
 
 
-def test_a_rolled_back_transaction_never_signals(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_rolled_back_transaction_never_signals(base: Database, ear: SignalListener, writer: Writer) -> None:
     watch(base, "job_queue", *EVENTS)
     with writer.transaction(force_rollback=True):
         writer.execute("insert into job_queue values (1)")
         writer.execute("truncate job_queue")
         writer.execute("select pgreact.signal('update')")
-    assert ear.heard() == []
+    assert ear.signalled() == []
 
 
-def test_a_rolled_back_savepoint_never_signals(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_rolled_back_savepoint_never_signals(base: Database, ear: SignalListener, writer: Writer) -> None:
     watch(base, "job_queue", *EVENTS)
     with writer.transaction():
         writer.execute("insert into job_queue values (1)")
         with writer.transaction(force_rollback=True):
             writer.execute("update job_queue set status = 'x'")
             writer.execute("delete from job_queue")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
 
 
 def test_a_savepoint_that_fails_takes_back_only_its_own_signals(
-    base: Database, ear: Ear, writer: Writer
+    base: Database, ear: SignalListener, writer: Writer
 ) -> None:
     watch(base, "job_queue", *EVENTS)
     writer.execute(
@@ -292,34 +298,34 @@ def test_a_savepoint_that_fails_takes_back_only_its_own_signals(
             end;
         end $$"""
     )
-    assert ear.heard() == ["insert", "update"]
+    assert ear.signalled() == ["insert", "update"]
 
 
 @pytest.mark.parametrize("level", list(psycopg.IsolationLevel))
 def test_a_commit_signals_at_every_isolation_level(
-    base: Database, ear: Ear, writer: Writer, level: psycopg.IsolationLevel
+    base: Database, ear: SignalListener, writer: Writer, level: psycopg.IsolationLevel
 ) -> None:
     watch(base, "job_queue", "insert", "update")
     writer.isolation_level = level
     with writer.transaction():
         writer.execute("insert into job_queue values (1)")
-        assert ear.heard() == []
-    assert ear.heard() == ["insert"]
+        assert ear.signalled() == []
+    assert ear.signalled() == ["insert"]
 
 
 def test_a_transaction_that_fails_to_serialize_never_signals(
-    base: Database, ear: Ear, writer: Writer
+    base: Database, ear: SignalListener, writer: Writer
 ) -> None:
     watch(base, "job_queue", "update")
     writer.execute("insert into job_queue values (1), (2)")
-    ear.heard()
+    ear.signalled()
     with base.connect(autocommit=False) as loser:
         loser.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
         loser.execute("update job_queue set status = 'x' where id = 1")
         writer.execute("update job_queue set status = 'y' where id = 2")
         with pytest.raises(psycopg.errors.SerializationFailure):
             loser.execute("update job_queue set status = 'x' where id = 2")
-    assert ear.heard() == ["update"]  # the winner's
+    assert ear.signalled() == ["update"]  # the winner's
 
 
 def test_a_transaction_that_signals_cannot_be_prepared(installed: Install) -> None:
@@ -348,7 +354,7 @@ def test_a_transaction_that_signals_cannot_be_prepared(installed: Install) -> No
 
 
 def test_mute_silences_the_rest_of_the_transaction_and_no_more(
-    base: Database, ear: Ear, writer: Writer
+    base: Database, ear: SignalListener, writer: Writer
 ) -> None:
     watch(base, "job_queue", "insert", "update", "truncate")
     with writer.transaction():
@@ -357,42 +363,44 @@ def test_mute_silences_the_rest_of_the_transaction_and_no_more(
         writer.execute("update job_queue set status = 'x'")
         writer.execute("truncate job_queue")
         writer.execute("select pgreact.signal('delete')")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
     writer.execute("insert into job_queue values (2)")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
 
 
-def test_a_rolled_back_savepoint_takes_mute_back(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_rolled_back_savepoint_takes_mute_back(base: Database, ear: SignalListener, writer: Writer) -> None:
     watch(base, "job_queue", "insert", "update")
     with writer.transaction():
         with writer.transaction(force_rollback=True):
             writer.execute("select pgreact.mute()")
             writer.execute("update job_queue set status = 'x'")
         writer.execute("insert into job_queue values (1)")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
 
 
-def test_signal_signals_on_commit(base: Database, ear: Ear, writer: Writer) -> None:
+def test_signal_signals_on_commit(base: Database, ear: SignalListener, writer: Writer) -> None:
     with writer.transaction():
         writer.execute("select pgreact.signal('update'), pgreact.signal('update')")
-        assert ear.heard() == []
-    assert ear.heard() == ["update"]
+        assert ear.signalled() == []
+    assert ear.signalled() == ["update"]
 
 
-def test_signal_of_an_unknown_route_names_the_known_ones(base: Database, ear: Ear, writer: Writer) -> None:
+def test_signal_of_an_unknown_route_names_the_known_ones(
+    base: Database, ear: SignalListener, writer: Writer
+) -> None:
     with pytest.raises(psycopg.errors.UndefinedObject, match='no route "nope"') as caught:
         writer.execute("select pgreact.signal('nope')")
     assert caught.value.diag.message_hint == "Known routes: delete, insert, pgreact.queue, truncate, update."
 
 
-def test_a_trigger_of_ones_own_may_signal(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_trigger_of_ones_own_may_signal(base: Database, ear: SignalListener, writer: Writer) -> None:
     base.run(
         "create function own() returns trigger language plpgsql as "
         "$$begin perform pgreact.signal('update'); return null; end$$",
         "create trigger own after insert on job_queue execute function own()",
     )
     writer.execute("insert into job_queue values (1)")
-    assert ear.heard() == ["update"]
+    assert ear.signalled() == ["update"]
 
 
 @pytest.mark.parametrize(("gate", "last"), [("open", 7), ("auto", 1), ("closed", 1)])
@@ -440,7 +448,7 @@ def changes(table: str, number: int, status: str = "a") -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("condition", [None, "true"])
 def test_a_change_counts_through_the_parent_and_in_each_partition(
-    partitioned: Database, ear: Ear, writer: Writer, condition: str | None
+    partitioned: Database, ear: SignalListener, writer: Writer, condition: str | None
 ) -> None:
     watch(partitioned, "parts", "insert", condition=condition and "new.id > 0")
     watch(partitioned, "parts", "update", condition=condition and "new.id >= 0 and old.id >= 0")
@@ -458,14 +466,16 @@ def test_a_change_counts_through_the_parent_and_in_each_partition(
 
 
 def test_a_bulk_insert_through_the_parent_folds_into_one_notification(
-    partitioned: Database, ear: Ear, writer: Writer
+    partitioned: Database, ear: SignalListener, writer: Writer
 ) -> None:
     watch(partitioned, "parts", "insert")
     writer.execute("insert into parts select n % 200, 'a' from generate_series(0, 9999) n")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
 
 
-def test_a_partition_made_or_attached_later_counts(partitioned: Database, ear: Ear, writer: Writer) -> None:
+def test_a_partition_made_or_attached_later_counts(
+    partitioned: Database, ear: SignalListener, writer: Writer
+) -> None:
     watch(partitioned, "parts", *EVENTS)
     partitioned.run(
         "create table made partition of parts for values from (200) to (300)",
@@ -487,7 +497,9 @@ def test_a_partition_made_or_attached_later_counts(partitioned: Database, ear: E
     assert set(health(partitioned).values()) == {"ok"}
 
 
-def test_a_detached_partition_no_longer_signals(partitioned: Database, ear: Ear, writer: Writer) -> None:
+def test_a_detached_partition_no_longer_signals(
+    partitioned: Database, ear: SignalListener, writer: Writer
+) -> None:
     watch(partitioned, "parts", "insert", "update", "delete")
     partitioned.run("alter table parts detach partition low", "alter table parts detach partition high")
     statements = [*changes("low", 1), *changes("high", 100), *changes("high_a", 101)]
@@ -496,7 +508,7 @@ def test_a_detached_partition_no_longer_signals(partitioned: Database, ear: Ear,
     assert [row[0] for row in triggers(partitioned)] == ["parts"] * 3
 
 
-def test_a_partition_alone_can_be_watched(partitioned: Database, ear: Ear, writer: Writer) -> None:
+def test_a_partition_alone_can_be_watched(partitioned: Database, ear: SignalListener, writer: Writer) -> None:
     watch(partitioned, "low", *EVENTS)
     expected = {
         **changes("low", 1),
@@ -507,7 +519,9 @@ def test_a_partition_alone_can_be_watched(partitioned: Database, ear: Ear, write
     assert ear.after(writer, *expected) == expected
 
 
-def test_partition_and_parent_can_both_be_watched(partitioned: Database, ear: Ear, writer: Writer) -> None:
+def test_partition_and_parent_can_both_be_watched(
+    partitioned: Database, ear: SignalListener, writer: Writer
+) -> None:
     watch(partitioned, "low", "insert", route="update")
     watch(partitioned, "parts", "insert", "delete", route="insert")
     watch(partitioned, "parts", "insert", route="update")
@@ -526,23 +540,23 @@ def test_partition_and_parent_can_both_be_watched(partitioned: Database, ear: Ea
 
 
 def test_a_row_that_an_update_moves_to_another_partition_counts_as_deleted_and_inserted(
-    partitioned: Database, ear: Ear, writer: Writer
+    partitioned: Database, ear: SignalListener, writer: Writer
 ) -> None:
     watch(partitioned, "parts", "insert", "delete")
     writer.execute("insert into parts values (1, 'a')")
-    ear.heard()
+    ear.signalled()
     moves = "update parts set id = 100 where id = 1"
     assert ear.after(writer, moves) == {moves: ["delete", "insert"]}
 
 
 def test_a_table_that_becomes_a_partition_or_no_longer_is_one_signals_on(
-    partitioned: Database, ear: Ear, writer: Writer
+    partitioned: Database, ear: SignalListener, writer: Writer
 ) -> None:
     partitioned.run("create table lone (id int, status text)")
     watch(partitioned, "lone", "insert")
     partitioned.run("alter table parts attach partition lone for values from (500) to (600)")
     writer.execute("insert into parts values (500)")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
     partitioned.run("alter table parts detach partition lone")
     assert health(partitioned) == {("public.lone", "insert"): "ok"}
     assert ear.after(writer, "insert into lone select where false", "insert into lone values (1)") == {
@@ -606,7 +620,7 @@ def test_attaching_again_changes_nothing_and_takes_no_lock(partitioned: Database
     assert triggers(partitioned) == before
 
 
-def test_attach_replaces_a_condition(base: Database, ear: Ear, writer: Writer) -> None:
+def test_attach_replaces_a_condition(base: Database, ear: SignalListener, writer: Writer) -> None:
     watch(base, "job_queue", "insert", condition="new.id = 1")
     watch(base, "job_queue", "insert", condition="new.id = 2")
     assert ear.after(writer, "insert into job_queue values (1)", "insert into job_queue values (2)") == {
@@ -615,14 +629,16 @@ def test_attach_replaces_a_condition(base: Database, ear: Ear, writer: Writer) -
     }
     watch(base, "job_queue", "insert")
     writer.execute("insert into job_queue values (3)")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
     assert len(triggers(base)) == 1
 
 
 @pytest.mark.parametrize(
     "harm", ["disable trigger pgreact_{}_insert", "enable replica trigger pgreact_{}_insert"]
 )
-def test_attach_enables_a_disabled_trigger(base: Database, ear: Ear, writer: Writer, harm: str) -> None:
+def test_attach_enables_a_disabled_trigger(
+    base: Database, ear: SignalListener, writer: Writer, harm: str
+) -> None:
     watch(base, "job_queue", "insert")
     harm = harm.format(base.value("select id from pgreact.route where name = 'insert'"))
     base.run(f"alter table job_queue {harm}")
@@ -630,7 +646,7 @@ def test_attach_enables_a_disabled_trigger(base: Database, ear: Ear, writer: Wri
     watch(base, "job_queue", "insert")
     assert health(base) == {("public.job_queue", "insert"): "ok"}
     writer.execute("insert into job_queue values (1)")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
 
 
 @pytest.mark.parametrize("event", ["insert", "truncate"])
@@ -660,15 +676,17 @@ def test_a_dropped_table_is_found(base: Database) -> None:
     base.run("delete from pgreact.watched")
 
 
-def test_a_renamed_table_stays_watched(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_renamed_table_stays_watched(base: Database, ear: SignalListener, writer: Writer) -> None:
     watch(base, "job_queue", "insert")
     base.run("create schema other", "alter table job_queue rename to q", "alter table q set schema other")
     assert health(base) == {("other.q", "insert"): "ok"}
     writer.execute("insert into other.q values (1)")
-    assert ear.heard() == ["insert"]
+    assert ear.signalled() == ["insert"]
 
 
-def test_detach_drops_the_triggers_of_that_table_and_route(partitioned: Database, ear: Ear) -> None:
+def test_detach_drops_the_triggers_of_that_table_and_route(
+    partitioned: Database, ear: SignalListener
+) -> None:
     watch(partitioned, "job_queue", *EVENTS, route="insert")
     watch(partitioned, "job_queue", "insert", route="update")
     watch(partitioned, "parts", *EVENTS, route="insert")
@@ -695,7 +713,9 @@ def test_deleting_a_route_drops_its_triggers(partitioned: Database) -> None:
     assert triggers(partitioned) == []
 
 
-def test_a_change_to_the_routes_notifies_the_daemons(base: Database, ear: Ear, writer: Writer) -> None:
+def test_a_change_to_the_routes_notifies_the_daemons(
+    base: Database, ear: SignalListener, writer: Writer
+) -> None:
     change = "update pgreact.route set \"window\" = '1 s' where name = 'insert'"
     assert ear.after(writer, change) == {change: ["routes"]}
 

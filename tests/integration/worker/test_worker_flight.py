@@ -48,7 +48,7 @@ class Cluster:
         ]
         self.workers += started
         for worker in started:
-            worker.said(" ready.", 60)
+            worker.wait_for_log(" ready.", 60)
 
     def send(self, task: str = "plain", **options: Any) -> str:
         """Send a message as the daemon does; return the task's id."""
@@ -137,7 +137,7 @@ def test_of_a_burst_one_runs_one_waits_and_the_others_are_dropped(cluster: Clust
     ]
     assert cluster.runs() == [first, second]
     assert cluster.overlapping() == 0
-    cluster.workers[0].said("flight.dropped: route 11, task ")
+    cluster.workers[0].wait_for_log("flight.dropped: route 11, task ")
 
 
 def test_solo_workers_run_one_flight_at_a_time(cluster: Cluster) -> None:
@@ -163,7 +163,7 @@ def test_message_of_no_route_runs_as_before(cluster: Cluster, pool: str) -> None
     cluster.database.until("select count(ended) = 2 from runs")
     assert set(cluster.runs()) == {plain, other}
     lost = cluster.send()
-    cluster.workers[0].said(
+    cluster.workers[0].wait_for_log(
         f"flight.start_failed: tests.worker_app.plain: route {ROUTE}, task {lost}: cannot be guarded, so it "
     )
     assert len(cluster.runs()) == 2
@@ -188,7 +188,7 @@ def test_failing_task_notifies_failed(cluster: Cluster) -> None:
     cluster.start()
     task_id = cluster.send("failing")
     cluster.events.until(lambda _: statuses(cluster.events, task_id) == ["started", "failed"])
-    cluster.workers[0].said("raised unexpected: RuntimeError('as told')")
+    cluster.workers[0].wait_for_log("raised unexpected: RuntimeError('as told')")
 
 
 def test_retrying_task_is_done_and_its_retry_is_a_flight(cluster: Cluster) -> None:
@@ -328,7 +328,7 @@ def test_decorator_finds_a_route_that_was_created_again(cluster: Cluster, dispat
 def test_decorator_names_a_missing_route(cluster: Cluster, dispatch: int) -> None:
     cluster.start()
     cluster.send("misspelt", headers=None)
-    said = cluster.workers[0].said("pgreact.errors.ConfigError")
+    said = cluster.workers[0].wait_for_log("pgreact.errors.ConfigError")
     assert 'no route "dispach"; did you mean "dispatch"?' in said
     assert cluster.runs() == []
 

@@ -44,7 +44,7 @@ def test_a_worker_without_setup_runs_nothing(cluster: Cluster) -> None:
     worker = cluster.start("solo", TASK_BARE="1")
     job = cluster.enqueue("plain")
     cluster.dispatch()
-    worker.said("Received unregistered task of type 'pgreact.job'")
+    worker.wait_for_log("Received unregistered task of type 'pgreact.job'")
     assert cluster.runs() == []
     assert cluster.database.value("select id from pgreact.in_progress where started_at is null") == job
     assert cluster.send("plain")
@@ -74,8 +74,8 @@ def test_job_of_the_task_pgreact_job_is_invalid(running: Cluster) -> None:
 def test_logs_and_events_name_the_task(running: Cluster) -> None:
     job, task_id = running.run("plain")
     running.until_settled(job, "done")
-    running.workers[0].said(f"Task tests.jobs_app.plain[{task_id}] received")
-    running.workers[0].said(f"Task tests.jobs_app.plain[{task_id}] succeeded")
+    running.workers[0].wait_for_log(f"Task tests.jobs_app.plain[{task_id}] received")
+    running.workers[0].wait_for_log(f"Task tests.jobs_app.plain[{task_id}] succeeded")
 
 
 def test_a_message_of_another_database_goes_to_its_own_worker(
@@ -87,7 +87,7 @@ def test_a_message_of_another_database_goes_to_its_own_worker(
         names = [each.value("select pgreact.database_id()") for each in (cluster.database, other)]
         job = cluster.enqueue("plain")
         cluster.dispatch(headers={"pgreact_database": names[0]})
-        astray.said(f"it comes from database {names[0]}, and this worker serves {names[1]}")
+        astray.wait_for_log(f"it comes from database {names[0]}, and this worker serves {names[1]}")
         assert cluster.runs() == []
         cluster.start("solo")
         cluster.until_settled(job, "done")
@@ -96,7 +96,7 @@ def test_a_message_of_another_database_goes_to_its_own_worker(
 
 
 def test_worker_logs_its_database(cluster: Cluster) -> None:
-    line = cluster.start("solo").said("runs jobs of ")
+    line = cluster.start("solo").wait_for_log("runs jobs of ")
     assert "dbname=t_" in line
     assert "password" not in line
 

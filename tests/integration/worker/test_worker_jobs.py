@@ -96,7 +96,9 @@ def test_duplicate_message_runs_once(cluster: Cluster) -> None:
     cluster.until_settled(job, "done")
     last, _ = cluster.run("plain", "last")
     cluster.until_settled(last, "done")
-    cluster.workers[0].said(f"message.dropped: job {job}, task {task_id}: another message runs or ran it")
+    cluster.workers[0].wait_for_log(
+        f"message.dropped: job {job}, task {task_id}: another message runs or ran it"
+    )
     assert cluster.runs() == ["plain", "last"]
     assert result(cluster, task_id).state == "SUCCESS"
 
@@ -235,7 +237,7 @@ def test_expired_or_revoked_message_ends_its_job(cluster: Cluster) -> None:
     job = cluster.enqueue("plain", sql="max_attempts => 5")
     task_id = str(cluster.claim()[0]["task_id"])
     cluster.revoke(task_id)
-    cluster.workers[0].said(f"Tasks flagged as revoked: {task_id}")
+    cluster.workers[0].wait_for_log(f"Tasks flagged as revoked: {task_id}")
     cluster.dispatch()
     cluster.until_settled(job, "revoked")
     assert cluster.runs() == []
@@ -249,7 +251,7 @@ def test_expired_duplicate_does_not_end_the_running_job(cluster: Cluster) -> Non
     cluster.until_running(task_id)
     cluster.database.run("update pgreact.in_progress set published_at = null")
     cluster.dispatch(expires=-1)
-    cluster.workers[0].said(f"Discarding revoked task: tests.jobs_app.plain[{task_id}]")
+    cluster.workers[0].wait_for_log(f"Discarding revoked task: tests.jobs_app.plain[{task_id}]")
     cluster.open_gate()
     cluster.until_settled(job, "done")
 
@@ -349,7 +351,7 @@ def test_task_that_celery_does_not_run_is_invalid(cluster: Cluster, task: str, r
     cluster.until_settled(job, "invalid")
     assert cluster.error(job).startswith(reason)
     if task != "deferring":
-        cluster.workers[0].said(f"task.unrunnable: tests.jobs_app.{task}: {reason}")
+        cluster.workers[0].wait_for_log(f"task.unrunnable: tests.jobs_app.{task}: {reason}")
     assert not [line for line in cluster.workers[0].lines if "was never awaited" in line]
 
 
@@ -460,7 +462,7 @@ def test_a_redelivered_message_of_a_killed_child_is_dropped(prefork: Cluster) ->
     job, task_id = prefork.run("again", sql="max_attempts => 2")
     os.kill(prefork.until_running(), signal.SIGKILL)
     prefork.until_settled(job, "lost")
-    prefork.workers[0].said(f"message.dropped: job {job}, task {task_id}")
+    prefork.workers[0].wait_for_log(f"message.dropped: job {job}, task {task_id}")
     prefork.open_gate()
     prefork.until_settled(job, "lost", "done", dispatching=True)
     assert len(prefork.runs()) == 2

@@ -9,7 +9,7 @@ import psycopg
 from tests.harness import Database, eventually
 
 
-class Ear:
+class SignalListener:
     """A LISTENing session that reports signals by the name of their route."""
 
     def __init__(self, database: Database) -> None:
@@ -18,7 +18,7 @@ class Ear:
         self._connection.add_notify_handler(lambda notification: self._payloads.append(notification.payload))
         self._connection.execute("listen pgreact")
 
-    def heard(self) -> list[str]:
+    def signalled(self) -> list[str]:
         """Return the routes signalled by the commits since the last call, sorted.
 
         Notifications arrive in the order of the commits, so all of these come before the mark sent here.
@@ -39,7 +39,7 @@ class Ear:
         found = {}
         for statement in statements:
             writer.execute(statement.encode())
-            found[statement] = self.heard()
+            found[statement] = self.signalled()
         return found
 
     def __enter__(self) -> Self:
