@@ -15,6 +15,7 @@ from kombu import Connection, Producer
 from kombu.transport import TRANSPORT_ALIASES
 
 from pgreact.errors import PgreactError
+from pgreact.quantities import format_duration
 
 T = TypeVar("T")
 
@@ -193,7 +194,7 @@ class PublisherThread:
             self._thread = None
             thread.connection.abort()
             thread.calls.put(None)
-            raise PublishFailed(f"no answer from the broker in {self._deadline:g} s") from None
+            raise PublishFailed(f"no answer from the broker in {format_duration(self._deadline)}") from None
         except PublishFailed:
             raise
         except Exception as error:

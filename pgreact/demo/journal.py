@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgreact.errors import PgreactError
+from pgreact.quantities import format_duration
 
 ENDED = "process.ended"
 
@@ -74,7 +75,7 @@ class Journal:
             return bool(found)
 
         if not self.until(arrived, deadline):
-            raise PgreactError(f"{source}: no {name} in {deadline:g} s")
+            raise PgreactError(f"{source}: no {name} in {format_duration(deadline)}")
         return found[0]
 
     def until(self, condition: Callable[[], bool], deadline: float) -> bool:

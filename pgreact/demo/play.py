@@ -14,6 +14,7 @@ from pgreact.demo.queue_scene import LANE, QueueScene
 from pgreact.demo.report import Report, Takeover
 from pgreact.demo.screen import Screen, described
 from pgreact.errors import PgreactError
+from pgreact.quantities import format_duration
 
 LIMIT = 4  # jobs in progress at a time, as examples/proj/tasks.py says
 MEAN_PAUSE = 0.5  # mean seconds between two commits
@@ -83,7 +84,7 @@ def _set_up(cluster: Cluster, journal: Journal, screen: Screen) -> tuple[str, st
     if not journal.until(
         lambda: bool(journal.find("leader.elected") and journal.find("standby.waiting")), TIMEOUT
     ):
-        raise PgreactError(f"no leader and standby in {TIMEOUT:g} s")
+        raise PgreactError(f"no leader and standby in {format_duration(TIMEOUT)}")
     leader, standby = journal.find("leader.elected")[0].source, journal.find("standby.waiting")[0].source
     for name, state in ((leader, "leads"), (standby, "stands by")):
         screen.step("pgreact listen", f"{name} {state}, pid {cluster.daemons[name].pid}")
@@ -140,7 +141,7 @@ class _Scene:
 
     def traffic(self, seconds: float) -> Takeover:
         """Commit single jobs and bursts at random; kill the leader halfway."""
-        self._screen.heading(f"Single jobs and bursts for {seconds:g} s")
+        self._screen.heading(f"Single jobs and bursts for {format_duration(seconds)}")
         self._screen.table_head(self._producer)
         began = time.monotonic()
         next_commit, kill_at = began, began + seconds / 2
@@ -197,7 +198,7 @@ class _Scene:
         commit = self._producer.commit(jobs)
         self._journal.wait_for("dispatch.published", self._leader, commit.at, TIMEOUT)
         if not self._journal.until(lambda: self._producer.done().keys() >= set(commit.jobs), TIMEOUT):
-            raise PgreactError(f"the jobs of a commit were not done in {TIMEOUT:g} s")
+            raise PgreactError(f"the jobs of a commit were not done in {format_duration(TIMEOUT)}")
         done = [self._producer.done()[job] for job in commit.jobs]
         ended = max(finished for _, finished in done)
         self._journal.wait_for("dispatch.published", self._leader, ended, TIMEOUT)

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode
 
 from pgreact.demo.guard import Guard
 from pgreact.errors import PgreactError
+from pgreact.quantities import format_duration
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -202,7 +203,8 @@ class EmbeddedPostgres:
         try:
             self._process.wait(_STOP_DEADLINE)
         except subprocess.TimeoutExpired:
-            raise PgreactError(f"PostgreSQL did not stop ({mode}) in {_STOP_DEADLINE:.0f} s") from None
+            limit = format_duration(_STOP_DEADLINE)
+            raise PgreactError(f"PostgreSQL did not stop ({mode}) in {limit}") from None
         if self._guard:
             self._guard.forget(self._process.pid)
         self._process = None

@@ -12,6 +12,7 @@ from pgreact.demo.report import QueueUse
 from pgreact.demo.screen import Screen, described
 from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import PgreactError
+from pgreact.quantities import format_duration
 
 LANE = "mail"  # of examples/pgreact.toml
 QUIET = 0.2  # seconds to wait for effects of a rollback
@@ -130,7 +131,8 @@ class QueueScene:
         Raises:
             PgreactError: The job does not start in time, or another worker runs it.
         """
-        self._screen.heading(f"kill -9 a worker's process in the middle of a job; the lease is {LEASE:g} s")
+        lease = format_duration(LEASE)
+        self._screen.heading(f"kill -9 a worker's process in the middle of a job; the lease is {lease}")
         # with the default lease, Celery would report the death first, after ten seconds
         self._producer.set_lease(LEASE)
         commit = self._producer.enqueue(1, LONG)
@@ -142,7 +144,7 @@ class QueueScene:
             return bool(workers)
 
         if not self._journal.until(started, TIMEOUT):
-            raise PgreactError(f"no worker started a job of the queue in {TIMEOUT:g} s")
+            raise PgreactError(f"no worker started a job of the queue in {format_duration(TIMEOUT)}")
         pid = int(workers[0].rpartition(" ")[2])  # as pgreact names workers
         killed = self._cluster.kill_child(pid)
         attempts = self._follow(commit)
@@ -176,7 +178,7 @@ class QueueScene:
         if not self._journal.until(done, TIMEOUT):
             ends = ", ".join(f"job {each.job}: {each.outcome}" for each in found)
             raise PgreactError(
-                f"jobs of the queue were not done in {TIMEOUT:g} s; {ends or 'none was settled'}"
+                f"jobs of the queue were not done in {format_duration(TIMEOUT)}; {ends or 'none was settled'}"
             )
         return found
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pgreact.demo.journal import Entry
 from pgreact.demo.producer import Commit
+from pgreact.quantities import format_duration
 
 BEAT = 30.0  # seconds between two ticks of Celery Beat, for comparison
 
@@ -116,7 +117,7 @@ def lines(report: Report, limit: int, window: float) -> Iterator[str]:
     ):
         yield f"{name:<20}{_ms(percentile(values, 0.5))} {_ms(percentile(values, 0.99))}   {note}"
     yield (
-        f"{f'Beat every {BEAT:g} s':<20}{_ms(BEAT / 2)} {_ms(BEAT * 0.99)}   "
+        f"{f'Beat every {format_duration(BEAT)}':<20}{_ms(BEAT / 2)} {_ms(BEAT * 0.99)}   "
         f"commit → dispatch, computed: the mean is {BEAT / 2:g} s"
     )
 

@@ -12,6 +12,7 @@ from pgreact.dispatch.dispatcher import Runner
 from pgreact.errors import SessionLost
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles, retry
+from pgreact.quantities import format_duration
 from pgreact.wakeup import gate as gates
 from pgreact.wakeup.gate import Gate, Meter, Reading
 from pgreact.wakeup.leadership import Candidate
@@ -190,7 +191,7 @@ class Gatekeeper:
             quiet = now - max(gate.gate.active_at, gate.gate.since)
             calm = gate.gate.mode == "polling" and quiet >= gate.runner.route.gate_open_after
             if calm and not self._stays_closed(gate):
-                await self._open(gate, f"quiet for {quiet:.1f} s")
+                await self._open(gate, f"quiet for {format_duration(round(quiet, 1))}")
         for gate in self._gates.values():
             if gate.to_close:
                 reason = f"more than {gate.runner.route.gate_close_rate} notifications a second"

@@ -9,6 +9,7 @@ from pgreact.clock import Clock
 from pgreact.errors import SessionLost
 from pgreact.postgres import advisory_lock
 from pgreact.postgres.session import Session
+from pgreact.quantities import format_duration
 
 TRUST = 5.0  # seconds since the server's last answer within which a publish needs no question
 CONFIRM_TIMEOUT = 3.0
@@ -95,5 +96,5 @@ class Candidate:
                 await self.session.ping()
         except TimeoutError:
             self.session.terminate()
-            raise SessionLost(f"no answer from PostgreSQL in {CONFIRM_TIMEOUT:g} s") from None
+            raise SessionLost(f"no answer from PostgreSQL in {format_duration(CONFIRM_TIMEOUT)}") from None
         self.alive(began)

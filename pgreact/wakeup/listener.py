@@ -15,6 +15,7 @@ import asyncpg
 from pgreact.errors import PgreactError, SessionLost
 from pgreact.postgres.errors import describe
 from pgreact.postgres.session import Session
+from pgreact.quantities import format_duration
 from pgreact.wakeup.notification import CHANNEL
 
 PROBE_DEADLINE = 5.0
@@ -99,7 +100,8 @@ class Listener:
                 )
                 await arrived
         except TimeoutError:
-            raise NotDelivered(f"a notification to itself did not arrive in {PROBE_DEADLINE:g} s") from None
+            limit = format_duration(PROBE_DEADLINE)
+            raise NotDelivered(f"a notification to itself did not arrive in {limit}") from None
         except asyncpg.ProgramLimitExceededError:
             self.queue_usage = 1.0
             raise

@@ -27,6 +27,7 @@ from pgreact.postgres.application_name import application_name
 from pgreact.postgres.errors import classify, retry_delay
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
+from pgreact.quantities import format_duration
 from pgreact.wakeup.listener import CALM, FULL, Listener
 
 FLOOD_PAUSE = 10.0  # seconds without a listener after the first flood, doubled by each that follows
@@ -128,7 +129,7 @@ class ListenerSupervisor:
         wait = min(FLOOD_PAUSE * 2 ** (self._floods - 1), FLOOD_PAUSE_CAP)
         self.listener = None
         listener.session.terminate()  # what is still on its way is of no use
-        self._suspend(f"a flood of notifications; the listener connects again in {wait:g} s")
+        self._suspend(f"a flood of notifications; the listener connects again in {format_duration(wait)}")
         await asyncio.sleep(wait)
         for failures in itertools.count(1):
             try:

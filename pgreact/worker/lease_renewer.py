@@ -12,6 +12,7 @@ import threading
 import time
 
 from pgreact.postgres.errors import ErrorKind
+from pgreact.quantities import format_duration
 from pgreact.worker.run import Run, Settlement
 from pgreact.worker.session import SessionPool, meant
 from pgreact.worker.trouble import Trouble
@@ -84,7 +85,7 @@ class LeaseRenewer:
             if any(other.settlement.run.is_same_message(settlement.run) for other in self._delayed):
                 return
             now = time.monotonic()
-            trouble = Trouble("settlement.delayed", "settlement.sent", "after %d failures, %.1f s late")
+            trouble = Trouble("settlement.delayed", "settlement.sent", "after %d failures, %s late")
             delayed = _Delayed(settlement, trouble, now, now)
             if error is not None:
                 delayed.due += trouble.failed(error, _subject(settlement))
@@ -104,9 +105,9 @@ class LeaseRenewer:
         deadline = time.monotonic() + timeout
         if self._delayed:
             _log.info(
-                "shutdown.delayed: this process ends when %d settlements are sent, or in %g s",
+                "shutdown.delayed: this process ends when %d settlements are sent, or in %s",
                 len(self._delayed),
-                timeout,
+                format_duration(timeout),
             )
         while (left := deadline - time.monotonic()) > 0:
             if self._busy.acquire(timeout=left):  # the thread runs no statement

@@ -35,6 +35,7 @@ from typing import NamedTuple
 
 from pgreact.errors import NotGuarded
 from pgreact.postgres.errors import ErrorKind
+from pgreact.quantities import format_duration
 from pgreact.worker.session import Session, meant
 
 _ERROR_SIZE = 8192  # bytes of an error's text
@@ -132,7 +133,7 @@ def snoozed(run: Run, pause: float, *, redelivered: bool = False) -> Settlement:
         pause: Seconds until the next message of the attempt is due.
         redelivered: The broker delivers the same message again, under the same number.
     """
-    outcome = "to be redelivered" if redelivered else f"replaced, in {pause:g} s"
+    outcome = "to be redelivered" if redelivered else f"replaced, in {format_duration(pause)}"
     return Settlement(run, outcome, "job_snooze", {"pause": pause, "redelivered": redelivered})
 
 
@@ -146,7 +147,7 @@ def postponed(run: Run, message: str, pause: float, error: str | None = None) ->
         error: Why the task asked for it.
     """
     values = {"retries": run.retries, "pause": pause, "resume": message, "error": error}
-    return Settlement(run, f"to be retried in {pause:g} s", "job_postpone", values)
+    return Settlement(run, f"to be retried in {format_duration(pause)}", "job_postpone", values)
 
 
 def abandoned(run: Run, outcome: str, error: str, pid: int | None = None) -> Settlement:

@@ -22,6 +22,7 @@ from pgreact.postgres.application_name import application_name
 from pgreact.postgres.connect import error_line
 from pgreact.postgres.errors import ErrorKind, classify, describe
 from pgreact.postgres.queries import query
+from pgreact.quantities import format_duration
 
 # Unless the DSN has its own: a client or server that vanished is noticed after about 10 s.
 _LIVENESS = {
@@ -91,7 +92,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
             # the statement may have ended just now: then this returns its answer
             return super().wait(_until(gen, time.monotonic() + _CANCEL), *args, **kwargs)
         except _TimedOut:
-            raise TimeoutError(f"no answer in {self.timeout:g} s") from None
+            raise TimeoutError(f"no answer in {format_duration(self.timeout)}") from None
 
 
 class _TimedOut(Exception):
@@ -236,7 +237,11 @@ class Session:
             timed_out, where = self._connection.timed_out, conninfo.redacted(self._dsn)
             if not self.usable:
                 self.close()
-            text = f"{where}: no answer in {self.timeout:g} s" if timed_out else error_line(error, where)
+            text = (
+                f"{where}: no answer in {format_duration(self.timeout)}"
+                if timed_out
+                else error_line(error, where)
+            )
             raise NotGuarded(text) from error
         except SoftTimeLimitExceeded:
             raise  # of the task: it has nothing to do with the statement

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pgreact.clock import Clock
 from pgreact.errors import NotGuarded, PgreactError
 from pgreact.postgres.errors import ErrorKind, describe, retry_delay
+from pgreact.quantities import format_duration
 from pgreact.worker.session import meant
 
 _log = logging.getLogger("pgreact.worker")
@@ -19,7 +20,7 @@ T = TypeVar("T")
 class Trouble:
     """The failures in a row of one statement. Each kind is logged once, and the recovery from all of them."""
 
-    def __init__(self, failure: str, recovery: str, summary: str = "%d failures in %.1f s are over") -> None:
+    def __init__(self, failure: str, recovery: str, summary: str = "%d failures in %s are over") -> None:
         """Begin without a failure.
 
         Args:
@@ -63,7 +64,8 @@ class Trouble:
         """Log the end of the failures, if there were any."""
         if not self.failures:
             return
-        summary = self._summary % (self.failures, time.monotonic() - self._since)
+        lasted = format_duration(round(time.monotonic() - self._since, 1))
+        summary = self._summary % (self.failures, lasted)
         _log.info("%s: %s", self._recovery, f"{subject}: {summary}" if subject else summary)
         self.failures = 0
         self._kinds.clear()

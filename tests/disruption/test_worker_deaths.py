@@ -143,7 +143,7 @@ def test_stopping_worker_sends_delayed_settlements(
     stoppable.open_gate()
     worker.wait_for_log("settlement.delayed")
     worker.process.terminate()
-    worker.wait_for_log("shutdown.delayed: this process ends when 1 settlements are sent, or in 5 s")
+    worker.wait_for_log("shutdown.delayed: this process ends when 1 settlements are sent, or in 5s")
     other_postgres.start()
     stoppable.until_settled(job, "done")
     assert worker.process.wait(20) == 0
