@@ -466,9 +466,9 @@ class World:
         if self.leader is None:
             return
         dead, self.leader = self.leader, None
-        dead.polls.abandon()
+        dead.polls.terminate()
         pid = self._pids[dead.candidate.session]
-        dead.candidate.session.abandon()
+        dead.candidate.session.terminate()
         gone = f"select not exists (select from pg_locks where pid = {pid})"
         eventually(lambda: self.value(gone), f"the end of session {pid}")
 

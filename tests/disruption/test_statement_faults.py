@@ -129,7 +129,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", faulty)
     monkeypatch.setattr(asyncpg.Connection, "fetchval", faulty_value)
-    monkeypatch.setattr(errors, "_PAUSES", dict.fromkeys(errors.Meaning, (0.005, 0.02)))
+    monkeypatch.setattr(errors, "_PAUSES", dict.fromkeys(errors.ErrorKind, (0.005, 0.02)))
     monkeypatch.setattr(status_writer, "PAUSE", 0.02)
     monkeypatch.setattr(run_monitor, "PAUSE", 0.02)
     monkeypatch.setattr(maintenance, "PAUSE", 0.1)

@@ -87,7 +87,7 @@ def test_settlement_of_a_frozen_child_comes_too_late(cluster: Cluster) -> None:
     child = psutil.Process(cluster.until_running())
     child.suspend()
     cluster.until_settled(job, "lost", dispatching=True)
-    assert "for longer than the lease" in cluster.error(job)
+    assert "did not renew the lease" in cluster.error(job)
     cluster.dispatch()
     cluster.until_running(count=2)
     cluster.open_gate()

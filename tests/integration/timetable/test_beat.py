@@ -27,7 +27,7 @@ class Beat(Worker):
 
     def __init__(self, table: Timetable, *arguments: str, schedule: Any = None, **environ: str) -> None:
         self.lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "-A", "tests.beat_app", "beat", "-S", "pgreact"),

@@ -29,7 +29,7 @@ class Process(Worker):
 
     def __init__(self, *command: str, cwd: Path, **environ: str) -> None:
         self.lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environ},
