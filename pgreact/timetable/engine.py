@@ -27,7 +27,7 @@ from pgreact.timetable.firing import fire_due
 from pgreact.timetable.planner import AHEAD
 from pgreact.timetable.replanning import replan_all
 
-SLEEP_LIMIT = 15.0  # seconds: below the idle limit of a session; a step of the clock goes unnoticed as long
+SLEEP_LIMIT = 20.0  # seconds: below the idle limit of a session; a step of the clock goes unnoticed as long
 POLL_INTERVAL = 1.0  # seconds between two reads while no notification reports edits
 PAUSE = 0.005  # seconds between two passes: any role may send notifications, at any rate
 MAINTENANCE_INTERVAL = 3600.0  # seconds
