@@ -24,8 +24,6 @@ declare
     seconds constant integer[] := coalesce(string_to_array(parts ->> 'BYSECOND', ',')::integer[],
         array[extract(second from begin)::integer]);
     times integer;
-    earliest time;
-    latest time;
     begun_week constant date := first - (extract(isodow from first)::integer - 1 - wkst + 7) % 7;
     place date := case when freq = 'WEEKLY' then begun_week else make_date(extract(year from first)::integer, 1, 1) end;
     ending date;
@@ -54,9 +52,6 @@ begin
     end if;
     select count(distinct h) into times from unnest(hours) h;
     times := times * (select count(distinct m) from unnest(minutes) m) * (select count(distinct s) from unnest(seconds) s);
-    select make_time(min(h), min(m), min(s)), make_time(max(h), max(m), max(s))
-    into earliest, latest
-    from unnest(hours, minutes, seconds) t (h, m, s);
     while place <= last loop
         ending := case when freq = 'WEEKLY' then place + 363 else place + interval '1 year' - interval '1 day' end;
         if freq = 'YEARLY' and (extract(year from place)::integer - extract(year from first)::integer) % step <> 0 then
@@ -136,8 +131,17 @@ begin
             )
             select
             from matching m
-            where (m.day > first or m.day = first and (latest >= begin::time or freq = 'HOURLY'))
-                and (until is null or m.day < until::date or m.day = until::date and earliest <= until::time)
+            -- on the first and the last day, one of the times must lie between the beginning and the end
+            where m.day > first and (until is null or m.day < until::date) or exists (
+                select
+                from unnest(hours) h
+                cross join unnest(minutes) n
+                cross join unnest(seconds) s
+                cross join lateral (select m.day + make_time(h, n, s) as at) t
+                where t.at >= begin
+                    and (until is null or t.at <= until)
+                    and (freq <> 'HOURLY' or ((m.day - first) * 24 + h - extract(hour from begin)::integer) % step = 0)
+            )
         ) then
             return true;
         end if;

@@ -56,8 +56,9 @@ def postmaster(directory: Path) -> int:
 
 def wait_for_end(*pidfds: int) -> None:
     for pidfd in pidfds:
-        ready, _, _ = select.select([pidfd], [], [], DEADLINE)
-        assert ready, "still running"
+        waiting = select.poll()  # select() refuses file descriptors from 1024 on
+        waiting.register(pidfd, select.POLLIN)
+        assert waiting.poll(DEADLINE * 1000), "still running"
         os.close(pidfd)
 
 

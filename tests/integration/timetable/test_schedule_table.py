@@ -661,6 +661,9 @@ def test_the_database_takes_the_rule_that_the_timetable_takes(
 @example(freq="YEARLY", parts={"BYDAY": "2MO", "BYMONTHDAY": "15"}, zone="UTC")
 @example(freq="DAILY", parts={"INTERVAL": "7", "BYDAY": "MO"}, zone="UTC")
 @example(freq="HOURLY", parts={"INTERVAL": "24", "BYHOUR": "5"}, zone="Europe/Paris")
+@example(freq="HOURLY", parts={"INTERVAL": "2", "UNTIL": "20260101T083000"}, zone="Europe/Paris")
+@example(freq="DAILY", parts={"BYHOUR": "8,10", "UNTIL": "20260101T100000"}, zone="Europe/Paris")
+@example(freq="DAILY", parts={"BYHOUR": "8,10", "UNTIL": "20260101T103000"}, zone="Europe/Paris")
 def test_the_database_knows_which_rule_never_occurs(
     judge: Session, freq: str, parts: dict[str, str], zone: str
 ) -> None:
