@@ -116,7 +116,6 @@ begin
                         when 'HOURLY' then exists (
                             select from unnest(hours) h
                             where ((d.day - first) * 24 + h - extract(hour from begin)::integer) % step = 0
-                                and (d.day > first or h >= extract(hour from begin))
                         )
                         else true
                     end
