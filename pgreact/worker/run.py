@@ -34,7 +34,7 @@ import traceback
 from typing import NamedTuple
 
 from pgreact.errors import NotGuarded
-from pgreact.postgres.errors import ErrorKind
+from pgreact.postgres.errors import ErrorKind, ascii_escaped
 from pgreact.quantities import format_duration
 from pgreact.worker.session import Session, meant
 
@@ -101,7 +101,7 @@ class Settlement(NamedTuple):
             if meant(error) is not ErrorKind.DATA or values.get("error") is None:
                 raise
             # the database's encoding lacks some of its characters
-            values["error"] = str(values["error"]).encode("ascii", "backslashreplace").decode()
+            values["error"] = ascii_escaped(str(values["error"]))
             found = session.execute_pinned(self.query, **values)
         if found is False and self.query in {"job_settle", "job_postpone"}:
             _log.warning(

@@ -268,7 +268,7 @@ class Session:
             connection.close()
         else:
             # to close it here would end the session of the process that we were forked from
-            _INHERITED.append(connection)
+            INHERITED.append(connection)
 
     def _connect(self) -> None:
         where = conninfo.redacted(self._dsn)
@@ -338,9 +338,9 @@ class SessionPool:
 
     def disown(self) -> None:
         """Leave the sessions to the process that this one was forked from."""
-        _INHERITED.extend(self._idle)
+        INHERITED.extend(self._idle)
         self._idle = deque()
 
 
 # Connections inherited by a fork: kept, so that the garbage collector closes none of them.
-_INHERITED: list[object] = []
+INHERITED: list[object] = []

@@ -35,7 +35,7 @@ from typing import NamedTuple, TypeVar
 from pgreact.errors import NotGuarded
 from pgreact.postgres.errors import ErrorKind
 from pgreact.wakeup.notification import RunState, run_changed
-from pgreact.worker.session import Session, meant
+from pgreact.worker.session import INHERITED, Session, meant
 from pgreact.worker.trouble import Trouble, with_retries
 
 R = TypeVar("R")
@@ -157,19 +157,18 @@ class SingleFlight:
 
     def _take_back(self, pair: _Pair) -> None:
         if pair.pid != os.getpid():
-            _inherited.append(pair)
+            INHERITED.append(pair)
             return
         pair.run.roll_back()
         pair.next.roll_back()
         self._idle.append(pair)
 
     def _disown(self) -> None:
-        _inherited.extend(self._idle)
+        INHERITED.extend(self._idle)
         self._idle = deque()
 
 
 _instances: weakref.WeakSet[SingleFlight] = weakref.WeakSet()
-_inherited: list[_Pair] = []  # by a fork: kept, so that the garbage collector closes none of them
 
 
 def _after_fork() -> None:
