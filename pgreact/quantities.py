@@ -85,6 +85,22 @@ def format_rate(jobs: float) -> str:
     return f"{jobs:g}/s"
 
 
+def format_column(column: str, value: object) -> str:
+    """Format the value of a column that the configuration sets: a column ``rate`` holds jobs a second."""
+    return format_rate(value) if column == "rate" and isinstance(value, int | float) else format_value(value)
+
+
+def format_change(column: str, before: object, after: object) -> str:
+    """Format the change of a column for a line of a plan.
+
+    Args:
+        column: Its name.
+        before: The value in the database.
+        after: The value of the configuration.
+    """
+    return f"{column} {format_column(column, before)} → {format_column(column, after)}"
+
+
 def format_value(value: object) -> str:
     """Format a value of the configuration, or of a column that it sets, for a line of a plan.
 

@@ -63,7 +63,11 @@ class Process:
         return at
 
     def stop(self, timeout: float) -> None:
-        """Send SIGTERM, and SIGKILL after so many seconds; 0: SIGKILL at once."""
+        """Send SIGTERM, and SIGKILL if the process does not end.
+
+        Args:
+            timeout: Seconds until the SIGKILL; 0: send no SIGTERM.
+        """
         self._expected = True
         if timeout:
             self._process.terminate()

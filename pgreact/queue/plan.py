@@ -9,7 +9,7 @@ from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.postgres.change import Change, Connection, conditions, relation_of, resolve, rows
 from pgreact.postgres.queries import folder, query
-from pgreact.quantities import format_rate, format_value
+from pgreact.quantities import format_change, format_column
 from pgreact.queue.settings import LaneSettings, Outbox, QueueSections, QueueSettings
 
 DEFAULT = "default"  # the built-in lane
@@ -86,9 +86,7 @@ def _limits(connection: Connection, queue: QueueSettings, *, empty: bool) -> lis
     columns = {key: value for key, value in named(queue).items() if now[key] != value}
     if not columns:
         return []
-    what = ", ".join(
-        f"{key} {_shown(key, now[key])} → {_shown(key, value)}" for key, value in columns.items()
-    )
+    what = ", ".join(format_change(key, now[key], value) for key, value in columns.items())
     return [Change("~", f"queue: {what}", queue_statement(columns))]
 
 
@@ -99,14 +97,12 @@ def _lane_changes(wanted: Mapping[str, LaneSettings], lanes: dict[str, dict[str,
         now = lanes.get(name)
         if now is None:
             values = ", ".join(
-                f"{key} {_shown(key, value)}" for key, value in columns.items() if key != "origin"
+                f"{key} {format_column(key, value)}" for key, value in columns.items() if key != "origin"
             )
             what = f"lane {name}: {values}" if values else f"lane {name}"
             changes.append(Change("+", what, lane_statement(name, columns)))
         elif different := [key for key, value in columns.items() if now[key] != value]:
-            what = ", ".join(
-                f"{key} {_shown(key, now[key])} → {_shown(key, columns[key])}" for key in different
-            )
+            what = ", ".join(format_change(key, now[key], columns[key]) for key in different)
             changes.append(Change("~", f"lane {name}: {what}", lane_statement(name, columns)))
     return changes
 
@@ -119,11 +115,7 @@ def _stays(name: str, lane: dict[str, Any]) -> bool:
 def _removal(connection: Connection, name: str, now: dict[str, Any], replanned: list[str]) -> Change:
     if _stays(name, now):
         back = {**_LANE, "origin": "sql" if name == DEFAULT else "queue"}
-        what = [
-            f"{key} {_shown(key, now[key])} → {_shown(key, value)}"
-            for key, value in back.items()
-            if now[key] != value
-        ]
+        what = [format_change(key, now[key], value) for key, value in back.items() if now[key] != value]
         sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(key), back[key]) for key in back)
         statement = sql.SQL("update pgreact.lane set {} where name = {}").format(sets, name).as_string()
         return Change("~", f"lane {name}: {', '.join(what)}", statement)
@@ -176,21 +168,7 @@ def _outbox_changes(
             row = now.get(key)
             if row is None:
                 sign = "+"
-            elif (
-                row["condition"],
-                row["changed"],
-                row["always"],
-                row["lane"],
-                row["trigger"],
-                row["origin"],
-            ) == (
-                entry.when,
-                entry.changed_by(event),
-                entry.always,
-                entry.lane,
-                "ok",
-                "config",
-            ):
+            elif entry.is_attached(row, event):
                 continue
             events.append(event)
         if events:
@@ -207,10 +185,6 @@ def _outbox_changes(
             what = f"outbox: {event} on {row['table']} enqueues {task}"
             changes.append(Change("-", what, removal.as_string(), tables=(row["table"],)))
     return changes
-
-
-def _shown(key: str, value: Any) -> str:
-    return format_rate(value) if key == "rate" and value is not None else format_value(value)
 
 
 def named(entry: QueueSettings | LaneSettings) -> dict[str, Any]:

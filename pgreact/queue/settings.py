@@ -1,7 +1,7 @@
 """The sections ``[queue]``, ``[lanes.NAME]`` and ``[[outbox]]`` of the configuration."""
 
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -41,6 +41,10 @@ class Outbox(Watch):
     on: tuple[Event, ...] = Field(default=("insert", "update", "delete"), min_length=1)
     enqueue: str = Field(min_length=1, max_length=255)
     lane: LaneName | None = None
+
+    def is_attached(self, row: Mapping[str, Any], event: str) -> bool:
+        """Return whether a row of ``queue_outbox`` attaches an event as this entry does: its lane, too."""
+        return super().is_attached(row, event) and bool(row["lane"] == self.lane)
 
 
 class QueueSections(NamedTuple):

@@ -12,7 +12,7 @@ from pgreact.errors import ConfigError, nearest, quoted
 from pgreact.postgres.change import Change, Connection, rows, savepoint
 from pgreact.postgres.queries import query
 from pgreact.postgres.refusal import refusal
-from pgreact.quantities import format_duration, format_value
+from pgreact.quantities import format_change, format_duration, format_value
 from pgreact.timetable.settings import WAYS, ScheduleSettings
 
 MANAGED = tuple(ScheduleSettings.model_fields)  # the columns that an entry of the file sets
@@ -119,7 +119,7 @@ def _difference(now: Mapping[str, Any], entry: ScheduleSettings) -> str:
         way, _, value = after.partition(" ")
         parts.append(f"{before} → {value if before.startswith(f'{way} ') else after}")
     parts += [
-        f"{key} {format_value(now[key])} → {format_value(then[key])}"
+        format_change(key, now[key], then[key])
         for key in MANAGED
         if key not in WAYS and _plain(now[key]) != then[key]
     ]

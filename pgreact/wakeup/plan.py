@@ -10,7 +10,7 @@ from psycopg import sql
 from pgreact.errors import ConfigError
 from pgreact.postgres.change import Change, Connection, conditions, relation_of, resolve, rows, savepoint
 from pgreact.postgres.queries import query
-from pgreact.quantities import format_value
+from pgreact.quantities import format_change
 from pgreact.wakeup.settings import RouteSettings, Watch
 
 
@@ -50,10 +50,7 @@ def plan(
         ]
         if name not in existing or different:
             _check_ready(connection, f"{label}: routes.{name}.ready", route)
-            differences = [
-                f"{key} {format_value(existing[name][key])} → {format_value(columns[key])}"
-                for key in different
-            ]
+            differences = [format_change(key, existing[name][key], columns[key]) for key in different]
             what = f"route {name}: " + (", ".join(differences) or f"calls {route.task}")
             statement = route_statement(name, route)
             changes.append(Change("~" if different else "+", what, statement, group=f"route {name}"))
@@ -80,19 +77,7 @@ def _watch_changes(
             row = now.get((relation, event))
             if row is None:
                 sign = "+"
-            if row is None or (
-                row["condition"],
-                row["changed"],
-                row["always"],
-                row["trigger"],
-                row["origin"],
-            ) != (
-                watch.when,
-                watch.changed_by(event),
-                watch.always,
-                "ok",
-                "config",
-            ):
+            if row is None or not watch.is_attached(row, event):
                 events.append(event)
         if events:
             when = conditions(watch.when, watch.always, watch.changed_by(*events))

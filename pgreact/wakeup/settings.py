@@ -1,5 +1,6 @@
 """The sections ``[routes.NAME]`` of the configuration, and the tables that a route watches."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -50,6 +51,16 @@ class Watch(Section):
     def changed_by(self, *events: str) -> list[str] | None:
         """Return the columns of which an update must change one; ``None``: any update counts."""
         return [*self.changed] if self.changed is not None and "update" in events else None
+
+    def is_attached(self, row: Mapping[str, Any], event: str) -> bool:
+        """Return whether a row of the database attaches an event as this entry of the file does.
+
+        Args:
+            row: Of ``trigger_health`` or ``queue_outbox``.
+            event: An event of the entry.
+        """
+        attached = row["condition"], row["changed"], row["always"], row["trigger"], row["origin"]
+        return attached == (self.when, self.changed_by(event), self.always, "ok", "config")
 
 
 class RouteSettings(Section):
