@@ -17,14 +17,15 @@ create or replace function pgreact.add_job(
     options jsonb,
     unique_while text,
     task_id uuid,
-    max_lost integer
+    max_lost integer,
+    trace jsonb
 ) returns bigint
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    moment timestamptz := clock_timestamp();
+    moment timestamptz := pgreact.clock_now();
     job pgreact.queue;
     other bigint;
     routed pgreact.task;
@@ -38,14 +39,17 @@ begin
     job.state := case when job.run_at > moment then 'delayed' else 'ready' end;
     job.key := add_job.key;
     job.unique_key := add_job.unique_key;
+    job.expires := add_job.expires;
+    job.options := coalesce(add_job.options, '{}');
+    job.task_id := coalesce(add_job.task_id, gen_random_uuid());
+    if add_job.trace is not null or current_setting('pgreact.traceparent', true) <> '' then
+        job.trace := pgreact.trace_context(add_job.trace);
+    end if;
+    job.size := pgreact.check_job(job, add_job.max_attempts, add_job.max_lost, add_job.backoff, add_job.unique_while);
     job.unique_while := coalesce(add_job.unique_while, 'queued');
     job.max_attempts := coalesce(add_job.max_attempts, 1);
     job.max_lost := add_job.max_lost;
     job.backoff := coalesce(add_job.backoff, '5 s');
-    job.expires := add_job.expires;
-    job.options := coalesce(add_job.options, '{}');
-    job.task_id := coalesce(add_job.task_id, gen_random_uuid());
-    job.size := pgreact.check_job(job);
     select t.* into routed from pgreact.task t where t.name = job.task;
     job.lane := coalesce(add_job.lane, job.options ->> 'queue', routed.queue);
     perform pgreact.check_lane(job.lane, job.task, job.options, add_job.lane is not null);
@@ -67,10 +71,10 @@ begin
     end if;
     loop
         insert into pgreact.queue (id, state, lane, task, args, kwargs, priority, run_at, key, unique_key, unique_while,
-            max_attempts, max_lost, backoff, expires, options, enqueued_at, task_id, size)
+            max_attempts, max_lost, backoff, expires, options, enqueued_at, task_id, size, trace)
         values (job.id, job.state, job.lane, job.task, job.args, job.kwargs, job.priority, job.run_at, job.key,
             job.unique_key, job.unique_while, job.max_attempts, job.max_lost, job.backoff, job.expires, job.options, moment,
-            job.task_id, job.size)
+            job.task_id, job.size, job.trace)
         on conflict (unique_key) where unique_key is not null do nothing;
         if found then
             exit;
@@ -94,8 +98,10 @@ begin
 end
 $$;
 comment on function pgreact.add_job(
-    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
+    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer,
+    jsonb
 ) is 'inserts a job under this id; returns the id, or that of the job with the same unique_key';
 revoke all on function pgreact.add_job(
-    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer
+    bigint, text, jsonb, jsonb, text, integer, timestamptz, text, text, integer, interval, timestamptz, jsonb, text, uuid, integer,
+    jsonb
 ) from public;

@@ -1,6 +1,13 @@
 -- Refuses an invalid job when it is enqueued, where the application sees the error. Constraints of the table would cost each
 -- enqueue more.
-create or replace function pgreact.check_job(job pgreact.queue) returns integer
+create or replace function pgreact.check_job(
+    job pgreact.queue,
+    -- not in the row, whose domains would refuse them with an error of their own
+    max_attempts integer,
+    max_lost integer,
+    backoff interval,
+    unique_while text
+) returns integer
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
@@ -21,13 +28,13 @@ declare
         when octet_length(job.unique_key) > 1000 then 'unique_key'
         when not utf8 and pgreact.readable(concat_ws(' ', job.task, job.key, job.unique_key, job.args, job.kwargs, job.options))
             <> concat_ws(' ', job.task, job.key, job.unique_key, job.args, job.kwargs, job.options) then 'encoding'
-        when job.max_attempts < 1 then 'max_attempts'
-        when job.max_lost < 0 then 'max_lost'
-        when job.backoff < interval '0' or job.backoff > interval '3650 days' then 'backoff'
+        when max_attempts < 1 then 'max_attempts'
+        when max_lost < 0 then 'max_lost'
+        when backoff < interval '0' or backoff > interval '3650 days' then 'backoff'
         -- the bounds of Python's calendar
         when job.run_at < '0001-01-02Z' or job.run_at >= '9999-12-31Z' then 'run_at'
         when job.expires < '0001-01-02Z' or job.expires >= '9999-12-31Z' then 'expires'
-        when job.unique_while not in ('queued', 'in_progress') then 'unique_while'
+        when unique_while not in ('queued', 'in_progress') then 'unique_while'
     end;
 begin
     -- Control characters beyond ASCII; without a backslash, whose meaning depends on the session.
@@ -66,13 +73,13 @@ begin
                 using errcode = 'character_not_in_repertoire',
                     hint = 'Look at task, key, unique_key, args, kwargs and options, and at your client_encoding.';
         when 'max_attempts' then
-            raise exception 'job %: max_attempts is %; it must be at least 1', job.task, job.max_attempts
+            raise exception 'job %: max_attempts is %; it must be at least 1', job.task, max_attempts
                 using errcode = 'invalid_parameter_value';
         when 'max_lost' then
-            raise exception 'job %: max_lost is %; it must not be negative', job.task, job.max_lost
+            raise exception 'job %: max_lost is %; it must not be negative', job.task, max_lost
                 using errcode = 'invalid_parameter_value', hint = 'With 0 a job is not repeated after its worker died.';
         when 'backoff' then
-            raise exception 'job %: backoff is %; it must not be negative, nor beyond 3650 days', job.task, job.backoff
+            raise exception 'job %: backoff is %; it must not be negative, nor beyond 3650 days', job.task, backoff
                 using errcode = 'invalid_parameter_value';
         when 'run_at', 'expires' then
             raise exception 'job %: % is %, beyond the calendar', job.task, fault,
@@ -80,7 +87,7 @@ begin
                 using errcode = 'datetime_field_overflow',
                     hint = 'Use a time between the years 1 and 9999, or leave it out: then a job may run at once (run_at), or for ever (expires).';
         when 'unique_while' then
-            raise exception 'job %: unique_while is "%", neither queued nor in_progress', job.task, job.unique_while
+            raise exception 'job %: unique_while is "%", neither queued nor in_progress', job.task, unique_while
                 using errcode = 'invalid_parameter_value',
                     hint = 'With in_progress the key is unique while a job is queued or in progress.';
         else
@@ -93,5 +100,5 @@ begin
     return size;
 end
 $$;
-comment on function pgreact.check_job(pgreact.queue) is 'refuses an invalid job; returns its size in bytes';
-revoke all on function pgreact.check_job(pgreact.queue) from public;
+comment on function pgreact.check_job(pgreact.queue, integer, integer, interval, text) is 'refuses an invalid job; returns its size in bytes';
+revoke all on function pgreact.check_job(pgreact.queue, integer, integer, interval, text) from public;

@@ -14,7 +14,8 @@ declare
         soft_time_limit,timeout,priority,group_index,replaced_task_nesting,delivery_mode,expires,link,
         link_error,chain,chord,stamped_headers}';
     fault text := case
-        when jsonb_typeof(options -> 'queue') not in ('string', 'null') then 'queue'
+        when jsonb_typeof(options -> 'queue') not in ('string', 'null')
+            or length(options ->> 'queue') not between 1 and 255 or options ->> 'queue' ~ '[[:cntrl:]]' then 'queue'
         when jsonb_typeof(options -> 'exchange') not in ('string', 'null') then 'exchange'
         when jsonb_typeof(options -> 'exchange_type') not in ('string', 'null') then 'exchange_type'
         when jsonb_typeof(options -> 'routing_key') not in ('string', 'null') then 'routing_key'
@@ -95,6 +96,7 @@ begin
             case
                 when fault in ('time_limit', 'soft_time_limit', 'timeout', 'expiration') then 'a number of seconds'
                 when fault = 'expires' then 'a number of seconds, or a time like "2026-03-29T09:00:00+02:00"'
+                when fault = 'queue' then 'a text of 1 to 255 characters without control characters'
                 when fault = 'priority' then 'a whole number from 0 to 255'
                 when fault in ('group_index', 'replaced_task_nesting', 'timestamp') then 'a whole number from 0 on'
                 when fault in ('ignore_result', 'mandatory', 'immutable') then 'true or false'

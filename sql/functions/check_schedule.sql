@@ -46,9 +46,6 @@ begin
     job.args := schedule.args;
     job.kwargs := schedule.kwargs;
     job.options := schedule.options;
-    job.max_attempts := schedule.max_attempts;
-    job.backoff := interval '0';
-    job.unique_while := 'queued';
     if schedule.delivery = 'queue'
         and (schedule.lane is not null or exists (select from pgreact.lane l where l.tasks is not null))
     then
@@ -59,7 +56,8 @@ begin
     end if;
     -- one query for all checks: schedules are written by the thousand
     perform pgreact.check_timezone(nullif(schedule.timezone, 'UTC')), pgreact.check_cron(schedule.cron, schedule.cron_and),
-        pgreact.check_solar(schedule.solar), pgreact.check_job(job), pgreact.check_rrule(schedule.rrule,
+        pgreact.check_solar(schedule.solar), pgreact.check_job(job, schedule.max_attempts, null, null, null),
+        pgreact.check_rrule(schedule.rrule,
             coalesce(schedule.anchor, schedule.start_at, schedule.created_at, pgreact.clock_now()), schedule.timezone);
 end
 $$;

@@ -12,23 +12,26 @@
 --        not started otherwise                           published again, under a lease twice as long
 --        started, the row was locked at the last claim   the worker gets 10 s more to renew the lease
 --        started otherwise                               settled as lost
---   6. choose jobs, lane by lane: start-time fair queueing by the lanes' virtual times, within limits, rates and priorities
+--   6. choose jobs, lane by lane: start-time fair queueing by the lanes' virtual times, within limits, rates and priorities.
+--      pgreact.next_jobs foresees this by the same functions: lane_rooms, choose_jobs, first_bytes, out_of_turn
 --   7. lock them; replace those that other transactions hold by later jobs of their lanes; stop at 8 MiB of arguments
 --   8. of each key take the first job only, and none while one is in progress: the others become blocked
 --   9. expired jobs become dead; the others move to in_progress, and their lanes' virtual times and tokens move on
 --   after the passes:
 --  10. write queue_state; find lanes that are full though jobs are ready, and messages that no worker starts
---  11. collect the attempts that are not published yet, of earlier claims, too
+--  11. divide the jobs that may share a message (see fit_messages) into bundles; collect the other attempts that are not
+--      published yet, of earlier claims, too
 --  12. compute when the next claim is due
 --
--- The answer: jobs (to be published), claimed (their number), more (claim again at once), next_s (seconds until the next claim is
--- due; null: none is), waiting (unstarted jobs: the next claim may be delayed, see claim_delay.py), unrouted (tasks whose Celery
--- queue is unknown), full_lanes, unanswered (rows of pgreact.unanswered; null: it did not look).
+-- The answer: jobs (to be published), bundles (jobs that are to be published in one message), claimed (the number of all), more
+-- (claim again at once), next_s (seconds until the next claim is due; null: none is), waiting (unstarted jobs: the next claim may be delayed, see claim_delay.py), unrouted (tasks that are not
+-- in pgreact.task), full_lanes, unanswered (rows of pgreact.unanswered; null: it did not look).
 --
 -- It is muted: the leader's own changes must not signal its own route.
 -- It waits for no transaction, not even for another claim. It skips rows that others have locked, reads on for others to take their
 -- place, and is due again within a second, since a rollback signals nothing.
 -- Its plans are made in a long session, mostly while the queue is empty, so they must not depend on the queue's size.
+-- They are generic: to plan its statements for each claim would take longer than to execute them.
 -- Dead tuples of settled rows stay in the indexes until vacuum, so it reads in_progress from oldest_claim on.
 create or replace function pgreact.claim(batch integer) returns jsonb
     language plpgsql
@@ -36,6 +39,7 @@ create or replace function pgreact.claim(batch integer) returns jsonb
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set jit = off
+    set plan_cache_mode = force_generic_plan
     set lock_timeout = '100ms'
 as $$
 declare
@@ -62,7 +66,7 @@ declare
     reach integer := batch;
     claimed integer := 0;
     next_expiry timestamptz;  -- of the claimed jobs
-    allowed constant bigint := 8388608;  -- bytes of arguments that the leader holds at a time
+    allowed constant bigint := pgreact.claim_bytes();
     bytes bigint;
     counted integer;
     unstarted bigint := 0;
@@ -70,6 +74,7 @@ declare
     more boolean;
     skipped boolean := false;  -- whether anything was locked by another transaction
     utf8 boolean := getdatabaseencoding() = 'UTF8';
+    tracked boolean := current_setting('track_commit_timestamp')::boolean;
     jobs jsonb;
     due timestamptz;
     census record;
@@ -80,6 +85,10 @@ declare
     served_lanes text[];
     served_jobs integer[];
     accounted integer;
+    bundling boolean := exists (select from pgreact.task t where pgreact.is_short(t));  -- some jobs may be
+    bundled bigint[] := '{}';  -- jobs that this claim took and that may be bundled
+    packed bigint[];  -- those of them that are
+    bundles jsonb;
 begin
     -- 1
     select s.* into state from pgreact.queue_state s for update skip locked;
@@ -87,7 +96,7 @@ begin
         return jsonb_build_object('jobs', '[]'::jsonb, 'claimed', 0, 'more', false, 'waiting', 0, 'next_s', 0.1);
     end if;
     perform pgreact.mute();
-    reference_time := clock_timestamp();
+    reference_time := pgreact.clock_now();
     select s.* into setting from pgreact.queue_setting s;
 
     -- 2
@@ -128,7 +137,7 @@ begin
     end if;
 
     with free as materialized (
-        select s.lane, l.rate, l.burst
+        select s.lane, s.tokens, l.burst, pgreact.lane_tokens(s.tokens, s.tokens_at, l.rate, l.burst, reference_time) as filled
         from pgreact.lane l
         join pgreact.lane_state s on s.lane = l.name
         where l.rate is not null
@@ -136,12 +145,11 @@ begin
     ),
     filled as (
         update pgreact.lane_state s
-        set tokens = least(f.burst, s.tokens + f.rate * greatest(0, extract(epoch from reference_time - s.tokens_at))),
-            tokens_at = reference_time
+        set tokens = f.filled, tokens_at = reference_time
         from free f
-        where f.lane = s.lane and s.tokens < f.burst
+        where f.lane = s.lane and f.tokens <> f.burst
     )
-    select array_agg(f.lane) into rated from free f;
+    select coalesce(array_agg(f.lane), '{}') into rated from free f;
 
     for pass in 1..10 loop
         -- The only scan of in_progress: its cost grows with the number of places.
@@ -150,6 +158,7 @@ begin
             array_agg(l.lane) as lanes,
             array_agg(l.jobs) as used,
             array_agg(l.unstarted) as unstarted,
+            array_agg(l.lane) filter (where l.waits) as waiting,
             min(l.oldest_claim) as oldest_claim,
             least(min(l.lease_until), min(l.expires)) as lease_until,
             coalesce(bool_or(l.ended), false) as ended,
@@ -167,6 +176,7 @@ begin
                 min(p.expires) filter (where p.started_at is null and p.expires > reference_time) as expires,
                 bool_or(p.lease_until <= reference_time or p.started_at is null and p.expires <= reference_time) as ended,
                 bool_or(p.publishes >= 2 and p.started_at is null) as unanswered,
+                bool_or(p.started_at is null and p.published_at < reference_time - interval '10 ms') as waits,
                 bool_or(p.published_at is null) as unpublished,
                 sum(p.size) filter (where p.published_at is null) as bytes
             from pgreact.in_progress p
@@ -273,118 +283,13 @@ begin
             exit;
         end if;
 
-        -- Each lane's first jobs in its own order, and of these the first by the lanes' virtual times: start-time fair queueing.
-        with recursive lanes (lane, id) as (
-            (
-                select q.lane, q.id
-                from pgreact.queue q
-                where q.state = 'ready' and q.lane is not null
-                order by q.lane, q.priority desc, q.run_at, q.id
-                limit 1
-            )
-            union all
-            select f.lane, f.id
-            from lanes n
-            cross join lateral (
-                select q.lane, q.id
-                from pgreact.queue q
-                where q.state = 'ready' and q.lane > n.lane
-                order by q.lane, q.priority desc, q.run_at, q.id
-                limit 1
-            ) f
-        ),
-        used as materialized (
-            select u.lane, u.jobs, u.unstarted from unnest(census.lanes, census.used, census.unstarted) u (lane, jobs, unstarted)
-        ),
-        open as materialized (
-            select n.*, least(n.room, ceil(places * n.weight / sum(n.weight) over ()) + 1) as share
-            from (
-                select
-                    n.lane,
-                    n.id,
-                    coalesce(l.weight, 1)::float8 as weight,
-                    greatest(s.virtual_time, state.virtual_time) as virtual_time,
-                    greatest(0, least(
-                        places,
-                        l.max_in_progress - coalesce(u.jobs, 0),
-                        -- keeps messages that no worker takes from flooding the broker
-                        coalesce(l.max_unstarted, 200) - coalesce(u.unstarted, 0),
-                        case
-                            when l.rate is null then null
-                            when s.lane is null or s.lane = any (rated) then floor(coalesce(s.tokens, l.burst))
-                            else 0
-                        end
-                    )) as room
-                from lanes n
-                -- without a row in lane (a Celery queue's first job, a deleted lane) it has no limits
-                left join pgreact.lane l on l.name = n.lane
-                left join pgreact.lane_state s on s.lane = n.lane
-                left join used u on u.lane = n.lane
-                where not coalesce(l.paused, false) and n.lane <> all (exhausted)
-            ) n
-        ),
-        -- The rows that a claim reads must not grow with lanes times batch. So it reads each lane's first job; then up to its
-        -- share of a lane that may have a second job among the chosen; and the remainder only of lanes that used up their share.
-        first_jobs as materialized (
-            select o.lane, o.id, o.virtual_time from open o where o.room >= 1
-        ),
-        fair_share as materialized (
-            select h.lane, h.id, h.virtual_time from first_jobs h
-            union all
-            select o.lane, c.id, o.virtual_time + c.place / o.weight
-            from open o
-            cross join (
-                select coalesce(
-                    (select h.virtual_time from first_jobs h order by h.virtual_time offset places - 1 limit 1), 'infinity'
-                ) as virtual_time
-            ) e
-            cross join lateral (
-                select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
-                from (
-                    select q.id, q.priority, q.run_at
-                    from pgreact.queue q
-                    where q.state = 'ready' and q.lane = o.lane
-                    order by q.priority desc, q.run_at, q.id
-                    offset 1
-                    limit o.share - 1
-                ) f
-            ) c
-            where o.share > 1 and o.virtual_time + 1 / o.weight <= e.virtual_time
-        ),
-        remainder as (
-            select c.id, o.virtual_time + (o.share + c.place - 1) / o.weight as virtual_time
-            from (
-                select n.*
-                from open n
-                join (select f.lane, count(*) as jobs from fair_share f group by f.lane) g on g.lane = n.lane and g.jobs = n.share
-            ) o
-            cross join (
-                select coalesce(
-                    (select f.virtual_time from fair_share f order by f.virtual_time offset places - 1 limit 1), 'infinity'
-                ) as virtual_time
-            ) e
-            cross join lateral (
-                select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
-                from (
-                    select q.id, q.priority, q.run_at
-                    from pgreact.queue q
-                    where q.state = 'ready' and q.lane = o.lane
-                    order by q.priority desc, q.run_at, q.id
-                    offset o.share
-                    limit least(o.room, ceil((e.virtual_time - o.virtual_time) * o.weight) + 1) - o.share
-                ) f
-            ) c
-            where o.room > o.share and o.virtual_time + o.share / o.weight <= e.virtual_time
-        )
-        select array_agg(w.id) into chosen
-        from (
-            select c.id
-            from (select f.id, f.virtual_time from fair_share f union all select r.id, r.virtual_time from remainder r) c
-            order by c.virtual_time, c.id
-            limit places
-        ) w;
-
+        chosen := pgreact.choose_jobs(places, reference_time, state.virtual_time, rated, exhausted, census.lanes, census.used,
+            census.unstarted);
         exit when chosen is null;
+        if bundling then
+            select f.fitting, bundled || f.shared into chosen, bundled
+            from pgreact.fit_messages(chosen, census.waiting, census.lanes, census.unstarted) f;
+        end if;
         touched := 0;
 
         -- 7
@@ -433,31 +338,12 @@ begin
         end if;
         if census.bytes + bytes > allowed then
             more := true;
-            free := array(
-                select s.id
-                from (
-                    select q.id,
-                        sum(coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options)))) over first_come
-                            - coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as before
-                    from pgreact.queue q
-                    left join unnest(chosen) with ordinality c (id, place) on c.id = q.id
-                    where q.id = any (free)
-                    window first_come as (order by c.place, q.id)
-                ) s
-                where census.bytes + s.before < allowed
-            );
+            free := pgreact.first_bytes(free, chosen, census.bytes);
         end if;
         chosen := free;
 
-        -- 8. Materialized: otherwise a plan may search the whole index of keys for the ids.
-        with mine as materialized (
-            select m.id, m.key from pgreact.queue m where m.id = any (chosen)
-        )
-        select array_agg(q.id), array_agg(distinct q.key) into blocked, keys
-        from mine q
-        where q.key is not null
-            and (exists (select from pgreact.in_progress p where p.key = q.key)
-                or exists (select from pgreact.queue b where b.key = q.key and b.id < q.id));
+        -- 8
+        select o.jobs, o.keys into blocked, keys from pgreact.out_of_turn(chosen) o;
         if blocked is not null then
             -- The job ahead unblocks its successor when it settles or is removed. A lock on its row proves that this has not
             -- begun, so that it will see these blocked jobs. Where the lock fails, contested_key lets the next claim check.
@@ -507,21 +393,31 @@ begin
         end if;
 
         -- Taken after the census: a job that settled before the census has an earlier settled_at than this claimed_at.
-        claim_time := clock_timestamp();
+        claim_time := pgreact.clock_now();
         with gone as (
-            delete from pgreact.queue q where q.id = any (chosen) returning q.*
+            delete from pgreact.queue q
+            where q.id = any (chosen)
+            -- the last transaction that wrote a row that has always been ready is the one that enqueued it
+            returning q.*, case when tracked then pg_xact_commit_timestamp(q.xmin) end as committed_at
         ),
         here as (
             insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
                 unique_while, attempt, max_attempts, lost, max_lost, backoff, expires, options, resume, enqueued_at, task_id,
-                retries, claimed_at, lease_until, claim_number, size)
+                retries, claimed_at, lease_until, claim_number, size, ready_at, committed_at, trace,
+                published_at)
             select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
                 g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.lost, g.max_lost, g.backoff, g.expires,
                 g.options, g.resume, g.enqueued_at, g.task_id,
                 coalesce((g.resume ->> 'retries')::integer + (g.resume ->> 'before')::integer, 0) - 1,
                 claim_time, claim_time + setting.lease, state.claim_number + 1,
-                coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options)))
+                coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options))),
+                greatest(g.run_at, g.enqueued_at, g.ready_at),
+                g.committed_at,
+                g.trace,
+                -- the leader reverts this if it cannot publish the bundle, or the next leader does: see pgreact.unpublished
+                case when b.id is not null then claim_time end
             from gone g
+            left join unnest(bundled) b (id) on b.id = g.id
             returning lane, expires
         )
         select
@@ -574,6 +470,8 @@ begin
                     select u.lane, 'queue'
                     from unnest(served.lanes) u (lane)
                     where not exists (select from pgreact.lane l where l.name = u.lane)
+                        -- a Celery queue may have a name that no lane can have: its lane has no row then
+                        and length(u.lane) between 1 and 255 and u.lane !~ '[[:cntrl:]]'
                     on conflict do nothing;
                 exception
                     when lock_not_available then null;  -- another transaction is creating the lane
@@ -608,7 +506,7 @@ begin
     if exists (select from pgreact.queue q where q.state = 'ready' and q.lane is not null) then
         select
             jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted)),
-            min(clock_timestamp() + greatest(interval '50 ms', least(interval '1 s', (reference_time - c.recent_at) / 2)))
+            min(pgreact.clock_now() + greatest(interval '50 ms', least(interval '1 s', (reference_time - c.recent_at) / 2)))
                 filter (where c.jobs < coalesce(c.max_in_progress, c.jobs + 1))
         into full_lanes, due
         from (
@@ -659,7 +557,63 @@ begin
         where u.sent >= 3 and u.verdict <> 'busy';
     end if;
 
+    -- Tasks whose jobs all name a lane or a queue are not known yet: they could not be measured, nor bundled.
+    if claimed > 1 and utf8 then
+        select coalesce(unrouted, '{}') || array_agg(distinct p.task) into unrouted
+        from pgreact.in_progress p
+        where p.claim_number > state.claim_number and not exists (select from pgreact.task t where t.name = p.task);
+    end if;
+
     -- 11
+    if bundled <> '{}' then
+        with busy as (
+            select w.lane, count(*) as workers
+            from (
+                select distinct p.lane, p.worker
+                from pgreact.in_progress p
+                where p.claim_number >= state.oldest_claim and p.started_at is not null
+            ) w
+            group by w.lane
+        ),
+        sized as materialized (
+            select p.id, p.claim_id, p.task_id, p.lane, p.task, p.options, p.attempt, p.args, p.kwargs,
+                case when p.attempt - p.lost < p.max_attempts then 'true' else 'false' end as again,
+                -- a message lasts 20 ms, and each busy worker has another one
+                least(coalesce(l.bundle, 100), 0.02 / greatest(t.run_s, 0.0002), ceil(count(*) over alike / 4.0),
+                    (count(*) over (partition by p.lane) + u.unstarted) / (2.0 * coalesce(b.workers, 1)))::integer as size,
+                row_number() over (alike order by p.priority desc, p.run_at, p.id) as place
+            from unnest(bundled) k (id)
+            join pgreact.in_progress p on p.id = k.id
+            join pgreact.task t on t.name = p.task
+            join unnest(census.lanes, census.unstarted) u (lane, unstarted) on u.lane = p.lane
+            left join pgreact.lane l on l.name = p.lane
+            left join busy b on b.lane = p.lane
+            where p.claim_number > state.claim_number
+            window alike as (partition by p.lane, p.task, p.options)
+        ),
+        made as (
+            select s.lane, s.task, s.options, array_agg(s.id) as ids, array_agg(s.claim_id) as claim_ids,
+                -- not json_build_array, which takes three times as long
+                '[' || string_agg(concat('[', s.id, ',"', s.claim_id, '","', s.task_id, '",', s.attempt, ',', s.again,
+                    ',', to_json(s.args::text), ',', to_json(s.kwargs::text), ']'), ',' order by s.place) || ']' as body
+            from sized s
+            where s.size > 1
+            group by s.lane, s.task, s.options, (s.place - 1) / s.size
+            having count(*) > 1
+        )
+        select
+            array(select i from made m cross join unnest(m.ids) i),
+            jsonb_agg(jsonb_build_object('lane', m.lane, 'task', m.task, 'options', m.options::text, 'jobs', cardinality(m.ids),
+                'claim_ids', m.claim_ids, 'body', m.body))
+        into packed, bundles
+        from made m;
+        if cardinality(packed) < cardinality(bundled) then
+            update pgreact.in_progress p
+            set published_at = null
+            from (select b.id from unnest(bundled) b (id) except select k.id from unnest(packed) k (id)) a
+            where p.id = a.id and p.claim_number > state.claim_number;
+        end if;
+    end if;
     if census.unpublished then
         -- Attempts whose rows are locked are not published again: another transaction may be about to cancel them.
         select array_agg(u.id) into free
@@ -686,7 +640,7 @@ begin
             'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
             'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
             'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end,
-            'retries', j.retries, 'before', j.before_it, 'again', j.again
+            'retries', j.retries, 'before', j.before_it, 'again', j.again, 'trace', j.trace
         ) order by j.place),
         max(j.all_of_them)
     into jobs, unpublished
@@ -698,6 +652,7 @@ begin
             count(*) over () as all_of_them
         from (
             select p.id, p.claim_id, p.task_id, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at, p.size,
+                case when p.trace is not null then p.trace || jsonb_build_object('ready', extract(epoch from p.ready_at)) end as trace,
                 coalesce(p.resume ->> 'task', p.task) as task,
                 coalesce(p.resume -> 'args', p.args) as args,
                 coalesce(p.resume -> 'kwargs', p.kwargs) as kwargs,
@@ -723,12 +678,12 @@ begin
         census.lease_until,
         case when claimed > 0 then claim_time + setting.lease end,
         next_expiry,
-        case when skipped or census.ended then clock_timestamp() + interval '1 s' end,
+        case when skipped or census.ended then pgreact.clock_now() + interval '1 s' end,
         (
             select min(case
                 when s.lane = any (rated)
                     then s.tokens_at + make_interval(secs => least((1 - s.tokens) / l.rate + 0.001, 86400))
-                else clock_timestamp() + interval '1 s'
+                else pgreact.clock_now() + interval '1 s'
             end)
             from pgreact.lane l
             join pgreact.lane_state s on s.lane = l.name
@@ -740,6 +695,7 @@ begin
     perform set_config('pgreact.muted', muted, true);
     return jsonb_build_object(
         'jobs', coalesce(jobs, '[]'),
+        'bundles', coalesce(bundles, '[]'),
         'claimed', claimed,
         'more', more,
         'waiting', unstarted,
@@ -748,7 +704,7 @@ begin
         'unanswered', unanswered,
         -- within a day, since due may be infinite
         'next_s', case when due is not null then
-            extract(epoch from greatest(reference_time, least(due, reference_time + interval '1 day')) - clock_timestamp())
+            extract(epoch from greatest(reference_time, least(due, reference_time + interval '1 day')) - pgreact.clock_now())
         end);
 end
 $$;

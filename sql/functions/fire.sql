@@ -30,6 +30,7 @@ begin
             p.next_run_at as p_next_run_at,
             p.last_nominal_at as p_last_nominal_at,
             coalesce(p.missed, 0) as missed,
+            p.planned_at as p_planned_at,
             p.replanned_at,
             cardinality(p.occurrences) > 0 and not s.overlap and (
                 exists (select from pgreact.queue q where q.id = s.last_job)
@@ -42,7 +43,8 @@ begin
             end) as problem
         from jsonb_to_recordset(plans) as p (
             id bigint, revision bigint, state text, occurrences timestamptz[], task_ids uuid[], next_nominal_at timestamptz,
-            next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text, replanned_at timestamptz
+            next_run_at timestamptz, last_nominal_at timestamptz, missed bigint, error text, planned_at timestamptz,
+            replanned_at timestamptz
         )
         join pgreact.schedule s on s.id = p.id
         left join pgreact.task t on t.name = s.task
@@ -107,6 +109,8 @@ begin
         last_run_at = case when d.runs > 0 then moment else s.last_run_at end,
         last_job = coalesce(d.jobs[d.runs], s.last_job),
         last_error = d.problem,
+        -- a run by hand keeps the next occurrence, and with it the clock that planned it
+        planned_at = greatest(moment, d.p_planned_at, case when s.next_nominal_at = d.p_next_nominal_at then s.planned_at end),
         replanned_at = coalesce(d.replanned_at, s.replanned_at),
         -- created by a clock that was far ahead: begins now
         created_at = least(s.created_at, d.replanned_at),

@@ -10,6 +10,7 @@ select case purpose
     when 'apply' then 1885827687   -- object 0: held by the transactions of "pgreact apply"
     when 'timetable' then 1885827692  -- object 0: held by the session that fires schedules
     when 'run' then 1885827690     -- object route id: held by the transaction around a worker's run
+    when 'freeze' then 1885827693  -- object 0: held while pgreact.testing.freeze replaces the clock
     when 'next' then 1885827691    -- object route id: held by the one worker that waits to run
 end
 $$;

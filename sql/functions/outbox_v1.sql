@@ -116,7 +116,7 @@ begin
         job_key := named || ':' || encode(sha256(convert_to(job_key, 'UTF8')), 'hex');
     end if;
     insert into pgreact.queue (lane, task, kwargs, key, expires)
-    select coalesce(nullif(tg_argv[1], ''), t.queue), tg_argv[0], kwargs, job_key, clock_timestamp() + t.expires
+    select coalesce(nullif(tg_argv[1], ''), t.queue), tg_argv[0], kwargs, job_key, pgreact.clock_now() + t.expires
     from (select tg_argv[0] as name) n
     left join pgreact.task t on t.name = n.name;
     return null;

@@ -28,12 +28,12 @@ begin
         return false;
     end if;
     if message -> 'options' ? 'expires' then
-        held.expires := pgreact.expiry(message -> 'options', clock_timestamp());
+        held.expires := pgreact.expiry(message -> 'options', pgreact.clock_now());
         message := message #- '{options,expires}';
     end if;
     held.resume := message;
     held.attempt := held.attempt - 1;  -- the claim counts it again
-    perform pgreact.requeue(held, clock_timestamp() + least(pause, interval '3650 days'), error);
+    perform pgreact.requeue(held, pgreact.clock_now() + least(pause, interval '3650 days'), error);
     return true;
 end
 $$;

@@ -17,7 +17,7 @@ begin
         for no key update of p skip locked
     )
     update pgreact.in_progress p
-    set published_at = clock_timestamp()
+    set published_at = pgreact.clock_now()
     from free f
     where p.id = f.id;
     get diagnostics marked = row_count;

@@ -22,7 +22,7 @@ begin
     ),
     kept as (
         update pgreact.in_progress p
-        set lease_until = greatest(p.lease_until, clock_timestamp() + lease)
+        set lease_until = greatest(p.lease_until, pgreact.clock_now() + lease)
         from free f
         where p.id = f.id
         returning p.id

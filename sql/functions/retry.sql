@@ -15,7 +15,7 @@ begin
             again.max_lost, again.backoff, again.options, again.enqueued_at, again.task_id, again.error);
         return true;
     end if;
-    update pgreact.queue q set state = 'ready', run_at = clock_timestamp() where q.id = job and q.state = 'delayed';
+    update pgreact.queue q set state = 'ready', run_at = pgreact.clock_now() where q.id = job and q.state = 'delayed';
     return found;
 end
 $$;

@@ -9,18 +9,19 @@ declare
     batch constant integer := 10000;
     moved integer;
 begin
-    insert into pgreact.task as t (name, queue, expires)
-    select r.name, r.queue, r.expires * interval '1 s'
-    from jsonb_to_recordset(routes) r (name text, queue text, expires float8)
+    insert into pgreact.task as t (name, queue, expires, alone)
+    select r.name, r.queue, r.expires * interval '1 s', coalesce(r.alone, false)
+    from jsonb_to_recordset(routes) r (name text, queue text, expires float8, alone boolean)
     on conflict (name) do update
-    set queue = excluded.queue, expires = excluded.expires
-    where (t.queue, t.expires) is distinct from (excluded.queue, excluded.expires);
+    set queue = excluded.queue, expires = excluded.expires, alone = excluded.alone
+    where (t.queue, t.expires, t.alone) is distinct from (excluded.queue, excluded.expires, excluded.alone);
     begin
         insert into pgreact.lane (name, origin)
         select distinct r.queue, 'queue'
         from jsonb_to_recordset(routes) r (queue text)
         -- "on conflict" would wait for a transaction that edits the lane
         where not exists (select from pgreact.lane l where l.name = r.queue)
+            and length(r.queue) between 1 and 255 and r.queue !~ '[[:cntrl:]]'  -- else it has no row, and no limits
         on conflict do nothing;
     exception
         when lock_not_available then null;  -- another transaction is creating it; if that rolls back, the first claim creates it

@@ -38,7 +38,7 @@ begin
         return true;
     elsif again then
         ended.resume := null;
-        perform pgreact.requeue(ended, clock_timestamp() + greatest(least(ended.backoff, interval '3650 days'),
+        perform pgreact.requeue(ended, pgreact.clock_now() + greatest(least(ended.backoff, interval '3650 days'),
             -- a longer base would overflow an interval after thirty doublings
             least(least(ended.backoff, interval '1 hour') * 2 ^ least(ended.attempt - ended.lost - 1, 30), interval '1 hour')),
             error);

@@ -1,7 +1,7 @@
 -- Signals a route as a trigger does. Cases:
 -- - the transaction is muted: nothing
 -- - the route's gate is closed: the number taken from its sequence is what the leader's polls find
--- - otherwise: NOTIFY
+-- - otherwise: NOTIFY, with the trace context of setting pgreact.traceparent, if any
 -- Runs as its owner, so that the caller needs no right on pgreact's tables.
 create or replace function pgreact.signal(route text) returns void
     language plpgsql
@@ -35,7 +35,9 @@ begin
     then
         perform pg_current_xact_id();  -- by which pgreact.set_gates finds this transaction
     else
-        perform pg_notify('pgreact', known::text);
+        perform pg_notify('pgreact', concat_ws(' ', known, case
+            when current_setting('pgreact.traceparent', true) <> '' then pgreact.trace_context() ->> 'traceparent'
+        end));
     end if;
 end
 $$;

@@ -6,7 +6,7 @@ create or replace function pgreact.snooze(job bigint, claim_id uuid, pause inter
     set lock_timeout = '500ms'
 as $$
 update pgreact.in_progress p
-set lease_until = clock_timestamp() + pause + (select s.lease from pgreact.queue_setting s),
+set lease_until = pgreact.clock_now() + pause + (select s.lease from pgreact.queue_setting s),
     retries = case when redelivered then p.retries - 1 else p.retries end
 where p.id = job and p.claim_id = snooze.claim_id
 $$;

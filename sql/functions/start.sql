@@ -14,19 +14,19 @@ declare
     lease interval := (select s.lease from pgreact.queue_setting s);
 begin
     update pgreact.in_progress p
-    set started_at = coalesce(p.started_at, clock_timestamp()),
-        published_at = coalesce(p.published_at, clock_timestamp()),
+    set started_at = coalesce(p.started_at, pgreact.clock_now()),
+        published_at = coalesce(p.published_at, pgreact.clock_now()),
         retries = start.retries,
         worker = start.worker,
-        lease_until = clock_timestamp() + lease
+        lease_until = pgreact.clock_now() + lease
     where p.id = job and p.claim_id = start.claim_id and p.retries < start.retries
-        and (p.started_at is not null or p.expires is null or p.expires > clock_timestamp());
+        and (p.started_at is not null or p.expires is null or p.expires > pgreact.clock_now());
     if found then
         return extract(epoch from lease);
     end if;
     perform pgreact.settle(p.id, p.claim_id, 'expired', format('not started before it expired at %s', p.expires))
     from pgreact.in_progress p
-    where p.id = job and p.claim_id = start.claim_id and p.started_at is null and p.expires <= clock_timestamp();
+    where p.id = job and p.claim_id = start.claim_id and p.started_at is null and p.expires <= pgreact.clock_now();
     return null;
 end
 $$;

@@ -26,7 +26,7 @@ from (
     left join pgreact.task t on t.name = p.task
     where p.started_at is null
         and (p.published_at is not null or p.publishes > 0)
-        and p.claimed_at < clock_timestamp() - (select s.lease from pgreact.queue_setting s)
+        and p.claimed_at < pgreact.clock_now() - (select s.lease from pgreact.queue_setting s)
     group by 1, 2
 ) u
 left join pgreact.lane_state s on s.lane = u.lane

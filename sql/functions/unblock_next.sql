@@ -24,7 +24,7 @@ begin
         return false;
     end if;
     if state = 'blocked' then
-        update pgreact.queue q set state = 'ready' where q.id = first;
+        update pgreact.queue q set state = 'ready', ready_at = pgreact.clock_now() where q.id = first;
     end if;
     return true;
 end

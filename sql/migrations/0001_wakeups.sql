@@ -4,6 +4,14 @@ create schema pgreact;
 comment on schema pgreact is 'pgreact: a committed change becomes one Celery call';
 revoke all on schema pgreact from public;
 
+-- Rows get their times by it, so it is here as well as in sql/functions.
+create function pgreact.clock_now() returns timestamptz
+    language sql
+    volatile
+    parallel safe
+return pg_catalog.clock_timestamp();
+revoke all on function pgreact.clock_now() from public;
+
 create table pgreact.migration (
     name text primary key,
     checksum text not null,
@@ -122,23 +130,23 @@ create table pgreact.trouble (
 comment on table pgreact.trouble is 'for people: what fails at the moment in the leader, or in Beat, and is tried again';
 comment on column pgreact.trouble.subject is 'a statement, like "claim", or a row, like "schedule nightly"';
 
-create function pgreact.route_changed() returns trigger
+create function pgreact.notify_change() returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A full queue would fail the very change that closes gates. The leader polls routes long before that.
+    -- A full queue would fail the very change that closes gates. Those that listen read again long before that.
     if pg_notification_queue_usage() < 0.5 then
-        perform pg_notify('pgreact', 'routes');
+        perform pg_notify(tg_argv[0], tg_argv[1]);
     end if;
     return null;
 end
 $$;
-comment on function pgreact.route_changed() is 'notifies the daemons that a route changed';
-revoke all on function pgreact.route_changed() from public;
+comment on function pgreact.notify_change() is 'sends a notification about a change; arguments: channel, payload';
+revoke all on function pgreact.notify_change() from public;
 
 create trigger changed after insert or update or delete or truncate on pgreact.route
-    for each statement execute function pgreact.route_changed();
+    for each statement execute function pgreact.notify_change('pgreact', 'routes');
 
 -- The trigger refuses such options, since the leader reads those of all routes at once.
 create function pgreact.route_options() returns trigger

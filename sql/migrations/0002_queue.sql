@@ -16,6 +16,8 @@ create table pgreact.lane (
     burst integer not null default 1
         check (burst >= 1),
     paused boolean not null default false,
+    bundle integer
+        check (bundle between 1 and 1000),
     tasks text[]
         check (array_ndims(tasks) = 1 and array_position(tasks, null) is null),
     origin text not null default 'sql'
@@ -30,6 +32,8 @@ comment on column pgreact.lane.max_lost
 comment on column pgreact.lane.weight is 'share of the free places relative to other lanes with ready jobs';
 comment on column pgreact.lane.rate is 'jobs a second at most; null: no limit';
 comment on column pgreact.lane.burst is 'jobs that may be claimed at once after a pause, if there is a rate';
+comment on column pgreact.lane.bundle
+    is 'jobs of a message at most, where a task''s jobs were measured to be short; 1: each job travels alone; null: 100';
 comment on column pgreact.lane.tasks
     is 'the only tasks that may be enqueued into the lane; null: any, but for origin queue the list of lane default';
 comment on column pgreact.lane.origin
@@ -41,11 +45,17 @@ insert into pgreact.lane (name) values ('default');
 create table pgreact.task (
     name text primary key,
     queue text not null,
-    expires interval
-);
-comment on table pgreact.task is 'routing and expiry of enqueued tasks, as the Celery application sets them; written by the leader';
+    expires interval,
+    alone boolean not null default false,
+    run_s double precision
+) with (fillfactor = 50);
+comment on table pgreact.task is 'enqueued tasks: routing and options, as the Celery application sets them, and the time of a run';
 comment on column pgreact.task.queue is 'the Celery queue the task is routed to: the lane of its jobs unless they name one';
 comment on column pgreact.task.expires is 'option expires of the task''s class';
+comment on column pgreact.task.alone
+    is 'the task has options, such as a time limit, that need a message for each job: its jobs are not bundled';
+comment on column pgreact.task.run_s
+    is 'seconds that its last jobs ran, roughly: a moving average that ignores small changes; null: not measured';
 
 create table pgreact.queue_setting (
     one boolean primary key default true check (one),
@@ -58,7 +68,11 @@ create table pgreact.queue_setting (
     dead_retention interval
         check (dead_retention between interval '1 hour' and interval '3650 days'),
     start_within interval default '7 days'
-        check (start_within between interval '1 hour' and interval '3650 days')
+        check (start_within between interval '1 hour' and interval '3650 days'),
+    canary interval
+        check (canary between interval '1 s' and interval '1 day'),
+    canary_queue text
+        check (length(canary_queue) between 1 and 255 and canary_queue !~ '[[:cntrl:]]')
 );
 comment on table pgreact.queue_setting is 'one row: settings of the whole queue';
 comment on column pgreact.queue_setting.max_in_progress is 'jobs in progress at most; null: no limit';
@@ -69,6 +83,10 @@ comment on column pgreact.queue_setting.dead_retention
     is 'how long dead jobs stay in pgreact.dead; null: until they are retried or purged';
 comment on column pgreact.queue_setting.start_within
     is 'an attempt that no worker has started within this time is dead (unstarted); null: its message is sent again for ever';
+
+comment on column pgreact.queue_setting.canary is 'how often the leader enqueues a job of task pgreact.canary; null: never';
+comment on column pgreact.queue_setting.canary_queue
+    is 'Celery queue, and its lane, that the canary goes through; null: the application''s default queue, and lane pgreact.canary';
 
 insert into pgreact.queue_setting default values;
 
@@ -107,37 +125,78 @@ comment on column pgreact.lane_state.tokens is 'tokens of the rate limit at toke
 comment on column pgreact.lane_state.claim_number is 'number of the last claim that took a job of the lane';
 comment on column pgreact.lane_state.recent is 'jobs claimed recently, at recent_at: decays with a time constant of 60 s';
 
+-- Only a session whose setting pgreact.traceparent is set calls this at an insert: see the column's default.
+create function pgreact.trace_context(given jsonb default null) returns jsonb
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parent text := given ->> 'traceparent';
+    state text := given ->> 'tracestate';
+    baggage text := given ->> 'baggage';
+    known constant text := '^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$';
+begin
+    if parent is null or parent !~ known then
+        parent := current_setting('pgreact.traceparent', true);
+        state := current_setting('pgreact.tracestate', true);
+        baggage := null;
+    end if;
+    if parent is null or parent !~ known then
+        return null;
+    end if;
+    -- printable ASCII, no longer than the standards ask of those who pass it on
+    return jsonb_strip_nulls(jsonb_build_object(
+        'traceparent', parent,
+        'tracestate', case when octet_length(state) between 1 and 512 and state !~ '[^ -~]' collate "C" then state end,
+        'baggage', case when octet_length(baggage) between 1 and 8192 and baggage !~ '[^ -~]' collate "C" then baggage end
+    ));
+end
+$$;
+comment on function pgreact.trace_context(jsonb)
+    is 'the valid part of a trace context, else that of the settings pgreact.traceparent and pgreact.tracestate; null: none';
+revoke all on function pgreact.trace_context(jsonb) from public;
+
+-- Checks of pgreact.queue. PostgreSQL parses a CHECK of a table at each statement that inserts, which takes a quarter of an
+-- enqueue; a domain's only once in a session.
+create domain pgreact.waiting_state as text check (value in ('ready', 'delayed', 'blocked'));
+create domain pgreact.unique_while as text check (value in ('queued', 'in_progress'));
+create domain pgreact.positive as integer check (value >= 1);
+create domain pgreact.not_negative as integer check (value >= 0);
+create domain pgreact.pause as interval check (value >= interval '0');
+comment on domain pgreact.waiting_state is 'state of a waiting job';
+comment on domain pgreact.unique_while is 'how long a unique_key is taken';
+comment on domain pgreact.positive is 'at least 1';
+comment on domain pgreact.not_negative is 'at least 0';
+comment on domain pgreact.pause is 'an interval that is not negative';
+
 -- A busy queue is mostly dead tuples: vacuum early, without cost delay.
 create table pgreact.queue (
     id bigint generated by default as identity primary key,
-    state text not null default 'ready'
-        check (state in ('ready', 'delayed', 'blocked')),
+    state pgreact.waiting_state not null default 'ready',
     lane text,
     task text not null,
     args jsonb not null default '[]',
     kwargs jsonb not null default '{}',
     priority integer not null default 0,
-    run_at timestamptz not null default clock_timestamp(),
+    run_at timestamptz not null default pgreact.clock_now(),
     key text,
     unique_key text,
-    unique_while text not null default 'queued'
-        check (unique_while in ('queued', 'in_progress')),
+    unique_while pgreact.unique_while not null default 'queued',
     attempt integer not null default 0,
-    max_attempts integer not null default 1
-        check (max_attempts >= 1),
+    max_attempts pgreact.positive not null default 1,
     lost integer not null default 0,
-    max_lost integer
-        check (max_lost >= 0),
-    backoff interval not null default '5 s'
-        check (backoff >= interval '0'),
+    max_lost pgreact.not_negative,
+    backoff pgreact.pause not null default '5 s',
     expires timestamptz,
     options jsonb not null default '{}',
-    enqueued_at timestamptz not null default clock_timestamp(),
+    enqueued_at timestamptz not null default pgreact.clock_now(),
     task_id uuid not null default gen_random_uuid(),
     resume jsonb,
-    retrying boolean not null generated always as (resume is not null) stored,
+    retrying boolean not null default false,
     error text,
-    size integer
+    size integer,
+    ready_at timestamptz,
+    trace jsonb default case when current_setting('pgreact.traceparent', true) <> '' then pgreact.trace_context() end
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0.2);
 comment on table pgreact.queue is 'waiting jobs; added by pgreact.enqueue, removed by pgreact.cancel';
@@ -163,8 +222,16 @@ comment on column pgreact.queue.error is 'of the last attempt';
 comment on column pgreact.queue.size
     is 'bytes of args, kwargs and options as text; a claim takes 8 MiB at most. null: the claim measures them';
 
+comment on column pgreact.queue.ready_at
+    is 'when the job ahead of its key ended, or its last attempt; null: no other job and no earlier attempt held it up';
+
+comment on column pgreact.queue.trace
+    is 'trace context of the job, as W3C headers: traceparent, tracestate, baggage; null: its trace begins at the publish';
+
 create index queue_ready on pgreact.queue (lane, priority desc, run_at, id) where state = 'ready';
 create index queue_delayed on pgreact.queue (run_at) where state = 'delayed';
+-- for counts by lane
+create index queue_waiting on pgreact.queue (lane, state, retrying) where state <> 'ready';
 create index queue_key on pgreact.queue (key, id) where key is not null;
 create unique index queue_unique on pgreact.queue (unique_key) where unique_key is not null;
 
@@ -210,12 +277,18 @@ create table pgreact.in_progress (
     worker text,
     lease_until timestamptz not null,
     claim_number bigint not null default 0,
-    size integer not null default 0
+    size integer not null default 0,
+    ready_at timestamptz,
+    committed_at timestamptz,
+    trace jsonb
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
 comment on table pgreact.in_progress is 'claimed jobs that are not settled, each under a lease';
 comment on column pgreact.in_progress.claim_number is 'number of the claim that took the job';
 comment on column pgreact.in_progress.claim_id is 'identifies the attempt in its messages, workers'' calls and leases';
+comment on column pgreact.in_progress.ready_at is 'since when nothing but a place in its lane held the job up, as far as its row shows';
+comment on column pgreact.in_progress.committed_at
+    is 'commit of the transaction that made the job ready; null unless PostgreSQL runs with track_commit_timestamp = on';
 comment on column pgreact.in_progress.publishes is 'messages of this attempt that no worker started within their lease';
 comment on column pgreact.in_progress.retries is 'the number of Celery''s own retries in the last message started; -1: none started';
 
@@ -238,7 +311,7 @@ create table pgreact.dead (
     options jsonb not null,
     enqueued_at timestamptz not null,
     task_id uuid not null default gen_random_uuid(),
-    died_at timestamptz not null default clock_timestamp(),
+    died_at timestamptz not null default pgreact.clock_now(),
     outcome text not null,
     error text
 );
@@ -258,17 +331,49 @@ create table pgreact.history (
     task_id uuid,
     worker text,
     enqueued_at timestamptz not null,
+    run_at timestamptz,
+    ready_at timestamptz,
+    committed_at timestamptz,
     claimed_at timestamptz,
+    published_at timestamptz,
     started_at timestamptz,
     settled_at timestamptz not null,
     primary key (id, settled_at)
 ) partition by range (settled_at);
 comment on table pgreact.history is 'settled attempts, kept for queue_setting.retention';
+comment on column pgreact.history.ready_at is 'see in_progress.ready_at; null: no claim took the job';
 
 -- Not a default partition: attaching another partition would lock that against its readers.
 create table pgreact.history_rest (like pgreact.history including all);
 comment on table pgreact.history_rest is 'attempts of days without a partition, until maintain_history moves them into one';
 create index history_rest_settled on pgreact.history_rest (settled_at);
+
+-- Jobs of plain Celery tasks have no row here: Celery's result backend keeps their results.
+create table pgreact.result (
+    job bigint not null,
+    task_id uuid not null,
+    args jsonb not null,
+    kwargs jsonb not null,
+    attempt integer not null,
+    succeeded boolean not null,
+    value jsonb,
+    errors jsonb not null,
+    workers text[] not null,
+    enqueued_at timestamptz not null,
+    started_at timestamptz not null,
+    last_started_at timestamptz not null,
+    finished_at timestamptz not null,
+    expires_at timestamptz not null,
+    primary key (job, task_id)
+);
+comment on table pgreact.result is 'what tasks of django.tasks returned, or how their attempts failed; written by pgreact.store_result';
+comment on column pgreact.result.attempt is 'number of the last attempt that ended here';
+comment on column pgreact.result.succeeded is 'whether that attempt succeeded; if not, the job may have another attempt';
+comment on column pgreact.result.errors is 'of failed attempts, in order: an array of objects with class and traceback';
+comment on column pgreact.result.workers is 'the workers of the attempts that ended here, in order';
+comment on column pgreact.result.started_at is 'of the first of these attempts';
+comment on column pgreact.result.expires_at is 'when the row may be deleted; later results delete it';
+create index result_expires on pgreact.result (expires_at);
 
 create table pgreact.outbox (
     relation regclass not null,

@@ -44,7 +44,7 @@ create table pgreact.schedule (
     origin text not null default 'sql'
         check (origin in ('sql', 'config', 'app')),
     entry jsonb,
-    created_at timestamptz not null default clock_timestamp(),
+    created_at timestamptz not null default pgreact.clock_now(),
     state text not null default 'new'
         check (state in ('new', 'planned', 'ended', 'failed')),
     next_nominal_at timestamptz,
@@ -55,6 +55,7 @@ create table pgreact.schedule (
     last_error text,
     run_count bigint not null default 0,
     misfire_count bigint not null default 0,
+    planned_at timestamptz,
     replanned_at timestamptz,
     revision bigint not null default 0,
     constraint schedule_recurs_one_way check (num_nonnulls(every, cron, at, solar, rrule) = 1),
@@ -102,12 +103,19 @@ comment on column pgreact.schedule.state
 comment on column pgreact.schedule.next_nominal_at is 'the next occurrence, without jitter';
 comment on column pgreact.schedule.next_run_at is 'when it fires next: with jitter, or as set by hand';
 comment on column pgreact.schedule.last_nominal_at is 'the last occurrence that was fired or missed';
+comment on column pgreact.schedule.planned_at
+    is 'the latest clock by which the next run was planned or set; later than now: that clock was ahead';
 comment on column pgreact.schedule.replanned_at
     is 'when the leader corrected a next run that was further away than the rule explains, after the clock had been ahead';
 comment on column pgreact.schedule.revision is 'changes with each edit and each firing: a plan made for an older revision is not carried out';
 
 create index schedule_due on pgreact.schedule (delivery, next_run_at, id) where state = 'planned' and enabled;
 create index schedule_new on pgreact.schedule (delivery, id) where state = 'new' and enabled;
+create index schedule_planned_at on pgreact.schedule (planned_at, id) where enabled;
+create index schedule_disabled on pgreact.schedule (name) where not enabled;
+create index schedule_ended on pgreact.schedule (name) where state = 'ended' and enabled;
+create index schedule_misfiring on pgreact.schedule (id) where enabled and misfire_count >= 3 and misfire_count > run_count;
+create index schedule_replanned on pgreact.schedule (replanned_at) where replanned_at is not null;
 create index schedule_failed on pgreact.schedule (name) where state = 'failed';
 create index schedule_origin on pgreact.schedule (origin, name) where origin <> 'sql';
 
@@ -165,6 +173,10 @@ begin
     end if;
     if replan then
         new.state := case when new.next_run_at is null then 'new' else 'planned' end;
+        -- A plan from a clock that was ahead, here or in an import's source, is found by this.
+        if new.next_run_at is not null then
+            new.planned_at := greatest(pgreact.clock_now(), new.last_nominal_at, new.planned_at);
+        end if;
     end if;
     -- wraps around
     new.revision := case when new.revision < 9223372036854775807 then new.revision + 1 else -9223372036854775808 end;

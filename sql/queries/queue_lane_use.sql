@@ -1,6 +1,6 @@
 -- What uses a lane and prevents its removal. Schedules that the same plan changes or removes do not count.
 select
-    (select count(*) from pgreact.queue q where q.lane = %(lane)s) as waiting,
+    (select coalesce(sum(d.ready + d.delayed + d.blocked), 0) from pgreact.lane_depths() d where d.lane = %(lane)s) as waiting,
     (select count(*) from pgreact.in_progress p where p.lane = %(lane)s) as in_progress,
     (
         select string_agg(distinct o.relation::text, ', ')

@@ -1,47 +1,26 @@
--- Each lane, its jobs and its rate of claims, in one pass over the queue. Jobs that wait for a retry their task asked for take no
--- place.
-with waiting as (
-    select
-        q.lane,
-        count(*) filter (where q.state = 'ready') as ready,
-        count(*) filter (where q.state = 'delayed') as delayed,
-        count(*) filter (where q.state = 'blocked') as blocked,
-        count(*) filter (where q.state <> 'ready' and q.retrying) as retrying,
-        min(greatest(q.run_at, '0001-01-03Z')) filter (where q.state = 'ready') as oldest
-    from pgreact.queue q
-    group by q.lane
-),
-running as (
-    select p.lane, count(*) as in_progress, count(*) filter (where p.started_at is null) as unstarted
-    from pgreact.in_progress p
-    group by p.lane
-)
+-- Each lane, its jobs and its rate of claims. A count of waiting jobs above counted_to means more. Jobs that wait for a retry their task asked for
+-- take no place.
 select
-    pgreact.readable(n.lane) as name,
+    pgreact.readable(d.lane) as name,
     l.name is not null as known,
-    coalesce(w.ready, 0) as ready,
-    coalesce(w.delayed, 0) as delayed,
-    coalesce(w.blocked, 0) as blocked,
-    coalesce(w.retrying, 0) as retrying,
-    extract(epoch from now() - w.oldest)::float8 as oldest_s,
-    coalesce(r.in_progress, 0) as in_progress,
-    coalesce(r.unstarted, 0) as unstarted,
+    d.ready,
+    d.delayed,
+    d.blocked,
+    d.retrying,
+    d.counted_to,
+    case when d.oldest is not null then extract(epoch from now() - greatest(d.oldest, '0001-01-03Z'))::float8 end as oldest_s,
+    d.in_progress,
+    d.unstarted,
     l.max_in_progress,
     l.max_unstarted,
     l.weight,
+    l.bundle,
     l.rate as rate_limit,
     coalesce(s.recent * exp(-least(greatest(0, extract(epoch from now() - s.recent_at)::float8) / 60, 99)) / 60, 0) as rate,
+    coalesce(s.claimed, 0) as claimed,
     l.paused,
-    w.ready > 0 and (r.in_progress >= l.max_in_progress or r.unstarted >= l.max_unstarted) is true as "full"
-from (
-    select name as lane from pgreact.lane
-    union
-    select lane from waiting
-    union
-    select lane from running
-) n
-left join pgreact.lane l on l.name = n.lane
-left join waiting w on w.lane is not distinct from n.lane
-left join running r on r.lane = n.lane
-left join pgreact.lane_state s on s.lane = n.lane
-order by n.lane
+    d.ready > 0 and (d.in_progress >= l.max_in_progress or d.unstarted >= l.max_unstarted) is true as "full"
+from pgreact.lane_depths() d
+left join pgreact.lane l on l.name = d.lane
+left join pgreact.lane_state s on s.lane = d.lane
+order by d.lane

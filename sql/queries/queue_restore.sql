@@ -8,3 +8,4 @@ on conflict do nothing;
 insert into pgreact.lane (name) values ('default') on conflict do nothing;
 insert into pgreact.queue_setting default values on conflict do nothing;
 insert into pgreact.queue_state default values on conflict do nothing;
+insert into pgreact.canary default values on conflict do nothing;

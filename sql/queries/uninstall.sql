@@ -14,6 +14,7 @@ begin
     loop
         execute format('drop trigger %I on %s', found.trigger, found."table");
     end loop;
+    set constraints pgreact.sequence_last immediate;  -- of routes that this transaction has deleted
     drop schema pgreact cascade;
 end
 $$;

@@ -1,0 +1,2 @@
+-- The role whose rights this session has.
+select current_user::text

@@ -1,0 +1,2 @@
+-- Whether pgreact's schema is there.
+select to_regclass('pgreact.migration') is not null as applied

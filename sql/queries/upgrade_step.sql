@@ -1,0 +1,3 @@
+    if not applied ? {name} or {changed} then
+        execute {script};
+    end if;
