@@ -1,11 +1,14 @@
 """The plan that brings a database to the configuration: composed of the parts' plans, and executed."""
 
+import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import sql
 
-from pgreact.errors import ConfigError, PgreactError
+from pgreact.errors import ConfigError
 from pgreact.postgres import execution, installation, migrations
 from pgreact.postgres.change import Change, Connection, resolve, rows
 from pgreact.postgres.queries import query
@@ -17,6 +20,8 @@ from pgreact.wakeup.orphans import repairs
 
 if TYPE_CHECKING:
     from pgreact.wakeup.settings import Watch
+
+MOST_LOGGED = 50  # steps of an apply, in its event
 
 
 def plan(connection: Connection, settings: Settings, *, take_over: bool = False) -> list[Change]:
@@ -34,9 +39,9 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
         ConfigError: The file names an object that the database does not have.
         PgreactError: The schema is not pgreact's, is a newer pgreact's, or another application's.
     """
-    applied = _applied(connection)
+    applied = migrations.applied(connection)
     owner = installation.changes(connection, settings.owner, take_over=take_over, empty=not applied)
-    schema = _schema_changes(applied)
+    schema = [Change(sign, step.title, step.script) for sign, step in migrations.missing(applied)]
     if applied and schema:
         return schema  # the rest is compared by functions that these steps install
     health = rows(connection, query("trigger_health")) if applied else []
@@ -49,31 +54,6 @@ def plan(connection: Connection, settings: Settings, *, take_over: bool = False)
     unused = queue_plan.removals(connection, queue.removed, schedules)
     repaired = repairs(connection, lambda: _wanted(connection, settings, existing)) if applied else []
     return [*schema, *owner, *repaired, *routes, *queue.changes, *schedules.values(), *unused]
-
-
-def _schema_changes(applied: Mapping[str, str]) -> list[Change]:
-    """Return the migrations that have not run, and the functions if they have changed.
-
-    Raises:
-        PgreactError: A migration of a newer pgreact has run.
-    """
-    steps = migrations.migrations()
-    known = {step.name for step in steps} | {migrations.FUNCTIONS}
-    if newer := sorted(set(applied) - known):
-        raise PgreactError(
-            f"this database was set up by a newer pgreact (migration {newer[-1]}): "
-            "install that version or newer"
-        )
-    changes = [
-        Change("+", f"schema pgreact: migration {step.name}", step.script)
-        for step in steps
-        if step.name not in applied
-    ]
-    functions = migrations.functions()
-    if applied.get(functions.name) != functions.checksum:
-        sign = "~" if functions.name in applied else "+"
-        changes.append(Change(sign, "schema pgreact: functions", functions.script))
-    return changes
 
 
 def _wanted(
@@ -138,9 +118,23 @@ def apply(
         ConfigError: The file names an object that the database does not have.
         PgreactError: The schema is not pgreact's or another application's, or a lock was not free in time.
     """
-    return execution.execute(
-        connection, lambda: plan(connection, settings, take_over=take_over), timeout, warn
-    )
+    done: list[str] = []
+    try:
+        for step in execution.execute(
+            connection, lambda: plan(connection, settings, take_over=take_over), timeout, warn
+        ):
+            done.append(str(step))
+            yield step
+    finally:
+        if done:
+            _log(connection, done)
+
+
+def _log(connection: Connection, steps: list[str]) -> None:
+    """Record the steps in ``pgreact.event_log``, if the session still works."""
+    details = json.dumps({"count": len(steps), "steps": steps[:MOST_LOGGED]})
+    with contextlib.suppress(psycopg.Error):
+        connection.execute("select pgreact.log_event('schema.applied', current_database(), %s)", (details,))
 
 
 def dry_run(
@@ -177,7 +171,11 @@ def delta(connection: Connection, settings: Settings, warn: Callable[[str], None
         PgreactError: The schema is not pgreact's or another application's.
     """
     steps = plan(connection, settings)
-    if steps and _applied(connection) and all(step.what.startswith("schema pgreact: ") for step in steps):
+    if (
+        steps
+        and migrations.applied(connection)
+        and all(step.what.startswith("schema pgreact: ") for step in steps)
+    ):
         steps = dry_run(connection, settings, warn)  # the rest can only be planned once these have run
     titles: dict[str, list[str]] = {}
     for step in steps:
@@ -195,7 +193,7 @@ def uninstall_plan(connection: Connection) -> list[Change]:
         for table, name in triggers
     ]
     if connection.execute("select to_regnamespace('pgreact') is not null").fetchall()[0][0]:
-        _applied(connection)
+        migrations.applied(connection)
         changes.append(Change("-", "schema pgreact", "drop schema pgreact cascade"))
     return changes
 
@@ -220,18 +218,6 @@ def uninstall(connection: Connection, timeout: float, warn: Callable[[str], None
         PgreactError: The schema is not pgreact's, or a lock was not free in time.
     """
     return execution.execute(connection, lambda: uninstall_plan(connection), timeout, warn)
-
-
-def _applied(connection: Connection) -> dict[str, str]:
-    """Return the checksums of the migrations that have run, by name."""
-    there, ours = connection.execute(
-        "select to_regnamespace('pgreact') is not null, to_regclass('pgreact.migration') is not null"
-    ).fetchall()[0]
-    if not there:
-        return {}
-    if not ours:
-        raise PgreactError("there is a schema pgreact that pgreact did not make: rename it first")
-    return dict(connection.execute("select name, checksum from pgreact.migration").fetchall())
 
 
 def _quoted(name: str) -> str:

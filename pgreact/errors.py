@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 
 _LISTED = 12  # names in a message
@@ -57,3 +58,8 @@ def nearest(word: str, known: Sequence[str]) -> str:
 def quoted(key: str) -> str:
     """Return a key or a name for a message: in quotes, unless it is one word."""
     return key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else json.dumps(key, ensure_ascii=False)
+
+
+def argument(name: str) -> str:
+    """Return a name as an argument of a command, for a shell."""
+    return shlex.quote(name) if name.isprintable() else json.dumps(name)

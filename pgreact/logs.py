@@ -6,12 +6,21 @@
 import dataclasses
 import inspect
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-import structlog
+# structlog draws tracebacks with rich if that is installed, as by pgreact[top]: another format, 4 MB more
+_blocked = "rich" not in sys.modules
+if _blocked:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+try:
+    import structlog
+finally:
+    if _blocked:
+        del sys.modules["rich"]
 
 Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -52,6 +61,13 @@ class DaemonStopped(Event, name="daemon.stopped"):
 
     reason: Reason
     uptime_s: Annotated[float, "seconds since the start"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HttpOpened(Event, name="http.opened"):
+    """The daemon answers probes and scrapes from now on."""
+
+    address: Annotated[str, "host and port"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -408,7 +424,9 @@ class SchedulesApplied(Event, name="schedules.applied"):
     removed: Annotated[list[str], "names of entries that are gone"]
     unchanged: Annotated[int, "number of unchanged entries; edits of their schedules are kept"]
     left: Annotated[list[str], "names of refused entries, see `schedule.refused`"]
-    others: Annotated[int, "number of schedules of another origin, which this process also fires"]
+    others: Annotated[
+        int, "number of schedules of another origin, which this process also fires, counted up to 10,001"
+    ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -460,6 +478,15 @@ class StatementRecovered(Event, name="statement.recovered"):
     after_s: Annotated[float, "seconds since the first failure"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WebStarted(Event, name="web.started"):
+    """``pgreact web`` serves its pages. It connects to the database when a page is read."""
+
+    address: Annotated[str, "URL of the pages"]
+    auth: Annotated[str, "how users log in: none, basic or header"]
+    database: Annotated[str, "host, port, database and user it connects to"]
+
+
 _threshold = logging.DEBUG
 _logger: Any = structlog.get_logger()
 
@@ -493,7 +520,7 @@ def configure(form: Format, level: Level) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
     ]
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
         if plain
         else structlog.processors.JSONRenderer(default=str)
     )
@@ -556,7 +583,7 @@ def log_to(logger: str) -> None:
     _logger = structlog.get_logger().bind()
 
 
-def _catalogue() -> Iterator[str]:
+def catalogue() -> Iterator[str]:
     yield "# Log events"
     yield ""
     yield "Generated from `pgreact/logs.py` by `python -m pgreact.logs`; do not edit."
@@ -578,4 +605,4 @@ def _catalogue() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(_catalogue()) + "\n")
+    sys.stdout.write("\n".join(catalogue()) + "\n")

@@ -13,7 +13,8 @@ def parse_duration(value: object) -> float:
     """Read a duration.
 
     Args:
-        value: Text like ``"100ms"``, ``"1.5s"``, ``"2m"``, ``"1h"``, ``"1d"``, or a number of seconds.
+        value: Text like ``"100ms"``, ``"1.5s"``, ``"2m"``, ``"1h"``, ``"1d"``, a number of seconds, or a
+            ``timedelta``.
 
     Returns:
         Seconds.
@@ -23,6 +24,8 @@ def parse_duration(value: object) -> float:
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
+    elif isinstance(value, datetime.timedelta):
+        seconds = value.total_seconds()
     elif isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)):
         if found[2] is None and float(found[1]) != 0:
             raise ValueError(f'"{value}" has no unit: write "{found[1]}s" or another of ms, s, m, h, d')
@@ -73,6 +76,19 @@ def format_duration(seconds: float, *, roughly: bool = False) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
+MOST_COUNTED = 10_000  # rows that queries count at most, unless they say another number
+
+
+def format_count(count: int, counted_to: int = MOST_COUNTED) -> str:
+    """Format a count of rows by a query that stops counting.
+
+    Args:
+        count: The rows.
+        counted_to: A count above this means more: ``10 000+``.
+    """
+    return f"{count}" if count <= counted_to else f"{counted_to:,}+".replace(",", " ")
+
+
 def format_rate(jobs: float) -> str:
     """Format a rate as the file writes it.
 
@@ -87,6 +103,8 @@ def format_rate(jobs: float) -> str:
 
 def format_column(column: str, value: object) -> str:
     """Format the value of a column that the configuration sets: a column ``rate`` holds jobs a second."""
+    if column == "bundle" and value is None:
+        return "auto"
     return format_rate(value) if column == "rate" and isinstance(value, int | float) else format_value(value)
 
 
@@ -185,7 +203,7 @@ def parse_retention(value: object) -> float | None:
     Raises:
         ValueError: The value is neither, or out of bounds.
     """
-    return _long_duration(value, '"none" keeps nothing')
+    return _optional_duration(value, '"none" keeps nothing')
 
 
 def parse_start_within(value: object) -> float | None:
@@ -200,19 +218,34 @@ def parse_start_within(value: object) -> float | None:
     Raises:
         ValueError: The value is neither, or out of bounds.
     """
-    return _long_duration(value, '"none" never gives up')
+    return _optional_duration(value, '"none" never gives up')
 
 
-def parse_tasks(value: object) -> object:
-    """Read the tasks that a lane takes: a list of names; ``"none"``: any task, which is ``None``."""
+def parse_canary(value: object) -> float | None:
+    """Read how often a canary is sent.
+
+    Args:
+        value: A duration, or ``"none"``.
+
+    Returns:
+        Seconds; ``None``: never.
+
+    Raises:
+        ValueError: The value is neither, or out of bounds.
+    """
+    return _optional_duration(value, '"none" sends none', "1s", "1d")
+
+
+def parse_optional(value: object) -> object:
+    """Read a value that ``"none"`` clears, which is ``None``; any other stays as it is."""
     return None if value == "none" else value
 
 
-def _long_duration(value: object, none: str) -> float | None:
+def _optional_duration(value: object, none: str, least: str = "1h", most: str = "3650d") -> float | None:
     if value is None or value == "none":
         return None
     try:
-        return check_between(parse_duration(value), "1h", "3650d")
+        return check_between(parse_duration(value), least, most)
     except ValueError as error:
         raise ValueError(f"{error}; {none}") from None
 

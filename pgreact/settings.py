@@ -1,4 +1,4 @@
-"""The configuration: one TOML file and the environment, checked once, then frozen.
+"""The configuration, checked once, then frozen: a file or a program's own settings, and the environment.
 
 The parts define their sections (``wakeup.settings``, ``queue.settings``, ``timetable.settings``). This module
 composes them, and explains mistakes in the file and in variables.
@@ -7,9 +7,9 @@ composes them, and explains mistakes in the file and in variables.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -25,38 +25,56 @@ from pgreact.queue.settings import (
     QueueSections,
     QueueSettings,
 )
-from pgreact.section import Section, explain
+from pgreact.section import HttpAddress, Section, explain
 from pgreact.timetable.settings import SCHEDULE_NAME_RULE, ScheduleName, ScheduleSettings
 from pgreact.wakeup.settings import ROUTE_NAME_RULE, RouteName, RouteSettings, Watch
+from pgreact.web.settings import PREFIX_RULE, WebSettings
 
 
 class Settings(Section):
     """The whole configuration."""
 
-    dsn: str = ""
-    listen_dsn: str | None = None
-    app: str | None = None
-    application: str | None = Field(default=None, min_length=1, max_length=200)
-    broker: str | None = None
-    log_format: Format = "auto"
-    log_level: Level = "info"
+    dsn: str = Field(
+        default="",
+        description="the database, as libpq reads it; by default the PG* variables and service files",
+    )
+    listen_dsn: str | None = Field(
+        default=None,
+        description="a direct connection to the primary, when dsn leads to a pooler; by default dsn",
+    )
+    app: str | None = Field(default=None, description="the Celery application, as celery -A takes it")
+    application: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="the owner of the database, where others are refused; by default the package of app",
+    )
+    broker: str | None = Field(
+        default=None, description="a broker URL, instead of app, when the application need not be imported"
+    )
+    http: HttpAddress | None = Field(default=None, description="where the daemon serves metrics and probes")
+    log_format: Format = Field(default="auto", description="auto: console on a terminal, else json")
+    log_level: Level = Field(
+        default="info", description="the lowest level that is logged; debug shows each signal"
+    )
     routes: dict[RouteName, RouteSettings] = {}
     queue: QueueSettings = QueueSettings()
     lanes: dict[LaneName, LaneSettings] = {}
     outbox: tuple[Outbox, ...] = ()
     schedules: dict[ScheduleName, ScheduleSettings] = {}
+    web: WebSettings = WebSettings()
 
-    _file: Path | None = None
+    _source: str | None = None
 
     @property
-    def file(self) -> Path | None:
-        """The file that it was read from, if any."""
-        return self._file
+    def source(self) -> str | None:
+        """Where it was read from: a file, or a program's own settings; ``None``: the environment alone."""
+        return self._source
 
     @property
     def label(self) -> str:
-        """The name in messages: the file, if any."""
-        return str(self._file or "configuration")
+        """The name in messages: its source, if any."""
+        return self._source or "configuration"
 
     @property
     def queue_sections(self) -> QueueSections:
@@ -93,14 +111,39 @@ class Settings(Section):
 
 # the keys that the environment may set, by section
 _SCALARS = {
-    section: sorted(set(model.model_fields) - {"tables", "tasks", "args", "kwargs", "options"})
+    section: sorted(
+        set(model.model_fields) - {"tables", "tasks", "args", "kwargs", "options", "proxies", "redact"}
+    )
     for section, model in (
         ("routes", RouteSettings),
         ("queue", QueueSettings),
         ("lanes", LaneSettings),
         ("schedules", ScheduleSettings),
+        ("web", WebSettings),
     )
 }
+_UNNAMED = {"queue", "web"}  # sections of one table; the others have named ones
+
+
+class Given(NamedTuple):
+    """A configuration that a program has without a file, such as Django's setting ``PGREACT``."""
+
+    label: str  # the name in messages
+    data: Mapping[str, Any]  # what the file would have; tuples, and sets of text, stand for lists
+    dsn: Callable[[], str] | None = None  # asked if nothing else says which database
+
+
+_given: Callable[[], Given] | None = None
+
+
+def use(given: Callable[[], Given] | None) -> None:
+    """Take the configuration from this program, unless a file is named.
+
+    Args:
+        given: Called at each :func:`load`; ``None``: read ``pgreact.toml`` again.
+    """
+    global _given  # noqa: PLW0603 - one configuration per process, as with the file
+    _given = given
 
 
 def load(
@@ -111,50 +154,72 @@ def load(
     """Read the configuration. The command line overrides the environment, and that the file.
 
     Args:
-        path: The file; ``None``: ``PGREACT_CONFIG``, else ``pgreact.toml`` in the current directory, if any.
-        environ: The environment, which can set scalars: keys of the top level as ``PGREACT_DSN``, of the
-            queue as ``PGREACT_QUEUE__LEASE``, of named sections as ``PGREACT_ROUTES__NAME__WINDOW``.
-        overrides: Scalars of the command line; ``None``: not given.
+        path: The file; ``None``: ``PGREACT_CONFIG``, else what :func:`use` was given, else ``pgreact.toml``
+            in the current directory, if any.
+        environ: The environment, which can set scalars: keys of the top level as ``PGREACT_DSN``, of
+            ``[queue]`` and ``[web]`` as ``PGREACT_QUEUE__LEASE``, of named sections as
+            ``PGREACT_ROUTES__NAME__WINDOW``.
+        overrides: Scalars of the command line, those of a section as ``web.bind``; ``None``: not given.
 
     Raises:
         ConfigError: One line for each mistake, with file and key.
     """
-    named = path or environ.get("PGREACT_CONFIG")
-    file = Path(named) if named else Path("pgreact.toml")
-    data: dict[str, Any] = {}
-    if named or file.is_file():
-        try:
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"{file}: no such file; name one with -c or PGREACT_CONFIG") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{file}: {error}") from None
-    else:
-        file = None  # type: ignore[assignment]
+    source, data, find_dsn = _read(path or environ.get("PGREACT_CONFIG"))
     sources = _overlay(data, environ)
     for key, value in (overrides or {}).items():
         if value is not None:
-            data[key] = value
-            sources[key,] = "--" + key.replace("_", "-")
+            section, _, name = key.rpartition(".")
+            (data.setdefault(section, {}) if section else data)[name] = value
+            sources[*filter(None, (section, name)),] = "--" + name.replace("_", "-")
+    if find_dsn is not None and "dsn" not in data:
+        data["dsn"] = find_dsn()
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         lines = [
-            _explain(detail, data, sources, str(file or "the configuration"))
+            _explain(detail, data, sources, source or "the configuration")
             for detail in error.errors()
             # pydantic reports a list whose only item is wrong as empty, too: one mistake, one line
             if not (detail["type"] == "too_short" and _at(data, detail["loc"]))
         ]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
-    _refuse_duplicates(settings, str(file))
-    settings._file = file
+    _refuse_duplicates(settings, source or "the configuration")
+    settings._source = source
     return settings
+
+
+def _read(named: str | None) -> tuple[str | None, dict[str, Any], Callable[[], str] | None]:
+    """Return the source of the configuration, its data, and what finds the database if they do not say."""
+    if not named and _given is not None:
+        given = _given()
+        return given.label, _copied(given.data), given.dsn
+    file = Path(named or "pgreact.toml")
+    if not named and not file.is_file():
+        return None, {}, None
+    try:
+        return str(file), tomllib.loads(file.read_text(encoding="utf-8")), None
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; name one with -c or PGREACT_CONFIG") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _copied(value: Any) -> Any:
+    """Copy a program's values with the containers that the file has; the leaves may be any objects."""
+    match value:
+        case Mapping():
+            return {key: _copied(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_copied(entry) for entry in value]
+        case set() | frozenset():
+            return sorted(value, key=str)
+    return value
 
 
 def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
     """Put the environment's values into the file's data; return the variable of each."""
     sources: dict[tuple[str, ...], str] = {}
-    for key in ("dsn", "listen_dsn", "app", "application", "broker", "log_format", "log_level"):
+    for key in ("dsn", "listen_dsn", "app", "application", "broker", "http", "log_format", "log_level"):
         if value := environ.get(f"PGREACT_{key.upper()}"):
             data[key] = value
             sources[key,] = f"PGREACT_{key.upper()}"
@@ -164,7 +229,7 @@ def _overlay(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str
             continue
         place: tuple[str, ...] = (section,)
         table, key = data.setdefault(section, {}), rest
-        if section != "queue":
+        if section not in _UNNAMED:
             name, _, key = rest.rpartition("__")
             place = (section, _entry(variable, section, table, name or key))
             table = table[place[1]]
@@ -209,11 +274,19 @@ def _explain(
             known_words = re.findall(r"'([^']+)'", detail["msg"])
             message = f"{wrong!r} is not known{nearest(str(wrong), known_words)}"
         case "string_pattern_mismatch":
-            message = _NAME_RULES.get(place[0], LANE_NAME_RULE)
+            message = _RULES.get(place[0], message)
     return f"{source}: {key}: {message}"
 
 
-_NAME_RULES = {"routes": ROUTE_NAME_RULE, "schedules": SCHEDULE_NAME_RULE}
+# by section: of the names in it, or of the only key with a pattern
+_RULES = {
+    "routes": ROUTE_NAME_RULE,
+    "queue": LANE_NAME_RULE,
+    "lanes": LANE_NAME_RULE,
+    "outbox": LANE_NAME_RULE,
+    "schedules": SCHEDULE_NAME_RULE,
+    "web": PREFIX_RULE,
+}
 
 
 def _model(place: tuple[str, ...]) -> type[BaseModel]:
@@ -227,6 +300,7 @@ def _model(place: tuple[str, ...]) -> type[BaseModel]:
         "lanes": LaneSettings,
         "outbox": Outbox,
         "schedules": ScheduleSettings,
+        "web": WebSettings,
     }
     return parts.get(place[0], Settings)
 

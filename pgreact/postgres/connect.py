@@ -53,24 +53,41 @@ def connect(dsn: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
     """
     where = conninfo.redacted(dsn)
     try:
-        with _Connection.connect(
-            dsn,
-            autocommit=True,
-            connect_timeout=10,
-            application_name="pgreact cli",
-            client_encoding="utf8",
-            cursor_factory=_Cursor,
-        ) as connection:
-            # each step must see the commits of other sessions before it, whatever the database's default
-            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            # a replica refuses this setting
-            if connection.info.parameter_status("in_hot_standby") == "off":
-                connection.read_only = False
-            # a pooler in transaction mode cannot keep prepared statements
-            connection.prepare_threshold = None
+        with open_connection(dsn, "pgreact cli") as connection:
             yield connection
     except psycopg.Error as error:
         raise PgreactError(error_line(error, where)) from error
+
+
+def open_connection(
+    dsn: str, application_name: str, timeout: int = 10
+) -> "psycopg.Connection[tuple[Any, ...]]":
+    """Open a connection in autocommit mode.
+
+    Args:
+        dsn: A DSN as libpq reads it; empty: the ``PG*`` variables.
+        application_name: The session's name.
+        timeout: Seconds for each address of the server.
+
+    Raises:
+        psycopg.Error: The server cannot be reached.
+    """
+    connection = _Connection.connect(
+        dsn,
+        autocommit=True,
+        connect_timeout=timeout,
+        application_name=application_name,
+        client_encoding="utf8",
+        cursor_factory=_Cursor,
+    )
+    # each step must see the commits of other sessions before it, whatever the database's default
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    # a replica refuses this setting
+    if connection.info.parameter_status("in_hot_standby") == "off":
+        connection.read_only = False
+    # a pooler in transaction mode cannot keep prepared statements
+    connection.prepare_threshold = None
+    return connection
 
 
 def error_line(error: psycopg.Error, where: str) -> str:

@@ -9,7 +9,7 @@ def folder(name: str) -> Path:
     """Return a folder that ships with pgreact.
 
     Args:
-        name: ``sql`` or ``examples``.
+        name: ``sql`` or ``examples/plain``.
 
     Raises:
         FileNotFoundError: The installation is damaged.
@@ -19,6 +19,12 @@ def folder(name: str) -> Path:
         if place.is_dir():
             return place
     raise FileNotFoundError(f"{name}/ is missing from {package}: install pgreact again")
+
+
+def clock_definition() -> str:
+    """Return the statement that creates ``pgreact.clock_now()``, which tests replace."""
+    text = (folder("sql") / "functions" / "clock_now.sql").read_text(encoding="utf-8")
+    return " ".join(text[text.index("create or replace") : text.index(";") + 1].split())
 
 
 @cache

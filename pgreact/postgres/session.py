@@ -41,13 +41,22 @@ class Session:
         connection.add_termination_listener(self._ended)
 
     @classmethod
-    async def open(cls, dsn: str, role: str, *, idle_timeout: float = 0, direct: bool = True) -> Self:
+    async def open(
+        cls,
+        dsn: str,
+        role: str,
+        *,
+        idle_timeout: float = 0,
+        statement_timeout: float = 0,
+        direct: bool = True,
+    ) -> Self:
         """Connect.
 
         Args:
             dsn: A DSN as libpq reads it.
             role: The session's ``application_name``, which ``pg_stat_activity`` shows.
             idle_timeout: Seconds without a statement after which the server ends the session; 0: never.
+            statement_timeout: Seconds after which the server cancels a statement; 0: never.
             direct: No pooler is in between, which would hand the session with its settings to other clients.
                 If that is not known yet, pass false, and call :meth:`set_search_path` once it is.
 
@@ -66,6 +75,7 @@ class Session:
             **_LIVENESS,
             "application_name": role,
             "idle_session_timeout": str(int(idle_timeout * 1000)),
+            "statement_timeout": str(int(statement_timeout * 1000)),
         }
         if not direct:
             del settings["search_path"]
