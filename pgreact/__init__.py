@@ -34,7 +34,9 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def setup(app: "Celery", dsn: str | None = None) -> None:
+def setup(
+    app: "Celery", dsn: str | None = None, *, transactional: "bool | Callable[..., object]" = False
+) -> None:
     """Let the workers of a Celery application run jobs, and each route's task once at a time, cluster-wide.
 
     Call it once, where you create the application. Tasks need no change: sync, bound, with autoretry, with
@@ -59,15 +61,29 @@ def setup(app: "Celery", dsn: str | None = None) -> None:
     (``job.start_failed``, ``flight.start_failed``), and the daemon publishes again. A settlement that fails
     is repeated in the background, and the lease renewed, until PostgreSQL has it or the process ends.
 
+    **Calls as jobs** (``transactional``). ``delay()``, ``apply_async()`` and canvases called inside an open
+    transaction become jobs of it: after a rollback nothing was sent, after the commit they run. Outside a
+    transaction they become jobs at once. ``apply_async(…, transactional=False)`` and a task's own attribute
+    ``transactional`` decide for one call or task.
+
     Args:
-        app: The application. It gets two more tasks: ``pgreact.job``, which messages of jobs name, and
-            ``pgreact.run_canvas``, which starts an enqueued chain, group or chord.
+        app: The application. It gets three more tasks: ``pgreact.job``, which messages of jobs name,
+            ``pgreact.run_canvas``, which starts an enqueued chain, group or chord, and ``pgreact.canary``,
+            which does nothing.
         dsn: The daemon's database, as libpq reads it; by default, when first needed: ``PGREACT_DSN``, else
             ``pgreact.toml``, else the ``PG*`` variables.
+        transactional: ``True``: the transaction of Django's connection to the database that has pgreact's
+            schema (``"pgreact.django"`` in ``INSTALLED_APPS``). A ``sessionmaker``, ``async_sessionmaker``,
+            ``scoped_session`` or ``async_scoped_session`` of SQLAlchemy: that of its session. Or a callable
+            that returns the connection or session whose transaction is open, or ``None``. A later call of
+            ``setup`` with ``False`` keeps it.
+
+    Raises:
+        TypeError: ``transactional`` is none of these.
     """
     from pgreact.worker.setup import setup as install
 
-    install(app, dsn)
+    install(app, dsn, transactional)
 
 
 def single_flight(

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from celery import Celery
@@ -31,6 +34,7 @@ TICK = 5.0  # seconds: Beat's loop must go on, or "inspect ping" takes it for st
 BEAT = 15.0  # seconds between two proofs that the listener receives notifications
 REPORT_PAUSE = 1.0  # seconds between two writes of the current failures
 NAMED = 20  # names of schedules in a line of the log
+OTHERS = 10_001  # schedules of other origins that are counted, at most
 BACKOFF_BASE = 0.1
 BACKOFF_CAP = 5.0
 
@@ -63,9 +67,10 @@ class PgreactScheduler(Scheduler):
         return 0.0
 
     def close(self) -> None:
-        """Close the sessions; may be called from a signal handler, and twice."""
-        if self._host is not None and self._host.stop():
-            self._host = None
+        """Close the sessions; may be called twice."""
+        host, self._host = self._host, None
+        if host is not None:
+            host.stop()
         super().close()
 
     @property
@@ -90,25 +95,26 @@ class _Host:
         self._loop = asyncio.new_event_loop()
         self._jobs = JobPublisher(app, DEADLINE)
         self._task: asyncio.Task[None] | None = None
+        self._asked_to_end = asyncio.Event()  # by a signal
         self._failures = 0  # of the listener, in a row
 
     def run(self, seconds: float) -> None:
-        """Run the event loop for some seconds."""
-        self._loop.run_until_complete(self._go_on(seconds))
+        """Run the event loop for some seconds, or until a signal asks Beat to end."""
+        with _signals_deferred(lambda: self._loop.call_soon_threadsafe(self._asked_to_end.set)):
+            self._loop.run_until_complete(self._go_on(seconds))
 
-    def stop(self) -> bool:
-        """Stop; return false if the loop is running, since this is a signal handler then."""
-        if self._loop.is_running():
-            return False
-        if not self._loop.is_closed():
-            self._loop.run_until_complete(self._end())
-            self._loop.close()
-        return True
+    def stop(self) -> None:
+        """Close the sessions and the loop."""
+        self._loop.run_until_complete(self._end())
+        self._loop.close()
 
     async def _go_on(self, seconds: float) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._serve())
-        await asyncio.wait({self._task}, timeout=seconds)
+        asked = asyncio.create_task(self._asked_to_end.wait())
+        await asyncio.wait({self._task, asked}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        self._asked_to_end.clear()
 
     async def _end(self) -> None:
         if self._task is not None:
@@ -224,10 +230,47 @@ class _Host:
         with _session(dsn) as connection:
             installation.refuse(installation.owner_of(connection), _application())
             report = upsert.write(connection, written, "app", prune=True)
+            # a count of all would hold up the first firing
             [others] = connection.execute(
-                "select count(*) from pgreact.schedule where origin <> 'app'"
+                "select count(*) from (select from pgreact.schedule where origin <> 'app' limit %s) s",
+                (OTHERS,),
             ).fetchone() or [0]
             return report, others
+
+
+@contextlib.contextmanager
+def _signals_deferred(received: Callable[[], object]) -> Iterator[None]:
+    """Call Beat's handlers of SIGINT and SIGTERM at the end of the context, instead of in the midst of it.
+
+    They raise SystemExit. Raised within a callback of asyncio or of asyncpg's compiled code, it leaves their
+    state half changed, and the process may crash when it closes its sessions.
+
+    Args:
+        received: Called in the signal handler.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Beat runs in a thread of a worker (-B with the solo pool), which handles the signals
+        return
+    signums: list[int] = []
+
+    def defer(signum: int, _frame: FrameType | None) -> None:
+        signums.append(signum)
+        received()
+
+    handlers = {
+        signum: handler
+        for signum in (signal.SIGINT, signal.SIGTERM)
+        if callable(handler := signal.getsignal(signum))
+    }
+    for signum in handlers:
+        signal.signal(signum, defer)
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+    for received_signum in signums:
+        handlers[signal.Signals(received_signum)](received_signum, None)
 
 
 @contextlib.contextmanager

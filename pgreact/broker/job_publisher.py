@@ -4,24 +4,19 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from pgreact import tracing
 from pgreact.broker.connection import BrokerConnection, PublisherThread, PublishFailed, summary
 from pgreact.broker.json_reader import read
-from pgreact.broker.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB
+from pgreact.broker.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB, JOBS
 from pgreact.broker.prepared_message import PreparedMessage
-from pgreact.broker.task_routing import routed
+from pgreact.broker.task_routing import TASK_OPTIONS, routed
 from pgreact.postgres.errors import ascii_escaped
-
-# Options of messages that a task's class may set, and that send_task does not read.
-_TASK_OPTIONS = (
-    "queue", "exchange", "routing_key", "priority", "expires", "serializer", "delivery_mode", "compression",
-    "time_limit", "soft_time_limit", "ignore_result",
-)  # fmt: skip
-
 
 # A group is sent together. Making the messages of 1 MiB takes up to 0.5 s, for which the first would wait.
 GROUP = 20  # messages
@@ -30,7 +25,7 @@ GROUP_SIZE = 262_144  # characters of their arguments
 
 @dataclasses.dataclass(frozen=True)
 class JobMessage:
-    """The message of an attempt of a job, or one without a job, before Celery makes it.
+    """The message of an attempt of a job, of a bundle, or one without a job, before Celery makes it.
 
     Arguments and options stay JSON text until then: an error in them concerns this message alone, and the
     parsed values take many times the space.
@@ -47,11 +42,15 @@ class JobMessage:
         default_factory=dict
     )  # in addition to those of the options
     expires: float | None = None  # seconds, in place of the option
-    claim: str = ""  # the attempt of the job
+    claims: tuple[str, ...] = ()  # the attempt of the job, or those of a bundle
+    jobs: int = 0  # of a bundle, whose args are the text that its worker reads; 0: not a bundle
     database: str = ""  # the job's: pgreact.database_id()
     again: bool = False  # another attempt follows if this one fails
     retries: int = 0  # Celery's own count
     before: int = 0  # messages of the attempt before the first one of this task
+    lane: str = ""
+    # the job's context: W3C headers, and "ready": since when it could have been claimed, as a Unix time
+    trace: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -151,52 +150,25 @@ class JobPublisher:
         prepared: list[tuple[JobMessage, PreparedMessage]] = []
         for message in group:
             try:
-                options = self._options(message)
+                options = message_options(self._app, message)
                 ready = PreparedMessage(connection, message.task, message.task_id, options, message.before)
                 prepared.append((message, ready))
             except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
-                posted.refused.append((message, _reason(error)))
-        if time.monotonic() < until and _send_together(connection, [ready for _, ready in prepared]):
+                posted.refused.append((message, refusal_reason(error)))
+        if time.monotonic() < until and _send_together(connection, prepared):
             posted.sent += [message for message, _ in prepared]
             return
         for message, ready in prepared:
             if time.monotonic() > until:
                 posted.failure, posted.late = "the broker is slow", bool(posted.sent)
                 return
-            refusal = _send(connection, ready)
+            refusal = _send(connection, message, ready)
             if refusal is None:
                 posted.sent.append(message)
             elif getattr(refusal, "code", None) in _OF_ONE:
-                posted.refused.append((message, _reason(refusal)))
+                posted.refused.append((message, refusal_reason(refusal)))
             else:
-                doubtful.append((len(posted.sent), message, _reason(refusal)))
-
-    def _options(self, message: JobMessage) -> dict[str, Any]:
-        task = self._app.tasks.get(message.task)
-        own = {name: getattr(task, name, None) for name in _TASK_OPTIONS} if task is not None else {}
-        options = {name: value for name, value in own.items() if value is not None}
-        options |= _read("options", message.options)
-        if message.expires is not None:
-            options["expires"] = message.expires
-        headers = {**(options.get("headers") or {}), **message.headers}
-        if message.job is not None:
-            headers |= {
-                JOB: message.job,
-                CLAIM: message.claim,
-                DATABASE: message.database,
-                ATTEMPT: message.attempt,
-            }
-            if message.again:
-                headers[AGAIN] = True
-            options["retries"] = message.retries
-            # PostgreSQL's clock decides, at the claim and at the start; the class does not
-            options["expires"] = None
-        return {
-            **options,
-            "args": _read("args", message.args, marked=True),
-            "kwargs": _read("kwargs", message.kwargs, marked=True),
-            "headers": headers,
-        }
+                doubtful.append((len(posted.sent), message, refusal_reason(refusal)))
 
     def _import_tasks(self) -> None:
         if not self._imported:
@@ -204,6 +176,52 @@ class JobPublisher:
             # for their own options; the workers report an import that fails
             with contextlib.suppress(Exception):
                 self._app.loader.import_default_modules()
+
+
+def message_options(app: Celery, message: JobMessage) -> dict[str, Any]:
+    """Return the options of ``send_task`` for a message, with its arguments.
+
+    Args:
+        app: The application, whose tasks have options of their own.
+        message: The message.
+
+    Raises:
+        ValueError: No worker could read an argument or option.
+    """
+    task = app.tasks.get(message.task)
+    own = {name: getattr(task, name, None) for name in TASK_OPTIONS} if task is not None else {}
+    options = {name: value for name, value in own.items() if value is not None}
+    options |= _read("options", message.options)
+    if message.expires is not None:
+        options["expires"] = message.expires
+    headers = {**(options.get("headers") or {}), **message.headers}
+    if message.job is not None:
+        headers |= {
+            JOB: message.job,
+            CLAIM: next(iter(message.claims), ""),
+            DATABASE: message.database,
+            ATTEMPT: message.attempt,
+        }
+        if message.again:
+            headers[AGAIN] = True
+        options["retries"] = message.retries
+        # PostgreSQL's clock decides, at the claim and at the start; the class does not
+        options["expires"] = None
+    if message.jobs:
+        return {
+            **options,
+            "args": [message.args],
+            "kwargs": {},
+            "argsrepr": f"({message.jobs} jobs)",
+            "headers": {**headers, JOBS: message.jobs, DATABASE: message.database},
+            "expires": None,
+        }
+    return {
+        **options,
+        "args": _read("args", message.args, marked=True),
+        "kwargs": _read("kwargs", message.kwargs, marked=True),
+        "headers": headers,
+    }
 
 
 def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:
@@ -219,15 +237,30 @@ def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:
         yield messages[first:]
 
 
-def _send_together(connection: BrokerConnection, prepared: Sequence[PreparedMessage]) -> bool:
+def _traced(message: JobMessage, prepared: PreparedMessage) -> AbstractContextManager[tracing.Carrier]:
+    attributes: dict[str, str | int] = {}
+    if message.jobs:
+        attributes = {"pgreact.jobs": message.jobs, "pgreact.lane": message.lane}
+    if message.job is not None:
+        attributes = {
+            "pgreact.job": message.job,
+            "pgreact.lane": message.lane,
+            "pgreact.attempt": message.attempt,
+        }
+    return prepared.traced(tracing.stored(message.trace), attributes, message.trace.get("ready"))
+
+
+def _send_together(
+    connection: BrokerConnection, prepared: Sequence[tuple[JobMessage, PreparedMessage]]
+) -> bool:
     """Send messages in one batch, where kombu can; false: the broker may have any of them."""
     producer = connection.producer
     if len(prepared) < 2 or not getattr(producer, "supports_batch_publish", False):  # kombu 5.7, for Redis
         return False
     try:
-        with producer.batch():  # type: ignore[attr-defined]
-            for message in prepared:
-                message.send(producer)
+        with contextlib.ExitStack() as spans, producer.batch():  # type: ignore[attr-defined]
+            for message, ready in prepared:
+                ready.send(producer, spans.enter_context(_traced(message, ready)))
     except Exception:  # noqa: BLE001 - sent one by one, each has its own error
         connection.close()
         return False
@@ -239,12 +272,13 @@ def _send_together(connection: BrokerConnection, prepared: Sequence[PreparedMess
 _OF_ONE = {404, 406}
 
 
-def _send(connection: BrokerConnection, message: PreparedMessage) -> Exception | None:
+def _send(connection: BrokerConnection, message: JobMessage, ready: PreparedMessage) -> Exception | None:
     """Send one message; return the error if the broker answers and refuses it."""
     producer = connection.producer
     for last in (False, True):
         try:
-            message.send(producer)
+            with _traced(message, ready) as headers:
+                ready.send(producer, headers)
         except Exception as error:  # noqa: BLE001
             fresh = not connection.used
             connection.close()
@@ -258,7 +292,7 @@ def _send(connection: BrokerConnection, message: PreparedMessage) -> Exception |
     raise AssertionError
 
 
-def _reason(error: Exception) -> str:
+def refusal_reason(error: Exception) -> str:
     """Return why a message cannot be sent, in characters that a database of any encoding stores."""
     return ascii_escaped(summary(error)[:1000])
 
@@ -282,4 +316,11 @@ def _read(name: str, text: str, *, marked: bool = False) -> Any:
         raise ValueError(f"{name} cannot be read: {summary(error)}") from error
 
 
-__all__ = ["JobMessage", "JobPublisher", "PublishFailed", "PublishResult"]
+__all__ = [
+    "JobMessage",
+    "JobPublisher",
+    "PublishFailed",
+    "PublishResult",
+    "message_options",
+    "refusal_reason",
+]

@@ -59,7 +59,7 @@ def check_depth(text: str) -> None:
 
 
 def _loads(text: str, **options: Any) -> Any:
-    return json.loads(text, parse_float=_number, **options)
+    return json.loads(text, parse_float=_number, **options) if options else _DECODER.decode(text)
 
 
 def _number(text: str) -> float:
@@ -67,3 +67,6 @@ def _number(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]}... is beyond the range of floats")
     return value
+
+
+_DECODER = json.JSONDecoder(parse_float=_number)  # json.loads would make one for each call

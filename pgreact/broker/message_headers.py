@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 JOB = "pgreact_job"  # the id of the job whose message this is
+JOBS = "pgreact_jobs"  # a bundle: the number of jobs whose message this is
 ROUTE = "pgreact_route"  # the id of the route that published this message
 TASK = "pgreact_task"  # the task of a job's message, which names JOB_TASK
 CLAIM = "pgreact_claim"  # the UUID of the attempt
@@ -19,7 +20,7 @@ AGAIN = "pgreact_again"  # another attempt will follow if this one fails
 REQUEUES = "pgreact_requeues"  # how often workers of other databases have requeued it
 # The number of messages of the attempt before the first one of this task, which replaced another.
 BEFORE = "pgreact_before"
-OURS = frozenset({JOB, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, REQUEUES})
+OURS = frozenset({JOB, JOBS, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, REQUEUES})
 
 # The task that messages of jobs name. Only pgreact.setup registers it: other workers reject them.
 JOB_TASK = "pgreact.job"

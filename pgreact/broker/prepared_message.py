@@ -2,16 +2,20 @@
 
 import contextlib
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery
 from celery.app.task import Context
 from kombu import Producer
 
+from pgreact import tracing
 from pgreact.broker.connection import BrokerConnection
-from pgreact.broker.message_headers import BEFORE, JOB, OURS, as_job, unfit
+from pgreact.broker.message_headers import BEFORE, JOB, JOBS, OURS, as_job, unfit
+from pgreact.broker.sending import directly
+from pgreact.broker.task_routing import MADE, overrides_apply_async
 
 # Names under which a worker keeps Celery's own data of a message: a header of that name would replace it.
 # Under "headers" the first protocol, and tracing libraries, keep the other headers.
@@ -102,15 +106,17 @@ class PreparedMessage:
             **options,
             "ignore_result": True,  # else the result backend would begin to wait for the result
         }
-        if own := _own_apply_async(connection.app, task):
-            self._made_by(own, call)
-        else:
-            connection.app.send_task(task, result_cls=_NoResult, **call)  # type: ignore[arg-type]
+        made = call.pop(MADE, False)
+        with directly():
+            if not made and (own := _own_apply_async(connection.app, task)):
+                self._made_by(own, call)
+            else:
+                connection.app.send_task(task, result_cls=_NoResult, **call)  # type: ignore[arg-type]
         headers = self._message.headers
         if isinstance(headers, dict) and "ignore_result" in headers:
             headers["ignore_result"] = bool(options.get("ignore_result"))
         check_message(self._data, self._options.get("headers") or {}, before=self._before)
-        if JOB in self._ours:
+        if JOB in self._ours or JOBS in self._ours:
             as_job(self._message, self._options, task)
 
     def _made_by(self, own: Callable[..., object], call: dict[str, Any]) -> None:
@@ -166,15 +172,53 @@ class PreparedMessage:
         self._sender, self._name, self._message, self._options = sender, name, message, options
         return True
 
-    def send(self, producer: Producer) -> None:
-        """Send the message, with Celery's signals. Seconds until it expires count from now."""
+    def traced(
+        self,
+        carrier: tracing.Carrier,
+        attributes: tracing.Attributes,
+        ready: float | None = None,
+        links: Iterable[tracing.Carrier] = (),
+    ) -> AbstractContextManager[tracing.Carrier]:
+        """Record the publish of this message; see :func:`pgreact.tracing.publishing`.
+
+        Args:
+            carrier: The context of its cause; if empty, that in the message's own headers, if any.
+            attributes: Of the span, beside those of the message.
+            ready: When the message could have been sent, in seconds since 1970.
+            links: Contexts of further causes.
+        """
+        queue = self._options.get("queue")
+        found = {
+            "messaging.system": "celery",
+            "messaging.operation.name": "publish",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": str(
+                getattr(queue, "name", queue) or self._options.get("routing_key") or ""
+            ),
+            "messaging.message.id": self.task_id,
+            "celery.task_name": self.task,
+            **attributes,
+        }
+        carrier = carrier or tracing.stored(self._options.get("headers") or {})
+        return tracing.publishing("pgreact.publish", carrier, found, ready, links)
+
+    def send(self, producer: Producer, headers: Mapping[str, str] | None = None) -> None:
+        """Send the message, with Celery's signals. Seconds until it expires count from now.
+
+        Args:
+            producer: To send with.
+            headers: In addition to those it has.
+        """
         if isinstance(self._lasts, int | float):
             moment = datetime.datetime.now(self._zone) + datetime.timedelta(seconds=self._lasts)
             # in the headers, or in the body of the old task protocol, and in the event "task-sent"
             for part in (self._message.headers, self._message.body, self._message.sent_event):
                 if isinstance(part, dict) and part.get("expires"):
                     part["expires"] = moment.isoformat()
-        self._sender(producer, self._name, self._message, **self._options)
+        options = self._options
+        if headers:
+            options = {**options, "headers": {**(options.get("headers") or {}), **headers}}
+        self._sender(producer, self._name, self._message, **options)
 
 
 # The message that a task's own apply_async is making in this thread: it may not pass on the producer.
@@ -185,10 +229,9 @@ def _own_apply_async(app: Celery, name: str) -> Callable[..., object] | None:
     """Return a task's ``apply_async`` if its class overrides it."""
     task = app.tasks.get(name)
     # Celery would run the task here, in the daemon
-    if task is None or app.conf.task_always_eager:
+    if task is None or app.conf.task_always_eager or not overrides_apply_async(task):
         return None
-    own = task.apply_async
-    return None if getattr(own, "__func__", None) is Task.apply_async else own
+    return task.apply_async
 
 
 def _intercept_send(app: Celery) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +92,15 @@ class CeleryPublisher:
     def __init__(self, app: Celery, deadline: float = DEADLINE) -> None:
         self._thread = PublisherThread(app, deadline)
 
-    def call(self, task: str, options: Mapping[str, Any]) -> "TaskCall":
+    def call(self, task: str, options: Mapping[str, Any], route: str) -> "TaskCall":
         """Return a call of a task that can be published again and again.
 
         Args:
             task: The task's name.
             options: Of ``send_task``; ``args`` and ``kwargs``, too.
+            route: The route's name, for traces.
         """
-        return TaskCall(self._thread, task, options)
+        return TaskCall(self._thread, task, options, route)
 
     def warm_up(self) -> None:
         """Connect in the background."""
@@ -116,18 +117,20 @@ class TaskCall:
     The message of the next call is prepared once one is published: making it takes as long as sending it.
     """
 
-    def __init__(self, thread: PublisherThread, task: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, thread: PublisherThread, task: str, options: Mapping[str, Any], route: str) -> None:
         self._thread = thread
         self._task = task
         self._options = options
+        self._route = route
         self._prepared: PreparedMessage | None = None  # used only for its own task id
 
-    async def publish(self, task_id: str, next_task_id: str) -> None:
+    async def publish(self, task_id: str, next_task_id: str, traces: Sequence[str] = ()) -> None:
         """Publish one call.
 
         Args:
             task_id: Celery's id of the call.
             next_task_id: The id of the following call, whose message is prepared meanwhile.
+            traces: Trace contexts of the signals that the call answers, as far as they are known.
 
         Raises:
             PublishFailed: The broker did not confirm the message before the deadline.
@@ -136,14 +139,14 @@ class TaskCall:
         def send(connection: BrokerConnection) -> None:
             began = time.monotonic()
             try:
-                self._send(connection, task_id)
+                self._send(connection, task_id, traces)
             except Exception:
                 # A connection that died while it was idle is noticed only when it is used: try a new one.
                 late = time.monotonic() - began > connection.deadline / 2
                 if not connection.used or connection.aborted or late:
                     raise
                 connection.close()
-                self._send(connection, task_id)
+                self._send(connection, task_id, traces)
 
         def prepare_next(connection: BrokerConnection) -> None:
             if not connection.connected or "countdown" in self._options:  # an eta must not grow old
@@ -153,12 +156,14 @@ class TaskCall:
 
         await self._thread.call(send, prepare_next)
 
-    def _send(self, connection: BrokerConnection, task_id: str) -> None:
+    def _send(self, connection: BrokerConnection, task_id: str, traces: Sequence[str]) -> None:
         producer = connection.producer
         message, self._prepared = self._prepared, None
         if message is None or message.task_id != task_id:
             message = self._message(connection, task_id)
-        message.send(producer)
+        links = [{"traceparent": traceparent} for traceparent in traces]
+        with message.traced({}, {"pgreact.route": self._route}, links=links) as headers:
+            message.send(producer, headers)
         connection.used = True
 
     def _message(self, connection: BrokerConnection, task_id: str) -> PreparedMessage:

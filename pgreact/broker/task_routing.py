@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
+
+# Options of messages that a task's class may set. The publisher of a job adds them: ``send_task`` does not
+# read them from a task that only its name gives.
+TASK_OPTIONS = (
+    "queue", "exchange", "routing_key", "priority", "expires", "serializer", "delivery_mode", "compression",
+    "time_limit", "soft_time_limit", "ignore_result",
+)  # fmt: skip
+# A job's option: its class's own ``apply_async`` has made the call already, where it was called.
+MADE = "pgreact_made"
 
 
 def routed(app: Celery, name: str) -> dict[str, Any]:
@@ -32,4 +41,29 @@ def routed(app: Celery, name: str) -> dict[str, Any]:
         "name": name,
         "queue": str(queue or app.conf.task_default_queue),
         "expires": expires if isinstance(expires, int | float) and not isinstance(expires, bool) else None,
+        "alone": task is not None and not bundleable(app, task),
     }
+
+
+def bundleable(app: Celery, task: Any) -> bool:
+    """Return whether jobs of a task may share a message: nothing of the task concerns one message alone.
+
+    Args:
+        app: The application.
+        task: The task, as the application registered it.
+    """
+    limits = (task.time_limit, task.soft_time_limit, app.conf.task_time_limit, app.conf.task_soft_time_limit)
+    return (
+        all(limit is None for limit in limits)
+        and task.rate_limit is None
+        and not task.acks_late
+        and task.Strategy == Task.Strategy
+        and (task.Request == Task.Request or getattr(task.Request, "_pgreact_abandoning", False))
+        and not overrides_apply_async(task)
+    )
+
+
+def overrides_apply_async(task: object) -> bool:
+    """Return whether the class of a task has an ``apply_async`` of its own."""
+    own = getattr(task, "apply_async", None)
+    return getattr(own, "__func__", None) is not Task.apply_async

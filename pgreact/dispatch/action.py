@@ -1,5 +1,6 @@
 """The action of a route: call the route's task, or claim jobs (``pgreact.queue.claim``)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from pgreact.broker.message_headers import ROUTE
@@ -7,21 +8,30 @@ from pgreact.broker.publisher import CeleryPublisher, TaskCall
 from pgreact.dispatch.route import Route
 
 
+class Published(NamedTuple):
+    """When messages were published, by the monotonic clock."""
+
+    began: float
+    confirmed: float
+
+
 class Claimed(NamedTuple):
     """The jobs that could be claimed were claimed and published."""
 
     again_in: float | None  # seconds until the next claim is needed; None: at the next signal
+    published: Published | None = None  # None: no job could be claimed
 
 
 class Action(Protocol):
     """The action of a route: call its task, or claim jobs."""
 
-    async def publish(self, task_id: str, next_task_id: str) -> Claimed | None:
+    async def publish(self, task_id: str, next_task_id: str, traces: Sequence[str] = ()) -> Claimed | None:
         """Publish one call of the route's task, or the messages of claimed jobs.
 
         Args:
             task_id: Celery's id of the call.
             next_task_id: The id of the following call, whose message can be prepared meanwhile.
+            traces: Trace contexts of the signals that the call answers, as far as they are known.
 
         Returns:
             ``None``: the broker has the call of this id.
@@ -46,4 +56,4 @@ def task_call(route: Route, publisher: CeleryPublisher) -> TaskCall:
     if route.single_flight == "run":
         # the worker takes the locks of this route
         options["headers"] = {**(options.get("headers") or {}), ROUTE: route.id}
-    return publisher.call(route.task, options)
+    return publisher.call(route.task, options, route.name)

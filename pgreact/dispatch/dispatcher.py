@@ -8,12 +8,13 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 from uuid import uuid4
 
-from pgreact import logs
+from pgreact import logs, tracing
 from pgreact.broker.publisher import PublishFailed
 from pgreact.clock import Clock
 from pgreact.dispatch import flight as flights
-from pgreact.dispatch.action import Action
+from pgreact.dispatch.action import Action, Published
 from pgreact.dispatch.flight import Flight, InFlight, SignalBatch
+from pgreact.dispatch.measures import RouteMeasures
 from pgreact.dispatch.route import Route
 from pgreact.errors import SessionLost
 
@@ -57,19 +58,41 @@ class Runner:
         self.dispatches = 0
         self.error = error  # why the last publish failed
         self.removed = False
+        self.measures = dispatcher.measures.setdefault(route.name, RouteMeasures())
         # since then no worker has reported the start of the task (single_flight = "run")
         self.unstarted_since: float | None = None
         self._dispatcher = dispatcher
         self._next_task_id = str(uuid4())  # Celery's id of the next call
         self._due: asyncio.TimerHandle | None = None  # of the next publish
         self._again: asyncio.TimerHandle | None = None  # of a signal that the action asked for
+        self._found: str | None = None  # the reason of the sweep that gave the only signal
+        self._traces: list[str] = []  # contexts of pending signals
 
-    def signal(self, signals: int = 1) -> None:
-        """Mark the route dirty, and publish if it is time."""
+    def signal(self, signals: int = 1, traceparent: str | None = None) -> None:
+        """Mark the route dirty, and publish if it is time.
+
+        Args:
+            signals: How many.
+            traceparent: The trace context of the signal, if it is known.
+        """
+        if traceparent is not None and len(self._traces) < tracing.MAX_LINKS:
+            self._traces.append(traceparent)
         if self.flight.pending is None and logs.shows(logs.SignalReceived):
             logs.emit(logs.SignalReceived(route=self.route.name))
+        self.measures.signals += signals
         self.flight = flights.signalled(self.flight, self._dispatcher.clock.monotonic(), signals)
         self.advance()
+
+    def found(self, reason: str) -> None:
+        """Signal the route, since the ready query of a sweep returned true.
+
+        Args:
+            reason: Of the sweep.
+        """
+        flight = self.flight
+        if flight.pending is None and flight.publishing is None and flight.in_flight is None:
+            self._found = reason
+        self.signal()
 
     def advance(self) -> None:
         """Begin a publish if one is due, or set the timer for it."""
@@ -145,18 +168,22 @@ class Runner:
         expires_after = self.route.expires or math.inf
         now = self._dispatcher.clock.monotonic()
         self.flight = flights.publish_began(self.flight, now, task_id, expires_after)
-        assert self.flight.publishing is not None
-        self._dispatcher.start(self._publish(self.flight.publishing, task_id))
+        batch = self.flight.publishing
+        assert batch is not None
+        found, self._found = (self._found if batch.signals == 1 else None), None
+        self._dispatcher.start(self._publish(batch, task_id, found))
 
-    async def _publish(self, batch: SignalBatch, task_id: str) -> None:
+    async def _publish(self, batch: SignalBatch, task_id: str, found: str | None) -> None:
         clock = self._dispatcher.clock
+        traces, self._traces = self._traces, []
         try:
             await self._dispatcher.authority.confirm()
             began = clock.monotonic()
-            claimed = await self.action.publish(task_id, self._next_task_id)
+            claimed = await self.action.publish(task_id, self._next_task_id, traces)
         except SessionLost:
             return  # the next leader sweeps
         except PublishFailed as error:
+            self._traces = (traces + self._traces)[: tracing.MAX_LINKS]
             self._publish_failed(str(error))
         except Exception as error:  # noqa: BLE001 - a mistake in one route's dispatch stops no other
             self._publish_failed(f"{type(error).__name__}: {error}")
@@ -167,10 +194,23 @@ class Runner:
             self.flight = flights.published(self.flight, follow=self.route.single_flight == "run")
             self.error = None
             if claimed is None:
+                self.measures.published += 1
+                self._measure(batch, Published(began, now), found)
                 self._log_published(batch, task_id, began, now)
-            elif claimed.again_in is not None:
-                self._signal_in(claimed.again_in)
+            else:
+                self.measures.claimed += 1
+                if claimed.published is not None:
+                    self._measure(batch, claimed.published, found)
+                if claimed.again_in is not None:
+                    self._signal_in(claimed.again_in)
         self.advance()
+
+    def _measure(self, batch: SignalBatch, published: Published, found: str | None) -> None:
+        self.measures.wait.observe(published.confirmed - batch.since)
+        self.measures.publish.observe(published.confirmed - published.began)
+        # the signal of a commit just before the sweep has come meanwhile
+        if found is not None and self.flight.pending is None:
+            self.measures.sweep_finds[found] += 1
 
     def _signal_in(self, seconds: float) -> None:
         if seconds <= 0:
@@ -182,6 +222,7 @@ class Runner:
         clock = self._dispatcher.clock
         delay = clock.backoff(self.flight.failures + 1, base=RETRY_BASE, cap=RETRY_CAP)
         self.flight = flights.publish_failed(self.flight, clock.monotonic(), delay)
+        self.measures.failed += 1
         if error != self.error:
             logs.emit(logs.DispatchFailed(route=self.route.name, error=error, retry_in_s=round(delay, 3)))
         self.error = error
@@ -219,6 +260,7 @@ class Dispatcher:
         clock: Clock,
         routes: Mapping[int, Route],
         errors: Mapping[int, str] | None = None,
+        measures: dict[str, RouteMeasures] | None = None,
     ) -> None:
         """Make a runner for each route; nothing is published yet.
 
@@ -228,7 +270,9 @@ class Dispatcher:
             clock: Measures.
             routes: By id.
             errors: What failed when the previous leader ended, by route: logged when it is over.
+            measures: By the name of the route: earlier terms of this process counted here.
         """
+        self.measures = {} if measures is None else measures
         self.authority = authority
         self.clock = clock
         self.on_change: Callable[[Runner], None] = lambda _runner: None
@@ -245,12 +289,17 @@ class Dispatcher:
         """The routes in force, by id."""
         return {route_id: runner.route for route_id, runner in self.runners.items()}
 
-    def signal(self, route_id: int) -> bool:
-        """Mark a route dirty; return whether the route exists."""
+    def signal(self, route_id: int, traceparent: str | None = None) -> bool:
+        """Mark a route dirty; return whether the route exists.
+
+        Args:
+            route_id: The route's id.
+            traceparent: The trace context of the signal, if it is known.
+        """
         runner = self.runners.get(route_id)
         if runner is None:
             return False
-        runner.signal()
+        runner.signal(traceparent=traceparent)
         return True
 
     def reroute(self, routes: Mapping[int, Route]) -> None:
@@ -271,6 +320,7 @@ class Dispatcher:
                 logs.emit(logs.RouteChanged(route=route.name, change="added", keys=[]))
             elif keys := known.route.changed(route):
                 known.route, known.action = route, self._actions(route)
+                known.measures = self.measures.setdefault(route.name, RouteMeasures())
                 if route.single_flight == "publish" and known.flight.publishing is None:
                     known.flight = dataclasses.replace(known.flight, in_flight=None)
                 logs.emit(logs.RouteChanged(route=route.name, change="changed", keys=keys))

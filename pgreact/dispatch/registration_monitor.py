@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from celery import Celery
 
 from pgreact import logs
-from pgreact.broker.connection import BrokerConnection, PublisherThread, PublishFailed
+from pgreact.broker import remote_control
+from pgreact.broker.connection import BrokerConnection, PublishFailed
 from pgreact.dispatch import registration
 from pgreact.dispatch.dispatcher import Runner
 from pgreact.dispatch.registration import Registered
@@ -39,21 +40,36 @@ class CeleryWorkers:
 
     async def registered(self) -> Registered | None:
         """Return the tasks that the workers registered; see :class:`Workers`."""
-        thread = PublisherThread(self._app, DEADLINE)
-        try:
-            return await thread.call(self._ask)
-        except PublishFailed:
-            return None  # a dispatch reports what is wrong with the broker
-        finally:
-            thread.close()
-
-    def _ask(self, connection: BrokerConnection) -> Registered | None:
-        assert connection.producer  # connects
-        inspect = self._app.control.inspect(timeout=WAIT, connection=connection.connection)
-        replies = [reply for reply in (inspect.registered() or {}).values() if isinstance(reply, list)]
+        found = await self.ask("registered") or {}
+        replies = [reply for reply in found.values() if isinstance(reply, list)]
         if not replies:
             return None
         return Registered(len(replies), frozenset(name for reply in replies for name in reply))
+
+    async def ask(self, command: str, **arguments: object) -> dict[str, Any] | None:
+        """Return the replies to an inspect command, by the name of the worker.
+
+        Args:
+            command: Its name.
+            **arguments: Its arguments.
+
+        Returns:
+            ``None``: no worker could be asked, since the broker is away or carries no questions to workers.
+        """
+        try:
+            return await remote_control.ask(
+                self._app, DEADLINE, lambda connection: self._inspect(connection, command, arguments)
+            )
+        except PublishFailed:
+            return None  # a dispatch reports what is wrong with the broker
+
+    def _inspect(
+        self, connection: BrokerConnection, command: str, arguments: dict[str, object]
+    ) -> dict[str, Any]:
+        found = self._app.control.broadcast(
+            command, arguments=arguments, reply=True, timeout=WAIT, connection=connection.connection
+        )
+        return {worker: reply for replies in found or () for worker, reply in replies.items()}
 
 
 class RegistrationMonitor:
@@ -71,7 +87,7 @@ class RegistrationMonitor:
         self._runners = runners
         self._troubles = troubles
         self._state = registration.State()
-        self._reported: dict[int, str] = {}  # the subject of each reported route
+        self._reported: dict[int, tuple[str, str]] = {}  # task and subject of each reported route
         self._known_tasks = self._tasks()
         self._changed = asyncio.Event()
 
@@ -110,9 +126,10 @@ class RegistrationMonitor:
             name, workers = self._runners[route].route.name, registered.workers if registered else 0
             hint = "is the name right, and do the workers import its module?"
             logs.emit(logs.RouteUnregistered(route=name, task=tasks[route], workers=workers, hint=hint))
-            self._reported[route] = f"task of route {name}"
+            subject = f"task of route {name}"
+            self._reported[route] = tasks[route], subject
             self._troubles.report(
-                self._reported[route],
+                subject,
                 f'none of the {workers} workers that replied has registered "{tasks[route]}": {hint}',
             )
         for route in update.registered:
@@ -130,10 +147,11 @@ class RegistrationMonitor:
 
     def _forget_removed(self) -> None:
         tasks = self._tasks()
-        for route, task in self._state.unregistered:
+        # not the state's tasks: a reply to a question asked before the change has taken the old one out
+        for route, (task, _) in list(self._reported.items()):
             if tasks.get(route) != task:
                 self._withdraw(route)
 
     def _withdraw(self, route: int) -> None:
-        if subject := self._reported.pop(route, None):
-            self._troubles.report(subject, None)
+        if reported := self._reported.pop(route, None):
+            self._troubles.report(reported[1], None)

@@ -2,21 +2,25 @@
 
 import asyncio
 import json
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from pgreact import logs
+from pgreact import logs, tracing
 from pgreact.broker.job_publisher import JobMessage, PublishResult
 from pgreact.broker.publisher import PublishFailed
 from pgreact.clock import Clock
-from pgreact.dispatch.action import Claimed
+from pgreact.dispatch.action import Claimed, Published
 from pgreact.errors import SessionLost
 from pgreact.postgres.errors import ascii_escaped, describe, remedy
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
 from pgreact.queue.claim_delay import claim_delay
 from pgreact.queue.lane_monitor import LaneMonitor
+from pgreact.queue.measures import QueueMeasures
 
 BATCH = 100  # jobs per claim
+LARGE_BATCH = 500  # likewise, while jobs share messages
 CLAIM_TIMEOUT = 30.0  # seconds
 LONGEST = 3600.0  # seconds until the next claim, at most: a row's time may be infinite
 _KNOWN_TASKS = "select coalesce(jsonb_agg(t.name), '[]') from pgreact.task t"
@@ -42,7 +46,9 @@ class QueueDispatch:
     and a worker's place.
     """
 
-    def __init__(self, post: Post, session: Session, clock: Clock, troubles: Troubles) -> None:
+    def __init__(
+        self, post: Post, session: Session, clock: Clock, troubles: Troubles, measures: QueueMeasures
+    ) -> None:
         """Prepare a claim.
 
         Args:
@@ -50,12 +56,16 @@ class QueueDispatch:
             session: For the claims.
             clock: Measures durations.
             troubles: Reports failures that do not end a dispatch.
+            measures: Counts messages.
         """
         self._troubles = troubles
         self._post = post
         self._session = session
         self._clock = clock
         self._unmarked: set[str] = set()  # attempts that the broker has and that are not marked as published
+        self._unsent: set[str] | None = (
+            None  # attempts of bundles that may not be sent; None: of the last claim
+        )
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
         self._claimed = 0  # jobs claimed since the last log event: none of their messages was published
         self._full_at: float | None = None  # when the claim before this one left no place free
@@ -64,8 +74,10 @@ class QueueDispatch:
         self._at_once = False  # claim again at once
         self._unrouted = False  # the last claim returned tasks without a route
         self._routed = False  # the routing of all known tasks was looked up in this term
+        self._batch = BATCH
+        self._measures = measures
 
-    async def publish(self, _task_id: str, _next_task_id: str) -> Claimed:
+    async def publish(self, _task_id: str, _next_task_id: str, _traces: Sequence[str] = ()) -> Claimed:
         """Claim jobs and publish their messages; see :class:`pgreact.dispatch.action.Action`.
 
         Raises:
@@ -77,11 +89,21 @@ class QueueDispatch:
         await self._record()
         if not self._database:
             self._database = await self._ask("database id", "select pgreact.database_id()")
-        answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", BATCH))
+        asked = self._clock.monotonic()
+        answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", self._batch))
         claimed = self._clock.monotonic()
         # without attempts whose rows another transaction holds: claims return them until it ends
         jobs = [job for job in answer["jobs"] if job["claim_id"] not in self._unmarked | self._refused.keys()]
-        failure = await self._publish(jobs, answer, began, claimed) if jobs else None
+        # a daemon may be newer than the functions of its database
+        bundles = answer.get("bundles") or []
+        self._batch = LARGE_BATCH if bundles else BATCH
+        bundled = sum(bundle["jobs"] for bundle in bundles)
+        self._measures.republished += max(0, len(jobs) + bundled - answer["claimed"])
+        if jobs or bundles:
+            traces = [job["trace"] for job in jobs if job.get("trace")]
+            tracing.record("pgreact.claim", claimed - asked, {"pgreact.jobs": len(jobs) + bundled}, traces)
+        failure = await self._publish(jobs, bundles, answer["claimed"], began, claimed)
+        published = Published(claimed, self._clock.monotonic()) if jobs or bundles else None
         self._watch_lanes(answer, claimed)
         if failure:
             raise PublishFailed(failure)
@@ -97,24 +119,39 @@ class QueueDispatch:
             pause = claim_delay(waiting, answer["claimed"], began - full_at, answer["next_s"])
             await asyncio.sleep(pause)
             again_in = None if again_in is None else max(0.0, again_in - pause)
-        return Claimed(0.0 if self._at_once else again_in)
+        return Claimed(0.0 if self._at_once else again_in, published)
 
     async def _publish(
-        self, jobs: list[dict[str, Any]], answer: dict[str, Any], began: float, claimed: float
+        self,
+        jobs: list[dict[str, Any]],
+        bundles: list[dict[str, Any]],
+        taken: int,
+        began: float,
+        claimed: float,
     ) -> str | None:
-        """Publish jobs; return why some were not published, if the broker is away."""
-        self._claimed += answer["claimed"]
-        posted = await self._post.post([_message(job, self._database) for job in jobs])
-        self._unmarked |= {message.claim for message in posted.sent}
+        """Publish jobs and bundles; return why some were not published, if the broker is away."""
+        messages = [message_of(job, self._database) for job in jobs]
+        messages += [bundle_of(bundle, self._database) for bundle in bundles]
+        if not messages:
+            return None
+        self._claimed += taken
+        # a claim has marked the jobs of bundles as published
+        self._unsent = {claim for message in messages if message.jobs for claim in message.claims}
+        posted = await self._post.post(messages)
+        self._unsent -= {claim for message in posted.sent if message.jobs for claim in message.claims}
+        self._unmarked |= {message.claims[0] for message in posted.sent if not message.jobs}
         for message, reason in posted.refused:
+            if message.jobs:
+                self._at_once = True  # the next claim returns its jobs one by one: only some may be at fault
+                continue
             logs.emit(logs.JobRefused(job=message.job or 0, task=message.task, error=reason))
-            self._refused[message.claim] = message, reason
+            self._refused[message.claims[0]] = message, reason
         await self._record()
         if posted.sent:
             logs.emit(
                 logs.QueueDispatched(
                     claimed=self._claimed,
-                    published=len(posted.sent),
+                    published=sum(message.jobs or 1 for message in posted.sent),
                     claim_ms=round((claimed - began) * 1000, 3),
                     publish_ms=round((self._clock.monotonic() - claimed) * 1000, 3),
                 )
@@ -128,7 +165,8 @@ class QueueDispatch:
     def _watch_lanes(self, answer: dict[str, Any], now: float) -> None:
         """Log which lanes are stalled, and which messages no worker starts."""
         if "full_lanes" in answer:  # otherwise another claim held the lock
-            served = {job["lane"] for job in answer["jobs"]} if answer["claimed"] else set()
+            taken = [*answer["jobs"], *(answer.get("bundles") or [])] if answer["claimed"] else []
+            served = {job["lane"] for job in taken}
             for event in self._lanes.observe(now, answer["full_lanes"], served, answer["unanswered"]):
                 logs.emit(event)
 
@@ -155,6 +193,10 @@ class QueueDispatch:
 
     async def _record(self) -> None:
         """Mark published attempts and settle refused ones; leave locked rows for the next dispatch."""
+        if self._unsent is None or self._unsent:
+            unsent = None if self._unsent is None else list(self._unsent)
+            await self._ask("unpublished", "select pgreact.unpublished($1::text[]::uuid[])", unsent)
+            self._unsent = set()
         if self._unmarked:
             left = await self._ask(
                 "published", "select pgreact.published($1::text[]::uuid[])::text[]", list(self._unmarked)
@@ -192,11 +234,17 @@ class QueueDispatch:
             raise PublishFailed(f"{statement}: {describe(error)}{remedy(error)}") from error
 
 
-def _message(job: dict[str, Any], database: str) -> JobMessage:
+def message_of(job: Mapping[str, Any], database: str) -> JobMessage:
+    """Return the message of a claimed job.
+
+    Args:
+        job: As ``pgreact.claim`` returns it.
+        database: The database's id.
+    """
     return JobMessage(
         job=job["id"],
         attempt=job["attempt"],
-        claim=job["claim_id"],
+        claims=(job["claim_id"],),
         database=database,
         task_id=job["task_id"],
         task=job["task"],
@@ -206,4 +254,29 @@ def _message(job: dict[str, Any], database: str) -> JobMessage:
         retries=job["retries"],
         before=job["before"],
         again=job["again"],
+        lane=job["lane"],
+        # a daemon may be newer than the functions of its database
+        trace=job.get("trace") or {},
+    )
+
+
+def bundle_of(bundle: Mapping[str, Any], database: str) -> JobMessage:
+    """Return the message of a bundle.
+
+    Args:
+        bundle: As ``pgreact.claim`` returns it. Its body goes to the worker as PostgreSQL wrote it.
+        database: The database's id.
+    """
+    return JobMessage(
+        job=None,
+        attempt=0,
+        task_id=str(uuid.uuid4()),
+        task=bundle["task"],
+        args=bundle["body"],
+        kwargs="{}",
+        options=bundle["options"],
+        claims=tuple(bundle["claim_ids"]),
+        jobs=bundle["jobs"],
+        database=database,
+        lane=bundle["lane"],
     )

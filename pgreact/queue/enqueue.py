@@ -57,7 +57,7 @@ def enqueue(
             (also from a pool), SQLAlchemy (``Connection``, ``Session``, ``AsyncConnection``,
             ``AsyncSession``) or Django (``django.db.connection``, ``connections["other"]``; in async code,
             run the whole transaction within ``sync_to_async``). The role needs usage on schema ``pgreact``
-            and execute on ``pgreact.enqueue``, ``enqueue_many`` and ``task_id``.
+            and execute on ``pgreact.enqueue``, ``enqueue_many``, ``task_id`` and ``clock_now``.
         task: The task's name; or the task itself, whose arguments are checked then; or a signature. A
             signature of one task is a job of that task with its arguments and options; ``countdown`` and
             ``eta`` become ``run_at``. A chain, group, chord, map, starmap or chunks is one job, of the task

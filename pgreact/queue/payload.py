@@ -7,6 +7,7 @@ from reprlib import repr  # noqa: A004 - shortens values in errors
 from typing import Any
 from uuid import UUID
 
+from pgreact import tracing
 from pgreact.broker.json_writer import join, write, write_options
 from pgreact.queue.job import Job
 from pgreact.queue.signature import signature_of
@@ -44,6 +45,8 @@ def payload(job: Job) -> str:
         task_id = signature.task_id
     if task_id is not None:
         fields["task_id"] = write(_uuid("task_id", task_id), "task_id")
+    if trace := tracing.current():
+        fields["trace"] = write(trace, "trace")
     if options:
         if isinstance(expires := options.get("expires"), datetime.datetime):
             options["expires"] = _instant('options["expires"]', expires)

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 from psycopg import sql
 
 from pgreact.dispatch.route import QUEUE_ROUTE
-from pgreact.errors import ConfigError, PgreactError, nearest
+from pgreact.errors import ConfigError, PgreactError, argument, nearest
 from pgreact.postgres.change import Change, Connection, conditions, relation_of, resolve, rows
 from pgreact.postgres.queries import folder, query
-from pgreact.quantities import format_change, format_column
+from pgreact.quantities import format_change, format_column, format_count
 from pgreact.queue.settings import LaneSettings, Outbox, QueueSections, QueueSettings
 
 DEFAULT = "default"  # the built-in lane
 _LANE = LaneSettings().model_dump()
-_INTERVALS = {"lease", "retention", "dead_retention", "start_within"}
+_INTERVALS = {"lease", "retention", "dead_retention", "start_within", "canary"}
 
 
 class QueuePlan(NamedTuple):
@@ -124,9 +124,9 @@ def _removal(connection: Connection, name: str, now: dict[str, Any], replanned: 
     kept = f"lane {name}: the file no longer names it, but"
     if waiting or in_progress:
         raise PgreactError(
-            f"{kept} it has jobs ({waiting} waiting, {in_progress} in progress): cancel the waiting jobs "
-            f"(pgreact queue purge --lane {name}) or move them to another lane (SQL: update column lane of "
-            "pgreact.queue), and let the others end; nothing was changed"
+            f"{kept} it has jobs ({format_count(waiting)} waiting, {in_progress} in progress): cancel the "
+            f"waiting jobs (pgreact queue purge --lane {argument(name)}) or move them to another lane (SQL: "
+            "update column lane of pgreact.queue), and let the others end; nothing was changed"
         )
     if outbox:
         raise PgreactError(

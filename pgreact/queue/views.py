@@ -13,7 +13,7 @@ from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.postgres.change import conditions
 from pgreact.postgres.queries import query
-from pgreact.quantities import format_duration
+from pgreact.quantities import format_count, format_duration
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -39,9 +39,10 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
         triggers: The rows of ``trigger_health``.
 
     Returns:
-        ``lanes`` (depth by state; ``oldest_s``: seconds since the first ready job could run; jobs in
-        progress, ``unstarted`` of them; ``retrying``: jobs waiting for a retry of their task's own; ``full``:
-        jobs are ready and no place is free; ``rate``: claims a second over about the last minute),
+        ``lanes`` (depth by state; a number above ``counted_to`` means more; ``oldest_s``: seconds since the
+        first ready job could run; jobs in progress, ``unstarted`` of them; ``retrying``: jobs waiting for a
+        retry of their task's own; ``full``: jobs are ready and no place is free; ``rate``: claims a second
+        over about the last minute; ``claimed``: claims in all),
         ``unanswered`` (jobs published and not started for longer than a lease, by lane and Celery queue),
         ``in_progress``, ``max_in_progress``, ``dead``, ``died_lately`` (of the dead, within 15 minutes),
         ``triggers`` that wake the dispatch, ``outbox``, and ``reasons``: what is wrong, one line each.
@@ -54,7 +55,9 @@ def overview(connection: Connection, triggers: Sequence[dict[str, Any]]) -> dict
         {key: row[key] for key in (*TRIGGER, "task", "lane")} for row in _rows(connection, "queue_outbox")
     ]
     unanswered = _rows(connection, "queue_unanswered")
-    reasons = [_unanswered(row) for row in unanswered if row["sent"] >= SENT and row["verdict"] != "busy"]
+    reasons = [
+        unanswered_reason(row) for row in unanswered if row["sent"] >= SENT and row["verdict"] != "busy"
+    ]
     reasons += [f"queue: lane {lane['name']} is full: {_taken(lane)}" for lane in lanes if _stalled(lane)]
     return {
         "reasons": [*_reasons(totals, own, outbox), *reasons],
@@ -78,7 +81,7 @@ def _reasons(
     yield from trigger_reasons("outbox", outbox)
     if totals["keeps_dying"]:
         yield (
-            f"queue: jobs keep dying, {totals['died_lately']} in the last 15 minutes: "
+            f"queue: jobs keep dying, {format_count(totals['died_lately'])} in the last 15 minutes: "
             "pgreact queue list --state dead"
         )
 
@@ -92,10 +95,8 @@ def trigger_reasons(subject: str, triggers: Sequence[dict[str, Any]]) -> Iterato
 
 def overview_lines(found: dict[str, Any]) -> Iterator[str]:
     """Return the overview as lines of text."""
-    depth = ", ".join(
-        f"{sum(lane[state] for lane in found['lanes'])} {state}" for state in ("ready", "delayed", "blocked")
-    )
-    yield f"queue    {depth}; {_of(found)} in progress; {found['dead']} dead"
+    depth = ", ".join(f"{total(found['lanes'], state)} {state}" for state in ("ready", "delayed", "blocked"))
+    yield f"queue    {depth}; {_of(found)} in progress; {format_count(found['dead'])} dead"
     table = [("lane", "ready", "delayed", "blocked", "oldest", "in progress", "jobs/s", "")]
     for lane in found["lanes"]:
         oldest = "-" if lane["oldest_s"] is None else format_duration(lane["oldest_s"], roughly=True)
@@ -109,7 +110,9 @@ def overview_lines(found: dict[str, Any]) -> Iterator[str]:
             state = f"{lane['retrying']} wait for a retry"
         else:
             state = ""
-        ready, delayed, blocked = (str(lane[key]) for key in ("ready", "delayed", "blocked"))
+        ready, delayed, blocked = (
+            format_count(lane[key], lane["counted_to"]) for key in ("ready", "delayed", "blocked")
+        )
         name = str(lane["name"] or "(none yet)")
         table.append((name, ready, delayed, blocked, oldest, _of(lane), f"{lane['rate']:.2f}", state))
     yield from (f"  {line}" for line in aligned(table, right=range(1, 7)))
@@ -254,8 +257,8 @@ def _sent_to(row: dict[str, Any]) -> str:
     return f"sent to {queue}" + (f" by lane {row['lane']}" if row["lane"] != row["queue"] else "")
 
 
-def _unanswered(row: dict[str, Any]) -> str:
-    """Return what is wrong with messages that no worker starts, and what to do."""
+def unanswered_reason(row: dict[str, Any]) -> str:
+    """Return what is wrong with the messages of a row of ``queue_unanswered``, and what to do."""
     if row["verdict"] == "passed over":
         why = (
             "later messages were started, so a worker of the queue takes these and cannot run them: "
@@ -286,6 +289,13 @@ def _stalled(lane: dict[str, Any]) -> bool:
 
 def _of(found: dict[str, Any]) -> str:
     return f"{found['in_progress']}/{found['max_in_progress'] or '-'}"
+
+
+def total(lanes: Sequence[dict[str, Any]], state: str) -> str:
+    """Return the jobs of all lanes in a state; of a lane with more than were counted, those that were."""
+    total = sum(min(lane[state], lane["counted_to"]) for lane in lanes)
+    more = any(lane[state] > lane["counted_to"] for lane in lanes)
+    return format_count(total + more, total)
 
 
 def _cut(value: str | None, width: int = 60) -> str:

@@ -52,7 +52,7 @@ def list_schedules(load: Load, pattern: str | None, failed: bool, limit: int, as
     from pgreact.timetable import views as reader
 
     with connect(load().dsn) as connection:
-        found = reader.schedules(connection, pattern, limit + 1, failed=failed)
+        found = reader.schedules(connection, pattern, limit + 1, which="failed" if failed else None)
     if as_json:
         echo(json.dumps(found[:limit], indent=2, default=reader.public, ensure_ascii=False))
         return

@@ -107,6 +107,16 @@ def _parse(text: str, both: bool) -> tuple[local_time.LocalTimes, bool]:
     return matching, any(field.startswith("*") for field in fields[:3])
 
 
+def plain_fields(text: str) -> list[str] | None:
+    """Return the six fields of an expression, names of days and months as numbers; ``None``: it is wrong."""
+    try:
+        fields = _fields(text)
+    except ValueError:
+        return None
+    named = zip(_FIELDS, fields, strict=True)
+    return [_numbered(name, field) for name, field in named]
+
+
 def _fields(text: str) -> list[str]:
     """Return the six fields of an expression, in lower case."""
     lowered = text.lower().strip()
@@ -129,11 +139,8 @@ def _fields(text: str) -> list[str]:
 
 def _numbers(text: str, name: str, field: str) -> str:
     """Return a field with names as numbers, and ranges as lists, since cronsim's ranges do not wrap."""
-    if name in _NAMES:
-        pattern, numbers = _NAMES[name]
-        field = pattern.sub(lambda found: str(numbers[found[0]]), field)
     terms = []
-    for term in field.split(","):
+    for term in _numbered(name, field).split(","):
         found = re.fullmatch(r"([0-9]{1,4})-([0-9]{1,4})(?:/([0-9]{1,4}))?", term)
         if found is None:
             terms.append(term)
@@ -145,6 +152,13 @@ def _numbers(text: str, name: str, field: str) -> str:
         length = end - begin if begin <= end else (end - begin) % size
         terms += [str(low + (begin - low + plus) % size) for plus in range(0, length + 1, step)]
     return ",".join(terms)
+
+
+def _numbered(name: str, field: str) -> str:
+    if name not in _NAMES:
+        return field
+    pattern, numbers = _NAMES[name]
+    return pattern.sub(lambda found: str(numbers[found[0]]), field)
 
 
 def _is_day(value: str) -> bool:

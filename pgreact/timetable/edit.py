@@ -1,8 +1,8 @@
-"""Add, edit, enable, run and remove schedules by name, in one statement each: all names, or none."""
+"""Check, add, edit, rename, enable, run and remove schedules by name, in one statement: all, or none."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -10,12 +10,56 @@ from psycopg import sql
 
 from pgreact.errors import ConfigError
 from pgreact.postgres.change import Connection
-from pgreact.postgres.refusal import refusal
-from pgreact.timetable.plan import columns, insertion
+from pgreact.postgres.refusal import refusal, refusing_function
+from pgreact.timetable.plan import columns, insertion, record, row
 from pgreact.timetable.settings import WAYS, ScheduleSettings
 from pgreact.timetable.views import named
 
+
+class Refused(ConfigError):
+    """The database refuses a schedule.
+
+    Attributes:
+        column: The column that is wrong, if it is known.
+    """
+
+    def __init__(self, said: str, column: str | None) -> None:
+        super().__init__(said)
+        self.column = column
+
+
+# the column that a function of the database checks
+_CHECKED = {
+    "check_cron": "cron",
+    "check_rrule": "rrule",
+    "check_solar": "solar",
+    "check_timezone": "timezone",
+    "check_lane": "lane",
+    "check_options": "options",
+    "check_calls": "options",
+}
+# words of other refusals
+_SAID = {
+    "the name of a schedule": "name",
+    "every is": "every",
+    "overlap = false": "overlap",
+    "ends before it starts": "end_at",
+    "the name of a task": "task",
+    "args": "args",
+}
+
 Rows = dict[str, dict[str, Any]]  # rows before the change, by name
+
+
+def check(connection: Connection, name: str, schedule: ScheduleSettings) -> None:
+    """Let the database check a schedule, unless the role may not call the check; nothing is written.
+
+    Raises:
+        Refused: The database would refuse the schedule.
+    """
+    checked = record(json.dumps([row(name, schedule)]))
+    with _refused(), contextlib.suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        connection.execute(sql.SQL("select pgreact.check_schedule(f) from {} f").format(checked))
 
 
 def add(connection: Connection, name: str, schedule: ScheduleSettings) -> None:
@@ -28,7 +72,7 @@ def add(connection: Connection, name: str, schedule: ScheduleSettings) -> None:
         try:
             connection.execute(insertion(name, schedule))
         except psycopg.errors.UniqueViolation:
-            raise ConfigError(f'schedule "{name}" exists: "pgreact schedule edit" changes it') from None
+            raise Refused(f'schedule "{name}" exists: "pgreact schedule edit" changes it', "name") from None
 
 
 def edit(connection: Connection, name: str, changes: Mapping[str, Any]) -> None:
@@ -52,6 +96,19 @@ def edit(connection: Connection, name: str, changes: Mapping[str, Any]) -> None:
                 "where s.name = {name}"
             ).format(columns=sql.SQL(", ".join(changed)), changes=json.dumps(changed), name=name)
         )
+
+
+def rename(connection: Connection, name: str, to: str) -> None:
+    """Give a schedule another name. It is planned anew; its history stays under the old one.
+
+    Raises:
+        ConfigError: The new name exists, or the database refuses it.
+    """
+    with _refused():
+        try:
+            connection.execute("update pgreact.schedule set name = %s where name = %s", (to, name))
+        except psycopg.errors.UniqueViolation:
+            raise Refused(f'schedule "{to}" exists', "name") from None
 
 
 def enable(connection: Connection, names: Sequence[str], *, enabled: bool) -> Rows:
@@ -105,7 +162,7 @@ def remove(connection: Connection, names: Sequence[str]) -> None:
     connection.execute("delete from pgreact.schedule where name = any (%s)", ([*names],))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _refused() -> Iterator[None]:
     try:
         yield
@@ -113,4 +170,6 @@ def _refused() -> Iterator[None]:
         said = refusal(error)
         if said is None:
             raise
-        raise ConfigError(said) from None
+        column = _CHECKED.get(refusing_function(error) or "")
+        found = (name for words, name in _SAID.items() if words in said)
+        raise Refused(said, column or next(found, None)) from None

@@ -24,6 +24,7 @@ from pgreact.postgres.trouble import Trouble, Troubles, retry
 from pgreact.timetable.backlog import Backlog
 from pgreact.timetable.delivery import Delivery, DirectDelivery, Post, QueueDelivery
 from pgreact.timetable.firing import fire_due
+from pgreact.timetable.measures import TimetableMeasures
 from pgreact.timetable.planner import AHEAD
 from pgreact.timetable.replanning import replan_all
 
@@ -49,7 +50,14 @@ class Timetable:
     """
 
     def __init__(
-        self, dsn: str, post: Post, clock: Clock, troubles: Troubles, *, notified: bool = True
+        self,
+        dsn: str,
+        post: Post,
+        clock: Clock,
+        troubles: Troubles,
+        *,
+        notified: bool = True,
+        measures: TimetableMeasures | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -59,7 +67,9 @@ class Timetable:
             clock: Measures waits, and the pauses after a failure.
             troubles: Where failures are reported.
             notified: As the attribute, which may be set at any time.
+            measures: Earlier terms of this process counted here.
         """
+        self._measures = measures or TimetableMeasures()
         self.notified = notified
         self.leads = asyncio.Event()
         self._stopped = False
@@ -165,7 +175,7 @@ class Timetable:
                     await loop.poked.wait()
                 await asyncio.sleep(PAUSE)
             return
-        outcome = await fire_due(session, loop.delivery, loop.backlog, loop.trouble)
+        outcome = await fire_due(session, loop.delivery, loop.backlog, loop.trouble, self._measures)
         if outcome.failure:
             loop.failures += 1
             pause = self._clock.backoff(loop.failures, base=BACKOFF_BASE, cap=BACKOFF_CAP)

@@ -17,17 +17,20 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import asyncpg
 
 from pgreact import logs
+from pgreact.broker.job_publisher import JobMessage
 from pgreact.errors import SessionLost
 from pgreact.postgres.errors import ErrorKind, classify, describe
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Trouble
 from pgreact.timetable.backlog import Backlog, of_a_row
 from pgreact.timetable.delivery import Delivery, Firing, FiringResult
-from pgreact.timetable.planner import Plan, actual, plan
+from pgreact.timetable.measures import TimetableMeasures
+from pgreact.timetable.planner import Plan, Schedule, actual, plan
 from pgreact.timetable.schedule_row import from_record
 
 SLICE = 0.001  # seconds of planning or logging before other tasks get the event loop
@@ -51,7 +54,9 @@ class Outcome:
     pause: float | None = None
 
 
-async def fire_due(session: Session, delivery: Delivery, backlog: Backlog, trouble: Trouble) -> Outcome:
+async def fire_due(
+    session: Session, delivery: Delivery, backlog: Backlog, trouble: Trouble, measures: TimetableMeasures
+) -> Outcome:
     """Make one pass: fire what is due and plan what is new, until no more is read.
 
     Args:
@@ -59,15 +64,16 @@ async def fire_due(session: Session, delivery: Delivery, backlog: Backlog, troub
         delivery: How occurrences are fired.
         backlog: Reads the rows.
         trouble: Reports that none can be fired.
+        measures: Counts what was fired.
 
     Raises:
         SessionLost: The session is gone.
     """
-    one = _Pass(session, delivery, backlog, trouble)
+    one = _Pass(session, delivery, backlog, trouble, measures)
     try:
         await one.run()
     finally:
-        while _log_some(one.unlogged):
+        while _log_some(one.unlogged, measures):
             pass
     return Outcome(one.results, one.failure, one.pause)
 
@@ -81,7 +87,14 @@ async def in_slices(work: Callable[[], bool]) -> None:
 class _Pass:
     """The state of one pass."""
 
-    def __init__(self, session: Session, delivery: Delivery, backlog: Backlog, trouble: Trouble) -> None:
+    def __init__(
+        self,
+        session: Session,
+        delivery: Delivery,
+        backlog: Backlog,
+        trouble: Trouble,
+        measures: TimetableMeasures,
+    ) -> None:
         self.results: dict[int, FiringResult] = {}
         self.unlogged: deque[FiringResult] = deque()
         self.failure: str | None = None
@@ -90,6 +103,7 @@ class _Pass:
         self._delivery = delivery
         self._backlog = backlog
         self._trouble = trouble
+        self._measures = measures
         self._rows: Iterator[asyncpg.Record] = iter(())  # of the page, not planned yet
         self._planned: deque[Firing] = deque()
         self._enough = 1  # planned firings: the first batch is small, so that it goes out at once
@@ -106,7 +120,7 @@ class _Pass:
                 if self.failure is not None or self.pause is not None:
                     return
             self._backlog.dealt_with(rows, self.results)
-        await in_slices(lambda: _log_some(self.unlogged))
+        await in_slices(lambda: _log_some(self.unlogged, self._measures))
 
     async def _next_batch(self) -> list[Firing]:
         """Return the next planned batch; empty: the page is done."""
@@ -124,7 +138,7 @@ class _Pass:
             return False
         end = time.monotonic() + SLICE
         for row in self._rows:
-            self._planned.append(_planned(self._delivery, row))
+            self._planned.append(planned(row, self._delivery.messages))
             if time.monotonic() >= end:
                 return True
         return False
@@ -162,26 +176,35 @@ class _Pass:
             self._backlog.set_aside(batch[0].schedule.id, batch[0].schedule.name, fault)
 
 
-def _planned(delivery: Delivery, row: asyncpg.Record) -> Firing:
+def planned(
+    row: "asyncpg.Record | Mapping[str, Any]",
+    messages: Callable[[Any, Schedule, Plan], Sequence[JobMessage]],
+) -> Firing:
+    """Return the firing of a row that ``timetable_due`` read; a faulty row's schedule fails.
+
+    Args:
+        row: The row.
+        messages: Makes the messages of direct delivery; see :class:`pgreact.timetable.delivery.Delivery`.
+    """
     found = from_record(row)
     try:
         decided = plan(found, row["now"])
-        return Firing.of(found, decided, delivery.messages(row, found, decided))
+        return Firing.of(found, decided, messages(row, found, decided), now=row["now"])
     except Exception as error:  # noqa: BLE001 - a fault in a library must stop this schedule, and no other
         infinite = [name for name in _TIMES if row[name] is not None and row[name].tzinfo is None]
         wrong = f"{', '.join(infinite)}: infinite" if infinite else f"{type(error).__name__}: {error}"
-        return Firing.of(found, Plan(state="failed", last_nominal_at=None, error=wrong))
+        return Firing.of(found, Plan(state="failed", last_nominal_at=None, error=wrong), now=row["now"])
 
 
-def _log_some(unlogged: deque[FiringResult]) -> bool:
-    """Log results for one slice; return whether more are left."""
+def _log_some(unlogged: deque[FiringResult], measures: TimetableMeasures) -> bool:
+    """Log and measure results for one slice; return whether more are left."""
     end = time.monotonic() + SLICE
     while unlogged and time.monotonic() < end:
-        _log(unlogged.popleft())
+        _log(unlogged.popleft(), measures)
     return bool(unlogged)
 
 
-def _log(result: FiringResult) -> None:
+def _log(result: FiringResult, measures: TimetableMeasures) -> None:
     schedule, planned = result.firing.schedule, result.firing.plan
     name = schedule.name
     if result.error:
@@ -190,6 +213,7 @@ def _log(result: FiringResult) -> None:
     fired = planned.occurrences[: len(result.jobs)]  # without overlap, one of several
     overlapped = len(planned.occurrences) - len(fired)
     if planned.late or planned.missed or overlapped:
+        measures.misfires += 1
         logs.emit(
             logs.ScheduleMisfired(
                 schedule=name,
@@ -198,14 +222,17 @@ def _log(result: FiringResult) -> None:
                 fired=len(fired),
             )
         )
-    if fired and logs.shows(logs.ScheduleFired):
-        for occurrence, job, message in itertools.zip_longest(fired, result.jobs, result.firing.messages):
-            due = occurrence if planned.manual else actual(name, occurrence, schedule.jitter)
+    shown = logs.shows(logs.ScheduleFired)
+    for occurrence, job, message in itertools.zip_longest(fired, result.jobs, result.firing.messages):
+        due = occurrence if planned.manual else actual(name, occurrence, schedule.jitter)
+        lateness = (result.fired_at - due).total_seconds()
+        measures.lateness.observe(lateness)
+        if shown:
             logs.emit(
                 logs.ScheduleFired(
                     schedule=name,
                     occurrence=occurrence.isoformat(),
-                    lateness_ms=round((result.fired_at - due).total_seconds() * 1000, 3),
+                    lateness_ms=round(lateness * 1000, 3),
                     job=job,
                     task_id=message.task_id if message is not None else None,
                 )

@@ -2,11 +2,13 @@
 
 import datetime
 import zoneinfo
+from collections.abc import Mapping
 from typing import Any
 
 from pgreact.timetable.planner import Schedule, actual, following, plan
 from pgreact.timetable.recurrence import RecurrenceError
 from pgreact.timetable.schedule_row import from_record
+from pgreact.timetable.settings import ScheduleSettings
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _BEGINNING = datetime.datetime.min.replace(tzinfo=datetime.UTC)
@@ -48,7 +50,38 @@ def next_occurrences(found: dict[str, Any], now: datetime.datetime, count: int) 
     return ahead
 
 
-def zone_of(found: dict[str, Any]) -> datetime.tzinfo:
+def preview(
+    name: str,
+    schedule: ScheduleSettings,
+    now: datetime.datetime,
+    count: int,
+    row: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Compute the next occurrences of a schedule that is not written yet.
+
+    Args:
+        name: Its name, by which jitter is spread.
+        schedule: What it will be.
+        now: The database's clock.
+        count: How many at most.
+        row: The row that it will change; ``None``: it is new.
+
+    Returns:
+        As :func:`next_occurrences`.
+
+    Raises:
+        RecurrenceError: They cannot be computed.
+    """
+    new = {"id": 0, "revision": 0, "created_at": now, "run_count": 0, "last_nominal_at": None}
+    wanted = schedule.model_dump()
+    durations = {key: datetime.timedelta(seconds=wanted[key] or 0) for key in ("jitter", "grace")}
+    every = None if schedule.every is None else datetime.timedelta(seconds=schedule.every)
+    planned = {"state": "new", "next_nominal_at": None, "next_run_at": None, "enabled": True}
+    found = {**new, **(row or {}), **wanted, **durations, "every": every, "name": name, **planned}
+    return next_occurrences(found, now, count)
+
+
+def zone_of(found: Mapping[str, Any]) -> datetime.tzinfo:
     """Return the time zone of a schedule; UTC if this machine does not know it."""
     try:
         return zoneinfo.ZoneInfo(found["timezone"])

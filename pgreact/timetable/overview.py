@@ -6,7 +6,7 @@ from typing import Any
 
 from pgreact.postgres.change import Connection, rows
 from pgreact.postgres.queries import query
-from pgreact.quantities import format_duration
+from pgreact.quantities import format_count, format_duration
 
 
 def overview(connection: Connection) -> dict[str, Any]:
@@ -16,10 +16,11 @@ def overview(connection: Connection) -> dict[str, Any]:
         connection: Any session on the database.
 
     Returns:
-        Counts of ``enabled``, ``disabled``, ``overdue`` (by more than a minute) and ``failed`` (and enabled)
-        schedules; ``next``: name and ``run_at`` of the one due next; ``failures``: name and ``error`` of the
-        first failed ones; ``replanned``: ``count``, ``last_at`` and ``names`` of those planned anew in the
-        last seven days because the clock had been far ahead, if any; ``reasons``: what is wrong.
+        Counts, up to 10,001, of ``enabled``, ``disabled``, ``overdue`` (by more than a minute) and ``failed``
+        (and enabled) schedules; ``next``: name and ``run_at`` of the one due next; ``failures``: name and
+        ``error`` of the first failed ones; ``replanned``: ``count``, ``last_at`` and ``names`` of those
+        planned anew in the last seven days because the clock had been far ahead, if any; ``reasons``: what is
+        wrong.
     """
     [found] = rows(connection, query("timetable_overview"))
     if found["next"]:
@@ -31,10 +32,11 @@ def overview(connection: Connection) -> dict[str, Any]:
 
 def _reasons(found: dict[str, Any]) -> Iterator[str]:
     if found["failed"]:
-        yield f"timetable: schedules failed: {found['failed']}"
+        yield f"timetable: schedules failed: {format_count(found['failed'])}"
     if found["overdue"]:
         late = found["next"]["name"]
-        yield f"timetable: schedules are overdue by more than a minute: {found['overdue']}, first {late}"
+        count = format_count(found["overdue"])
+        yield f"timetable: schedules are overdue by more than a minute: {count}, first {late}"
 
 
 def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
@@ -42,8 +44,9 @@ def overview_lines(found: dict[str, Any], now: datetime.datetime) -> Iterator[st
     if not found["enabled"] + found["disabled"]:
         return
     yield ""
-    disabled = f", {found['disabled']} disabled" if found["disabled"] else ""
-    line = f"timetable  {found['enabled']} schedules{disabled}"
+    disabled = f", {format_count(found['disabled'])} disabled" if found["disabled"] else ""
+    schedules = "1 schedule" if found["enabled"] == 1 else f"{format_count(found['enabled'])} schedules"
+    line = f"timetable  {schedules}{disabled}"
     if found["next"]:
         seconds = (found["next"]["run_at"] - now).total_seconds()
         when = f"{'in' if seconds > 0 else 'due for'} {format_duration(abs(seconds), roughly=True)}"

@@ -7,6 +7,7 @@ years, so no pass of the engine reads them.
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -20,6 +21,9 @@ from pgreact.timetable.delivery import TIMEOUT, Firing, FiringResult, fire
 from pgreact.timetable.firing import SLICE, in_slices
 from pgreact.timetable.planner import AHEAD, replan
 from pgreact.timetable.schedule_row import from_record
+
+if TYPE_CHECKING:
+    import datetime
 
 PAGE = 500  # schedules read at a time
 
@@ -35,9 +39,9 @@ async def replan_all(session: Session, troubles: Troubles) -> None:
         SessionLost: The session is gone.
         Exception: The server refused a statement, and no row is at fault.
     """
-    place = 0
-    while rows := await session.fetch(query("timetable_ahead"), place, PAGE, AHEAD, timeout=TIMEOUT):
-        place = rows[-1]["id"]
+    place: tuple[datetime.datetime | None, int] = None, 0
+    while rows := await session.fetch(query("timetable_ahead"), *place, PAGE, AHEAD, timeout=TIMEOUT):
+        place = rows[-1]["planned_at"], rows[-1]["id"]
         firings: list[Firing] = []
         left = iter(rows)
         await in_slices(lambda: _plan_some(left, firings))  # noqa: B023 - it ends before the next page
@@ -87,7 +91,7 @@ def _plan_some(rows: Iterator[asyncpg.Record], firings: list[Firing]) -> bool:
         with contextlib.suppress(Exception):
             found = from_record(row)
             if (plan := replan(found, row["now"])) is not None:
-                firings.append(Firing.of(found, plan))
+                firings.append(Firing.of(found, plan, now=row["now"]))
         if time.monotonic() >= end:
             return True
     return False

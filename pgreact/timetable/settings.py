@@ -6,10 +6,10 @@ import re
 import zoneinfo
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from pgreact.section import Duration, Retention, Section, Time, between
+from pgreact.section import Between, Duration, JsonDict, JsonList, Retention, Section, TaskName, Time
 
 ScheduleName = Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]
 SCHEDULE_NAME_RULE = "a schedule's name has 1 to 200 characters, none of them NUL"
@@ -18,46 +18,49 @@ WAYS = ("every", "cron", "at", "solar", "rrule")  # to recur; a schedule has exa
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-def _json(value: Any) -> Any:
-    """Return the value as JSON holds it, TOML's times as text."""
-    return json.loads(json.dumps(value, default=lambda time: time.isoformat(), allow_nan=False))
-
-
 class ScheduleSettings(Section):
     """The settings of one schedule, a key for each column; missing keys have the column's default.
 
     Cron, rrule, solar, time zone, lane and options are checked by the database.
     """
 
-    task: str = Field(min_length=1, max_length=255)
-    args: Annotated[list[Any], AfterValidator(_json)] = []
-    kwargs: Annotated[dict[str, Any], AfterValidator(_json)] = {}
+    task: TaskName = Field(description="the Celery task")
+    args: JsonList = Field(default=[], description="arguments of the task")
+    kwargs: JsonDict = Field(default={}, description="keyword arguments of the task")
     # before the times: the validator reads them in this zone
     timezone: str = Field(default="UTC", min_length=1)
-    every: Annotated[Duration, between("100ms", "36500d")] | None = None
+    every: Annotated[Duration, Between("100ms", "36500d")] | None = None
     cron: str | None = Field(default=None, min_length=1)
     cron_and: bool = False
     at: Time | None = None
     solar: str | None = Field(default=None, min_length=1)
     rrule: str | None = Field(default=None, min_length=1)
     anchor: Time | None = None
-    enabled: bool = True
-    start_at: Time | None = None
-    end_at: Time | None = None
-    max_runs: int | None = Field(default=None, ge=1, lt=2**63)
-    jitter: Annotated[Duration, between("0s", "31d")] = 0.0
+    enabled: bool = Field(
+        default=True, description="occurrences that are due while it is false are not made up for"
+    )
+    start_at: Time | None = Field(default=None, description="no occurrence before this time")
+    end_at: Time | None = Field(default=None, description="no occurrence after this time")
+    max_runs: int | None = Field(
+        default=None, ge=1, lt=2**63, description="ends the schedule after this many runs"
+    )
+    jitter: Annotated[Duration, Between("0s", "31d")] = 0.0
     misfire: Literal["coalesce", "skip", "all"] = "coalesce"
-    grace: Annotated[Duration, between("0s", "3650d")] = 60.0
+    grace: Annotated[Duration, Between("0s", "3650d")] = 60.0
     catch_up: int = Field(default=100, ge=1, le=10_000)
     overlap: bool = True
     delivery: Literal["queue", "direct"] = "queue"
     lane: str | None = Field(default=None, min_length=1)
-    priority: int = Field(default=0, ge=-(2**31), lt=2**31)
-    max_attempts: int = Field(default=1, ge=1, lt=2**31)
-    options: Annotated[dict[str, Any], AfterValidator(_json)] = {}
-    expires: Annotated[Duration, between("0.001ms", "3650d")] | None = None
+    priority: int = Field(
+        default=0, ge=-(2**31), lt=2**31, description="of its jobs, within their lane; higher goes first"
+    )
+    max_attempts: int = Field(
+        default=1, ge=1, lt=2**31, description="how many attempts of each of its jobs may fail"
+    )
+    options: JsonDict = {}
+    expires: Annotated[Duration, Between("0.001ms", "3650d")] | None = None
     retention: Retention = None
-    description: str = ""
+    description: str = Field(default="", description="free text")
 
     @field_validator("at", "anchor", "start_at", "end_at")
     @classmethod

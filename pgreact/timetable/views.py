@@ -2,12 +2,12 @@
 
 import datetime
 import json
-import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from pgreact.errors import ConfigError, nearest
+from pgreact.errors import ConfigError, argument, nearest
 from pgreact.postgres.change import Connection, rows
+from pgreact.postgres.glob import like_pattern
 from pgreact.postgres.queries import query
 from pgreact.quantities import format_duration
 from pgreact.queue.views import aligned
@@ -15,12 +15,19 @@ from pgreact.timetable.occurrences import next_occurrences, zone_of
 from pgreact.timetable.plan import recurrence_text
 from pgreact.timetable.recurrence import RecurrenceError
 
+Which = Literal["enabled", "disabled", "overdue", "failed", "ended"]  # overdue: by more than a minute
+
 NEXT = 10  # next occurrences shown
 PAST = 20  # rows of the history shown
 
 
 def schedules(
-    connection: Connection, pattern: str | None, limit: int, *, failed: bool
+    connection: Connection,
+    pattern: str | None,
+    limit: int,
+    *,
+    which: Which | None = None,
+    after: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return schedules by name.
 
@@ -28,13 +35,19 @@ def schedules(
         connection: Any session on the database.
         pattern: Of their names, in either case; ``*`` is any text, ``?`` one character.
         limit: How many at most.
-        failed: Only failed schedules.
+        which: Only schedules of this kind; ``failed`` ones may be disabled, too.
+        after: Only names later than this one.
     """
-    if pattern is not None:
-        for special in "\\%_":
-            pattern = pattern.replace(special, f"\\{special}")
-        pattern = pattern.replace("*", "%").replace("?", "_")
-    return rows(connection, query("schedule_list"), {"pattern": pattern, "failed": failed, "limit": limit})
+    return rows(
+        connection,
+        query("schedule_list"),
+        {
+            "pattern": None if pattern is None else like_pattern(pattern),
+            "which": which,
+            "after": after,
+            "limit": limit,
+        },
+    )
 
 
 def lines(found: Sequence[dict[str, Any]], now: datetime.datetime) -> Iterator[str]:
@@ -108,7 +121,7 @@ def details(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     if row["state"] == "failed":
         yield f"FAILED: {found['error']}"
-        yield f'  it does not fire until an edit, or "pgreact schedule enable {_quoted(row["name"])}"'
+        yield f'  it does not fire until an edit, or "pgreact schedule enable {argument(row["name"])}"'
     elif found["error"]:
         yield f"next occurrences unknown: {found['error']}"
     elif not found["occurrences"]:
@@ -143,10 +156,6 @@ def _state(row: dict[str, Any]) -> str:
     if not row["enabled"]:
         return "disabled"
     return f"FAILED: {row['last_error']}" if row["state"] == "failed" else str(row["state"])
-
-
-def _quoted(name: str) -> str:
-    return shlex.quote(name) if name.isprintable() else json.dumps(name)
 
 
 def _clock(moment: datetime.datetime) -> str:

@@ -36,6 +36,7 @@ class Listener:
         self.session = session
         self._private = f"pgreact_{uuid4().hex}"
         self.delivers = True
+        self.probe_s: float | None = None  # the round trip of the last probe that came back, in seconds
         self.queue_usage = 0.0  # of the server's queue of notifications, 0 to 1, at the last probe
         self.flooded = asyncio.Event()
         self._awaited: dict[str, asyncio.Future[None]] = {}
@@ -107,7 +108,8 @@ class Listener:
             raise
         finally:
             del self._awaited[token]
-        return time.monotonic() - began
+        self.probe_s = time.monotonic() - began
+        return self.probe_s
 
     async def prove_alive(self, through: Session | None = None) -> None:
         """Make sure that the listener's session, and the other if given, still answers and delivers.

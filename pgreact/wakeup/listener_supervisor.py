@@ -98,6 +98,19 @@ class ListenerSupervisor:
         self.check_queue_usage()
 
     @property
+    def hears(self) -> bool:
+        """Whether notifications arrive, as far as is known."""
+        listener = self.listener
+        return (
+            listener is not None and not listener.session.lost.done() and self.delivers and listener.delivers
+        )
+
+    @property
+    def probe_s(self) -> float | None:
+        """The round trip of the last notification that the listener sent to itself, in seconds."""
+        return self.listener.probe_s if self.listener is not None else None
+
+    @property
     def hurried(self) -> bool:
         """Whether the queue of notifications is to be checked more often."""
         return self.listener is not None and self.listener.queue_usage > CALM / 2

@@ -4,8 +4,10 @@
 payload                          sent by                               parsed as
 ===============================  ====================================  ==========================
 ``7``                            a writer: trigger, pgreact.signal     :class:`Signal`
+``7 TRACEPARENT``                ``pgreact.signal`` within a trace     :class:`Signal`
 ``routes``                       the trigger on ``pgreact.route``      :class:`RoutesChanged`
 ``schedule``                     the trigger on ``pgreact.schedule``   :class:`SchedulesChanged`
+``canary``                       the trigger ``canary`` of settings    :class:`CanaryChanged`
 ``flight 7 TASK-ID STATE``       a worker                              :class:`RunChanged`
 ===============================  ====================================  ==========================
 
@@ -23,13 +25,20 @@ RunState = Literal["started", "done", "failed", "dropped"]
 _LARGEST_ID = 2**31 - 1  # of pgreact.route: an integer
 _UNKNOWN_TASK = "-"
 _TASK_ID = re.compile(r"\S{1,255}")
+_TRACED = re.compile(r"(\d{1,10}) ([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})", re.ASCII)
 _RUN_CHANGED = re.compile(rf"flight (\d{{1,10}}) (\S{{1,255}}) ({'|'.join(get_args(RunState))})", re.ASCII)
 
 
 class Signal(NamedTuple):
-    """Something changed for a route."""
+    """Something changed for a route.
+
+    Attributes:
+        route_id: The route's id.
+        traceparent: The trace context of the transaction, if it is known.
+    """
 
     route_id: int
+    traceparent: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +51,11 @@ class SchedulesChanged:
     """The rows of ``pgreact.schedule`` changed."""
 
 
+@dataclasses.dataclass(frozen=True)
+class CanaryChanged:
+    """The interval or the queue of the canary changed."""
+
+
 class RunChanged(NamedTuple):
     """The run of a route's task started or ended, or a worker dropped its message."""
 
@@ -50,7 +64,14 @@ class RunChanged(NamedTuple):
     state: RunState
 
 
-Notification = Signal | RoutesChanged | SchedulesChanged | RunChanged
+Notification = Signal | RoutesChanged | SchedulesChanged | CanaryChanged | RunChanged
+
+
+_CHANGES: dict[str, Notification] = {
+    "routes": RoutesChanged(),
+    "schedule": SchedulesChanged(),
+    "canary": CanaryChanged(),
+}
 
 
 def parse(payload: str) -> Notification | None:
@@ -58,10 +79,10 @@ def parse(payload: str) -> Notification | None:
     if payload.isascii() and payload.isdigit():
         # the length first: int() refuses some thousand digits
         return Signal(number) if len(payload) <= 10 and (number := int(payload)) <= _LARGEST_ID else None
-    if payload == "routes":
-        return RoutesChanged()
-    if payload == "schedule":
-        return SchedulesChanged()
+    if payload in _CHANGES:
+        return _CHANGES[payload]
+    if (found := _TRACED.fullmatch(payload)) and int(found[1]) <= _LARGEST_ID:
+        return Signal(int(found[1]), found[2])
     if (found := _RUN_CHANGED.fullmatch(payload)) and int(found[1]) <= _LARGEST_ID:
         state: RunState = found[3]  # type: ignore[assignment]
         return RunChanged(int(found[1]), found[2], state)

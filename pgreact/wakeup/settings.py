@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pgreact.section import Duration, Section, between
+from pgreact.section import Between, Duration, JsonDict, Section, TaskName
 
 Event = Literal["insert", "update", "delete", "truncate"]
 RouteName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
@@ -30,9 +30,13 @@ _RESERVED_OPTIONS = {
 class Watch(Section):
     """An entry of a route's ``tables``: the changes of one table that signal the route."""
 
-    table: str = Field(min_length=1)
-    on: tuple[Event, ...] = Field(min_length=1)
-    when: str | None = Field(default=None, min_length=1)
+    table: str = Field(min_length=1, description="the table, with its schema")
+    on: tuple[Event, ...] = Field(min_length=1, description="the changes that count")
+    when: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a condition in SQL on old and new; types and functions of yours with their schema",
+    )
     changed: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(default=None, min_length=1)
     always: bool = False
 
@@ -66,19 +70,21 @@ class Watch(Section):
 class RouteSettings(Section):
     """A section ``[routes.NAME]``."""
 
-    task: str = Field(min_length=1)
-    window: Annotated[Duration, between("0s", "1h")] = 0.1
+    task: TaskName = Field(description="the Celery task that a dispatch calls")
+    window: Annotated[Duration, Between("0s", "1h")] = 0.1
     countdown: Duration = 0.0
     expires: Duration = 15.0
     sweep: Duration = 60.0
     single_flight: Literal["publish", "run"] = "publish"
     gate: Literal["auto", "open", "closed"] = "auto"
-    gate_poll: Annotated[Duration, between("5ms", "10s")] = 0.04
+    gate_poll: Annotated[Duration, Between("5ms", "10s")] = 0.04
     gate_close_rate: int = Field(default=100, gt=0)
-    gate_open_after: Annotated[Duration, between("100ms", "1h")] = 1.0
-    options: dict[str, Any] = {}
+    gate_open_after: Annotated[Duration, Between("100ms", "1h")] = 1.0
+    options: JsonDict = {}
     ready: str | None = Field(default=None, min_length=1)
-    tables: tuple[Watch, ...] = ()
+    tables: tuple[Watch, ...] = Field(
+        default=(), description="the tables whose changes signal the route; see below"
+    )
 
     @model_validator(mode="after")
     def _checked(self) -> Self:

@@ -33,10 +33,10 @@ class Sweeper:
         """
         route = runner.route
         began = time.monotonic()
-        ready = True
+        ready, known = True, False
         if route.ready is not None:
             try:
-                ready = await self._session.boolean_query(route.ready, READY_TIMEOUT)
+                ready = known = await self._session.boolean_query(route.ready, READY_TIMEOUT)
                 if self._errors.pop(route.id, None):
                     logs.emit(logs.SweepRecovered(route=route.name))
             except SessionLost:
@@ -48,7 +48,9 @@ class Sweeper:
                 self._errors[route.id] = text
         took = time.monotonic() - began
         self._next[route.id] = time.monotonic() + route.sweep
-        if ready:
+        if known:
+            runner.found(reason)
+        elif ready:
             runner.signal()
         if ready or reason != "backstop":
             logs.emit(
