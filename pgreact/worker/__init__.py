@@ -5,6 +5,11 @@ checks its headers, ``guard`` starts the run by ``jobs``, calls the task and set
 ``lease_renewer`` is a thread beside it, and ``request`` settles what a dead child cannot. A route's message
 goes from ``guard`` to ``single_flight``. ``setup`` puts all of it into a Celery application.
 
+A bundle, one message of many jobs, goes from ``strategy`` by ``bundle_message`` and ``bundle_request`` to
+``bundle_task``, which runs each job by the tracer and the guard of its own task, in a ``bundle_loop``.
+``bundle_watch`` is a thread beside it, ``bundle_settlements`` go to PostgreSQL by the lease renewer, and
+``bundle_events`` and ``bundle_commands`` show Celery each job.
+
 The events in the worker's log (logger ``pgreact.worker``). A failure that lasts is logged once for each kind,
 and its recovery once.
 
@@ -28,6 +33,11 @@ settlement.ignored           warning the attempt had ended before its settlement
 settlement.failed            warning the process ended before a settlement was sent, or no settlement can be
                                      made; the lease ends the attempt as lost
 shutdown.delayed             info    the process sends delayed settlements before it ends
+bundle.split                 warning the jobs of a task need messages of their own in this worker: each is
+                                     sent again alone; debug: a job lasts, the others go back to the queue
+bundle.unreadable            error   the text of a bundle cannot be read: after their leases the jobs come one
+                                     by one
+bundle.failed                error   a bug, or an error outside the body of a job
 flight.dropped               info    a route's message runs nothing: one runs and one waits already
 flight.waiting               debug   a route's message waits for the run of another
 flight.start_failed          warning the locks cannot be taken: the task does not run, the daemon publishes

@@ -3,7 +3,7 @@
 import os
 import sys
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -13,6 +13,9 @@ from pgreact.worker.jobs import Jobs
 from pgreact.worker.session import Session
 from pgreact.worker.single_flight import TIMEOUT, SingleFlight
 from pgreact.worker.trouble import with_retries
+
+if TYPE_CHECKING:
+    from pgreact.worker.transaction_source import Source
 
 # The environment variables by which libpq finds a database.
 _LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
@@ -25,6 +28,8 @@ class WorkerDatabase:
         """Take a DSN as libpq reads it; ``None``: find it as the command line does."""
         self.given = dsn
         self.main_pid: int | None = None  # of the worker, the parent of a prefork pool's children
+        self.inline: Jobs | None = None  # in place of those of the DSN, while this process is no worker
+        self.outside: Source | None = None  # likewise, of calls outside a transaction
         self._found: str | None = None
 
     @property
@@ -70,6 +75,8 @@ class WorkerDatabase:
     @property
     def jobs(self) -> Jobs:
         """The runs of jobs in this process."""
+        if self.inline is not None:
+            return self.inline
         dsn = self.dsn
         return _jobs.get(dsn) or _jobs.setdefault(dsn, Jobs(dsn))
 

@@ -23,26 +23,32 @@ ends its process, a child                            none here: :mod:`pgreact.wo
 ==================================================== ====================================================
 """
 
+import contextlib
 import functools
 import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, OperationalError, Reject, Retry, SoftTimeLimitExceeded
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
+from pgreact import tracing
 from pgreact.broker.message_headers import AGAIN, ATTEMPT, BEFORE, CLAIM, DATABASE, JOB, ROUTE
+from pgreact.broker.sending import directly, sending_as
 from pgreact.errors import NotGuarded
 from pgreact.worker.database import WorkerDatabase
-from pgreact.worker.headers import ENTERED, header, id_header, run_of, task_id
-from pgreact.worker.jobs import OtherDatabase
+from pgreact.worker.headers import BUNDLED, ENTERED, header, id_header, run_of, task_id
+from pgreact.worker.jobs import Jobs, OtherDatabase
 from pgreact.worker.requeue import requeue
 from pgreact.worker.retry import retry_message
 from pgreact.worker.run import Run, Settlement, abandoned, error_text, postponed, settled, snoozed
 from pgreact.worker.runnable import call_signature, checked_result, unrunnable
+
+if TYPE_CHECKING:
+    from pgreact.worker.bundle_loop import BundleLoop
 
 # Exceptions that are no failure of a task. A retry comes as a message of its own, guarded like this one.
 CLEAN_EXITS = (Retry, Ignore, Reject)
@@ -75,10 +81,12 @@ def guard(task: "Task[Any, Any]", database: WorkerDatabase) -> None:
         if job is not None and not getattr(request, ENTERED, False):
             setattr(request, ENTERED, True)
             body = functools.partial(inner, *args, **kwargs)
-            return _run_job(task, request, database, run_of(request, job), body, reason)
+            jobs, attempt = getattr(request, BUNDLED, None) or (database.jobs, run_of(request, job))
+            return _run_job(task, request, database, jobs, attempt, body, reason)
         route = id_header(request, ROUTE)
         if route is None or job is not None:
-            return inner(*args, **kwargs)
+            with _sending(task):
+                return inner(*args, **kwargs)
         return _run_flight(task, database, route, functools.partial(inner, *args, **kwargs), reason)
 
     # wraps() copies attributes too, and the signature that a decorator left may name the self bound here
@@ -89,15 +97,20 @@ def guard(task: "Task[Any, Any]", database: WorkerDatabase) -> None:
     task.signature_from_request = _keeping_retry(task, task.signature_from_request)  # type: ignore[method-assign]
 
 
+def _sending(task: "Task[Any, Any]") -> contextlib.AbstractContextManager[None]:
+    """Return the context of a body: what Celery's own tasks send goes on with a canvas."""
+    return sending_as("direct" if task.name.startswith("celery.") else "task")
+
+
 def _run_job(
     task: "Task[Any, Any]",
     request: Any,
     database: WorkerDatabase,
+    jobs: "Jobs | BundleLoop",
     run: Run,
     body: "functools.partial[Any]",
     unfit: str | None,
 ) -> Any:
-    jobs = database.jobs
     if unfit:
         jobs.end(abandoned(run, "invalid", unfit))
         raise TypeError(f"{task.name}: {unfit}")
@@ -108,7 +121,9 @@ def _run_job(
             jobs.end(abandoned(run, "invalid", f"the arguments do not fit the task: {error}"))
             raise
     try:
-        if not jobs.start(run):
+        with tracing.continuing("pgreact.start", request, {"pgreact.job": run.job}):
+            started = jobs.start(run)
+        if not started:
             raise Ignore
     except OtherDatabase as error:
         requeue(task, error)
@@ -118,9 +133,10 @@ def _run_job(
         jobs.end_later(abandoned(run, "failed", error_text(error)))
         raise
     try:
-        result = body()
+        with _sending(task):
+            result = body()
     except BaseException as error:
-        if settlement := _after_exception(
+        if settlement := settlement_of_error(
             run, error, request, acks_late=task.acks_late, main_pid=database.main_pid
         ):
             jobs.end(settlement)
@@ -148,10 +164,18 @@ def _after_return(run: Run, request: Any) -> Settlement:
     return settled(run, "done") if pause is None else snoozed(run, pause)
 
 
-def _after_exception(
+def settlement_of_error(
     run: Run, error: BaseException, request: Any, *, acks_late: bool, main_pid: int | None
 ) -> Settlement | None:
-    """Return the settlement of a run that raised; ``None``: the main process settles it."""
+    """Return the settlement of a run that raised; ``None``: the main process settles it.
+
+    Args:
+        run: The run, which has started.
+        error: What it raised.
+        request: Its message.
+        acks_late: The broker has the message until the run has ended.
+        main_pid: The worker's main process.
+    """
     retried = getattr(request, _RETRIED, None)
     if retried is not None and isinstance(error, Exception):
         message, pause = retried
@@ -187,7 +211,8 @@ def _run_flight(
     def start() -> Any:
         nonlocal started
         started = True
-        return checked_result(body(), task.name)
+        with _sending(task):
+            return checked_result(body(), task.name)
 
     try:
         result = single_flight.run(route, task_id(task.request), start, CLEAN_EXITS)
@@ -213,7 +238,8 @@ def _continuing_attempt(task: "Task[Any, Any]", inner: Callable[[Any], Any]) -> 
         request = task.request
         job = id_header(request, JOB)
         if job is None or request.is_eager or signature.get("subtask_type") in _CANVASES:
-            return inner(signature)
+            with directly():  # a rollback by ``Ignore`` must not take the task that replaces this one
+                return inner(signature)
         run = run_of(request, job)
         ours: dict[str, object] = {JOB: job, BEFORE: run.retries + 1}
         ours |= {
@@ -243,7 +269,7 @@ def _keeping_retry(task: "Task[Any, Any]", inner: Callable[..., Any]) -> Callabl
 
             def keep(*_: object, **__: object) -> None:
                 pause = _pause(options.get("eta") or options.get("countdown"), task.app)
-                setattr(found, _RETRIED, (retry_message(signature), pause))
+                setattr(found, _RETRIED, (retry_message(task, signature), pause))
 
             signature.apply_async = keep
         return signature

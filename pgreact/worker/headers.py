@@ -10,6 +10,7 @@ from pgreact.errors import NotGuarded
 from pgreact.worker.run import Run, worker_name
 
 ENTERED = "_pgreact_entered"  # an attribute of a request: its job has passed the guard
+BUNDLED = "_pgreact_bundled"  # likewise: the loop of its bundle, and its run
 _LIMITS = {ROUTE: 2**31, JOB: 2**63}
 
 

@@ -13,6 +13,7 @@ import weakref
 from celery.exceptions import SoftTimeLimitExceeded
 
 from pgreact.errors import NotGuarded
+from pgreact.worker import counters
 from pgreact.worker.lease_renewer import LeaseRenewer
 from pgreact.worker.run import Run, Settlement
 from pgreact.worker.session import SessionPool
@@ -48,12 +49,22 @@ class Jobs:
             dsn: As libpq reads it. A pooler in transaction mode may stand between.
             timeout: Seconds that a message waits for a database that is away.
         """
-        self._timeout = timeout
+        self.timeout = timeout
         self._pool = SessionPool(dsn)
         self._renewer = LeaseRenewer(self._pool)
-        self._start_trouble = Trouble("job.start_failed", "job.start_recovered")
+        self.start_trouble = Trouble("job.start_failed", "job.start_recovered")
         self._database_id: str | None = None  # looked up when first needed
         _instances.add(self)
+
+    @property
+    def pool(self) -> SessionPool:
+        """The sessions of this process."""
+        return self._pool
+
+    @property
+    def renewer(self) -> LeaseRenewer:
+        """The lease renewer of this process."""
+        return self._renewer
 
     def start(self, run: Run) -> bool:
         """Take the attempt of a run, and renew its lease from now on.
@@ -66,22 +77,24 @@ class Jobs:
             OtherDatabase: The message is of a job of another database.
         """
         try:
-            lease = with_retries(functools.partial(self._take, run), self._timeout)
+            lease = with_retries(functools.partial(self._take, run), self.timeout)
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the task must not run
-            self._start_trouble.failed(
+            self.start_trouble.failed(
                 error, f"{run}: cannot be started; the daemon publishes it again after its lease"
             )
             return False
-        self._start_trouble.recovered()
+        self.start_trouble.recovered()
         if lease is None:
-            self._check_database(run)
+            self.check_database(run)
+            counters.add("messages_dropped")
             _log.info(
                 "message.dropped: %s: another message runs or ran it, it expired, or the job was cancelled",
                 run,
             )
             return False
+        counters.add("started")
         self._pool.limit_by(lease)
         self._pool.max_idle = max(self._pool.max_idle, self._renewer.add(run, lease))
         return True
@@ -116,16 +129,12 @@ class Jobs:
         self._renewer.stop(SHUTDOWN_TIMEOUT)
         self._pool.close()
 
-    def _take(self, run: Run) -> float | None:
-        """Return the lease of the attempt in seconds; ``None``: it is not to be run."""
-        with self._pool.session() as session:
-            lease: float | None = session.execute_pinned(
-                "job_start", job=run.job, claim=run.claim, retries=run.retries, worker=run.worker
-            )
-            return lease
+    def check_database(self, run: Run) -> None:
+        """Make sure that a run is of a job of this database; in doubt, believe it.
 
-    def _check_database(self, run: Run) -> None:
-        """Raise if a run that this database does not know comes from another one; in doubt, do not."""
+        Raises:
+            OtherDatabase: It comes from another one.
+        """
         if run.database is None:
             return
         if self._database_id is None:
@@ -136,6 +145,14 @@ class Jobs:
                 return
         if run.database != self._database_id:
             raise OtherDatabase(run, self._database_id)
+
+    def _take(self, run: Run) -> float | None:
+        """Return the lease of the attempt in seconds; ``None``: it is not to be run."""
+        with self._pool.session() as session:
+            lease: float | None = session.execute_pinned(
+                "job_start", job=run.job, claim=run.claim, retries=run.retries, worker=run.worker
+            )
+            return lease
 
 
 _instances: weakref.WeakSet[Jobs] = weakref.WeakSet()

@@ -10,11 +10,14 @@ import dataclasses
 import logging
 import threading
 import time
+from collections.abc import Sequence
+from typing import Protocol
 
 from pgreact.postgres.errors import ErrorKind
 from pgreact.quantities import format_duration
-from pgreact.worker.run import Run, Settlement
-from pgreact.worker.session import SessionPool, meant
+from pgreact.worker import counters
+from pgreact.worker.run import Run
+from pgreact.worker.session import Session, SessionPool, meant
 from pgreact.worker.trouble import Trouble
 
 RENEWALS = 3  # in the time of a lease
@@ -26,11 +29,37 @@ _CHILD_POLL = 0.01  # seconds between two looks at a child that is to end
 _log = logging.getLogger("pgreact.worker")
 
 
+class Sendable(Protocol):
+    """A settlement of one attempt, or of several."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be sent."""
+        ...
+
+    @property
+    def leased(self) -> Sequence[Run]:
+        """The runs whose leases are renewed until it is sent."""
+        ...
+
+    def repeats(self, other: object) -> bool:
+        """Return whether it does what another one does, which counts."""
+        ...
+
+    def send(self, session: Session) -> None:
+        """Write it to PostgreSQL.
+
+        Raises:
+            NotGuarded: PostgreSQL cannot be reached, or refuses.
+        """
+        ...
+
+
 @dataclasses.dataclass(eq=False, slots=True)
 class _Delayed:
     """A settlement that could not be sent yet."""
 
-    settlement: Settlement
+    settlement: Sendable
     trouble: Trouble
     since: float
     due: float
@@ -74,23 +103,29 @@ class LeaseRenewer:
         with self._changed:
             self._runs.discard(run)
 
-    def send_later(self, settlement: Settlement, error: Exception | None = None) -> None:
+    def send_later(
+        self, settlement: Sendable, error: Exception | None = None, lease: float | None = None
+    ) -> None:
         """Send a settlement as soon as possible, unless one of the same message waits already.
 
         Args:
             settlement: If its run took the attempt, the lease is renewed until it is sent.
             error: Why it could not be sent the first time, if that was tried.
+            lease: The length of its leases in seconds, if its runs were never added.
         """
         with self._changed:
-            if any(other.settlement.run.is_same_message(settlement.run) for other in self._delayed):
+            if any(settlement.repeats(other.settlement) for other in self._delayed):
                 return
+            if lease is not None:
+                self._interval = lease / RENEWALS
             now = time.monotonic()
             trouble = Trouble("settlement.delayed", "settlement.sent", "after %d failures, %s late")
             delayed = _Delayed(settlement, trouble, now, now)
             if error is not None:
+                counters.add("settlements_retried")
                 delayed.due += trouble.failed(error, _subject(settlement))
             self._delayed.append(delayed)
-            if settlement.keeps_lease and self._interval:
+            if settlement.leased and self._interval:
                 self._renew_by(now + self._interval)
             self._wake()
 
@@ -186,7 +221,7 @@ class LeaseRenewer:
         """Renew all leases, or only those whose rows were locked at the last renewal."""
         began = time.monotonic()
         with self._changed:
-            waiting = {delayed.settlement.run for delayed in self._delayed if delayed.settlement.keeps_lease}
+            waiting = {run for delayed in self._delayed for run in delayed.settlement.leased}
             leased = self._runs | waiting
             runs = list(leased if everything else leased & self._locked)
             self._locked, self._locked_due = set(), None
@@ -207,6 +242,7 @@ class LeaseRenewer:
                 self._locked = set(runs)
                 self._locked_due = time.monotonic() + pause
             return
+        counters.add("leases_renewed", len(runs) - len(skipped or ()))
         if skipped:
             self._renewal_trouble.report(
                 "locked", f"{len(skipped)} of {subject}: another transaction holds their rows: jobs {skipped}"
@@ -238,6 +274,7 @@ class LeaseRenewer:
                 with self._pool.session() as session:
                     settlement.send(session)
             except Exception as error:  # noqa: BLE001 - whatever it is, the settlement is sent later
+                counters.add("settlements_retried")
                 delayed.due = time.monotonic() + delayed.trouble.failed(error, _subject(settlement))
                 if meant(error) is ErrorKind.LOST:
                     with self._changed:
@@ -254,5 +291,5 @@ def _is_past(due: float | None) -> bool:
     return due is not None and due <= time.monotonic()
 
 
-def _subject(settlement: Settlement) -> str:
+def _subject(settlement: Sendable) -> str:
     return f"{settlement}: is sent as soon as possible"

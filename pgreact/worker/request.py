@@ -28,11 +28,11 @@ from celery.exceptions import InvalidTaskError, Terminated, TimeLimitExceeded, W
 from pgreact.broker.message_headers import CLAIM, JOB, OURS, unfit
 from pgreact.postgres.errors import describe
 from pgreact.worker.database import databases
-from pgreact.worker.headers import ENTERED, claim_of, header, id_header, run_of
+from pgreact.worker.headers import BUNDLED, ENTERED, claim_of, header, id_header, run_of
 from pgreact.worker.jobs import close_all
 from pgreact.worker.run import abandoned, error_text, worker_name
 
-_log = logging.getLogger("pgreact.worker")
+log = logging.getLogger("pgreact.worker")
 _requests: dict[type[Any], type[Any]] = {}
 
 
@@ -127,9 +127,10 @@ def on_unreadable(consumer: Any, message: Any, error: object) -> None:
 
 def _on_failure(sender: Any, exception: BaseException, **_: object) -> None:
     request = getattr(sender, "request", None)
-    if request is None or getattr(request, ENTERED, False):
+    if request is None or getattr(request, ENTERED, False) or getattr(request, BUNDLED, None):
         return
-    # It failed before its body. Request.on_failure abandons the job of a child that died.
+    # It failed before its body. Request.on_failure abandons the job of a child that died, and the run of a
+    # bundle settles its jobs.
     if not isinstance(exception, WorkerLostError | TimeLimitExceeded):
         _abandon(sender.app, request, "failed", error_text(exception))
 
@@ -164,4 +165,4 @@ def _abandon(
             run.worker = worker_name(hostname, pid)
             database.jobs.end_later(abandoned(run, outcome, error, pid))
     except Exception as failure:  # noqa: BLE001 - it must not end the worker
-        _log.warning("settlement.failed: task %s: %s: %s", request.id, outcome, describe(failure))
+        log.warning("settlement.failed: task %s: %s: %s", request.id, outcome, describe(failure))

@@ -19,8 +19,14 @@ _log = logging.getLogger("pgreact.worker")
 _logged: set[str | None] = set()  # databases
 
 
-def requeue(task: "Task[Any, Any]", error: OtherDatabase) -> None:
-    """Send a message to its queue again, for a worker of its own database."""
+def requeue(task: "Task[Any, Any]", error: OtherDatabase, request: Context | None = None) -> None:
+    """Send a message to its queue again, for a worker of its own database.
+
+    Args:
+        task: The task that runs the message.
+        error: Which database it is of.
+        request: The message; ``None``: the one that the task runs.
+    """
     if error.database not in _logged:
         _logged.add(error.database)
         _log.error(
@@ -28,7 +34,7 @@ def requeue(task: "Task[Any, Any]", error: OtherDatabase) -> None:
             "the same PGREACT_DSN",
             error,
         )
-    request: Context = task.request
+    request = task.request if request is None else request
     try:
         requeues = parse_count(header(request, REQUEUES) or 0)
     except ValueError:

@@ -8,15 +8,17 @@ from typing import Any
 
 from pgreact.broker.json_writer import join, write, write_options
 from pgreact.broker.message_headers import BEFORE, OURS, parse_count
+from pgreact.broker.task_routing import MADE, overrides_apply_async
 
 # What the next message gets anew, and what the broker added to the one before.
 _DROPPED = {"task_id", "retries", "countdown", "eta", "origin", "headers", "redelivered"}
 
 
-def retry_message(signature: Any) -> str:
+def retry_message(task: object, signature: Any) -> str:
     """Return the message of a retry as JSON text in ASCII, for ``pgreact.postpone``.
 
     Args:
+        task: The task.
         signature: What Celery would send.
 
     Raises:
@@ -30,6 +32,8 @@ def retry_message(signature: Any) -> str:
     own = {name: value for name, value in headers.items() if name not in OURS}
     if own:
         options["headers"] = own
+    if overrides_apply_async(task):
+        options[MADE] = True  # it has added its headers to the message before
     if (expires := options.get("expires")) is not None and hasattr(expires, "isoformat"):
         options["expires"] = expires.isoformat()
     texts = {

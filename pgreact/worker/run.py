@@ -36,6 +36,7 @@ from typing import NamedTuple
 from pgreact.errors import NotGuarded
 from pgreact.postgres.errors import ErrorKind, ascii_escaped
 from pgreact.quantities import format_duration
+from pgreact.worker import counters
 from pgreact.worker.session import Session, meant
 
 _ERROR_SIZE = 8192  # bytes of an error's text
@@ -81,12 +82,16 @@ class Settlement(NamedTuple):
     @property
     def ready(self) -> bool:
         """Whether it may be sent: the child that it waits for has ended."""
-        return self.pid is None or _has_ended(self.pid)
+        return self.pid is None or has_ended(self.pid)
 
     @property
-    def keeps_lease(self) -> bool:
-        """Whether its run took the attempt, whose lease is then renewed until this is sent."""
-        return self.query in {"job_settle", "job_snooze", "job_postpone"}
+    def leased(self) -> tuple[Run, ...]:
+        """The run, if that took the attempt: the lease is renewed until this is sent."""
+        return (self.run,) if self.query in {"job_settle", "job_snooze", "job_postpone"} else ()
+
+    def repeats(self, other: object) -> bool:
+        """Return whether another settlement is of the same message: the first one counts."""
+        return isinstance(other, Settlement) and self.run.is_same_message(other.run)
 
     def send(self, session: Session) -> None:
         """Write it to PostgreSQL; log if the attempt had ended before.
@@ -103,12 +108,19 @@ class Settlement(NamedTuple):
             # the database's encoding lacks some of its characters
             values["error"] = ascii_escaped(str(values["error"]))
             found = session.execute_pinned(self.query, **values)
-        if found is False and self.query in {"job_settle", "job_postpone"}:
+        if found is not False:
+            counters.add(f"settled_{self.count_as}")
+        elif self.query in {"job_settle", "job_postpone"}:
             _log.warning(
                 "settlement.ignored: %s: the attempt had ended: its lease expired, or its worker's main "
                 "process settled it; it may run again",
                 self,
             )
+
+    @property
+    def count_as(self) -> str:
+        """The outcome by which it is counted; see :data:`pgreact.worker.counters.OUTCOMES`."""
+        return {"job_snooze": "snoozed", "job_postpone": "postponed"}.get(self.query, self.outcome)
 
     def __str__(self) -> str:
         return f"{self.run}: {self.outcome}"
@@ -185,7 +197,7 @@ def storable(text: str, size: int = _ERROR_SIZE) -> str:
     return encoded[:size].decode("utf-8", "ignore")
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     """Return whether a child of this process has ended; leave its exit status to the pool."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

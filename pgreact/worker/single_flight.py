@@ -35,6 +35,7 @@ from typing import NamedTuple, TypeVar
 from pgreact.errors import NotGuarded
 from pgreact.postgres.errors import ErrorKind
 from pgreact.wakeup.notification import RunState, run_changed
+from pgreact.worker import counters
 from pgreact.worker.session import INHERITED, Session, meant
 from pgreact.worker.trouble import Trouble, with_retries
 
@@ -123,7 +124,9 @@ class SingleFlight:
         pair = self._lend()
         try:
             if not _start(pair, flight):
+                counters.add("flights_dropped")
                 return None
+            counters.add("flights_run")
             token = _entered.set(_entered.get() | keys)
             status: RunState = "failed"
             try:

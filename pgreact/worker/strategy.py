@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import InvalidTaskError
 
-from pgreact.broker.message_headers import JOB_TASK, TASK
+from pgreact.broker.message_headers import JOB_TASK, JOBS, TASK
 
 
 def register(app: Celery, on_unreadable: Callable[[Any, Any, Exception], None]) -> None:
@@ -26,6 +26,10 @@ def register(app: Celery, on_unreadable: Callable[[Any, Any, Exception], None]) 
             name = message.headers.get(TASK)
             if not isinstance(name, str):
                 raise InvalidTaskError(f"a message of {JOB_TASK} without the header {TASK}")
+            if JOBS in message.headers:
+                from pgreact.worker import bundle_message  # loads Celery's worker
+
+                return bundle_message.accept(consumer, copy.copy(message), body, name, rest)
             # a copy: the message itself may go back to the broker
             message = copy.copy(message)
             if "task" in message.headers:
