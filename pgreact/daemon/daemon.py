@@ -6,13 +6,16 @@ import gc
 import math
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pgreact import __version__, logs
+from pgreact.address import Address
 from pgreact.broker.job_publisher import JobPublisher
 from pgreact.broker.publisher import DEADLINE, CeleryPublisher, open_app, shown
 from pgreact.clock import Clock
+from pgreact.daemon.http_server import HttpServer
+from pgreact.daemon.state import DaemonState
 from pgreact.daemon.systemd import Systemd
 from pgreact.daemon.term import Term, term
 from pgreact.dispatch.registration_monitor import CeleryWorkers
@@ -27,6 +30,9 @@ from pgreact.wakeup.leadership import Candidate
 from pgreact.wakeup.listener import NotDelivered, pooler_suspected
 from pgreact.wakeup.listener_supervisor import ListenerSupervisor
 
+if TYPE_CHECKING:
+    from pgreact.daemon.http_endpoints import Endpoints
+
 T = TypeVar("T")
 
 HEARTBEAT = 15.0  # seconds between two heartbeats: below the idle limit of the sessions
@@ -37,14 +43,19 @@ STABLE = 10.0  # seconds of service after which a failure is a new one, and not 
 STOP_DEADLINE = 4.8
 
 
-async def listen(settings: Settings, clock: Clock | None = None) -> None:
+async def listen(settings: Settings, read_status: Callable[[], str], clock: Clock | None = None) -> None:
     """Run the daemon until SIGTERM or SIGINT.
+
+    Args:
+        settings: The configuration.
+        read_status: Returns the JSON of ``pgreact status``, for the path ``/status``.
+        clock: Measures.
 
     Raises:
         ConfigError: DSN, application or broker are missing or wrong.
-        PgreactError: The first connection failed, or the schema cannot be used.
+        PgreactError: The first connection failed, the schema cannot be used, or the port for HTTP is taken.
     """
-    daemon = Daemon(settings, clock or Clock())
+    daemon = Daemon(settings, clock or Clock(), read_status)
     reason = "failed"
     try:
         daemon.take_signals()
@@ -55,7 +66,7 @@ async def listen(settings: Settings, clock: Clock | None = None) -> None:
                 pid=os.getpid(),
                 database=conninfo.redacted(settings.daemon_dsn),
                 celery=shown(daemon.app),
-                config=str(settings.file) if settings.file else None,
+                config=settings.source,
             )
         )
         reason = await daemon.run()
@@ -70,7 +81,9 @@ async def listen(settings: Settings, clock: Clock | None = None) -> None:
 class Daemon:
     """One ``pgreact listen`` process."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, read_status: Callable[[], str] = lambda: "{}"
+    ) -> None:
         self.app = open_app(settings.app, settings.broker)
         self.publisher = CeleryPublisher(self.app)
         self.jobs = JobPublisher(self.app, DEADLINE)
@@ -88,9 +101,16 @@ class Daemon:
         self._served_at = 0.0
         self._failures = 0
         self._troubles = Troubles(clock)
+        self.state = DaemonState(clock, self._began)
+        self._http_address = settings.http
+        self._http: HttpServer | None = None
+        self._endpoints: Endpoints | None = None
+        self._read_status = read_status
 
     async def close(self) -> None:
-        """Close the connections to the broker and to the service manager."""
+        """Close the HTTP server, and the connections to the broker and to the service manager."""
+        if self._http is not None:
+            await self._http.close()
         await self.publisher.close()
         await self.jobs.close()
         self._systemd.close()
@@ -111,8 +131,11 @@ class Daemon:
             The reason it stopped: the signal's name.
 
         Raises:
-            PgreactError: The first connection failed, or the schema cannot be used.
+            PgreactError: The first connection failed, the schema cannot be used, or the port for HTTP is
+                taken.
         """
+        if self._http_address is not None:
+            await self._open_http(self._http_address)
         self.publisher.warm_up()
         gc.freeze()  # the imported modules stay: no collection need visit them
         while not self._stop.is_set():
@@ -125,6 +148,14 @@ class Daemon:
         self._systemd.stopping()
         return self._stop_reason
 
+    async def _open_http(self, address: Address) -> None:
+        # loaded only where it is used
+        from pgreact.daemon.http_endpoints import Endpoints
+
+        self._endpoints = Endpoints(self.state, self._dsn, self.workers, self._troubles, self._read_status)
+        self._http = HttpServer(self._endpoints.handlers, self._troubles["http"])
+        logs.emit(logs.HttpOpened(address=str(await self._http.open(address))))
+
     async def _serve(self) -> None:
         """Open the sessions and use them until a signal stops the daemon, or until one is lost.
 
@@ -135,28 +166,39 @@ class Daemon:
             self._dsn, self._receive, self._notifications_changed, self._clock, self._troubles
         )
         candidate: Candidate | None = None
+        failure: PgreactError | None = None
+        self.state.hearing = supervisor
         try:
             await supervisor.open()
-            candidate = await Candidate.open(self._dsn, application_name("standby"), self._clock)
+            candidate = await Candidate.open(
+                self._dsn, application_name("standby", version=__version__), self._clock
+            )
             await self._prove_delivery(supervisor, candidate)
             await self._check_owner(supervisor)
-            async with asyncio.TaskGroup() as group:
-                work = [
-                    group.create_task(self._contend(supervisor, candidate), name="leadership"),
-                    group.create_task(self._heartbeat(supervisor, candidate), name="heartbeat"),
-                    group.create_task(supervisor.watch(), name="listener"),
-                    group.create_task(candidate.session.wait_until_lost(), name="watch"),
-                ]
-                group.create_task(self._cancel_when_stopped(work), name="stop")
+            await _apart(self._work(supervisor, candidate))
         except* Exception as errors:  # noqa: BLE001 - no error ends the daemon once it has served
-            error = _first(errors)
-            self._end_term(error)
-            raise error from error.__cause__
+            failure = _first(errors)
+            self._end_term(failure)
         finally:
             self._end_term(None)
+            self.state.role = self.state.hearing = None
             await supervisor.close()
             if candidate is not None:
                 await candidate.session.close()
+        if failure is not None:
+            # not in the handler: Python 3.11 before 3.11.4 would wrap it into a group
+            raise failure from failure.__cause__
+
+    async def _work(self, supervisor: ListenerSupervisor, candidate: Candidate) -> None:
+        """Use the sessions until a signal stops the daemon, or until one is lost."""
+        async with asyncio.TaskGroup() as group:
+            work = [
+                group.create_task(self._contend(supervisor, candidate), name="leadership"),
+                group.create_task(self._heartbeat(supervisor, candidate), name="heartbeat"),
+                group.create_task(supervisor.watch(), name="listener"),
+                group.create_task(candidate.session.wait_until_lost(), name="watch"),
+            ]
+            group.create_task(self._cancel_when_stopped(work), name="stop")
 
     async def _prove_delivery(self, supervisor: ListenerSupervisor, candidate: Candidate) -> None:
         """Make sure that notifications arrive, or that no writer sends any.
@@ -200,7 +242,8 @@ class Daemon:
             while not await self._ask("leadership", candidate.try_lead):
                 pass
         naming = "select set_config('application_name', $1, false)"
-        await self._ask("leadership", lambda: candidate.session.fetch(naming, application_name("leader")))
+        name = application_name("leader", version=__version__)
+        await self._ask("leadership", lambda: candidate.session.fetch(naming, name))
         waited = self._clock.monotonic() - waiting_since
         async with term(
             self._dsn,
@@ -212,15 +255,26 @@ class Daemon:
             self._troubles,
             supervisor,
             self._ask,
+            self.state,
         ) as current:
             self._led_since = self._clock.monotonic()
+            self.state.elections += 1
             logs.emit(logs.LeaderElected(routes=current.routes, waited_s=round(waited, 3)))
             self._settled("leader")
+            current.events.elected(waited)
             self._term = current
+            self.state.routes = current.read_routes
             try:
-                await current.run()
+                await _apart(self._lead(current))
             finally:
                 self._term = None
+                self.state.role = self.state.routes = None
+
+    async def _lead(self, current: Term) -> None:
+        async with asyncio.TaskGroup() as group:
+            if self._endpoints is not None:
+                group.create_task(self._endpoints.observe_term(), name="metrics")
+            await current.run()
 
     async def _ask(self, subject: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Run a statement until it works.
@@ -234,7 +288,7 @@ class Daemon:
     async def _heartbeat(self, supervisor: ListenerSupervisor, candidate: Candidate) -> None:
         """Prove at regular intervals that the sessions answer: an open socket proves nothing."""
         while True:
-            self._systemd.alive()
+            self._alive()
             await asyncio.sleep(HEARTBEAT_HURRIED if supervisor.hurried else HEARTBEAT)
             began = self._clock.monotonic()
             leading = self._term is not None
@@ -264,7 +318,7 @@ class Daemon:
         if self._failures == 1:
             logs.emit(logs.ListenerLost(reason=str(loss), retry_in_s=round(delay, 3)))
             self._systemd.status(f"reconnecting: {loss}")
-        self._systemd.alive()
+        self._alive()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._stop.wait()
@@ -278,8 +332,13 @@ class Daemon:
         if self._term is not None:
             self._term.notifications_changed()
 
-    def _settled(self, status: str) -> None:
+    def _alive(self) -> None:
+        self._systemd.alive()
+        self.state.tick()
+
+    def _settled(self, status: Literal["leader", "standby"]) -> None:
         self._served = True
+        self.state.role = status
         self._served_at = self._clock.monotonic()
         self._systemd.ready(status)
 
@@ -320,3 +379,12 @@ def _first(group: BaseExceptionGroup[Exception]) -> PgreactError:
     mistake = PgreactError(f"{describe(errors[0])} (this is a fault of pgreact: please report it)")
     mistake.__cause__ = errors[0]
     return mistake
+
+
+async def _apart(work: Coroutine[None, None, None]) -> None:
+    """Run task groups in a task of their own.
+
+    Before Python 3.11.4 a group whose child fails leaves its task with a request to cancel it. That turns
+    the next timeout of the task into a cancellation.
+    """
+    await asyncio.create_task(work)

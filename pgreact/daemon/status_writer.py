@@ -21,11 +21,27 @@ class StatusWriter:
     """Writes the flights that changed in one statement, at most once a second."""
 
     def __init__(
-        self, session: Session, clock: Clock, gate: Callable[[int], Gate | None], troubles: Troubles
+        self,
+        session: Session,
+        clock: Clock,
+        gate: Callable[[int], Gate | None],
+        gate_changed: Callable[[str, str], None],
+        troubles: Troubles,
     ) -> None:
+        """Prepare the writer.
+
+        Args:
+            session: Runs the statements.
+            clock: Measures durations.
+            gate: Returns a route's gate.
+            gate_changed: Told the name of a route whose gate is found ``open`` or ``closed``, unlike before.
+            troubles: What fails at the moment.
+        """
         self._troubles = troubles
         self._session = session
         self._gate = gate
+        self._gate_changed = gate_changed
+        self._gates: dict[int, str] = {}
         self._clock = clock
         self._changed: dict[int, Runner] = {}
         self._written: dict[int, int] = {}
@@ -74,6 +90,10 @@ class StatusWriter:
     def _row(self, runner: Runner) -> dict[str, Any]:
         now, flight, last = self._clock.monotonic(), runner.flight, runner.last
         gate = self._gate(runner.route.id)
+        mode = gate and ("closed" if gate.mode == "polling" else "open")
+        if mode and mode != self._gates.setdefault(runner.route.id, "open"):
+            self._gates[runner.route.id] = mode
+            self._gate_changed(runner.route.name, mode)
         return {
             "route_id": runner.route.id,
             "dispatches": runner.dispatches - self._written.get(runner.route.id, 0),
@@ -83,7 +103,7 @@ class StatusWriter:
             "waited_ms": last and round(last.waited * 1000, 3),
             "dirty_for": flight.pending and now - flight.pending.since,
             "in_flight_for": flight.in_flight and now - flight.began,
-            "gate": gate and ("closed" if gate.mode == "polling" else "open"),
+            "gate": mode,
             "gate_for": gate and now - gate.since,
             "unstarted_for": runner.unstarted_since and now - runner.unstarted_since,
             "error": runner.error and ascii_escaped(runner.error),

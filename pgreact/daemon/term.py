@@ -9,6 +9,8 @@ from pgreact import logs
 from pgreact.broker.job_publisher import JobPublisher
 from pgreact.broker.publisher import DEADLINE, CeleryPublisher
 from pgreact.clock import Clock
+from pgreact.daemon.event_writer import EventWriter
+from pgreact.daemon.state import DaemonState, RouteReading
 from pgreact.daemon.status_writer import StatusWriter
 from pgreact.dispatch.action import Action, task_call
 from pgreact.dispatch.dispatcher import Dispatcher, Runner
@@ -20,15 +22,17 @@ from pgreact.postgres.application_name import application_name
 from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles, retry
+from pgreact.queue.canary import Canary
 from pgreact.queue.claim import QueueDispatch
 from pgreact.queue.maintenance import Maintenance
+from pgreact.queue.roll_up import RollUp
 from pgreact.timetable.engine import Timetable
 from pgreact.wakeup import notification
 from pgreact.wakeup.gatekeeper import Gatekeeper
 from pgreact.wakeup.leadership import Candidate
 from pgreact.wakeup.listener import NotDelivered
 from pgreact.wakeup.listener_supervisor import ListenerSupervisor
-from pgreact.wakeup.notification import RoutesChanged, RunChanged, SchedulesChanged, Signal
+from pgreact.wakeup.notification import CanaryChanged, RoutesChanged, RunChanged, SchedulesChanged, Signal
 from pgreact.wakeup.sweep import Sweeper
 
 T = TypeVar("T")
@@ -39,6 +43,7 @@ REPORT_PAUSE = 10.0  # seconds between two reports of foreign notifications
 # The guard is held by a second session, so it is still held when only the first was ended. Its holder has
 # nothing in hand beyond a publish's deadline.
 GUARD_TIMEOUT = DEADLINE + 1
+GOODBYE_TIMEOUT = 1.0  # seconds for what a leader writes at the end of its term
 
 
 class Ask(Protocol):
@@ -86,7 +91,12 @@ class Term:
         self._gatekeeper = Gatekeeper(
             candidate, polls, clock, self._sweep_soon, self._flight_changed, troubles, supervisor.suspended
         )
-        self.status_writer = StatusWriter(work, clock, self._gatekeeper.gate, troubles)
+        self.events = EventWriter(work, clock, troubles)
+        self.status_writer = StatusWriter(
+            work, clock, self._gatekeeper.gate, self.events.gate_changed, troubles
+        )
+        self._roll_up = RollUp(work, clock, troubles)
+        self._canary = Canary(work, troubles)
         dispatcher.on_change = self._flight_changed
         self._clock = clock
         self._wake = asyncio.Event()
@@ -101,6 +111,17 @@ class Term:
         """The number of routes."""
         return len(self._dispatcher.runners)
 
+    def read_routes(self) -> list[RouteReading]:
+        """Return the state of each route at this moment."""
+        now = self._clock.monotonic()
+        readings = []
+        for route_id, runner in self._dispatcher.runners.items():
+            pending, gate = runner.flight.pending, self._gatekeeper.gate(route_id)
+            dirty_s = now - pending.since if pending else 0.0
+            closed = gate is not None and gate.mode == "polling"
+            readings.append(RouteReading(runner.route.name, runner.measures, dirty_s, closed))
+        return readings
+
     def receive(self, pid: int, payload: str) -> None:
         """Take note of a notification.
 
@@ -109,7 +130,7 @@ class Term:
             payload: Its text, which may be anything.
         """
         match notification.parse(payload):
-            case Signal(route_id) if self._dispatcher.signal(route_id):
+            case Signal(route_id, traceparent) if self._dispatcher.signal(route_id, traceparent):
                 # counted once the publish has begun
                 asyncio.get_running_loop().call_soon(self._gatekeeper.notified, route_id)
             case RunChanged(route_id, task_id, state) if runner := self._dispatcher.runners.get(route_id):
@@ -119,6 +140,8 @@ class Term:
                 self._wake.set()
             case SchedulesChanged():
                 self._timetable.poke()
+            case CanaryChanged():
+                self._canary.changed()
             case _:
                 self._reject(pid, payload)
 
@@ -134,6 +157,9 @@ class Term:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.status_writer.run(), name="status writer")
+            group.create_task(self.events.run(), name="event writer")
+            group.create_task(self._roll_up.run(), name="roll-up")
+            group.create_task(self._canary.run(), name="canary")
             group.create_task(self._gatekeeper.run(), name="gatekeeper")
             group.create_task(self._run_monitor.run(), name="run monitor")
             group.create_task(self._keep_up(), name="sweeper")
@@ -152,6 +178,8 @@ class Term:
     def _flight_changed(self, runner: Runner) -> None:
         self.status_writer.flight_changed(runner)
         self._run_monitor.flight_changed(runner)
+        if runner.route.name == QUEUE_ROUTE:
+            self._roll_up.changed()
 
     def _sweep_soon(self, runner: Runner, reason: str) -> None:
         self._to_sweep[runner.route.id] = runner, reason
@@ -269,6 +297,7 @@ async def term(
     troubles: Troubles,
     supervisor: ListenerSupervisor,
     ask: Ask,
+    state: DaemonState,
 ) -> AsyncIterator[Term]:
     """Begin a term. Leaving it waits for the publishes in hand, then releases the guard.
 
@@ -282,6 +311,7 @@ async def term(
         troubles: Gets what fails.
         supervisor: Of the listener.
         ask: Runs the statements without which no term begins.
+        state: Of the daemon, whose terms count on.
 
     Raises:
         SessionLost: The server cannot be reached.
@@ -300,28 +330,44 @@ async def term(
         routes = await ask("routes", lambda: load_routes(work, {}, troubles))
         failing = await ask("route errors", lambda: work.fetch(query("route_errors")))
         errors = {row["route_id"]: row["error"] for row in failing}
-        claim = QueueDispatch(jobs, claims, clock, troubles)
+        claim = QueueDispatch(jobs, claims, clock, troubles, state.queue)
 
         def action(route: Route) -> Action:
             return claim if route.name == QUEUE_ROUTE else task_call(route, publisher)
 
-        async with Dispatcher(action, candidate, clock, routes, errors) as dispatcher:
-            timetable = Timetable(dsn, jobs, clock, troubles, notified=supervisor.suspended is None)
-            housekeeping = Maintenance(dsn, clock, troubles)
-            current = Term(
-                work,
-                polls,
-                claims,
-                candidate,
-                dispatcher,
-                timetable,
-                housekeeping,
-                clock,
-                troubles,
-                supervisor,
-                workers,
-            )
-            yield current
-        if not work.lost.done():
-            with contextlib.suppress(Exception):  # the status is for people; the next leader writes its own
-                await current.status_writer.write()
+        current: Term | None = None
+        try:
+            async with Dispatcher(
+                action, candidate, clock, routes, errors, state.route_measures
+            ) as dispatcher:
+                timetable = Timetable(
+                    dsn,
+                    jobs,
+                    clock,
+                    troubles,
+                    notified=supervisor.suspended is None,
+                    measures=state.timetable,
+                )
+                housekeeping = Maintenance(dsn, clock, troubles)
+                current = Term(
+                    work,
+                    polls,
+                    claims,
+                    candidate,
+                    dispatcher,
+                    timetable,
+                    housekeeping,
+                    clock,
+                    troubles,
+                    supervisor,
+                    workers,
+                )
+                yield current  # a stop raises CancelledError here
+        finally:
+            if current is not None and not work.lost.done():
+                # both are for people; the next leader writes its own
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(GOODBYE_TIMEOUT):
+                        await current.status_writer.write()
+                        current.events.resigned()
+                        await current.events.write()
