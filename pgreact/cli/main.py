@@ -2,16 +2,21 @@
 
 import asyncio
 import datetime
+import importlib.util
 import json
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgreact import __version__, logs, settings
-from pgreact.cli.support import DURATION, SuggestingGroup, confirm_deletion, echo, jsonable
+from pgreact.cli.doctor import doctor
+from pgreact.cli.support import DURATION, SuggestingGroup, confirm_deletion, echo
+from pgreact.cli.why import why
 from pgreact.demo.command import demo
 from pgreact.errors import ConfigError, PgreactError, nearest
 from pgreact.queue.cli import queue
@@ -19,11 +24,13 @@ from pgreact.settings import Settings
 from pgreact.timetable.cli import schedule
 from pgreact.timetable.importers.cli import importing
 from pgreact.timetable.shadow.cli import shadow
+from pgreact.web.cli import web
 
 if TYPE_CHECKING:
     from pgreact.postgres.change import Change
 
 Load = Callable[..., Settings]  # passed to each command; reads the configuration
+TRACEBACK = "pgreact.traceback"  # in the context's meta: whether an error is printed with its traceback
 
 
 class _Group(SuggestingGroup):
@@ -32,10 +39,10 @@ class _Group(SuggestingGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
-            _fail(error, 2)
         except PgreactError as error:
-            _fail(error, 1)
+            if ctx.meta.get(TRACEBACK):
+                traceback.print_exc()
+            _fail(error, 2 if isinstance(error, ConfigError) else 1)
 
 
 def _fail(error: Exception, code: int) -> None:
@@ -69,9 +76,19 @@ def main(
     """
 
     def load(**more: str | None) -> Settings:
+        if not (config or os.environ.get("PGREACT_CONFIG")):
+            _set_up_django()
         return settings.load(config, overrides={"app": app, "broker": broker, "dsn": dsn, **more})
 
     ctx.obj = load
+
+
+def _set_up_django() -> None:
+    """Let Django's settings have the configuration, if the environment names them."""
+    if os.environ.get("DJANGO_SETTINGS_MODULE") and importlib.util.find_spec("django") is not None:
+        from pgreact.django.standalone import set_up
+
+        set_up()
 
 
 _wait = click.option(
@@ -165,7 +182,7 @@ def _refuse_unknown_tasks(loaded: Settings) -> None:
         echo(f"warning: tasks not checked: {error}", err=True)
         return
     if unknown:
-        raise ConfigError("\n".join(f"{loaded.file or 'configuration'}: {line}" for line in unknown))
+        raise ConfigError("\n".join(f"{loaded.label}: {line}" for line in unknown))
 
 
 @main.command()
@@ -213,8 +230,13 @@ def uninstall(load: Load, yes: bool, as_sql: bool, wait: float) -> None:
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Lowest level to log; default: info.",
 )
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Serve /metrics, /livez, /readyz, /leader, /standby and /status over HTTP; default: off.",
+)
 @click.pass_obj
-def listen(load: Load, log_format: str | None, log_level: str | None) -> None:
+def listen(load: Load, log_format: str | None, log_level: str | None, http: str | None) -> None:
     """Run the daemon.
 
     It listens for commits and publishes Celery calls. Run two of them: one leads, the other takes over when
@@ -227,9 +249,19 @@ def listen(load: Load, log_format: str | None, log_level: str | None) -> None:
     """
     from pgreact.daemon.daemon import listen as run
 
-    loaded = load(log_format=log_format, log_level=log_level)
+    loaded = load(log_format=log_format, log_level=log_level, http=http)
     logs.configure(loaded.log_format, loaded.log_level)
-    asyncio.run(run(loaded))
+    asyncio.run(run(loaded, lambda: _daemon_status(loaded)))
+
+
+def _daemon_status(loaded: Settings) -> str:
+    """Return the JSON of the status, as a daemon reads it: straight from the server, and never for long."""
+    from pgreact.cli import status as reader
+    from pgreact.postgres.connect import connect
+
+    with connect(loaded.daemon_dsn) as connection, connection.transaction():
+        connection.execute("set local statement_timeout = '2s'")
+        return reader.as_json(reader.read(connection, loaded))
 
 
 @main.command()
@@ -282,11 +314,37 @@ def status(load: Load, as_json: bool) -> None:
     with connect(loaded.dsn) as connection:
         found = reader.read(connection, loaded)
     if as_json:
-        echo(json.dumps(found, indent=2, default=jsonable))
+        echo(reader.as_json(found))
     else:
         for line in reader.lines(found, datetime.datetime.now(datetime.UTC)):
             echo(line)
     sys.exit(0 if found["healthy"] else 1)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Print one frame and exit, as without a terminal.")
+@click.pass_obj
+def top(load: Load, once: bool) -> None:
+    """Show the cluster live: lanes, routes, dead jobs, events.
+
+    What happens moves the numbers at once; if nothing does, they are read again each 15 s. q or Ctrl-C
+    leaves. wait and run: from ready to start, and from there to the end, of attempts settled in the last five
+    minutes. Needs the extra: pip install "pgreact[top]".
+
+    \b
+    Example:
+      pgreact top
+      pgreact top --once
+    """
+    if importlib.util.find_spec("rich") is None:
+        raise PgreactError('pgreact top needs rich: pip install "pgreact[top]"')
+    from pgreact.cli import top as terminal
+
+    dsn = load().dsn
+    if once or not sys.stdout.isatty():
+        terminal.once(dsn)
+    else:
+        terminal.watch(dsn)
 
 
 def _print_summary(done: list[Any], as_json: bool, text: str) -> None:
@@ -297,10 +355,13 @@ def _print_summary(done: list[Any], as_json: bool, text: str) -> None:
 
 
 main.add_command(demo)
+main.add_command(doctor)
 main.add_command(queue)
 main.add_command(schedule)
+main.add_command(why)
 schedule.add_command(importing)
 schedule.add_command(shadow)
+main.add_command(web)
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,7 @@
 """``pgreact status``: leader and standbys, routes with their triggers, queue, timetable, what is wrong."""
 
 import datetime
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pgreact.apply import plan
+from pgreact.cli.support import jsonable
 from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import PgreactError
 from pgreact.postgres.application_name import parse
@@ -15,7 +17,7 @@ from pgreact.postgres.change import conditions, savepoint
 from pgreact.postgres.installation import owner_of
 from pgreact.postgres.queries import query
 from pgreact.quantities import format_duration
-from pgreact.queue import views
+from pgreact.queue import canary_status, views
 from pgreact.settings import Settings
 from pgreact.timetable import overview
 from pgreact.wakeup.orphans import described, orphans
@@ -33,7 +35,8 @@ def read(
     Returns:
         ``application`` (the owner of the database), ``leader`` and ``standbys`` (host, pid, since),
         ``routes`` with their tables, ``orphans`` (see :func:`pgreact.wakeup.orphans.orphans`), ``queue`` (see
-        :func:`pgreact.queue.views.overview`, with its last ``dispatch``), ``timetable`` (see
+        :func:`pgreact.queue.views.overview`, with its last ``dispatch``), ``canary`` (see
+        :func:`pgreact.queue.canary_status.read`), ``timetable`` (see
         :func:`pgreact.timetable.overview.overview`), ``troubles`` (failures that the leader or a Beat
         retries), ``file`` (the steps in which the database ``differs`` from it, or why it was
         ``not_compared``), ``reasons`` (what is wrong, a line each) and ``healthy`` (no reason).
@@ -72,6 +75,7 @@ def read(
         troubles = cursor.execute(query("troubles").encode()).fetchall()
     orphaned = orphans(connection)
     found = views.overview(connection, tables)
+    canary = canary_status.read(connection)
     schedules = overview.overview(connection)
     built_in = next((route for route in routes if route["name"] == QUEUE_ROUTE), None)
     if built_in:
@@ -93,6 +97,7 @@ def read(
         ),
         *(f'{described(row)}: run "pgreact apply"' for row in orphaned),
         *found.pop("reasons"),
+        *([reason] if (reason := canary_status.reason(canary)) else []),
         *schedules.pop("reasons"),
         *(f"{trouble['subject']}: {trouble['error']}" for trouble in troubles),
         *([_difference(settings, differs)] if differs else []),
@@ -106,10 +111,11 @@ def read(
         "routes": [route for route in routes if route is not built_in],
         "orphans": [{key: row[key] for key in ("kind", "name", "table")} for row in orphaned],
         "queue": {**found, "dispatch": built_in},
+        "canary": canary,
         "timetable": schedules,
         "troubles": troubles,
         "file": {
-            "name": str(settings.file) if settings and settings.file else None,
+            "name": settings.source if settings else None,
             "differs": differs,
             "not_compared": incomparable,
         },
@@ -120,7 +126,7 @@ def _differences(
     connection: "psycopg.Connection[tuple[Any, ...]]", settings: Settings | None
 ) -> tuple[list[str], str | None]:
     """Return the steps in which the database differs from the file, or why they were not compared."""
-    if settings is None or settings.file is None:
+    if settings is None or settings.source is None:
         return [], "no configuration file"
     if not settings.describes_objects:
         return [], "the file names no routes, lanes, outbox or schedules"
@@ -135,8 +141,13 @@ def _differences(
 
 def _difference(settings: Settings | None, differs: list[str]) -> str:
     more = f", and {len(differs) - 1} more" if len(differs) > 1 else ""
-    file = settings.file if settings else None
+    file = settings.source if settings else None
     return f'the database differs from {file}: {differs[0]}{more}; run "pgreact apply --check"'
+
+
+def as_json(status: dict[str, Any]) -> str:
+    """Return a status as ``pgreact status --json`` prints it."""
+    return json.dumps(status, indent=2, default=jsonable)
 
 
 def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
@@ -145,11 +156,11 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
         yield f"application {status['application']}"
     leader = status["leader"]
     if leader:
-        yield f"leader   {leader['host']} pid {leader['pid']}, for {_ago(leader['since'], now)}"
+        yield f"leader   {leader['host']} pid {leader['pid']}, for {ago(leader['since'], now)}"
     else:
         yield 'leader   NONE: no daemon leads; start one with "pgreact listen"'
     for standby in status["standbys"]:
-        yield f"standby  {standby['host']} pid {standby['pid']}, for {_ago(standby['since'], now)}"
+        yield f"standby  {standby['host']} pid {standby['pid']}, for {ago(standby['since'], now)}"
     for route in status["routes"]:
         yield ""
         yield f"route {route['name']} → {route['task']} (window {format_duration(route['window_s'])})"
@@ -168,13 +179,15 @@ def lines(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     yield from views.overview_lines(status["queue"])
     if status["queue"]["dispatch"]:
         yield from _dispatches(status["queue"]["dispatch"], now)
+    if status["canary"]:
+        yield canary_status.line(status["canary"], now)
     yield from overview.overview_lines(status["timetable"], now)
     yield from _failures(status, now)
 
 
 def _failures(status: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     for trouble in status["troubles"]:
-        yield f"FAILING  {trouble['subject']}, for {_ago(trouble['since'], now)}: {trouble['error']}"
+        yield f"FAILING  {trouble['subject']}, for {ago(trouble['since'], now)}: {trouble['error']}"
     for difference in status["file"]["differs"]:
         yield f"DIFFERS  {difference}"
     if status["reasons"]:
@@ -187,28 +200,29 @@ def _dispatches(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     last = route["last_dispatch"]
     if last:
         waited = format_duration(last["waited_ms"] / 1000)
+        signals = f"{last['signals']} signal{'' if last['signals'] == 1 else 's'}"
         yield (
-            f"  last dispatch {_ago(last['published_at'], now)} ago: task {last['task_id']}, "
-            f"{last['signals']} signals, waited {waited}; {route['dispatches']} in all"
+            f"  last dispatch {ago(last['published_at'], now)} ago: task {last['task_id']}, "
+            f"{signals}, waited {waited}; {route['dispatches']} in all"
         )
     elif route["name"] != QUEUE_ROUTE:
         yield "  no dispatch yet"
     if route["error"]:
         yield f"  FAILING: {route['error']}"
     if route["dirty_since"]:
-        yield f"  dirty for {_ago(route['dirty_since'], now)}"
+        yield f"  dirty for {ago(route['dirty_since'], now)}"
     if route["in_flight_since"]:
-        yield f"  in flight for {_ago(route['in_flight_since'], now)}"
+        yield f"  in flight for {ago(route['in_flight_since'], now)}"
     yield from _flight_and_gate(route, now)
 
 
 def _flight_and_gate(route: dict[str, Any], now: datetime.datetime) -> Iterator[str]:
     if since := route["unstarted_since"]:
-        yield f"  UNSTARTED for {_ago(since, now)}: no worker that calls pgreact.setup starts the task;"
+        yield f"  UNSTARTED for {ago(since, now)}: no worker that calls pgreact.setup starts the task;"
         yield "    are workers running, and does their application call pgreact.setup(app)?"
     gate = route["gate"]
     if gate["now"] == "closed":
-        yield f"  gate closed for {_ago(gate['since'], now)} ({gate['setting']}): writers do not NOTIFY"
+        yield f"  gate closed for {ago(gate['since'], now)} ({gate['setting']}): writers do not NOTIFY"
 
 
 def _daemon(name: str) -> dict[str, Any]:
@@ -223,5 +237,6 @@ def _without_role(daemon: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in daemon.items() if key != "leads"}
 
 
-def _ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
+def ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
+    """Return the time since an event."""
     return "an unknown time" if then is None else format_duration((now - then).total_seconds(), roughly=True)
