@@ -1,0 +1,1 @@
+"""Pages for operators: an ASGI application, and the command ``pgreact web`` that serves it."""
