@@ -1,0 +1,1 @@
+"""Migrations that make and upgrade pgreact's schema."""
