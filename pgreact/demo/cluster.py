@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -25,17 +26,22 @@ WORKER_PROCESSES = 5  # as many as the example's limit of jobs, and one for the 
 
 
 class Cluster:
-    """All processes of the example application; the end of the ``with`` block removes them."""
+    """All processes of an application; the end of the ``with`` block removes them."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, config: Path | None = None) -> None:
         """Choose the parts; start nothing.
+
+        Args:
+            journal: Receives the events of all processes.
+            config: Of pgreact; by default that of the example application.
 
         Raises:
             PgreactError: A package or PostgreSQL is missing; says how to get it.
         """
         if importlib.util.find_spec("pgmq") is None:
             raise PgreactError('the demo needs more packages: pip install "pgreact[demo]"')
-        self.examples = folder("examples")
+        self.example = folder("examples/plain")
+        self._config = config or self.example / "pgreact.toml"
         self.daemons: dict[str, Process] = {}
         self._worker: Process | None = None
         self._journal = journal
@@ -63,10 +69,14 @@ class Cluster:
 
     def make_tables(self) -> None:
         """Create the tables of the application and of the broker."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute((self.example / "schema.sql").read_bytes())
+        self.make_broker()
+
+    def make_broker(self) -> None:
+        """Create the tables of the broker."""
         from pgmq.install import install_pgmq_from_sql
 
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute((self.examples / "schema.sql").read_bytes())
         install_pgmq_from_sql(dsn=self.dsn)
 
     def apply(self) -> list[str]:
@@ -78,7 +88,7 @@ class Cluster:
         done = subprocess.run(
             [sys.executable, "-m", "pgreact", "apply"],
             env=self._environ(),
-            cwd=self.examples,
+            cwd=self.example,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -125,7 +135,7 @@ class Cluster:
             name,
             [sys.executable, "-m", *command],
             environ=self._environ(),
-            cwd=self.examples,
+            cwd=self.example,
             journal=self._journal,
             guard=self._guard,
         )
@@ -137,7 +147,7 @@ class Cluster:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "CELERY_"))}
         return {
             **inherited,
-            "PGREACT_CONFIG": str(self.examples / "pgreact.toml"),
+            "PGREACT_CONFIG": str(self._config),
             "PGREACT_DSN": self.dsn,
             "PROJ_DSN": self.dsn,
             "PROJ_BROKER_URL": self.dsn.replace("postgresql://", "pgmq://", 1),

@@ -9,30 +9,40 @@ import click
 
 from pgreact.demo.journal import Interrupted, Journal
 
+SECONDS = 15.0
+ENTRIES = 2000  # of the journal, in a demo that does not end by itself
+
 
 @click.command()
 @click.option(
     "--seconds",
-    default=15.0,
-    show_default=True,
     metavar="N",
     type=click.FloatRange(2, 3600),
-    help="Seconds during which jobs are committed.",
+    help="Seconds during which jobs are committed; default: 15.",
 )
-def demo(seconds: float) -> None:
+@click.option("--web", is_flag=True, help="Keep a shop under load and show its pages, until Ctrl-C.")
+def demo(seconds: float | None, web: bool) -> None:
     """Run a whole cluster on this machine, measure it, and remove it.
 
     Starts a private PostgreSQL with a broker on it, a Celery worker and two daemons; commits jobs; kills the
     leader with SIGKILL; shows the built-in queue; prints the measurements. Exits 0 if every job was done, the
     standby took over and the queue kept its promises. Needs the extra: pip install "pgreact[demo]".
 
+    With --web it prints the address of the pages of another cluster, whose load shows all of them, and runs
+    until Ctrl-C. Needs both extras: pip install "pgreact[demo,web]".
+
     \b
     Example:
       pgreact demo --seconds 10
+      pgreact demo --web
     """
-    from pgreact.demo.play import play  # imports what other commands do not need
+    # these import what other commands do not need
+    from pgreact.demo.play import play
+    from pgreact.demo.showcase import showcase
 
-    journal = Journal()
+    if web and seconds is not None:
+        raise click.UsageError("--seconds does not go with --web, which runs until Ctrl-C")
+    journal = Journal(ENTRIES if web else None)
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         # The first signal ends the next wait; the second one ends this process, and the guards clean up.
@@ -44,8 +54,10 @@ def demo(seconds: float) -> None:
             signal.signal(number, interrupt)
     began = time.time()
     try:
-        passed = play(journal, seconds, began)
+        if web:
+            showcase(journal)
+        passed = play(journal, SECONDS if seconds is None else seconds, began)
     except Interrupted as reason:
         click.echo(f"\n{reason}: stopped, all processes and files are removed")
-        sys.exit(128 + signal.Signals[str(reason)])
+        sys.exit(0 if web else 128 + signal.Signals[str(reason)])
     sys.exit(0 if passed else 1)

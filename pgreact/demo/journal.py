@@ -1,5 +1,6 @@
 """The log events of all processes of the demo, and waits for them."""
 
+import collections
 import dataclasses
 import threading
 import time
@@ -29,8 +30,13 @@ class Entry:
 class Journal:
     """A collection of events from all processes; each wait of the demo waits here, and can be interrupted."""
 
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
+    def __init__(self, limit: int | None = None) -> None:
+        """Begin without entries.
+
+        Args:
+            limit: Number of entries to keep: the last ones; ``None``: all.
+        """
+        self._entries: collections.deque[Entry] = collections.deque(maxlen=limit)
         self._added = threading.Condition()
         self._interrupted = ""
 

@@ -16,7 +16,7 @@ from pgreact.demo.screen import Screen, described
 from pgreact.errors import PgreactError
 from pgreact.quantities import format_duration
 
-LIMIT = 4  # jobs in progress at a time, as examples/proj/tasks.py says
+LIMIT = 4  # jobs in progress at a time, as examples/plain/proj/tasks.py says
 MEAN_PAUSE = 0.5  # mean seconds between two commits
 BURSTS = (1, 1, 1, 1, 1, 1, 1, 5, 10, 20)  # jobs of a commit
 TIMEOUT = 20.0  # seconds, for steps that take much less
@@ -39,7 +39,7 @@ def play(journal: Journal, seconds: float, began: float) -> bool:
         Interrupted: A signal asked to stop.
     """
     cluster = Cluster(journal)
-    example = settings.load(str(cluster.examples / "pgreact.toml"), {})
+    example = settings.load(str(cluster.example / "pgreact.toml"), {})
     window, places = example.routes["dispatch"].window, example.lanes[LANE].max_in_progress or 0
     screen = Screen(journal, began)
     screen.title("pgreact demo: a Celery cluster on this machine, removed at the end")
@@ -69,7 +69,7 @@ def _set_up(cluster: Cluster, journal: Journal, screen: Screen) -> tuple[str, st
     place = f"127.0.0.1:{cluster.postgres.port}, in a temporary directory"
     screen.step(f"PostgreSQL {cluster.postgres.major}", place)
     cluster.make_tables()
-    screen.step("job_queue, in_progress, job_done", f"the tables of {cluster.examples}")
+    screen.step("job_queue, in_progress, job_done", f"the tables of {cluster.example}")
     cluster.start_worker()
     plan = cluster.apply()
     screen.step("pgreact apply")

@@ -14,7 +14,7 @@ from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.errors import PgreactError
 from pgreact.quantities import format_duration
 
-LANE = "mail"  # of examples/pgreact.toml
+LANE = "mail"  # of examples/plain/pgreact.toml
 QUIET = 0.2  # seconds to wait for effects of a rollback
 SINGLES = 10  # commits of one job
 LANE_JOBS = 8
