@@ -25,4 +25,4 @@ if BROKER_URL.startswith("pgmq:"):
         "wait_time_seconds": 0,
         "visibility_timeout": 60,
     }
-    app.conf.worker_enable_remote_control = False
+    app.conf.worker_enable_remote_control = False  # its queues' names are too short for Celery's reply queues

@@ -1,0 +1,1 @@
+"""Orders over HTTP, and what is done about them in the background."""
