@@ -12,8 +12,13 @@ from tests.servers import Missing
 BENCHES = {
     "wakeup": "commit to message, a burst, an idle minute; beside a bare pair and Celery Beat (3 minutes)",
     "writers": "commits a second with and without pgreact's triggers, on two flushes (4 minutes)",
+    "enqueue": "enqueue in a transaction, beside a plain insert; 1000 jobs a statement (2 minutes)",
     "queue": "jobs: commit to start, jobs a second, claims, sizes; beside delay() and two peers (5 minutes)",
+    "bundles": "bundles: short jobs among long ones, lanes with limits, an old snapshot (4 minutes)",
+    "recovery": "kill -9 of workers under load: the rate, the jobs and their attempts afterwards (2 minutes)",
+    "operate": "metrics, pages and the tally: their cost, and their times with 10⁷ jobs (10 minutes)",
     "timetable": "schedules: start, idle, all due, edits, takeover; beside Beat and two peers (5 minutes)",
+    "timetable_million": "a million schedules beside a thousand: start, idle, edits, views (5 minutes)",
     "timetable_whole": "timetable with 100 000 entries on all sides, without estimates (an hour)",
     "soak": "a cluster under load and faults: jobs lost, doubled, delayed (20 minutes)",
     "flights": "single_flight = run under 1000 signals a second: overlaps, waiting runs, missed signals",
@@ -24,7 +29,7 @@ def main() -> int:
     """Run one bench; exit 0 if every bar was met, 1 if not, 2 if it could not run."""
     parser = argparse.ArgumentParser(
         prog="./run bench",
-        epilog="benches:\n" + "\n".join(f"  {name:10}{what}" for name, what in BENCHES.items()),
+        epilog="benches:\n" + "\n".join(f"  {name:18}{what}" for name, what in BENCHES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bench", choices=BENCHES, metavar="NAME", help="see below")

@@ -19,11 +19,12 @@ class Size:
     rounds: int  # of latencies
     jobs: int  # in each round, for each side
     rate_rounds: int
-    rate_jobs: int  # in each round; a slow peer gets fewer, see `many`
+    rate_jobs: int  # in each round; fast sides get more, see `MANY`
 
 
 FULL = Size(rounds=5, jobs=30, rate_rounds=5, rate_jobs=2500)
 QUICK = Size(rounds=2, jobs=6, rate_rounds=1, rate_jobs=800)
+MANY = {"pgreact": 8, "pgqueuer": 6}  # times the jobs of the others, so that each runs for some seconds
 
 
 def run(report: Report, *, quick: bool) -> None:
@@ -47,6 +48,7 @@ def _on_rabbitmq(report: Report, workshop: Workshop, postgres: EmbeddedPostgres,
         Marks(place) as marks,
         celery_sides(workshop, postgres, broker.url, place, "on_rabbitmq") as sides,
     ):
+        del sides["single"]
         queue_latency.warm_up(sides, marks)
         found = queue_latency.measure(sides, marks, rounds=size.rounds, jobs=size.jobs)
         queue_latency.print_latencies(report, "RabbitMQ", found)
@@ -61,15 +63,16 @@ def _on_redis(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, si
         peer_sides(workshop, postgres, place) as peers,
     ):
         sides = {**celery, **peers}
-        queue_latency.warm_up(sides, marks)
-        latencies = queue_latency.measure(sides, marks, rounds=size.rounds, jobs=size.jobs)
+        alone = {name: side for name, side in sides.items() if name != "single"}
+        queue_latency.warm_up(alone, marks)
+        latencies = queue_latency.measure(alone, marks, rounds=size.rounds, jobs=size.jobs)
         queue_latency.print_latencies(report, "Redis", latencies)
-        many = {"procrastinate": size.rate_jobs // 2}
+        queue_rate.warm_up(sides, marks, broker.url)
         rates = queue_rate.measure(
             sides,
             marks,
             broker.url,
             rounds=size.rate_rounds,
-            jobs={side: many.get(side, size.rate_jobs) for side in sides},
+            jobs={side: size.rate_jobs * MANY.get(side, 1) for side in sides},
         )
         queue_rate.print_rates(report, rates)

@@ -27,7 +27,7 @@ AT_ONCE = 10**5  # rows for a dispatcher whose plans are of an almost empty queu
 FULL = ({"10⁴": 10**4, "10⁶": 10**6, "10⁷": 10**7}, 60)  # rows, claims of each
 QUICK = ({"10⁴": 10**4, "10⁶": 10**6}, 30)
 
-_SETTINGS = {
+SETTINGS = {
     "autovacuum": "off",  # vacuum is called explicitly
     "shared_buffers": "512MB",
     "maintenance_work_mem": "512MB",
@@ -167,7 +167,7 @@ def run(report: Report, *, quick: bool) -> None:
     sizes, claims = QUICK if quick else FULL
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop())
-        postgres = stack.enter_context(EmbeddedPostgres(settings=_SETTINGS))
+        postgres = stack.enter_context(EmbeddedPostgres(settings=SETTINGS))
         free = shutil.disk_usage(postgres.directory).free
         if max(sizes.values()) > 10**6 and free < DISK:
             report.note(f"10⁷ rows need {DISK / 1e9:.0f} GB on the disk; {free / 1e9:.1f} are free: left out")

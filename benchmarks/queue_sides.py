@@ -4,7 +4,7 @@ import abc
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,15 @@ from pgreact.demo.postgres import EmbeddedPostgres
 CONCURRENCY = 4  # of each worker: Celery's processes, the peers' coroutines
 MANY = 1000  # jobs of a statement in bulk enqueues
 
-_CONFIGURATION = """
+LANE = "celery"  # the lane and Celery queue whose jobs share messages
+SINGLE = "single"  # likewise, of jobs each of which has a message of its own
+
+CONFIGURATION = f"""
 [queue]
 max_in_progress = 1000
+
+[lanes.{SINGLE}]
+bundle = 1
 """
 
 
@@ -61,8 +67,9 @@ class Side(abc.ABC):
         """Close the connection."""
         self.connection.close()
 
-    def _none(self, statement: str) -> bool:
-        return self.connection.execute(f"select not exists ({statement})".encode()).fetchone() == (True,)
+    def _none(self, statement: str, values: Sequence[object] = ()) -> bool:
+        query = f"select not exists ({statement})".encode()
+        return self.connection.execute(query, values).fetchone() == (True,)
 
 
 class Delay(Side):
@@ -97,14 +104,36 @@ class Delay(Side):
 class Pgreact(Side):
     """``pgreact.enqueue`` in the transaction."""
 
+    def __init__(self, dsn: str, lane: str | None = None, **processes: psutil.Process) -> None:
+        """Connect.
+
+        Args:
+            dsn: A database with pgreact's queue.
+            lane: Of all jobs but that which reports its start; ``None``: that of the task's route, which
+                makes the queue know the task.
+            **processes: The side's processes, by name.
+        """
+        super().__init__(dsn, **processes)
+        self.lane = lane
+
     def start(self, number: int) -> float:
         self.connection.execute("select pgreact.enqueue('bench.start', %s)", (json.dumps([number]),))
         return time.monotonic()
 
     def noops(self, count: int) -> None:
         for done in range(0, count, MANY):
-            jobs = json.dumps([{"task": "bench.noop"}] * min(MANY, count - done))
-            self.connection.execute("select pgreact.enqueue_many(%s)", (jobs,))
+            self.enqueue([{"task": "bench.noop"}] * min(MANY, count - done))
+
+    def enqueue(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Enqueue jobs in the lane, unless they name another one, by one statement."""
+        lane = {"lane": self.lane} if self.lane else {}
+        text = json.dumps([{**lane, **job} for job in jobs])
+        self.connection.execute("select pgreact.enqueue_many(%s)", (text,))
+
+    def is_short(self, task: str = "bench.noop") -> bool:
+        """Whether the queue has measured that the task is short: before that, its jobs share no messages."""
+        short = "select from pgreact.task where name = %s and run_s <= 0.01 and not alone"
+        return not self._none(short, (task,))
 
     def settled(self) -> bool:
         return self._none("select from pgreact.in_progress") and self._none("select from pgreact.queue")
@@ -161,34 +190,60 @@ def _nothing() -> None:
 # ---- the processes of the sides ----------------------------------------------------------------------------
 
 
-def install(workshop: Workshop, postgres: EmbeddedPostgres, name: str) -> str:
+def install(
+    workshop: Workshop, postgres: EmbeddedPostgres, name: str, configuration: str = CONFIGURATION
+) -> str:
     """Create a database with pgreact's queue; return its DSN."""
     dsn = _database(postgres, name)
-    (workshop.directory / "pgreact.toml").write_text(_CONFIGURATION)
+    (workshop.directory / "pgreact.toml").write_text(configuration)
     workshop.python("-m", "pgreact", "apply", PGREACT_DSN=dsn)
     return dsn
+
+
+@contextmanager
+def daemon_and_worker(
+    workshop: Workshop,
+    dsn: str,
+    broker: str,
+    marks: Path,
+    *,
+    lanes: Sequence[str] = (LANE, SINGLE),
+    concurrency: int = CONCURRENCY,
+) -> Iterator[dict[str, psutil.Process]]:
+    """Run `pgreact listen`, and a Celery worker of `benchmarks.queue_app`.
+
+    Args:
+        workshop: Runs the processes.
+        dsn: A database with pgreact's queue.
+        broker: The broker's URL.
+        marks: The directory of the tasks' marks.
+        lanes: The worker's Celery queues.
+        concurrency: The worker's processes.
+    """
+    with (
+        workshop.running("-m", "pgreact", "listen", PGREACT_DSN=dsn, PGREACT_BROKER=broker) as daemon,
+        workshop.running(
+            *("-m", "celery", "-A", "benchmarks.queue_app", "worker"),
+            *("-c", str(concurrency), "-Q", ",".join(lanes)),
+            says_ready=False,
+            **{"BENCH_DSN": dsn, "BENCH_BROKER": broker, DIRECTORY: str(marks)},
+        ) as worker,
+    ):
+        yield {"daemon": daemon, "worker": worker}
 
 
 @contextmanager
 def celery_sides(
     workshop: Workshop, postgres: EmbeddedPostgres, broker: str, marks: Path, name: str
 ) -> Iterator[dict[str, Side]]:
-    """Run `pgreact listen`, and a Celery worker for both ``delay()`` and jobs."""
+    """Run a daemon, and a worker for both ``delay()`` and jobs, with and without bundles."""
     dsn = install(workshop, postgres, name)
     with ExitStack() as stack:
-        daemon = stack.enter_context(
-            workshop.running("-m", "pgreact", "listen", PGREACT_DSN=dsn, PGREACT_BROKER=broker)
-        )
-        worker = stack.enter_context(
-            workshop.running(
-                *("-m", "celery", "-A", "benchmarks.queue_app", "worker", "-c", str(CONCURRENCY)),
-                says_ready=False,
-                **{"BENCH_DSN": dsn, "BENCH_BROKER": broker, DIRECTORY: str(marks)},
-            )
-        )
+        processes = stack.enter_context(daemon_and_worker(workshop, dsn, broker, marks))
         sides: dict[str, Side] = {
-            "delay": Delay(dsn, broker, worker=worker),
-            "pgreact": Pgreact(dsn, daemon=daemon, worker=worker),
+            "delay": Delay(dsn, broker, worker=processes["worker"]),
+            "pgreact": Pgreact(dsn, None, **processes),
+            "single": Pgreact(dsn, SINGLE, **processes),
         }
         for side in sides.values():
             stack.callback(side.close)

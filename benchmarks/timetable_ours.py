@@ -71,6 +71,27 @@ class Ours(Editable):
                     )
         self.connection.execute("vacuum analyze pgreact.schedule, pgreact.queue, pgreact.in_progress")
 
+    def fill(self, count: int, entries: Sequence[Entry]) -> None:
+        """Store entries, and ``count`` others in one statement, none of which is due for ten minutes."""
+        with self.connection.transaction():
+            self.connection.execute("set local session_replication_role = replica")
+            self.connection.execute(
+                "insert into pgreact.schedule (name, task, every, cron, anchor, delivery, lane, state, "
+                "planned_at, last_nominal_at, next_nominal_at, next_run_at) "
+                "select 'idle ' || n, %(task)s, case when n %% 2 = 1 then interval '1 h' end, "
+                "case when n %% 2 = 0 then extract(minute from due.at) || ' * * * *' end, "
+                "due.at - interval '1 h', %(delivery)s, 'held', 'planned', now(), due.at - interval '1 h', "
+                "due.at, due.at from generate_series(1, %(count)s) n, "
+                "lateral (select date_trunc('minute', now()) + (15 + n %% 40) * interval '1 min' as at) due",
+                {"task": TASK, "delivery": self.delivery, "count": count},
+            )
+        self.connection.cursor().executemany(
+            "insert into pgreact.schedule (name, task, args, every, delivery, lane) "
+            "values (%s, %s, %s, '1 h', %s, 'default')",
+            [(entry.name, TASK, json.dumps(entry.args), self.delivery) for entry in entries],
+        )
+        self.connection.execute("vacuum analyze pgreact.schedule")
+
     def hurry(self, entry: Entry) -> float:
         self.connection.execute(
             "update pgreact.schedule set next_run_at = now() where name = %s", (entry.name,)
@@ -125,6 +146,14 @@ class Ours(Editable):
     def notify(self) -> None:
         """Notify of an edit without making one."""
         self.connection.execute("notify pgreact, 'schedule'")
+
+    def forget_jobs(self) -> None:
+        """Delete all jobs: nothing runs them."""
+        self.connection.execute("truncate pgreact.queue, pgreact.in_progress")
+
+    def flush_counts(self) -> None:
+        """Count this session's transactions now; PostgreSQL does so up to 10 s late."""
+        self.connection.execute("select pg_stat_force_next_flush()")
 
     def close(self) -> None:
         """Close the connections."""
@@ -182,7 +211,9 @@ class _Looking(Running):
         for _ in range(LOOKS):
             self._side.notify()
             time.sleep(PAUSE)
-        return (sum(map(cpu_seconds, pids)) - before) / LOOKS
+        took = (sum(map(cpu_seconds, pids)) - before) / LOOKS
+        self._side.flush_counts()
+        return took
 
 
 class _Enqueuing(_Looking):

@@ -30,7 +30,7 @@ _CONFIGURATION = """
 [routes.dispatch]
 task = "tasks.dispatch_next_available"
 window = "{window}s"
-options = {{ queue = "pgreact" }}
+options = {{ queue = "{queue}" }}
 sweep = "{sweep}s"
 ready = "select exists (select from public.job_queue)"
 tables = [{{ table = "public.job_queue", on = ["insert"] }}]
@@ -92,36 +92,56 @@ def run(report: Report, *, quick: bool) -> None:
             "Redis": stack.enter_context(redis_server()).url,
         }
         report.note(f"PostgreSQL {postgres.major}; RabbitMQ with publisher confirms; Redis")
-        dsns = {side: _database(workshop, postgres, side, window=0, sweep=0) for side in SIDES}
+        dsns = {side: routed_database(workshop, postgres, side, window=0, sweep=0) for side in SIDES}
         _print_latencies(
             report, {name: _latencies(workshop, dsns, url, size) for name, url in brokers.items()}
         )
         _polled(report, workshop, postgres, brokers["Redis"], size)
-        dsn = _database(workshop, postgres, "load", window=WINDOW, sweep=60)
-        with _daemon(workshop, dsn, brokers["RabbitMQ"]) as daemon:
+        dsn = routed_database(workshop, postgres, "load", window=WINDOW, sweep=60)
+        with leading_daemon(workshop, dsn, brokers["RabbitMQ"]) as daemon:
             _burst(report, dsn, brokers["RabbitMQ"], size)
-            _idle(report, postgres.dsn(), daemon, size, quick=quick)
+            idle(report, postgres.dsn(), daemon, size, quick=quick)
 
 
-def _database(
-    workshop: Workshop, postgres: EmbeddedPostgres, name: str, *, window: float, sweep: float
+def routed_database(
+    workshop: Workshop,
+    postgres: EmbeddedPostgres,
+    name: str,
+    *,
+    window: float,
+    sweep: float,
+    queue: str = "pgreact",
 ) -> str:
-    """Create a database with a watched table; one per side, since PostgreSQL wakes all listeners of one."""
+    """Create a database with a watched table; one per side, since PostgreSQL wakes all listeners of one.
+
+    Args:
+        workshop: For the configuration.
+        postgres: The server.
+        name: The database's name.
+        window: The route's window, in seconds.
+        sweep: Seconds between its backstop sweeps.
+        queue: The Celery queue of its messages.
+
+    Returns:
+        The database's DSN.
+    """
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
         admin.execute(f"create database {name}".encode())
     dsn = postgres.dsn(name)
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute(_TABLE.encode())
     file = workshop.directory / "pgreact.toml"
-    file.write_text(_CONFIGURATION.format(window=window, sweep=sweep))
+    file.write_text(_CONFIGURATION.format(window=window, sweep=sweep, queue=queue))
     workshop.python("-m", "pgreact", "apply", PGREACT_DSN=dsn)
     return dsn
 
 
 @contextmanager
-def _daemon(workshop: Workshop, dsn: str, broker: str) -> Iterator[psutil.Process]:
+def leading_daemon(workshop: Workshop, dsn: str, broker: str, *arguments: str) -> Iterator[psutil.Process]:
     """Run `pgreact listen` as leader."""
-    with workshop.running("-m", "pgreact", "listen", PGREACT_DSN=dsn, PGREACT_BROKER=broker) as process:
+    with workshop.running(
+        "-m", "pgreact", "listen", *arguments, PGREACT_DSN=dsn, PGREACT_BROKER=broker
+    ) as process:
         yield process
 
 
@@ -140,7 +160,7 @@ def _latencies(workshop: Workshop, dsns: Mapping[str, str], broker: str, size: S
         }
         for writer in writers.values():
             writer.execute("truncate job_queue")  # leave no work for the sweep at the election
-        stack.enter_context(_daemon(workshop, dsns["pgreact"], broker))
+        stack.enter_context(leading_daemon(workshop, dsns["pgreact"], broker))
         stack.enter_context(
             workshop.running("-m", "benchmarks.bare", "bare", BENCH_DSN=dsns["bare"], BENCH_BROKER=broker)
         )
@@ -202,7 +222,7 @@ def _print_latencies(report: Report, found: Mapping[str, Latencies]) -> None:
 
 def _polled(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, broker: str, size: Size) -> None:
     """Measure with a closed gate: writers do not notify, and the daemon polls."""
-    dsn = _database(workshop, postgres, "polled", window=0, sweep=0)
+    dsn = routed_database(workshop, postgres, "polled", window=0, sweep=0)
     waits = []
     with (
         closing(Observer(broker, ["pgreact"])) as observer,
@@ -210,7 +230,7 @@ def _polled(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, brok
     ):
         writer.execute("update pgreact.route set gate = 'closed'")
         seen = observer.seen["pgreact"]
-        with _daemon(workshop, dsn, broker):
+        with leading_daemon(workshop, dsn, broker):
             observer.watch(5, lambda: bool(seen))  # the first poll always signals
             for _ in range(size.rounds * size.commits // 2):
                 writer.execute("insert into job_queue default values")
@@ -272,7 +292,7 @@ def _burst(report: Report, dsn: str, broker: str, size: Size) -> None:
 # ---- idle --------------------------------------------------------------------------------------------------
 
 
-def _idle(report: Report, observer_dsn: str, daemon: psutil.Process, size: Size, *, quick: bool) -> None:
+def idle(report: Report, observer_dsn: str, daemon: psutil.Process, size: Size, *, quick: bool) -> None:
     """Measure an idle leader, from another database so that the reads do not count."""
     with psycopg.connect(observer_dsn, autocommit=True) as reader:
 
