@@ -149,7 +149,7 @@ def daemons(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Start ``pgreact listen`` processes: ``daemons(dsn, broker)``; kill them after the test."""
     started: list[Daemon] = []
 
-    def start(dsn: str, broker: str, **options: Any) -> Daemon:
+    def start(dsn: str | None, broker: str | None, **options: Any) -> Daemon:
         started.append(Daemon(dsn, broker, cwd=tmp_path, **options))
         return started[-1]
 

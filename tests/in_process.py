@@ -45,11 +45,12 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(database: Database, broker: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    """Run a daemon; at the end of the block it must stop in order."""
-    daemon = Daemon(
-        Settings.model_validate({"dsn": database.dsn, "broker": broker, "application": "proj"}), Clock()
-    )
+async def running(
+    database: Database, broker: str, monkeypatch: pytest.MonkeyPatch, **settings: object
+) -> AsyncIterator[Running]:
+    """Run a daemon, with further settings; at the end of the block it must stop in order."""
+    values = {"dsn": database.dsn, "broker": broker, "application": "proj", **settings}
+    daemon = Daemon(Settings.model_validate(values), Clock())
     run = Running(daemon)
     monkeypatch.setattr(logs, "emit", run.note)
     task = asyncio.create_task(daemon.run())

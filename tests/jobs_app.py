@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import signal
 import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -21,6 +22,8 @@ app.conf.update(
     task_ignore_result="TASK_BACKEND" not in os.environ,
     task_default_queue=os.environ.get("TASK_QUEUE", "celery"),
     task_acks_late="TASK_LATE" in os.environ,
+    worker_send_task_events="TASK_EVENTS" in os.environ,
+    task_time_limit=float(os.environ["TASK_TIME_LIMIT"]) if "TASK_TIME_LIMIT" in os.environ else None,
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=True,
@@ -53,6 +56,41 @@ def plain(self: "Task[Any, Any]", name: str = "plain", *, note: str = "") -> str
     """A bound task."""
     work(name, self.request)
     return f"result of {name}{note}"
+
+
+@app.task(bind=True)
+def brief(self: "Task[Any, Any]", name: str = "brief", how: str = "") -> str:
+    """A short task that waits at the gate, fails, or ends its process, if it is told."""
+    if how == "wait":
+        work(name, self.request)
+    else:
+        with psycopg.connect(DSN, autocommit=True, options=PINNED) as connection:
+            connection.execute(
+                "insert into runs (name, task_id, claim, pid, ended) "
+                "values (%s, %s, %s, %s, clock_timestamp())",
+                (name, self.request.id, getattr(self.request, "pgreact_claim", None), os.getpid()),
+            )
+    if how == "fail":
+        raise RuntimeError("as told")
+    if how == "exit":
+        sys.exit(3)
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"result of {name}"
+
+
+_kept: dict[int, psycopg.Connection[Any]] = {}  # by process
+
+
+@app.task(bind=True)
+def quick(self: "Task[Any, Any]") -> None:
+    """A task of a millisecond: its process keeps the connection."""
+    if os.getpid() not in _kept:
+        _kept[os.getpid()] = psycopg.connect(DSN, autocommit=True, options=PINNED)
+    _kept[os.getpid()].execute(
+        "insert into runs (name, task_id, claim, pid, ended) values ('quick', %s, %s, %s, clock_timestamp())",
+        (self.request.id, getattr(self.request, "pgreact_claim", None), os.getpid()),
+    )
 
 
 @app.task(bind=True)

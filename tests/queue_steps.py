@@ -65,7 +65,8 @@ class Queue(Database):
         """Remove all jobs, all lanes but the default one, and every limit."""
         self.run(
             "truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, "
-            "pgreact.history_rest, pgreact.contested_key, pgreact.lane_state restart identity",
+            "pgreact.history_rest, pgreact.contested_key, pgreact.lane_state, pgreact.result, "
+            "pgreact.settled, pgreact.tally, pgreact.tally_hour, pgreact.tally_total restart identity",
             "update pgreact.queue_state set virtual_time = 0",
             "delete from pgreact.task",
             # the leader's routing of the tasks that tests enqueue by their own SQL
@@ -73,7 +74,7 @@ class Queue(Database):
             "silent,waiting,lapsed,claimed,ready,delayed,expired}'::text[]) name",
             "delete from pgreact.lane where name <> 'default'",
             "update pgreact.lane set max_in_progress = null, max_unstarted = 200, max_lost = 3, weight = 1, "
-            "rate = null, burst = 1, paused = false, tasks = null",
+            "rate = null, burst = 1, paused = false, bundle = null, tasks = null",
             "update pgreact.queue_setting set max_in_progress = null, lease = '60 s', retention = null,"
             " dead_retention = null",
         )

@@ -83,6 +83,8 @@ _NEEDS: Mapping[str, Callable[[], object]] = {
     "rabbitmq": lambda: (program("rabbitmq-server"), program("epmd")),
     "pgbouncer": lambda: program("pgbouncer"),
     "netns": _namespaces,
+    "browser": lambda: program("chromium"),
+    "faketime": lambda: program("faketime"),
 }
 
 
@@ -90,7 +92,7 @@ def require_or_skip(name: str) -> None:
     """Skip the test if this machine lacks a server; fail it if `$PGREACT_REQUIRE` names it, or "all".
 
     Args:
-        name: "redis", "rabbitmq", "pgbouncer", "netns", or "pg14" and the like.
+        name: "redis", "rabbitmq", "pgbouncer", "netns", "browser", "faketime", or "pg14" and the like.
     """
     try:
         if name.startswith("pg") and name[2:].isdigit():

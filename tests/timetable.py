@@ -9,6 +9,7 @@ from pgreact.postgres.trouble import Troubles
 from pgreact.timetable.backlog import Backlog
 from pgreact.timetable.delivery import Delivery
 from pgreact.timetable.firing import Outcome, fire_due
+from pgreact.timetable.measures import TimetableMeasures
 from tests.harness import Database, Inbox
 
 
@@ -90,12 +91,15 @@ class Passes:
     def __init__(self, session: Session, delivery: Delivery) -> None:
         self.troubles = Troubles(Clock())
         self.backlog = Backlog(delivery.name, delivery.page, self.troubles, Clock())
+        self.measures = TimetableMeasures()
         self._session = session
         self._delivery = delivery
 
     async def run(self) -> Outcome:
         """Make one pass."""
-        return await fire_due(self._session, self._delivery, self.backlog, self.troubles["fire"])
+        return await fire_due(
+            self._session, self._delivery, self.backlog, self.troubles["fire"], self.measures
+        )
 
     async def wait(self) -> float:
         """Return seconds until the next pass."""

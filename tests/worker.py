@@ -20,16 +20,22 @@ ROOT = Path(__file__).parents[1]
 
 
 class Worker:
-    """A ``celery worker`` process of ``tests.worker_app``."""
+    """A ``celery worker`` process, by default of ``tests.worker_app``."""
 
     def __init__(
-        self, broker: str, queue: str, pool: str, concurrency: int, environ: Mapping[str, str]
+        self,
+        broker: str,
+        queue: str,
+        pool: str,
+        concurrency: int,
+        environ: Mapping[str, str],
+        app: str = "tests.worker_app",
     ) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "celery", "-A", "tests.worker_app", "worker"),
+                *(sys.executable, "-m", "celery", "-A", app, "worker"),
                 *("-P", pool, "-c", str(concurrency), "-Q", queue, "-l", "info"),
                 *(
                     "--without-gossip",

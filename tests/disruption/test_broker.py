@@ -47,7 +47,7 @@ def leader(
     database.run("create table job_queue (id int)")
     installed(database, one_route(inbox))
     daemon = daemons(database.dsn, by_way_of(redis_url, way.port))
-    daemon.wait_for("sweep.finished", dispatch=False)
+    daemon.wait_for("sweep.finished", route="dispatch", dispatch=False)
     return daemon
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import os
 import random
 import threading
 import time
@@ -18,7 +19,7 @@ from tests.harness import NEVER, Daemon, Database, Late, eventually
 
 pytestmark = pytest.mark.alone
 
-DURATION = 60.0
+DURATION = float(os.environ.get("PGREACT_CHAOS_S", "45"))  # seconds
 SESSION = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgreact {}%'"
 
 

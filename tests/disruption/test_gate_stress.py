@@ -3,6 +3,7 @@
 import bisect
 import datetime
 import itertools
+import os
 import random
 import threading
 import time
@@ -18,7 +19,7 @@ from tests.harness import NEVER, Daemon, Database, eventually
 
 pytestmark = pytest.mark.alone
 
-DURATION = 60.0
+DURATION = float(os.environ.get("PGREACT_CHAOS_S", "60"))  # seconds
 WRITERS = 40
 WINDOW = 0.02
 LATEST = 1.0  # seconds beyond the window

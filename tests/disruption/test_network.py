@@ -82,7 +82,7 @@ def test_a_leader_whose_network_vanishes_is_replaced_in_15_s_and_steps_down(
     installed(database, one_route(inbox))
     far_dsn = reachable.dsn().replace("127.0.0.1", HERE)
     leader = daemons(far_dsn, inbox.url, prefix=(servers.program("ip"), "netns", "exec", island.name))
-    leader.wait_for("sweep.finished", dispatch=False)
+    leader.wait_for("sweep.finished", route="dispatch", dispatch=False)
     standby = daemons(database.dsn, inbox.url).ready()
 
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import random
 import signal
 import threading
@@ -22,7 +23,7 @@ from tests.jobs_cluster import Cluster, prepare
 
 pytestmark = pytest.mark.alone
 
-DURATION = 30.0
+DURATION = float(os.environ.get("PGREACT_CHAOS_S", "30"))  # seconds
 LEASE = 3  # seconds
 NARROW = 2  # places of its lane
 TOTAL = 6
@@ -115,9 +116,16 @@ def plant(postgres: EmbeddedPostgres, database: Database, daemons: Callable[...,
 class Producer(threading.Thread):
     """Enqueues jobs at random, and remembers those whose commit it knows of."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, quick: int = 0) -> None:
+        """Prepare.
+
+        Args:
+            dsn: The database.
+            quick: Jobs of a millisecond that each transaction enqueues beside its other one.
+        """
         super().__init__()
         self._dsn = dsn
+        self._quick = quick
         self.over = threading.Event()
         self.jobs: list[int] = []
 
@@ -137,17 +145,69 @@ class Producer(threading.Thread):
                         "max_lost => 1000, backoff => '0', options => '{\"queue\": \"chaos\"}')",
                         (lane, key),
                     ).fetchone()
+                    more: list[Any] = connection.execute(
+                        "select pgreact.enqueue('tests.jobs_app.quick', max_lost => 1000, "
+                        'options => \'{"queue": "chaos"}\') from generate_series(1, %s)',
+                        (self._quick,),
+                    ).fetchall()
                     if dice.random() < 0.1:
                         connection.rollback()
                     else:
                         connection.commit()
-                        self.jobs.append(job[0])
+                        self.jobs += [job[0], *(row[0] for row in more)]
                     self.over.wait(0.05)
 
 
 def test_each_job_is_done_once_and_no_limit_is_exceeded(
     plant: Plant, record_property: Callable[[str, object], None]
 ) -> None:
+    done, rows = disrupt(plant, Producer(plant.postgres.dsn()), record_property)
+    assert at_once(rows) <= TOTAL
+    assert done > 8
+
+
+def test_each_job_of_a_bundle_is_done_once(
+    plant: Plant, record_property: Callable[[str, object], None]
+) -> None:
+    plant.cluster.database.run("update pgreact.queue_setting set max_in_progress = null")
+    begun_together = 0
+
+    def look() -> None:
+        nonlocal begun_together
+        with contextlib.suppress(psycopg.Error):
+            # whatever a busy machine makes of them, and the faults
+            plant.cluster.database.run(
+                "update pgreact.task set run_s = 0.002 where name = 'tests.jobs_app.quick'"
+            )
+            found = plant.cluster.database.value(
+                "select coalesce(max(n), 0) from (select count(*) as n from pgreact.in_progress "
+                "where started_at is not null and task = 'tests.jobs_app.quick' "
+                "group by worker, started_at) s"
+            )
+            begun_together = max(begun_together, found)
+
+    done, _ = disrupt(plant, Producer(plant.postgres.dsn(), quick=20), record_property, look)
+    assert begun_together > 1
+    assert done > 8
+
+
+def disrupt(
+    plant: Plant,
+    producer: Producer,
+    record_property: Callable[[str, object], None],
+    look: Callable[[], None] = lambda: None,
+) -> tuple[int, list[Any]]:
+    """Break one part after the other under load; check what must hold whatever the load.
+
+    Args:
+        plant: What breaks.
+        producer: The load.
+        record_property: Takes the numbers.
+        look: Called now and then.
+
+    Returns:
+        How many faults there were, and the settled attempts.
+    """
     dice = random.Random(20261121)
     faults = [
         plant.kill_the_leader,
@@ -157,13 +217,16 @@ def test_each_job_is_done_once_and_no_limit_is_exceeded(
         plant.end_a_claim,
         plant.restart_postgresql,
     ]
-    producer = Producer(plant.postgres.dsn())
     producer.start()
     end = time.monotonic() + DURATION
     done = 0
     try:
         while time.monotonic() < end:
-            producer.over.wait(0.5 + dice.random())  # what is under way meanwhile is what is tested
+            # what is under way meanwhile is what is tested
+            pause = time.monotonic() + 0.5 + dice.random()
+            while time.monotonic() < pause:
+                producer.over.wait(0.1)
+                look()
             if done % len(faults) == 0:
                 dice.shuffle(faults)
             faults[done % len(faults)]()
@@ -175,7 +238,7 @@ def test_each_job_is_done_once_and_no_limit_is_exceeded(
     # A message that was lost for the second time is sent after two leases.
     jobs.until(
         "select not exists (select from pgreact.queue) and not exists (select from pgreact.in_progress)",
-        deadline=60,
+        deadline=120,
     )
     with jobs.connect() as connection:
         rows = connection.execute(
@@ -189,13 +252,12 @@ def test_each_job_is_done_once_and_no_limit_is_exceeded(
     assert {row[3] for row in rows} <= {"done", "lost", "failed"}
     assert jobs.value("select count(*) from pgreact.dead") == 0
     assert plant.cluster.where_runs.value("select count(*) - count(distinct claim) from runs") == 0
-    assert at_once(rows) <= TOTAL
     assert at_once([row for row in rows if row[1] == "narrow"]) <= NARROW
     for key in ("a", "b"):
         ours = [row for row in rows if row[2] == key]
         assert at_once(ours) == 1
         assert all(before[5] <= after[4] for before, after in itertools.pairwise(ours))
-    assert done > 8
+    return done, rows
 
 
 def at_once(rows: list[Any]) -> int:

@@ -15,13 +15,14 @@ import pytest
 
 from pgreact import logs
 from pgreact.apply import apply
-from pgreact.daemon import status_writer
+from pgreact.daemon import metrics_sampler, status_writer
 from pgreact.dispatch import run_monitor
 from pgreact.postgres import errors
-from pgreact.queue import maintenance
+from pgreact.queue import maintenance, roll_up
 from pgreact.settings import Settings
 from tests.harness import Database, Inbox
 from tests.in_process import running
+from tests.scrape import scrape
 
 Install = Callable[..., None]
 
@@ -48,15 +49,29 @@ STATEMENTS = {
     "housekeeping": "pgreact.maintain_history",
     "status": "insert into pgreact.flight",
     "troubles": "from pgreact.trouble",
+    "roll-up": "pgreact.roll_up",
+    "last version": "-- The version of the last leader",
+    "events": "pgreact.log_event",
     "run monitor": "lock_class('next')",
     "next schedule": "as wait,",
     "due schedules": "due as materialized",
     "fire": "pgreact.fire(",
+    "canary": "pgreact.send_canary",
     "schedule history": "pgreact.maintain_schedule_history",
     "plans of a wrong clock": "-- Schedules that a clock far ahead may have planned",
     "ids of due schedules": "-- The ids of the rows of timetable_due",
     "unreadable schedule": "-- The name of a schedule, and its times beyond",
+    "metrics: lanes": "from pgreact.lane_depths()",
+    "metrics: totals": "as keeps_dying",
+    "metrics: settled": "-- Attempts settled since the installation",
+    "metrics: times": "-- Histograms of waits and runs",
+    "metrics: schedules": "-- Schedules by state",
+    "metrics: server": "-- oldest_xmin_s:",
+    "metrics: triggers": "-- Each watched change",
+    "metrics: canary": "-- The canary, in one row",
+    "metrics: outbox": "-- Each row of pgreact.outbox",
     "owner": "from pgreact.installation",
+    "unpublished": "select pgreact.unpublished(",
     "alive": "select 1",
 }
 AT_START = {
@@ -70,7 +85,9 @@ AT_START = {
     "plans",
     "ready queue",
     "database id",
+    "unpublished",
     "tasks",
+    "last version",
 }
 # The timetable searches for a row that it cannot read when a row may be at fault.
 SEARCH = {"ids of due schedules", "unreadable schedule"}
@@ -95,6 +112,7 @@ class Faults:
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
         self.raised = 0
+        self.seen_when_raised = 0  # of the statement that failed, when it failed last
         self._armed: tuple[str, Callable[[], Exception], int] | None = None
 
     def arm(self, name: str, make: Callable[[], Exception], times: int) -> None:
@@ -110,6 +128,7 @@ class Faults:
         self.seen[name] += 1
         if self._armed and self._armed[0] == name and self.raised < self._armed[2]:
             self.raised += 1
+            self.seen_when_raised = self.seen[name]
             raise self._armed[1]()
 
 
@@ -132,8 +151,10 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     monkeypatch.setattr(errors, "_PAUSES", dict.fromkeys(errors.ErrorKind, (0.005, 0.02)))
     monkeypatch.setattr(status_writer, "PAUSE", 0.02)
     monkeypatch.setattr(run_monitor, "PAUSE", 0.02)
+    monkeypatch.setattr(roll_up, "PAUSE", 0.02)
     monkeypatch.setattr(maintenance, "PAUSE", 0.1)
     monkeypatch.setattr(maintenance, "SOON", 0.05)
+    monkeypatch.setattr(metrics_sampler, "INTERVAL", 0.05)
     monkeypatch.setattr("pgreact.daemon.daemon.HEARTBEAT", 0.1)
     monkeypatch.setattr("pgreact.timetable.engine.MAINTENANCE_INTERVAL", 0.1)
     return faults
@@ -181,6 +202,7 @@ async def keep_busy(database: Database, inbox: Inbox) -> None:
         # each of a new task, whose routing is asked for
         "select pgreact.enqueue('proj.' || clock_timestamp(), options => '{\"serializer\": \"no-such\"}')",
         "update pgreact.route set countdown = countdown where id > 0",
+        "update pgreact.queue_setting set canary = '1s'",
     ]
     try:
         while True:
@@ -196,20 +218,26 @@ async def test_every_statement_survives(
     busy: Database, inbox: Inbox, faults: Faults, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
     make = CLASSES[sqlstate]
-    async with running(busy, inbox.url, monkeypatch) as run:
+    async with running(busy, inbox.url, monkeypatch, http="127.0.0.1:0") as run:
         await run.until(lambda: run.count(logs.LeaderElected), "elected")
+        (opened,) = (event for event in run.events if isinstance(event, logs.HttpOpened))
+        await asyncio.to_thread(scrape, opened.address)  # so that the leader samples
         writer = asyncio.create_task(keep_busy(busy, inbox))
         try:
             for name in STATEMENTS.keys() - AT_START - SEARCH - {"alive"}:
                 faults.arm(name, make, 3)
                 if name == "troubles":  # written only when they change
                     run.daemon._troubles.report("test", sqlstate)
+                if name == "events":
+                    assert run.daemon._term
+                    run.daemon._term.events.add("test.added", sqlstate)
                 await run.until(lambda: faults.raised == 3, f"{name} has failed")
+                seen = faults.seen_when_raised
                 if (name, sqlstate) == ("fire", "22008"):
                     # it is the schedule's own, and stops it until an edit, as soon as that can be written
                     await run.until(lambda: run.count(logs.ScheduleFailed), "the schedule has failed")
                     busy.run("update pgreact.schedule set description = 'edited'")
-                seen = faults.seen[name]
+                    seen = faults.seen[name]
                 await run.until(lambda: faults.seen[name] > seen, f"{name} is tried again")  # noqa: B023
             published, claimed = run.count(logs.DispatchPublished), run.count(logs.QueueDispatched)
             fired = run.count(logs.ScheduleFired)

@@ -28,7 +28,7 @@ def queue(database: Database, inbox: Inbox, installed: Install) -> Database:
 def pair(queue: Database, inbox: Inbox, daemons: Start) -> tuple[Daemon, Daemon]:
     """A leader with nothing to do, and a standby that waits."""
     leader = daemons(queue.dsn, inbox.url)
-    leader.wait_for("sweep.finished", dispatch=False)
+    leader.wait_for("sweep.finished", route="dispatch", dispatch=False)
     standby = daemons(queue.dsn, inbox.url)
     standby.wait_for("standby.waiting", leader=f"{leader.seen('daemon.started')[0]['host']} {leader.pid}")
     return leader, standby
@@ -132,7 +132,7 @@ def test_a_leader_cut_off_steps_down_and_comes_back(
 ) -> None:
     cut_dsn = queue.dsn.replace(f":{postgres.port}/", f":{way.port}/")
     leader = daemons(cut_dsn, inbox.url)
-    leader.wait_for("sweep.finished", dispatch=False)
+    leader.wait_for("sweep.finished", route="dispatch", dispatch=False)
     standby = daemons(queue.dsn, inbox.url).ready()
     if fault == "reset":
         way.reset()

@@ -1,4 +1,4 @@
-"""The models of gate and flight, in every interleaving. Equal actors are sorted, so mirror images count once.
+"""The models of gate, flight and bundles, in every interleaving. Mirror images of equal actors count once.
 
 A wrong rule must be found: each test of one prints the steps to the error, and `-rP` shows them.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.model import flight, gate
+from tests.model import bundle, flight, gate
 from tests.model.checker import Result, check, stranded
 
 if TYPE_CHECKING:
@@ -155,3 +155,40 @@ def test_releasing_next_before_run_is_held_lets_two_wait(explore: Callable[..., 
 def test_a_worker_that_outlives_its_session_lets_two_run(explore: Callable[..., Result[Any]]) -> None:
     """The known limit of locks: they follow the session, not the process."""
     assert explore(flight, 2, sessions_break=True).why == "two run"
+
+
+# Bundles
+
+
+def test_no_job_of_a_bundle_starts_twice_or_is_stranded_whichever_process_dies(
+    explore: Callable[..., Result[Any]],
+) -> None:
+    result = explore(bundle, 1)
+    assert result.why is None
+    assert stranded(result, bundle.steps, bundle.calm, bundle.CHANCE) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        pytest.param(
+            "take_away", "body begins of an attempt that has ended", id="the loop keeps what is handed back"
+        ),
+        pytest.param("start_before_body", "attempt starts twice", id="a body begins before its start"),
+        pytest.param("doubt_is_not_started", "attempt starts twice", id="a lost answer counts as a start"),
+        pytest.param(
+            "unbegun_by_nobody", "body begins of an attempt that has ended", id="a started job goes back"
+        ),
+        pytest.param("by_claim", "another attempt settled", id="a settlement names only the job"),
+        pytest.param(
+            "abandon_dead_only", "body begins of an attempt that has ended", id="the child still runs"
+        ),
+        pytest.param(
+            "abandon_unbegun", "attempt spent that did not run", id="unbegun jobs are lost with the child"
+        ),
+        pytest.param("renew_slow", "two bodies of a job", id="nobody renews a slow job"),
+        pytest.param("hand_back", "attempt spent that did not run", id="nothing is handed back"),
+    ],
+)
+def test_one_wrong_rule_of_bundles_is_found(explore: Callable[..., Result[Any]], rule: str, why: str) -> None:
+    assert explore(bundle, 1, **{rule: False}).why == why

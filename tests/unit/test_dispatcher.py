@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 from pgreact.clock import Clock
 from pgreact.dispatch.action import Claimed
@@ -51,7 +52,7 @@ class _Action:
         self._recorded = recorded
         self._task = task
 
-    async def publish(self, task_id: str, next_task_id: str) -> Claimed | None:
+    async def publish(self, task_id: str, next_task_id: str, _traces: Sequence[str] = ()) -> Claimed | None:
         return self._recorded.publish(self._task, task_id, next_task_id)
 
 

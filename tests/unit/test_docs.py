@@ -21,10 +21,8 @@ PATHS = sorted(
         if not re.search("NAME|NNNN|^.cache", path)
     }
 )
-PAGES = [
-    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md", "benchmarks/README.md")
-]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
+PAGES += sorted(page for folder in ("docs", "examples") for page in (ROOT / folder).rglob("*.md"))
 LINKS = [
     (str(page.relative_to(ROOT)), link)
     for page in PAGES

@@ -109,7 +109,7 @@ def ran_at(app: Standing, seconds: float) -> datetime:
 # ---- Celery Beat -------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=120)
 @example(datetime(2026, 7, 3, 12, tzinfo=UTC), "UTC", 7 * 86_400, 2 / 7, True)
 @given(NOWS, ZONES, PERIODS, FRACTIONS, st.booleans())
 def test_an_interval_of_beat_goes_on_from_its_last_run(
@@ -122,7 +122,7 @@ def test_an_interval_of_beat_goes_on_from_its_last_run(
     same(beat._row("a", entry, app, kept), now, *kept.is_due())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(NOWS, STEADY, FIELDS, st.floats(1, 40 * 86_400), st.none() | st.integers(60, 86_400))
 def test_a_crontab_of_beat_goes_on_from_its_last_run(
     now: datetime, zone: str, fields: dict[str, str], ago: float, deadline: int | None
@@ -174,7 +174,7 @@ def of_redbeat(app: Standing, when: Any, last: datetime | None) -> RedBeatSchedu
     return entry
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(NOWS, ZONES, PERIODS, st.none() | FRACTIONS, st.booleans())
 def test_an_interval_of_redbeat_goes_on_from_its_last_run(
     now: datetime, zone: str, seconds: int, fraction: float | None, relative: bool
@@ -185,7 +185,7 @@ def test_an_interval_of_redbeat_goes_on_from_its_last_run(
     same(redbeat._row("a", *stored(entry), app), now, *entry.is_due())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(NOWS, STEADY, FIELDS, st.none() | st.floats(1, 40 * 86_400))
 def test_a_crontab_of_redbeat_goes_on_from_its_last_run(
     now: datetime, zone: str, fields: dict[str, str], ago: float | None
@@ -196,7 +196,7 @@ def test_a_crontab_of_redbeat_goes_on_from_its_last_run(
     same(redbeat._row("a", *stored(entry), app), now, *entry.is_due())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(
     NOWS,
     st.sampled_from(["DAILY", "WEEKLY", "HOURLY", "MINUTELY", "SECONDLY"]),

@@ -164,3 +164,9 @@ def test_an_exception_of_a_library_stays_one_line_of_json(monkeypatch: pytest.Mo
         logging.getLogger("kombu").exception("outer")
     (line,) = stream.getvalue().splitlines()
     assert "ValueError: inner" in json.loads(line)["exception"]
+
+
+def test_an_installed_rich_neither_formats_tracebacks_nor_is_loaded() -> None:
+    code = "import pgreact.logs, sys; assert 'rich' not in sys.modules; import rich.table; print('free')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "free\n", done.stderr

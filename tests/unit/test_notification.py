@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from pgreact.postgres.queries import folder
 from pgreact.wakeup import notification
-from pgreact.wakeup.notification import RoutesChanged, RunChanged, SchedulesChanged, Signal, parse
+from pgreact.wakeup.notification import (
+    CanaryChanged,
+    RoutesChanged,
+    RunChanged,
+    SchedulesChanged,
+    Signal,
+    parse,
+)
 
 IDS = st.integers(0, 2**31 - 1)
 STATES = st.sampled_from(["started", "done", "failed", "dropped"])
@@ -22,6 +29,7 @@ STATES = st.sampled_from(["started", "done", "failed", "dropped"])
         ("2147483648", None),
         ("routes", RoutesChanged()),
         ("schedule", SchedulesChanged()),
+        ("canary", CanaryChanged()),
         ("flight 7 a-b dropped", RunChanged(7, "a-b", "dropped")),
         ("flight 7 a-b lost", None),
         ("flight 2147483648 a-b done", None),
@@ -42,7 +50,7 @@ def test_each_payload_has_one_meaning(payload: str, parsed: object) -> None:
 def test_any_text_is_parsed_without_an_error(payload: str) -> None:
     found = parse(payload)
     if isinstance(found, Signal):
-        assert int(payload) == found.route_id
+        assert int(payload.split(maxsplit=1)[0]) == found.route_id
     if isinstance(found, RunChanged):
         assert notification.run_changed(*found) == payload or payload.split()[1].startswith("0")
 
@@ -58,10 +66,13 @@ def test_a_run_is_read_back_as_it_was_reported(
 
 def test_payloads_that_sql_sends_are_parsed() -> None:
     sources = [path.read_text() for path in (folder("sql")).rglob("*.sql")]
+    # by a function, or by the trigger function that sends its arguments
     literals = {
         payload
         for source in sources
-        for payload in re.findall(rf"pg_notify\('{notification.CHANNEL}', '(.*?)'\)", source)
+        for payload in re.findall(
+            rf"(?:pg_notify|notify_change)\('{notification.CHANNEL}', '(.*?)'\)", source
+        )
     }
-    assert literals == {"routes", "schedule"}
+    assert literals == {"routes", "schedule", "canary"}
     assert all(parse(payload) for payload in literals)

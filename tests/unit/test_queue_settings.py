@@ -71,6 +71,11 @@ def test_an_empty_file_has_the_documented_defaults() -> None:
     assert (settings.outbox, loaded("").lanes) == ((), {})
 
 
+def test_none_clears_the_queue_of_the_canary() -> None:
+    settings = loaded('[queue]\ncanary_queue = "none"')
+    assert (settings.queue.canary_queue, settings.queue.model_fields_set) == (None, {"canary_queue"})
+
+
 def test_an_outbox_is_read() -> None:
     settings = loaded(
         '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
@@ -93,6 +98,7 @@ OUTBOX = '[[outbox]]\ntable = "orders"\nenqueue = "proj.t"\n'
         ("[queue]\nlease = 'long'", "queue.lease: 'long' is not a duration"),
         ("[queue]\nretention = '1m'", "queue.retention: '1m' is not a duration between \"1h\" and \"3650d\""),
         ("[queue]\nstart_within = '1m'", "queue.start_within: '1m' is not a duration between \"1h\" and"),
+        ("[queue]\ncanary = '500ms'", "queue.canary: '500ms' is not a duration between \"1s\" and \"1d\""),
         ("[lanes.mail]\ntasks = 'proj.t'", "lanes.mail.tasks: "),
         ("[lanes.mail]\ntasks = ['']", "lanes.mail.tasks[0]: "),
         ("[queue]\nmax_in_progress = 0", 'queue.max_in_progress: 0 is not a limit: write a number of jobs'),

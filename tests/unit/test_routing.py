@@ -27,7 +27,7 @@ def fails(*_: Any, **__: Any) -> None:
 def test_routing_of_the_application_decides(configuration: dict[str, Any], queue: str) -> None:
     app = Celery("proj", set_as_current=False)
     app.conf.update(configuration)
-    assert routed(app, "proj.t") == {"name": "proj.t", "queue": queue, "expires": None}
+    assert routed(app, "proj.t") == {"name": "proj.t", "queue": queue, "expires": None, "alone": False}
 
 
 @pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")
@@ -38,4 +38,36 @@ def test_a_tasks_own_queue_and_expiry_come_first() -> None:
     @app.task(name="proj.own", queue="own", expires=1.5, shared=False)
     def own() -> None: ...
 
-    assert routed(app, "proj.own") == {"name": "proj.own", "queue": "own", "expires": 1.5}
+    assert routed(app, "proj.own") == {"name": "proj.own", "queue": "own", "expires": 1.5, "alone": False}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"time_limit": 5},
+        {"soft_time_limit": 5},
+        {"rate_limit": "1/s"},
+        {"acks_late": True},
+        {"Request": "proj.Request"},
+        {"Strategy": "proj.strategy"},
+        {"apply_async": lambda *_, **__: None},
+    ],
+)
+def test_a_task_with_options_of_one_message_travels_alone(options: dict[str, Any]) -> None:
+    app = Celery("proj", set_as_current=False)
+
+    @app.task(name="proj.odd", shared=False, **options)
+    def odd() -> None: ...
+
+    assert routed(app, "proj.odd")["alone"]
+
+
+@pytest.mark.parametrize("limit", ["task_time_limit", "task_soft_time_limit"])
+def test_a_time_limit_for_all_tasks_keeps_jobs_apart(limit: str) -> None:
+    app = Celery("proj", set_as_current=False)
+    app.conf[limit] = 60
+
+    @app.task(name="proj.t", shared=False)
+    def t() -> None: ...
+
+    assert routed(app, "proj.t")["alone"]

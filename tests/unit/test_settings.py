@@ -1,13 +1,16 @@
 """The configuration: file, environment and command line, checked as one object."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from pgreact.address import Address
 from pgreact.errors import ConfigError, nearest
 from pgreact.quantities import parse_duration
-from pgreact.settings import load
+from pgreact.settings import Given, load, use
 
 ROUTE = '[routes.dispatch]\ntask = "proj.dispatch"\n'
 
@@ -104,12 +107,12 @@ def test_the_file_is_found_by_option_then_variable_then_here(tmp_path: Path) -> 
     assert load("option.toml", variable).dsn == "option"
     assert load(None, variable).dsn == "variable"
     assert load(None, {}).dsn == "pgreact"
-    assert load(None, {}).file == Path("pgreact.toml")
+    assert load(None, {}).source == "pgreact.toml"
 
 
 def test_without_a_file_the_environment_suffices() -> None:
     settings = load(None, {"PGREACT_BROKER": "redis://"})
-    assert (settings.file, settings.broker, settings.routes) == (None, "redis://", {})
+    assert (settings.source, settings.broker, settings.routes) == (None, "redis://", {})
 
 
 def test_the_daemon_connects_to_listen_dsn() -> None:
@@ -199,12 +202,13 @@ def test_all_mistakes_are_reported_at_once() -> None:
         (
             "PGREACT_QUEUE__DEFAULT__LEASE",
             "7d",
-            '"default__lease" cannot be set here; there are: dead_retention, lease',
+            '"default__lease" cannot be set here; there are: canary, canary_queue, dead_retention, lease',
         ),
         ("PGREACT_QUEUE__RETENTION", "soon", "__RETENTION: queue.retention: 'soon'"),
         ("PGREACT_LANES__MAIL__WEIGHT", "1", 'no lane "mail" in the file'),
         ("PGREACT_SCHEDULES__A", "1", 'no schedule "a" in the file'),
         ("PGREACT_LOG_LEVEL", "loud", "PGREACT_LOG_LEVEL: log_level: 'loud' is not known"),
+        ("PGREACT_HTTP", "9187", "PGREACT_HTTP: http: '9187' is not an address: write HOST:PORT, like"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: str, message: str) -> None:
@@ -241,6 +245,8 @@ def test_the_environment_overrides_queue_lanes_and_schedules() -> None:
 def test_an_override_that_is_wrong_names_the_option() -> None:
     with pytest.raises(ConfigError, match=r"^--log-level: log_level: 'loud'"):
         load(None, {}, {"log_level": "loud"})
+    with pytest.raises(ConfigError, match=r"^--prefix: web.prefix: write a path like /pgreact, without"):
+        load(None, {}, {"web.prefix": "pgreact"})
 
 
 @pytest.mark.parametrize("name", ["nope.toml", "."])
@@ -264,3 +270,52 @@ def test_nearest_names_few_of_many() -> None:
     assert nearest("zzz", ["b", "a"]) == "; there are: a, b"
     assert nearest("zzz", []) == ""
     assert nearest("zzz", [f"n{number:03}" for number in range(500)]).endswith("n010, n011, …")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:9187", "127.0.0.1", 9187),
+        ("localhost:0", "localhost", 0),
+        ("[::1]:65535", "::1", 65535),
+        ("[fe80::1%eth0]:80", "fe80::1%eth0", 80),
+    ],
+)
+def test_an_address_has_host_and_port(text: str, host: str, port: int) -> None:
+    address = Address.parse(text)
+    assert address == (host, port)
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", ":9187", "9187", "host", "host:", "host:65536", "::1:80", "[::1]", "http://x:1", "a b:1", 9187],
+)
+def test_anything_else_is_no_address(wrong: object) -> None:
+    with pytest.raises(ValueError, match="is not an address: write HOST:PORT"):
+        Address.parse(wrong)
+
+
+@pytest.fixture
+def given() -> Iterator[dict[str, Any]]:
+    """The configuration that this program has without a file."""
+    data: dict[str, Any] = {}
+    use(lambda: Given("settings.PGREACT", data))
+    yield data
+    use(None)
+
+
+def test_a_program_may_have_the_configuration(given: dict[str, Any], tmp_path: Path) -> None:
+    given |= {"dsn": "dbname=shop", "queue": {"lease": "30s"}}
+    Path("pgreact.toml").write_text("no TOML")
+    settings = load(None, {"PGREACT_QUEUE__LEASE": "20s"})
+    assert (settings.dsn, settings.queue.lease, settings.source) == ("dbname=shop", 20.0, "settings.PGREACT")
+    assert given == {"dsn": "dbname=shop", "queue": {"lease": "30s"}}
+    named = tmp_path / "named.toml"
+    named.write_text('dsn = "dbname=other"')
+    assert load(str(named), {}).dsn == "dbname=other"
+    given["rutes"] = {}
+    with pytest.raises(
+        ConfigError, match=r'settings\.PGREACT: rutes: unknown key "rutes"; did you mean "routes"'
+    ):
+        load(None, {})

@@ -349,7 +349,7 @@ def clock_of(zone: str, moment: datetime) -> list[Tick]:
     return walk(zone, moment - 13 * HOUR, moment + 13 * HOUR)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(expressions(), st.sampled_from([*ODD, MIDNIGHT]) | ORDINARY)
 def test_any_expression_means_what_its_fields_say(
     expression: tuple[str, bool, bool, Matches], place: tuple[str, datetime]

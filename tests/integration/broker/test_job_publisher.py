@@ -96,7 +96,7 @@ def test_messages_name_a_task_that_only_a_worker_with_setup_knows(office: Office
     routed = f"r_{uuid4().hex[:12]}"
     office.app.conf.task_routes = {"t": {"queue": routed}}
     asyncio.run(
-        office._publisher.post([JobMessage(1, 1, "i", "t", "[]", "{}", "{}", claim="c", database="d/1")])
+        office._publisher.post([JobMessage(1, 1, "i", "t", "[]", "{}", "{}", claims=("c",), database="d/1")])
     )
     message = json.loads(office.redis.lrange(routed, 0, -1)[0])  # type: ignore[index,arg-type]
     headers = message["headers"]

@@ -43,6 +43,7 @@ PLAN = """\
 + schema pgreact: migration 0001_wakeups
 + schema pgreact: migration 0002_queue
 + schema pgreact: migration 0003_timetable
++ schema pgreact: migration 0004_operate
 + schema pgreact: functions
 + route dispatch: calls proj.dispatch
 + route dispatch: insert, truncate on public.job_queue
@@ -51,6 +52,7 @@ PLAN = """\
 + route scale: calls proj.scale
 + route scale: insert on public.job_queue
 """
+SCHEMA = len(migrations.migrations()) + 1  # steps: the functions are the last
 
 USERS = """tgrelid not in (select oid from pg_class where relnamespace = 'pgreact'::regnamespace)"""
 
@@ -162,7 +164,7 @@ def test_an_hour_is_written_alike_for_routes_the_queue_and_schedules(database: D
         '[lanes.mail]\nrate = "2/h"\n[schedules.report]\ntask = "t"\nevery = "{1}"\ngrace = "{1}"\n'
     )
     write(hour.format("window", "3600s"))
-    assert apply(database).splitlines()[4:] == [
+    assert apply(database).splitlines()[SCHEMA:] == [
         "+ route dispatch: calls t",
         "~ queue: lease 1m → 1h",
         "+ lane mail: rate 2/h",
@@ -342,12 +344,12 @@ def test_apply_gives_up_when_a_lock_cannot_be_had(ours: Database) -> None:
         long.execute("insert into in_progress values (1)")
         said = pgreact("apply", "--wait", "500ms", dsn=ours.dsn)
     assert said.code == 1
-    assert said.out.splitlines() == PLAN.splitlines()[:4]  # nothing of the route
+    assert said.out.splitlines() == PLAN.splitlines()[:SCHEMA]  # nothing of the route
     step = "+ route dispatch: insert, delete on public.in_progress"
     waiting, gave_up = said.err.splitlines()
     assert waiting == f"waiting for a lock: {step}"
     assert gave_up.startswith(f"pgreact: {step}: no lock in 500ms: a long transaction holds it;")
-    assert apply(ours).splitlines() == PLAN.splitlines()[4:]
+    assert apply(ours).splitlines() == PLAN.splitlines()[SCHEMA:]
 
 
 def test_apply_waits_for_another_apply(ours: Database) -> None:

@@ -272,7 +272,7 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
     applied.run(
         "insert into pgreact.flight "
         "(route_id, dispatches, task_id, published_at, signals, waited_ms, dirty_since) "
-        "select id, 12, 'task-1', now(), 3, 4.5, now() - interval '3 h' "
+        "select id, 12, 'task-1', now(), 1, 4.5, now() - interval '3 h' "
         "from pgreact.route where name = 'dispatch'"
     )
     with daemons(applied, standbys=2):
@@ -285,7 +285,7 @@ def test_status_shows_leader_standbys_routes_and_triggers(applied: Database) -> 
     assert second.startswith("standby  host-1 pid 8, for ")
     assert rest[0] == ""
     assert rest[1] == "route dispatch → proj.dispatch (window 100ms)"
-    assert rest[2].startswith("  last dispatch 0s ago: task task-1, 3 signals, waited 4.5ms; 12 in all")
+    assert rest[2].startswith("  last dispatch 0s ago: task task-1, 1 signal, waited 4.5ms; 12 in all")
     assert rest[3:] == [
         "  dirty for 3h",
         "  insert on public.job_queue: trigger ok",

@@ -22,7 +22,7 @@ def leader(database: Database, inbox: Inbox, installed: Install, daemons: Start)
     database.run("create table job_queue (id int primary key, note text)")
     installed(database, one_route(inbox))
     daemon = daemons(database.dsn, inbox.url)
-    daemon.wait_for("sweep.finished", dispatch=False)
+    daemon.wait_for("sweep.finished", dispatch=False, route="dispatch")
     return daemon
 
 
@@ -64,7 +64,7 @@ def test_ten_thousand_signals_in_one_window_make_two_calls_at_most(
     database.run("create table job_queue (id int)")
     installed(database, one_route(inbox, window="1h", gate="open"))  # so that each commit notifies
     daemon = daemons(database.dsn, inbox.url)
-    daemon.wait_for("sweep.finished")
+    daemon.wait_for("sweep.finished", route="dispatch")
     loop = "for i in 1..10000 loop insert into job_queue values (i); commit; end loop"
     database.run(f"do $$ begin {loop}; end $$")
     database.run("update pgreact.route set \"window\" = '1 ms'")  # let the trailing dispatch go
@@ -143,7 +143,7 @@ def test_a_backstop_sweep_finds_work_without_a_signal(
     database.run("create table job_queue (id int)")
     installed(database, one_route(inbox, sweep="1s"))
     daemon = daemons(database.dsn, inbox.url)
-    daemon.wait_for("sweep.finished", dispatch=False)
+    daemon.wait_for("sweep.finished", dispatch=False, route="dispatch")
     with database.connect() as connection, connection.transaction():
         connection.execute("select pgreact.mute()")
         connection.execute("insert into job_queue values (1)")
@@ -217,7 +217,7 @@ def test_behind_a_pooler_in_transaction_mode_the_daemon_names_listen_dsn(
         assert "listen_dsn" in refused.seen("daemon.stopped")[0]["reason"]
 
         daemon = daemons(pooler.url, inbox.url, environ={"PGREACT_LISTEN_DSN": database.dsn})
-        daemon.wait_for("sweep.finished")
+        daemon.wait_for("sweep.finished", route="dispatch")
         with psycopg.connect(pooler.url, autocommit=True) as writer:
             writer.execute("insert into job_queue values (1)", prepare=False)
         inbox.take()
@@ -288,7 +288,7 @@ def test_rabbitmq_gets_the_call_and_confirms_it(
         database.run("create table job_queue (id int)")
         installed(database, one_route(inbox))
         daemon = daemons(database.dsn, broker.url)
-        daemon.wait_for("sweep.finished")
+        daemon.wait_for("sweep.finished", route="dispatch")
         database.run("insert into job_queue values (1)")
         assert inbox.take()["task"] == "proj.dispatch"
         daemon.wait_for("dispatch.published")

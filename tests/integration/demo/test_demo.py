@@ -1,5 +1,6 @@
 """``pgreact demo`` as a process: its output, its exit status, and what it leaves behind."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -134,3 +136,30 @@ def test_interrupted_demo_leaves_no_process(
     if number == signal.SIGKILL:
         eventually(lambda: not shown.running(), "the guards end the descendants")
     assert not shown.running()
+
+
+def test_demo_with_pages_serves_each_and_leaves_no_process(demo: Callable[..., Demo]) -> None:
+    shown = demo("--web")
+    shown.until(lambda: "End it with Ctrl-C" in shown.output or shown.process.poll() is not None)
+    found = re.search(r"pages +(http://127\.0\.0\.1:\d+)/", shown.output)
+    assert found, shown.output
+    with httpx.Client(base_url=found[1], timeout=30, follow_redirects=True) as client:
+        front = client.get("/")
+        navigation = front.text.partition("<nav")[2].partition("</nav>")[0]
+        pages = re.findall(r'href="([^"#]+)"', navigation)
+        assert len(pages) >= 4, front.text
+        assert {page: client.get(page).status_code for page in pages} == dict.fromkeys(pages, 200)
+        shown.until(lambda: "resize_image" in client.get("/jobs").text)
+        schedules = client.get("/schedules").text
+    for state in ("planned", "disabled", "no lane"):
+        assert state in schedules, state
+    shown.process.send_signal(signal.SIGINT)
+    assert shown.exit() == 0, shown.output
+    assert "Traceback" not in shown.output
+    assert not shown.running()
+
+
+def test_time_of_a_demo_that_runs_until_it_is_ended_cannot_be_given(demo: Callable[..., Demo]) -> None:
+    refused = demo("--web", "--seconds", "5")
+    assert refused.exit() == 2
+    assert "--seconds does not go with --web" in refused.output

@@ -140,7 +140,7 @@ def workers(queue: Database, inbox: Inbox, tmp_path: Path) -> Iterator[Workers]:
 def leader(queue: Database, inbox: Inbox, daemons: Start) -> Daemon:
     """A daemon that leads and has nothing to do."""
     daemon = daemons(queue.dsn, inbox.url)
-    daemon.wait_for("sweep.finished", dispatch=False)
+    daemon.wait_for("sweep.finished", route="dispatch", dispatch=False)
     return daemon
 
 

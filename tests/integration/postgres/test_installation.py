@@ -23,8 +23,8 @@ def file(app: str | None, route: str, application: str | None = None) -> str:
 
 
 REFUSED = (
-    'pgreact: this database belongs to the application "proj", and this is "shop": give each a database of '
-    'its own; if they are one, set application = "proj" in pgreact.toml; if "shop" is to take its place, run '
+    'pgreact: this database belongs to the application "proj", and this is "mall": give each a database of '
+    'its own; if they are one, set application = "proj" in pgreact.toml; if "mall" is to take its place, run '
     '"pgreact apply --take-over"\n'
 )
 
@@ -42,7 +42,7 @@ def taken(database: Database) -> Database:
     ("app", "application", "name"),
     [
         ("proj.celery:app", None, "proj"), ("proj", None, "proj"), ("proj:app", None, "proj"),
-        ("proj.celery:app", "shop", "shop"), (None, "shop", "shop"), (None, None, None), (":app", None, None),
+        ("proj.celery:app", "mall", "mall"), (None, "mall", "mall"), (None, None, None), (":app", None, None),
     ],
 )  # fmt: skip
 def test_an_application_has_its_configured_name_or_that_of_its_package(
@@ -54,7 +54,7 @@ def test_an_application_has_its_configured_name_or_that_of_its_package(
 def test_apply_by_another_application_is_refused_and_changes_nothing(taken: Database) -> None:
     taken.run("update pgreact.migration set checksum = 'older' where name = 'functions'")
     before = catalog(taken, rows=True)
-    write(file("shop.main:celery", "sell"))
+    write(file("mall.main:celery", "sell"))
     for options in ((), ("--dry-run",), ("--json",)):
         said = pgreact("apply", *options, dsn=taken.dsn)
         assert (said.code, said.out, said.err) == (1, "", REFUSED)
@@ -66,7 +66,7 @@ def test_apply_by_another_application_is_refused_and_changes_nothing(taken: Data
     [
         file(None, "dispatch"),
         file("proj.other:app", "dispatch"),
-        file("shop.main:app", "dispatch", "proj"),
+        file("mall.main:app", "dispatch", "proj"),
     ],
 )
 def test_an_application_of_the_same_name_or_without_name_is_accepted(taken: Database, text: str) -> None:
@@ -77,7 +77,7 @@ def test_an_application_of_the_same_name_or_without_name_is_accepted(taken: Data
 def test_the_applications_name_is_also_read_from_the_environment(
     taken: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PGREACT_APPLICATION", "shop")
+    monkeypatch.setenv("PGREACT_APPLICATION", "mall")
     assert pgreact("apply", dsn=taken.dsn).err == REFUSED
 
 
@@ -89,15 +89,15 @@ def test_the_first_named_application_becomes_owner_of_a_database_without_one(dat
 
 
 def test_take_over_replaces_owner_and_routes(taken: Database) -> None:
-    write(file("shop", "sell"))
-    plan = "~ application proj → shop\n- route dispatch, with its triggers\n+ route sell: calls t\n"
+    write(file("mall", "sell"))
+    plan = "~ application proj → mall\n- route dispatch, with its triggers\n+ route sell: calls t\n"
     tried = pgreact("apply", "--take-over", "--dry-run", dsn=taken.dsn)
     assert (tried.code, tried.out) == (0, plan)
-    assert tried.err.startswith('warning: tasks not checked: Celery application "shop" cannot be')
+    assert tried.err.startswith('warning: tasks not checked: Celery application "mall" cannot be')
     assert apply(taken, "--take-over") == plan
     assert apply(taken) == "Nothing to change.\n"
-    assert "application shop\n" in pgreact("status", dsn=taken.dsn).out
-    assert json.loads(pgreact("status", "--json", dsn=taken.dsn).out)["application"] == "shop"
+    assert "application mall\n" in pgreact("status", dsn=taken.dsn).out
+    assert json.loads(pgreact("status", "--json", dsn=taken.dsn).out)["application"] == "mall"
     write(file(None, "sell"))
     said = pgreact("apply", "--take-over", dsn=taken.dsn)
     assert (said.code, said.err) == (
@@ -106,10 +106,10 @@ def test_take_over_replaces_owner_and_routes(taken: Database) -> None:
 
 
 def test_the_printed_sql_refuses_another_application(taken: Database) -> None:
-    taken.run(pgreact("apply", "--sql", "--since", "3").out)
-    write(file("shop", "sell"))
-    script = pgreact("apply", "--sql", "--since", "3").out
-    with pytest.raises(Exception, match="this database belongs to another application than shop"):
+    taken.run(pgreact("apply", "--sql", "--since", "4").out)
+    write(file("mall", "sell"))
+    script = pgreact("apply", "--sql", "--since", "4").out
+    with pytest.raises(Exception, match="this database belongs to another application than mall"):
         taken.run(script)
     assert taken.value("select count(*) from pgreact.route where name = 'sell'") == 0
 
@@ -123,7 +123,7 @@ def listen(daemons: Start, database: Database, inbox: Inbox, application: str | 
 
 def test_a_daemon_of_another_application_is_refused(taken: Database, inbox: Inbox, daemons: Start) -> None:
     write("")
-    other = listen(daemons, taken, inbox, "shop")
+    other = listen(daemons, taken, inbox, "mall")
     assert other.exit() == 1
     assert [event["text"] for event in other.seen("(text)")] == [REFUSED.strip()]
     for name in ("proj", None):
@@ -135,10 +135,10 @@ def test_a_leader_steps_down_when_another_application_takes_over(
 ) -> None:
     write("")
     leader = listen(daemons, taken, inbox, "proj").ready()
-    taken.run("update pgreact.installation set application = 'shop'")
+    taken.run("update pgreact.installation set application = 'mall'")
     lost = leader.wait_for("leader.lost", deadline=30)
-    assert 'belongs to the application "shop"' in lost["reason"]
-    successor = listen(daemons, taken, inbox, "shop")
+    assert 'belongs to the application "mall"' in lost["reason"]
+    successor = listen(daemons, taken, inbox, "mall")
     successor.wait_for("leader.elected")
     taken.run("update pgreact.installation set application = 'proj'")  # and back
     successor.wait_for("leader.lost", deadline=30)

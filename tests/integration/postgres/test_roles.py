@@ -10,7 +10,8 @@ from psycopg import sql
 
 from pgreact.timetable.importers import upsert
 from tests.command import pgreact, write
-from tests.harness import Daemon, Database, Inbox
+from tests.harness import Daemon, Database, Inbox, eventually
+from tests.scrape import scrape
 from tests.signal_listener import SignalListener
 
 Install = Callable[..., None]
@@ -31,6 +32,7 @@ SAMPLES = {
     "bigint[]": "'{1}'",
     "boolean": "true",
     "double precision": "1",
+    "double precision[]": "'{1}'",
     "jsonb": "'[]'",
     "timestamp with time zone": "now()",
     "timestamp without time zone": "localtimestamp",
@@ -40,13 +42,26 @@ SAMPLES = {
     "pgreact.queue": "null",
     "pgreact.in_progress": "null",
     "pgreact.schedule": "null",
+    "pgreact.task": "null",
     "pgreact.lane_name": "'x'",
+    "pgreact.tally[]": "'{}'",
     "name": "'x'",
     "oid": "1",
     "smallint": "1",
     "bytea": "''",
 }
-ROLES = ("owner", "daemon", "worker", "enqueuer", "scheduler", "monitor", "writer", "signaller", "nobody")
+ROLES = (
+    "owner",
+    "daemon",
+    "worker",
+    "enqueuer",
+    "scheduler",
+    "monitor",
+    "operator",
+    "writer",
+    "signaller",
+    "nobody",
+)
 
 
 @pytest.fixture
@@ -93,6 +108,7 @@ def roles(database: Database, installed: Install) -> Iterator[Callable[[str], Da
         f"select pgreact.grant_role('{name}_enqueuer', 'enqueuer')",
         f"select pgreact.grant_role('{name}_scheduler', 'scheduler')",
         f"select pgreact.grant_role('{name}_monitor', 'monitor')",
+        f"select pgreact.grant_role('{name}_operator', 'operator')",
     )
     yield login
     for role in ROLES:
@@ -182,7 +198,11 @@ def test_a_signaller_signals_and_mutes_and_no_more(roles: Callable[[str], Databa
 def test_a_worker_takes_and_settles_attempts_and_no_more(roles: Callable[[str], Database]) -> None:
     assert allowed(roles("worker"), everything(roles("owner"))) == {
         f"pgreact.{name}"
-        for name in ("start", "renew", "snooze", "postpone", "settle", "abandon", "database_id")
+        for name in (
+            *("start", "renew", "snooze", "postpone", "settle", "abandon", "store_result"),
+            *("settle_and_start", "hand_back", "abandon_bundle"),
+            "database_id",
+        )
     }
     assert roles("worker").value("select count(id) from pgreact.route")
 
@@ -191,12 +211,18 @@ def test_an_enqueuer_enqueues_and_reads_and_no_more(roles: Callable[[str], Datab
     assert allowed(roles("enqueuer"), everything(roles("owner"))) == {
         *(
             f"pgreact.{name}"
-            for name in ("enqueue", "enqueue_many", "task_id", "cancel", "retry", "readable")
+            for name in (
+                *("enqueue", "enqueue_many", "task_id"),
+                *("cancel", "retry", "readable", "why_job", "clock_now"),
+            )
         ),
         *(f"select pgreact.{name}" for name in ("queue", "in_progress", "dead", "lane")),
+        "pgreact.job_result",
     }
-    assert roles("enqueuer").value("select pgreact.enqueue('t')")
+    job = roles("enqueuer").value("select pgreact.enqueue('t')")
     assert roles("enqueuer").value("select count(*) from pgreact.history") == 0
+    said = pgreact("why", str(job), dsn=roles("enqueuer").dsn)
+    assert said.out.startswith(f"job {job} (t) waits: no daemon leads")
 
 
 def test_a_scheduler_edits_schedules_and_no_more(roles: Callable[[str], Database]) -> None:
@@ -221,7 +247,8 @@ def test_a_scheduler_edits_schedules_and_no_more(roles: Callable[[str], Database
 
 INTERNAL = (
     *("id", "origin", "entry", "created_at", "state", "next_nominal_at", "last_nominal_at", "last_run_at"),
-    *("last_job", "last_error", "run_count", "misfire_count", "revision", "replanned_at"),
+    *("last_job", "last_error", "run_count", "misfire_count", "revision", "planned_at"),
+    "replanned_at",
 )
 
 
@@ -271,6 +298,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "readable",
                 "replaced",
                 "published",
+                "unpublished",
                 "route_tasks",
                 "unanswered",
                 "settle",
@@ -278,6 +306,7 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "fire",
                 "clock_now",
                 "maintain_schedule_history",
+                "send_canary",
                 "trigger_arguments",
                 "outbox_trigger",
                 "outbox_key",
@@ -285,6 +314,12 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "trigger_definition",
                 "trigger_state",
                 "json_types",
+                "lane_depths",
+                "roll_up",
+                "buckets",
+                "add_counts",
+                "sum_counts",
+                "log_event",
             )
         ),
         *(
@@ -299,6 +334,9 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "dead",
                 "outbox",
                 "schedule",
+                "canary",
+                "tally_total",
+                "event_log",
             )
         ),
         "pgreact.acquire_lock",
@@ -324,8 +362,10 @@ def test_the_daemon_runs_with_the_daemons_role(
         "ready = 'select false' where name = 'dispatch'",
         "delete from pgreact.route where name = 'ready'",
     )
-    daemon = daemons(roles("daemon").dsn, inbox.url)
-    daemon.wait_for("sweep.finished", dispatch=False)
+    daemon = daemons(roles("daemon").dsn, inbox.url, environ={"PGREACT_HTTP": "127.0.0.1:0"})
+    daemon.wait_for("sweep.finished", route="dispatch", dispatch=False)
+    address = daemon.wait_for("http.opened")["address"]
+    eventually(lambda: scrape(address).value("sample_age_seconds") is not None, "metrics are sampled")
     roles("writer").run("insert into app.job_queue values (1)")
     published = daemon.wait_for("dispatch.published")
     assert inbox.take()["id"] == published["task_id"]
@@ -423,6 +463,7 @@ def test_a_monitor_sees_all_but_the_arguments_of_jobs(
     database.run(f"grant usage on schema app to {role}")
     commands = (
         "status", "status --json", "queue list", "schedule list", "schedule show old", "apply --check",
+        "why 1", "why 4", "why old", "why route:dispatch",
     )  # fmt: skip
     for command in commands:
         seen, whole = (pgreact(*command.split(), dsn=roles(role).dsn) for role in ("monitor", "owner"))
@@ -437,13 +478,37 @@ def test_a_monitor_sees_all_but_the_arguments_of_jobs(
         f"pgreact.{name}"
         for name in (
             "lock_class", "trigger_arguments", "outbox_trigger", "outbox_key", "trigger_parts", "clock_now",
-            "trigger_definition", "trigger_state", "replaced", "json_types", "readable", "unanswered",
+            "trigger_definition", "trigger_state", "replaced", "json_types", "readable", "unanswered", "load",
+            "lane_depths", "why_job", "buckets", "add_counts", "sum_counts", "database_id", "error_pattern",
         )
     }  # fmt: skip
     for table in ("queue", "in_progress", "dead"):
         for column in ("args", "kwargs", "options"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 roles("monitor").run(f"select {column} from pgreact.{table}")
+
+
+def test_an_operator_acts_on_lanes_jobs_and_schedules_beyond_what_a_monitor_sees(
+    roles: Callable[[str], Database],
+) -> None:
+    statements = everything(roles("owner"))
+    more = allowed(roles("operator"), statements) - allowed(roles("monitor"), statements)
+    assert more == {
+        *(f"select pgreact.{name}" for name in ("queue", "in_progress", "dead")),
+        *(f"{way} pgreact.schedule" for way in ("insert", "delete")),
+        *(
+            f"pgreact.{name}"
+            for name in ("cancel", "retry", "discard", "signal", "log_event", "upsert_schedules")
+        ),
+    }
+    ours = roles("operator")
+    ours.run("update pgreact.lane set paused = true, max_in_progress = 3 where name = 'default'")
+    changed = "select details - 'max_in_progress' from pgreact.event_log where event = 'lane.paused'"
+    assert ours.value(changed) == {"paused": [False, True]}
+    role = psycopg.conninfo.conninfo_to_dict(ours.dsn)["user"]
+    assert ours.value("select actor from pgreact.event_log where event = 'lane.paused'") == role
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ours.run("update pgreact.lane set name = 'mine'")
 
 
 def test_apply_needs_the_owner_of_the_tables(roles: Callable[[str], Database]) -> None:

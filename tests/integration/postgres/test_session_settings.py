@@ -72,7 +72,7 @@ def story(database: Database) -> list[Any]:
     told: list[Any] = [apply(database), apply(database)]
     database.run(
         "set default_transaction_read_only = off",
-        "select pgreact.enqueue('t', key => 'k', run_at => '2999-01-01', backoff => '90 s')",
+        "select pgreact.enqueue('t', key => 'k', run_at => '2999-01-01Z', backoff => '90 s')",
     )
     told += [tuple(pgreact(*command, dsn=database.dsn)) for command in COMMANDS]
     moving = r"\d{4}-\d\d-\d\d[T ][\d:.]+(\+00:00|Z)?|[0-9a-f-]{36}|\d+(\.\d+)? (s|m|min|h|d)\b"

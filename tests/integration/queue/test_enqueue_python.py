@@ -13,8 +13,6 @@ from typing import Any
 
 import asgiref.sync
 import asyncpg
-import django.apps
-import django.conf
 import django.core.exceptions
 import django.db
 import django.db.transaction
@@ -37,7 +35,7 @@ from pgreact import Job
 from pgreact.apply import apply
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.settings import Settings
-from tests import servers
+from tests import django_project, servers
 from tests.harness import Database
 
 app = Celery("proj", broker="memory://", set_as_current=False)
@@ -299,31 +297,6 @@ async def open_sqlalchemy_async(dsn: str, name: str) -> AsyncIterator[Caller]:
 # ---- Django ------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def django_database(dsn: str, alias: str, **options: Any) -> Any:
-    """Set a database of Django's, as the settings file would."""
-    if not django.conf.settings.configured:
-        django.conf.settings.configure(DATABASES={}, USE_TZ=True)
-        django.apps.apps.populate(())
-    where = psycopg.conninfo.conninfo_to_dict(dsn)
-    settings = {
-        "ENGINE": "django.db.backends.postgresql", "HOST": where["host"], "PORT": where["port"],
-        "USER": where["user"], "PASSWORD": where["password"], "NAME": where["dbname"], "OPTIONS": options,
-    }  # fmt: skip
-    known = django.db.connections.databases
-    before = dict(known)
-    known.update(django.db.connections.configure_settings({"default": dict(settings), alias: settings}))
-    try:
-        yield django.db.connections[alias]
-    finally:
-        for name in {"default", alias}:
-            with contextlib.suppress(AttributeError):
-                django.db.connections[name].close()
-                del django.db.connections[name]
-        known.clear()
-        known.update(before)
-
-
 _DJANGO = {
     "django": ("default", {}),
     "django other": ("other", {}),
@@ -335,7 +308,7 @@ _DJANGO = {
 async def open_django(dsn: str, name: str) -> AsyncIterator[Caller]:
     """Open ``django.db.connection``, or another of ``django.db.connections``."""
     alias, options = _DJANGO[name]
-    with pytest.MonkeyPatch.context() as patch, django_database(dsn, alias, **options) as connection:
+    with pytest.MonkeyPatch.context() as patch, django_project.database(dsn, alias, **options) as connection:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         connection.set_autocommit(False)
         yield Caller(
@@ -364,7 +337,7 @@ def test_in_async_code_django_names_the_way(database: Database, installed: Calla
             assert "await sync_to_async(function)(" in str(caught.value)
         await asgiref.sync.sync_to_async(order)()
 
-    with django_database(database.dsn, "default") as connection:
+    with django_project.database(database.dsn, "default") as connection:
         asyncio.run(view(connection))
     assert database.value("select count(*) from pgreact.queue") == 1
 
@@ -607,7 +580,8 @@ def test_defaults_are_those_of_the_sql_function(queue: Database, connection: Any
 
 def test_python_names_every_parameter_of_the_sql_function(queue: Database) -> None:
     names = queue.value("select proargnames from pg_proc where oid = 'pgreact.enqueue'::regproc")
-    assert set(names) == {"task", "args", "kwargs", *pgreact.JobParameters.__annotations__}
+    # the trace is that of the active span
+    assert set(names) == {"task", "args", "kwargs", "trace", *pgreact.JobParameters.__annotations__}
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
@@ -736,7 +710,7 @@ def test_djangos_atomic_block_decides(queue: Database) -> None:
     class Stop(Exception):
         pass
 
-    with django_database(queue.dsn, "default"):
+    with django_project.database(queue.dsn, "default"):
         with contextlib.suppress(Stop), django.db.transaction.atomic():
             pgreact.enqueue(django.db.connection, "proj.x")
             raise Stop
@@ -749,7 +723,7 @@ def test_djangos_atomic_block_decides(queue: Database) -> None:
 
 
 def test_another_database_of_djangos_is_refused(queue: Database) -> None:
-    with django_database(queue.dsn, "lite"):
+    with django_project.database(queue.dsn, "lite"):
         django.db.connections.databases["lite"] |= {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": ":memory:",
@@ -836,7 +810,8 @@ def test_a_role_needs_no_more_than_the_functions(queue: Database) -> None:
         "drop role if exists enqueuer",
         f"create role enqueuer {queue.login}",
         "grant usage on schema pgreact to enqueuer",
-        "grant execute on function pgreact.enqueue, pgreact.enqueue_many, pgreact.task_id to enqueuer",
+        "grant execute on function pgreact.enqueue, pgreact.enqueue_many, pgreact.task_id, pgreact.clock_now "
+        "to enqueuer",
     )
     try:
         with queue.connect(user="enqueuer") as connection:

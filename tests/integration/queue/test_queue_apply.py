@@ -46,6 +46,7 @@ SCHEMA = """\
 + schema pgreact: migration 0001_wakeups
 + schema pgreact: migration 0002_queue
 + schema pgreact: migration 0003_timetable
++ schema pgreact: migration 0004_operate
 + schema pgreact: functions
 """
 
@@ -75,22 +76,23 @@ def rows(database: Database, statement: str) -> Rows:
 
 def test_tasks_of_a_lane_and_the_time_to_start_are_kept_as_the_file_says(applied: Database) -> None:
     write(
-        FILE.replace('retention = "7d"', 'retention = "7d"\nstart_within = "2d"').replace(
-            "[lanes.slow]", '[lanes.slow]\ntasks = ["proj.a", "proj.b"]'
-        )
+        FILE.replace(
+            'retention = "7d"', 'retention = "7d"\nstart_within = "2d"\ncanary = "1m"\ncanary_queue = "mail"'
+        ).replace("[lanes.slow]", '[lanes.slow]\ntasks = ["proj.a", "proj.b"]')
     )
     assert apply(applied) == (
-        '~ queue: start_within 7d → 2d\n~ lane slow: tasks none → ["proj.a", "proj.b"]\n'
+        "~ queue: start_within 7d → 2d, canary none → 1m, canary_queue none → mail\n"
+        '~ lane slow: tasks none → ["proj.a", "proj.b"]\n'
     )
     assert apply(applied) == "Nothing to change.\n"
     assert rows(applied, "select tasks from pgreact.lane where name = 'slow'") == [(["proj.a", "proj.b"],)]
     write(
-        FILE.replace('retention = "7d"', 'retention = "7d"\nstart_within = "none"').replace(
+        FILE.replace('retention = "7d"', 'retention = "7d"\nstart_within = "none"\ncanary = "none"').replace(
             "[lanes.slow]", '[lanes.slow]\ntasks = "none"'
         )
     )
     assert apply(applied) == (
-        '~ queue: start_within 2d → none\n~ lane slow: tasks ["proj.a", "proj.b"] → none\n'
+        '~ queue: start_within 2d → none, canary 1m → none\n~ lane slow: tasks ["proj.a", "proj.b"] → none\n'
     )
 
 

@@ -451,6 +451,7 @@ def test_no_terminal_obeys_the_text_of_a_job(filled: Database) -> None:
 def test_status_shows_the_lanes(filled: Database) -> None:
     filled.run(
         "update pgreact.queue set run_at = now() - interval '5 min' where id = 3",
+        "update pgreact.queue set enqueued_at = run_at where id = 3",
         "update pgreact.lane set paused = true where name = 'mail'",
         "update pgreact.lane_state set recent = 60, recent_at = now() where lane = 'mail'",
     )

@@ -438,7 +438,9 @@ def test_a_lane_full_of_unstarted_jobs_is_reported(queue: Queue, runs: bool) -> 
         return [reason for reason in found if "is full" in reason]
 
     assert reasons() == [], "its workers may be about to start them"
-    queue.run("update pgreact.queue set run_at = now() - interval '2 min'")
+    queue.run(
+        "update pgreact.queue set run_at = now() - interval '2 min', enqueued_at = now() - interval '2 min'"
+    )
     told = "queue: lane default is full: 0 running, 2 of 2 published and not started"
     assert reasons() == ([] if runs else [told])
 

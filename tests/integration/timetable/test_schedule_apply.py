@@ -284,7 +284,7 @@ def test_a_lane_that_schedules_use_stays(applied: Database) -> None:
 
 def test_thousands_are_one_statement(database: Database) -> None:
     write("".join(f'[schedules."job {n}"]\ntask = "t"\nevery = "{n + 1}s"\n' for n in range(3000)))
-    assert len(apply(database).splitlines()) == 3000 + 4
+    assert len(apply(database).splitlines()) == 3000 + 5
     # each transaction notifies once
     assert database.value("select count(distinct xmin::text) from pgreact.schedule") == 1
     write("".join(f'[schedules."job {n}"]\ntask = "t"\nevery = "{n + 2}s"\n' for n in range(3000)))

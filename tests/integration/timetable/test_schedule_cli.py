@@ -241,7 +241,7 @@ def test_a_list_reads_no_more_than_it_shows(base: Database) -> None:
     with base.connect() as connection:
         plan = connection.execute(
             f"explain (analyze, format json) {query('schedule_list')}".encode(),
-            {"pattern": None, "failed": False, "limit": 51},
+            {"pattern": None, "which": None, "after": None, "limit": 51},
         ).fetchall()[0][0]
     node = plan[0]["Plan"]["Plans"][0]
     assert (node["Node Type"], node["Actual Rows"]) == ("Index Scan", 51)
@@ -701,9 +701,9 @@ def test_status_counts_schedules_and_names_the_next(filled: Database) -> None:
         "select next_run_at from pgreact.schedule where name = 'poll'"
     )
     done(filled, "disable", "poll")
-    assert told(filled) == ["1 schedules, 1 disabled; next: send mail, in 3h"]
+    assert told(filled) == ["1 schedule, 1 disabled; next: send mail, in 3h"]
     engine(filled, "next_run_at = now() - interval '3 h 1 min'")
-    assert told(filled) == ["1 schedules, 1 disabled; next: send mail, due for 3h"]
+    assert told(filled) == ["1 schedule, 1 disabled; next: send mail, due for 3h"]
 
 
 def test_a_failed_schedule_makes_status_unhealthy_unless_it_is_disabled(filled: Database) -> None:

@@ -12,9 +12,11 @@ import pytest
 from pgreact import logs
 from pgreact.broker.job_publisher import JobMessage, PublishResult
 from pgreact.clock import Clock
+from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
-from pgreact.timetable.delivery import DirectDelivery, QueueDelivery
+from pgreact.timetable.delivery import DirectDelivery, QueueDelivery, fire
+from pgreact.timetable.firing import planned
 from pgreact.timetable.planner import Plan, plan
 from pgreact.timetable.replanning import replan_all
 from tests.command import pgreact
@@ -415,6 +417,50 @@ async def test_a_row_that_cannot_be_planned_anew_stops_no_other(table: Timetable
     assert table.database.value(
         "select array_agg(name order by name) from pgreact.schedule where replanned_at is not null"
     ) == ["s1", "s2", "s3", "s5"]
+
+
+async def test_a_run_by_hand_does_not_hide_a_plan_from_a_clock_ahead(
+    table: Timetable,
+) -> None:
+    for name in ("run early", "run late", "imported"):
+        table.add(name, every="'1 h'")
+    session = await Session.open(table.database.dsn, "test")
+    passes = Passes(session, QueueDelivery())
+    await passes.run()
+    before = {name: table.column(name, "next_run_at") for name in ("run early", "run late")}
+    table.turn_clock("3650 days")
+    await passes.run()
+    table.turn_clock("0")
+    table.database.run(
+        "update pgreact.schedule set next_run_at = now() where name like 'run %'",
+        # by a source whose clock was ahead
+        "update pgreact.schedule set last_nominal_at = now() + interval '7300 days', "
+        "next_nominal_at = now() + interval '7300 days 1 h', planned_at = null, "
+        "next_run_at = now() + interval '7300 days 1 h' "
+        "where name = 'imported'",
+        "update pgreact.schedule set next_run_at = next_nominal_at where name = 'run late'",
+    )
+    await passes.run()
+    assert table.column("run early", "run_count = 2 and next_run_at > now() + interval '3649 days'")
+    assert table.column("imported", "state = 'planned' and planned_at > now() + interval '7299 days'")
+    await replan_all(session, Troubles(Clock()))
+    await session.close()
+    for name, moment in before.items():
+        assert table.column(name, "next_run_at") == moment, name
+    assert table.column("imported", "next_run_at < now() + interval '1 h 1 s'")
+
+
+async def test_a_plan_from_a_clock_that_was_set_back_before_the_write_is_found(table: Timetable) -> None:
+    table.add("hourly", every="'1 h'")
+    session = await Session.open(table.database.dsn, "test")
+    table.turn_clock("3650 days")
+    [row] = await session.fetch(query("timetable_due"), "queue", 0, None, 0, [], 10, None)
+    table.turn_clock("0")
+    await fire(session, [planned(row, QueueDelivery().messages)])
+    assert table.column("hourly", "next_run_at > now() + interval '3649 days'")
+    await replan_all(session, Troubles(Clock()))
+    await session.close()
+    assert table.column("hourly", "next_run_at < now() + interval '1 h 1 s'")
 
 
 @pytest.mark.parametrize("edit", ["cron = '0 * * * *'", "jitter = '1 s'", "enabled = false"])

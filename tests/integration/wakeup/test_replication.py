@@ -183,7 +183,7 @@ def test_the_file_turns_always_on_and_off(base: Database) -> None:
         "~ outbox: insert, update, delete on public.orders, always enqueues proj.changed\n"
     )
     assert states(base) == {"ok"}
-    base.run(pgreact("apply", "--sql", "--since", "3").out)
+    base.run(pgreact("apply", "--sql", "--since", "4").out)
     assert apply(base) == "Nothing to change.\n"
     shown = pgreact("status", dsn=base.dsn).out
     assert "  truncate on public.orders, always: trigger ok" in shown

@@ -25,22 +25,6 @@ from tests.harness import Database, eventually
 from tests.jobs_cluster import Cluster, a_cluster, prepare
 from tests.worker import ROOT
 
-POOLS = ("prefork", "threads", "solo")
-
-
-@pytest.fixture(scope="module", params=POOLS)
-def one_of_each_pool(
-    request: pytest.FixtureRequest, postgres: EmbeddedPostgres, redis_url: str
-) -> Iterator[Cluster]:
-    with a_cluster(postgres, redis_url, request.param) as found:
-        yield found
-
-
-@pytest.fixture
-def cluster(one_of_each_pool: Cluster) -> Cluster:
-    one_of_each_pool.forget()
-    return one_of_each_pool
-
 
 @pytest.fixture(scope="module", params=["early", "late"])
 def one_that_forks(

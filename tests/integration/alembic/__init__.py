@@ -1,0 +1,1 @@
+"""pgreact.alembic."""
