@@ -578,14 +578,18 @@ begin
         sized as materialized (
             select p.id, p.claim_id, p.task_id, p.lane, p.task, p.options, p.attempt, p.args, p.kwargs,
                 case when p.attempt - p.lost < p.max_attempts then 'true' else 'false' end as again,
-                -- a message lasts 20 ms, and each busy worker has another one
-                least(coalesce(l.bundle, 100), 0.02 / greatest(t.run_s, 0.0002), ceil(count(*) over alike / 4.0),
-                    (count(*) over (partition by p.lane) + u.unstarted) / (2.0 * coalesce(b.workers, 1)))::integer as size,
+                -- A message lasts 20 ms, and each busy worker has another one. Of a lane whose workers may be idle, 16 have one.
+                least(coalesce(l.bundle, 100), 0.02 / greatest(t.run_s, 0.0002),
+                    case
+                        when p.lane = any (coalesce(census.waiting, '{}')) then least(ceil(count(*) over alike / 4.0),
+                            (count(*) over (partition by p.lane) + u.unstarted) / (2.0 * coalesce(b.workers, 1)))
+                        else ceil(count(*) over alike / 16.0)
+                    end)::integer as size,
                 row_number() over (alike order by p.priority desc, p.run_at, p.id) as place
             from unnest(bundled) k (id)
             join pgreact.in_progress p on p.id = k.id
             join pgreact.task t on t.name = p.task
-            join unnest(census.lanes, census.unstarted) u (lane, unstarted) on u.lane = p.lane
+            left join unnest(census.lanes, census.unstarted) u (lane, unstarted) on u.lane = p.lane
             left join pgreact.lane l on l.name = p.lane
             left join busy b on b.lane = p.lane
             where p.claim_number > state.claim_number

@@ -1,8 +1,7 @@
 -- The part of the chosen jobs that finds room in messages, and those of them that may share one: for the claim and for its preview.
 -- pgreact.lane_rooms has made room for bundles, so this leaves out jobs that would travel alone beyond the max_unstarted of their lane.
 --
--- waiting: lanes with messages that wait for a worker. They show that none is idle: else jobs of a bundle, which run one after the
--- other, would wait for each other.
+-- waiting: lanes with messages that wait for a worker. They show that none is idle: see pgreact.bundleable.
 create or replace function pgreact.fit_messages(
     chosen bigint[], waiting text[], lanes text[], unstarted bigint[], out fitting bigint[], out shared bigint[])
     language plpgsql
@@ -13,7 +12,7 @@ declare
     total bigint := cardinality(chosen) + coalesce((select sum(u) from unnest(unstarted) u), 0);
 begin
     fitting := chosen;
-    if waiting is not null and cardinality(chosen) > 1 then
+    if cardinality(chosen) > 1 then
         shared := pgreact.bundleable(chosen, waiting);
     end if;
     if total <= 200 and not exists (select from pgreact.lane l where l.max_unstarted < total) then

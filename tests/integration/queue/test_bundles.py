@@ -123,6 +123,24 @@ def test_a_message_that_came_just_now_shows_no_busy_worker(queue: Bundles) -> No
     assert queue.claim(500)["bundles"] == []
 
 
+def test_many_jobs_shorter_than_a_message_costs_share_messages_without_one_that_waits(queue: Bundles) -> None:
+    queue.run("update pgreact.task set run_s = 0.0005 where name = 't'")
+    jobs = queue.fill(40)
+    found = queue.bundles()
+    assert [each["jobs"] for each in found] == [3] * 13  # in 16 parts, rounded up; and one alone
+    assert [job[0] for each in found for job in each["body"]] == jobs[:39]
+
+
+@pytest.mark.parametrize(("run_s", "count"), [(0.0005, 31), (0.001, 100)])
+def test_without_a_message_that_waits_few_or_longer_jobs_travel_alone(
+    queue: Bundles, run_s: float, count: int
+) -> None:
+    queue.run(f"update pgreact.task set run_s = {run_s} where name = 't'")
+    queue.fill(count)
+    answer = queue.claim(500)
+    assert (len(answer["jobs"]), answer["bundles"]) == (count, [])
+
+
 def test_each_busy_worker_has_two_messages(queue: Bundles) -> None:
     queue.saturate()
     others = [queue.add(task="slow") for _ in range(9)]
