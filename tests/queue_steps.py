@@ -67,7 +67,7 @@ class Queue(Database):
             "truncate pgreact.queue, pgreact.in_progress, pgreact.dead, pgreact.history, "
             "pgreact.history_rest, pgreact.contested_key, pgreact.lane_state, pgreact.result, "
             "pgreact.settled, pgreact.tally, pgreact.tally_hour, pgreact.tally_total restart identity",
-            "update pgreact.queue_state set virtual_time = 0",
+            "update pgreact.queue_state set virtual_time = 0, floors = null, full_read_at = null",
             "delete from pgreact.task",
             # the leader's routing of the tasks that tests enqueue by their own SQL
             "insert into pgreact.task (name, queue) select name, 'default' from unnest('{t,warm,dead,running,"

@@ -1,14 +1,15 @@
 -- Chooses the next jobs, for the claim and for its preview, pgreact.next_jobs; it only reads. Each lane's first jobs in its own
 -- order, and of these the first by the lanes' virtual times: start-time fair queueing, within the rooms of lanes.
 --
--- virtual_time: that of queue_state. exhausted: lanes that are left out. passed: jobs that a preview has chosen before.
+-- virtual_time: that of queue_state. exhausted: lanes that are left out. heads: from pgreact.queue_heads, where to read from; null: from
+-- the first index entries on. passed: jobs that a preview has chosen before.
 -- The other arguments are those of pgreact.lane_rooms.
 --
 -- The rows that it reads must not grow with lanes times places. So it reads each lane's first job; then up to its share of a lane
 -- that may have a second job among the chosen; and the remainder only of lanes that used up their share.
 create or replace function pgreact.choose_jobs(
     places integer, at timestamptz, virtual_time float8, rated text[], exhausted text[], lanes text[], used bigint[],
-    unstarted bigint[], taken bigint[] default null, passed bigint[] default '{}')
+    unstarted bigint[], heads pgreact.queue_head[] default null, taken bigint[] default null, passed bigint[] default '{}')
     returns bigint[]
     language plpgsql
     stable
@@ -20,7 +21,7 @@ begin
             (
                 select q.lane, q.id
                 from pgreact.queue q
-                where q.state = 'ready' and q.lane is not null and q.id <> all (passed)
+                where heads is null and q.state = 'ready' and q.lane is not null and q.id <> all (passed)
                 order by q.lane, q.priority desc, q.run_at, q.id
                 limit 1
             )
@@ -37,6 +38,13 @@ begin
         ),
         waiting as materialized (
             select n.lane, n.id from first n where n.lane <> all (exhausted)
+            union all
+            (
+                select distinct on (h.lane) h.lane, h.id
+                from unnest(heads) h
+                where h.live and h.lane <> all (exhausted)
+                order by h.lane, h.priority desc
+            )
         ),
         open as materialized (
             select n.*, least(n.room, ceil(places * n.weight / sum(n.weight) over ()) + 1) as share
@@ -69,14 +77,7 @@ begin
             ) e
             cross join lateral (
                 select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
-                from (
-                    select q.id, q.priority, q.run_at
-                    from pgreact.queue q
-                    where q.state = 'ready' and q.lane = o.lane and q.id <> all (passed)
-                    order by q.priority desc, q.run_at, q.id
-                    offset 1
-                    limit o.share - 1
-                ) f
+                from pgreact.lane_jobs(o.lane, heads, 1, o.share - 1, passed) f
             ) c
             where o.share > 1 and o.virtual_time + 1 / o.weight <= e.virtual_time
         ),
@@ -94,14 +95,7 @@ begin
             ) e
             cross join lateral (
                 select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
-                from (
-                    select q.id, q.priority, q.run_at
-                    from pgreact.queue q
-                    where q.state = 'ready' and q.lane = o.lane and q.id <> all (passed)
-                    order by q.priority desc, q.run_at, q.id
-                    offset o.share
-                    limit least(o.room, ceil((e.virtual_time - o.virtual_time) * o.weight) + 1) - o.share
-                ) f
+                from pgreact.lane_jobs(o.lane, heads, o.share, least(o.room, ceil((e.virtual_time - o.virtual_time) * o.weight) + 1) - o.share, passed) f
             ) c
             where o.room > o.share and o.virtual_time + o.share / o.weight <= e.virtual_time
         )
@@ -116,7 +110,7 @@ begin
 end
 $$;
 comment on function pgreact.choose_jobs(
-    integer, timestamptz, float8, text[], text[], text[], bigint[], bigint[], bigint[], bigint[])
+    integer, timestamptz, float8, text[], text[], text[], bigint[], bigint[], pgreact.queue_head[], bigint[], bigint[])
     is 'the jobs that a claim takes next, by the lanes'' limits and fair shares; null: none';
 revoke all on function pgreact.choose_jobs(
-    integer, timestamptz, float8, text[], text[], text[], bigint[], bigint[], bigint[], bigint[]) from public;
+    integer, timestamptz, float8, text[], text[], text[], bigint[], bigint[], pgreact.queue_head[], bigint[], bigint[]) from public;

@@ -32,7 +32,9 @@
 -- place, and is due again within a second, since a rollback signals nothing.
 -- Its plans are made in a long session, mostly while the queue is empty, so they must not depend on the queue's size.
 -- They are generic: to plan its statements for each claim would take longer than to execute them.
--- Dead tuples of settled rows stay in the indexes until vacuum, so it reads in_progress from oldest_claim on.
+-- Dead tuples stay in the indexes until vacuum, and while any session has an old snapshot. So it reads in_progress from oldest_claim on.
+-- It reads the queue from its first index entries on while that is fast; else from where the last claims found the first jobs
+-- (queue_state.floors), and in full after ten times as long as a full read takes: see pgreact.queue_heads.
 create or replace function pgreact.claim(batch integer) returns jsonb
     language plpgsql
     security definer
@@ -88,6 +90,13 @@ declare
     bundling boolean := exists (select from pgreact.task t where pgreact.is_short(t));  -- some jobs may be
     bundled bigint[] := '{}';  -- jobs that this claim took and that may be bundled
     packed bigint[];  -- those of them that are
+    slow constant interval := '5 ms';  -- reads of the first jobs that take longer pass many dead entries
+    slow_head constant interval := '0.1 ms';  -- for each of many lanes and priorities
+    deep boolean;  -- whether this claim's read did
+    floored boolean;  -- whether this claim reads from the floors on
+    heads pgreact.queue_head[];  -- where it reads the lanes from; null: from the first index entries on
+    moved boolean := false;  -- whether it changed them
+    look_at timestamptz;  -- when it began to look for them
     bundles jsonb;
 begin
     -- 1
@@ -98,12 +107,19 @@ begin
     perform pgreact.mute();
     reference_time := pgreact.clock_now();
     select s.* into setting from pgreact.queue_setting s;
+    floored := state.floors is not null
+        and clock_timestamp() between state.full_read_at and state.full_read_at + 10 * state.full_read;
 
     -- 2
     loop
         select array_agg(d.id) into chosen
         from (
-            select q.id from pgreact.queue q where q.state = 'delayed' and q.run_at <= reference_time order by q.run_at limit reach
+            select q.id
+            from pgreact.queue q
+            where q.state = 'delayed' and q.run_at <= reference_time
+                and q.run_at > case when floored then state.delayed_floor else '-infinity' end
+            order by q.run_at
+            limit reach
         ) d;
         exit when chosen is null;
         update pgreact.queue q
@@ -123,6 +139,9 @@ begin
         reach := max_scan;
     end loop;
     more := touched = batch;
+    if not floored then
+        state.delayed_floor := case when more or skipped then '-infinity' else reference_time end;
+    end if;
 
     -- 3
     if not utf8 then
@@ -276,6 +295,24 @@ begin
         end if;
 
         -- 6
+        if heads is not null then
+            heads := pgreact.queue_heads(heads);
+        elsif state.floors is not null then
+            look_at := clock_timestamp();
+            heads := pgreact.queue_heads(case when floored then state.floors else '{}' end);
+            deep := clock_timestamp() - look_at > greatest(slow, cardinality(heads) * slow_head);
+            if not floored then
+                state.full_read_at := look_at;
+                state.full_read := clock_timestamp() - look_at;
+                if not deep then
+                    heads := null;  -- vacuum has removed the dead entries
+                end if;
+            end if;
+            if deep or not floored then
+                state.floors := heads;
+                moved := true;
+            end if;
+        end if;
         places := least(batch - claimed, coalesce(setting.max_in_progress - census.jobs, batch));
         exit when places <= 0;
         if census.bytes >= allowed then
@@ -283,8 +320,23 @@ begin
             exit;
         end if;
 
+        look_at := clock_timestamp();
         chosen := pgreact.choose_jobs(places, reference_time, state.virtual_time, rated, exhausted, census.lanes, census.used,
-            census.unstarted);
+            census.unstarted, heads);
+        if heads is null and clock_timestamp() - look_at > slow
+            and (state.full_read_at is null
+                or look_at not between state.full_read_at and state.full_read_at + 10 * state.full_read)
+        then
+            state.floors := pgreact.queue_heads('{}');
+            state.full_read_at := look_at;
+            state.full_read := clock_timestamp() - look_at;
+            if state.full_read > greatest(2 * slow, cardinality(state.floors) * slow_head) then
+                heads := state.floors;
+            else
+                state.floors := null;
+            end if;
+            moved := true;
+        end if;
         exit when chosen is null;
         if bundling then
             select f.fitting, bundled || f.shared into chosen, bundled
@@ -313,13 +365,7 @@ begin
                 select array_agg(f.id) into blocked
                 from (
                     select q.id
-                    from (
-                        select r.id, r.priority, r.run_at
-                        from pgreact.queue r
-                        where r.state = 'ready' and r.lane = short.name
-                        order by r.priority desc, r.run_at, r.id
-                        limit short.reach
-                    ) r
+                    from pgreact.lane_jobs(short.name, heads, 0, short.reach) r
                     join pgreact.queue q on q.id = r.id
                     order by r.priority desc, r.run_at, r.id
                     limit short.jobs
@@ -497,13 +543,17 @@ begin
             oldest_claim = coalesce(census.oldest_claim, state.claim_number + 1),
             oldest_contested = watermark;
     end if;
+    if moved then
+        update pgreact.queue_state q
+        set floors = state.floors, full_read_at = state.full_read_at, full_read = state.full_read, delayed_floor = state.delayed_floor;
+    end if;
     if state.held <> coalesce(unrenewed, '{}') then
         update pgreact.queue_state q set held = coalesce(unrenewed, '{}');
     end if;
 
     -- Full lanes with ready jobs. A start signals nothing, so where starts make room (max_unstarted) the next claim is due
     -- soon: after 50 ms while the lane makes progress, up to a second while it does not.
-    if exists (select from pgreact.queue q where q.state = 'ready' and q.lane is not null) then
+    if heads is not null or exists (select from pgreact.queue q where q.state = 'ready' and q.lane is not null) then
         select
             jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted)),
             min(pgreact.clock_now() + greatest(interval '50 ms', least(interval '1 s', (reference_time - c.recent_at) / 2)))
@@ -518,7 +568,7 @@ begin
             left join pgreact.lane_state s on s.lane = l.name
         ) c
         where (c.unstarted >= c.max_unstarted or c.jobs >= c.max_in_progress)
-            and (select true from pgreact.queue q where q.state = 'ready' and q.lane = c.lane limit 1);
+            and exists (select from pgreact.lane_jobs(c.lane, heads, 0, 1));
     end if;
 
     -- Jobs claimed next start after those in the broker, so the leader may delay the claim of a freed place, unless something
@@ -531,17 +581,21 @@ begin
                 (
                     select q.lane
                     from pgreact.queue q
-                    where q.state = 'ready' and q.lane is not null
+                    where heads is null and q.state = 'ready' and q.lane is not null
                     order by q.lane, q.priority desc, q.run_at, q.id
                     limit 1
                 ) as first,
                 (
                     select q.lane
                     from pgreact.queue q
-                    where q.state = 'ready' and q.lane is not null
+                    where heads is null and q.state = 'ready' and q.lane is not null
                     order by q.lane desc, q.priority, q.run_at desc, q.id desc
                     limit 1
                 ) as last
+            union all
+            select min(h.lane), max(h.lane)
+            from unnest(heads) h
+            where exists (select from pgreact.lane_jobs(h.lane, heads, 0, 1))
         ) r
         join pgreact.lane l on l.name = r.first and l.name = r.last and l.max_in_progress is null and l.rate is null
         join pgreact.in_progress p on p.claim_number >= state.oldest_claim and p.lane = l.name and p.started_at is null
@@ -683,6 +737,7 @@ begin
         case when claimed > 0 then claim_time + setting.lease end,
         next_expiry,
         case when skipped or census.ended then pgreact.clock_now() + interval '1 s' end,
+        case when floored then pgreact.clock_now() + (state.full_read_at + 10 * state.full_read - clock_timestamp()) end,
         (
             select min(case
                 when s.lane = any (rated)
@@ -692,7 +747,7 @@ begin
             from pgreact.lane l
             join pgreact.lane_state s on s.lane = l.name
             where l.rate is not null and not l.paused and (s.tokens < 1 or s.lane <> all (coalesce(rated, '{}')))
-                and (select true from pgreact.queue q where q.state = 'ready' and q.lane = l.name limit 1)
+                and exists (select from pgreact.lane_jobs(l.name, heads, 0, 1))
         )
     ) into due;
 

@@ -27,7 +27,8 @@ begin
     for pass in 1..10 loop
         places := least(batch - cardinality(found_jobs), coalesce(setting.max_in_progress - use.jobs, batch));
         exit when places <= 0 or use.bytes >= pgreact.claim_bytes();
-        chosen := pgreact.choose_jobs(places, at, virtual_time, null, '{}', use.lanes, use.used, use.unstarted, taken, passed);
+        chosen := pgreact.choose_jobs(places, at, virtual_time, null, '{}', use.lanes, use.used, use.unstarted, null, taken,
+            passed);
         exit when chosen is null;
         chosen := (pgreact.fit_messages(chosen, use.waiting, use.lanes, use.unstarted)).fitting;
         chosen := pgreact.first_bytes(chosen, chosen, use.bytes);

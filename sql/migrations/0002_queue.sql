@@ -91,13 +91,20 @@ comment on column pgreact.queue_setting.canary_queue
 insert into pgreact.queue_setting default values;
 
 -- Only claims write queue_state and lane_state, once each: fillfactor leaves room for HOT updates.
+create type pgreact.queue_head as (lane text, priority integer, run_at timestamptz, id bigint, live boolean);
+comment on type pgreact.queue_head is 'a place in the order of ready jobs: the first job of a lane and priority; live: whether it exists';
+
 create table pgreact.queue_state (
     one boolean primary key default true check (one),
     virtual_time double precision not null default 0,
     claim_number bigint not null default 0,
     oldest_claim bigint not null default 0,
     oldest_contested bigint not null default 0,
-    held bigint[] not null default '{}'
+    held bigint[] not null default '{}',
+    floors pgreact.queue_head[],
+    full_read_at timestamptz,
+    full_read interval,
+    delayed_floor timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 comment on table pgreact.queue_state is 'one row, which a claim locks, so that claims run one at a time';
 comment on column pgreact.queue_state.virtual_time is 'start-time fair queueing: a lane that was idle continues from here';
@@ -106,6 +113,12 @@ comment on column pgreact.queue_state.oldest_claim is 'no job in progress has a 
 comment on column pgreact.queue_state.oldest_contested is 'no row of contested_key has a lower claim_number';
 comment on column pgreact.queue_state.held
     is 'jobs whose lease had ended at the last claim, and whose rows other transactions had locked';
+
+comment on column pgreact.queue_state.floors
+    is 'where claims read ready jobs from, until the next full read: dead index entries lie before; null: from the first entry on';
+comment on column pgreact.queue_state.full_read_at is 'when a claim last looked for these places; the next one does after ten times as long as it took';
+comment on column pgreact.queue_state.full_read is 'how long that took';
+comment on column pgreact.queue_state.delayed_floor is 'no delayed job was due before, as of full_read_at';
 
 insert into pgreact.queue_state default values;
 
