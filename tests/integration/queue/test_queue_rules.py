@@ -324,8 +324,9 @@ def test_the_limit_of_a_lane_holds_and_holds_up_no_other(queue: Queue) -> None:
     assert queue.lanes() == ["slow"]
 
 
-def test_claim_reports_unstarted_jobs_that_take_all_places(queue: Queue) -> None:
-    queue.run("update pgreact.queue_setting set max_in_progress = 3")
+@pytest.mark.parametrize("limited", ["queue_setting", "lane"])
+def test_claim_reports_unstarted_jobs_that_take_all_places(queue: Queue, limited: str) -> None:
+    queue.run(f"update pgreact.{limited} set max_in_progress = 3")
     for _ in range(5):
         queue.add()
     answer = queue.claim()
@@ -342,7 +343,6 @@ def test_claim_reports_unstarted_jobs_that_take_all_places(queue: Queue) -> None
     "other",
     [
         "update pgreact.queue_setting set max_in_progress = null",
-        "update pgreact.lane set max_in_progress = 100",
         "update pgreact.lane set rate = 1000, burst = 1000",
         "insert into pgreact.queue (lane, task) select 'elsewhere', 't' from generate_series(1, 5)",
         "select pgreact.enqueue('t', key => 'k', priority => 9)",

@@ -16,6 +16,7 @@ from pgreact.broker.job_publisher import JobMessage, PublishResult
 from pgreact.clock import Clock
 from pgreact.postgres.trouble import Troubles
 from pgreact.timetable import engine
+from pgreact.timetable.backlog import of_a_row
 from tests.harness import DEADLINE, Database, Inbox, Late
 from tests.timetable import Timetable
 
@@ -202,6 +203,10 @@ async def test_no_error_of_a_statement_ends_the_timetable_or_switches_a_schedule
                 await asyncio.gather(strike, asyncio.to_thread(table.database.run, ended))
             else:
                 await strike
+            if statement == "due" and of_a_row(error("as the test has it")):
+                # a search by halves that met the last of these errors finds no row at fault, and logs nothing
+                while not running.seen(logs.StatementFailed):
+                    await fault.strike(text, error, 3)
             if own:
                 while not running.seen(logs.ScheduleFailed):
                     # several rows were fired at once: each was tried again alone, and then they were fired
