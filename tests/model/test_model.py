@@ -192,3 +192,28 @@ def test_no_job_of_a_bundle_starts_twice_or_is_stranded_whichever_process_dies(
 )
 def test_one_wrong_rule_of_bundles_is_found(explore: Callable[..., Result[Any]], rule: str, why: str) -> None:
     assert explore(bundle, 1, **{rule: False}).why == why
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        pytest.param(
+            "not_late",
+            "body begins of an attempt that has ended",
+            id="a body begins when its lease has ended",
+        ),
+        pytest.param("abandon_unbegun", "job dead that no process began", id="unbegun jobs are lost twice"),
+    ],
+)
+def test_a_wrong_rule_of_bundles_is_found_with_a_second_accident(
+    explore: Callable[..., Result[Any]], rule: str, why: str
+) -> None:
+    assert explore(bundle, 2, spent=False, **{rule: False}).why == why
+
+
+def test_without_the_end_of_leases_the_death_of_a_worker_strands_its_jobs(
+    explore: Callable[..., Result[Any]],
+) -> None:
+    rules = replace(bundle.RIGHT, leases_end=False)
+    result = explore(bundle, 1, leases_end=False)
+    assert stranded(result, partial(bundle.steps, rules=rules), bundle.calm, bundle.CHANCE) != []
