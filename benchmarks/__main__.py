@@ -14,6 +14,7 @@ BENCHES = {
     "writers": "commits a second with and without pgreact's triggers, on two flushes (4 minutes)",
     "enqueue": "enqueue in a transaction, beside a plain insert; 1000 jobs a statement (2 minutes)",
     "queue": "jobs: commit to start, jobs a second, claims, sizes; beside delay() and two peers (5 minutes)",
+    "claims": "the claims of queue alone: 10⁷ rows, a hot key, lanes with limits (3 minutes)",
     "bundles": "bundles: short jobs among long ones, lanes with limits, an old snapshot (4 minutes)",
     "recovery": "kill -9 of workers under load: the rate, the jobs and their attempts afterwards (2 minutes)",
     "operate": "metrics, pages and the tally: their cost, and their times with 10⁷ jobs (10 minutes)",
