@@ -131,10 +131,10 @@ class Contended:
         """Claim one batch, settle its jobs, and enqueue as many."""
         jobs, seconds = claim(self._dispatcher, self._worker, self._batch)
         found = self._worker.execute(_IN_PROGRESS.encode()).fetchall()
-        job, claim_id, _, _ = found[0]
-        began = time.perf_counter()
-        self._worker.execute(_SETTLE.encode(), (job, claim_id))
-        self.settlements.append(time.perf_counter() - began)
+        for job, claim_id, _, _ in found[:1]:  # none, if the claim found blocked jobs only
+            began = time.perf_counter()
+            self._worker.execute(_SETTLE.encode(), (job, claim_id))
+            self.settlements.append(time.perf_counter() - began)
         self.claims.append(seconds)
         self.jobs.append(jobs)
         self.keyed.append(sum(key is not None for *_, key in found))
