@@ -20,6 +20,7 @@ BENCHES = {
     "timetable": "schedules: start, idle, all due, edits, takeover; beside Beat and two peers (5 minutes)",
     "timetable_million": "a million schedules beside a thousand: start, idle, edits, views (5 minutes)",
     "timetable_whole": "timetable with 100 000 entries on all sides, without estimates (an hour)",
+    "scale": "jobs a second of one leader and 1 to 64 worker machines, by simulation (10 seconds)",
     "soak": "a cluster under load and faults: jobs lost, doubled, delayed (20 minutes)",
     "flights": "single_flight = run under 1000 signals a second: overlaps, waiting runs, missed signals",
 }
