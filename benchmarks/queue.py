@@ -3,10 +3,10 @@
 import dataclasses
 from contextlib import ExitStack
 
-from benchmarks import queue_claims, queue_growth, queue_latency, queue_rate
+from benchmarks import claims, queue_growth, queue_latency, queue_rate
 from benchmarks.marks import Marks
 from benchmarks.processes import Workshop
-from benchmarks.queue_sides import celery_sides, peer_sides
+from benchmarks.queue_sides import celery_sides, peer_sides, pool_sides
 from benchmarks.report import Report
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests.servers import rabbitmq_server, redis_server
@@ -37,7 +37,7 @@ def run(report: Report, *, quick: bool) -> None:
         if not quick:
             _on_rabbitmq(report, workshop, postgres, size)
         _on_redis(report, workshop, postgres, size)
-    queue_claims.run(report, quick=quick)
+    claims.run(report, quick=quick)
     queue_growth.run(report, quick=quick)
 
 
@@ -63,9 +63,10 @@ def _on_redis(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, si
         peer_sides(workshop, postgres, place) as peers,
     ):
         sides = {**celery, **peers}
-        alone = {name: side for name, side in sides.items() if name != "single"}
-        queue_latency.warm_up(alone, marks)
-        latencies = queue_latency.measure(alone, marks, rounds=size.rounds, jobs=size.jobs)
+        with pool_sides(workshop, postgres.dsn("on_redis"), broker.url, place) as pools:
+            alone = {name: side for name, side in {**sides, **pools}.items() if name != "single"}
+            queue_latency.warm_up(alone, marks)
+            latencies = queue_latency.measure(alone, marks, rounds=size.rounds, jobs=size.jobs)
         queue_latency.print_latencies(report, "Redis", latencies)
         queue_rate.warm_up(sides, marks, broker.url)
         rates = queue_rate.measure(

@@ -4,7 +4,7 @@ import random
 import shutil
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -90,11 +90,11 @@ class Backlog:
         self._worker.execute(f"update pgreact.queue_setting set max_in_progress = {2 * IN_PROGRESS}")
         if at_once:
             self._know_few()
-            with _muted(self._worker) as connection:
+            with muted(self._worker) as connection:
                 connection.execute(_ROWS.encode(), (rows,))
                 connection.execute(_FIRST.encode())
         else:
-            self._load(rows)
+            load(self._worker, (_ROWS, (rows,)), (_FIRST, ()))
         for _ in range(IN_PROGRESS // BATCH):
             self._claim()
         self._process = psutil.Process(self._dispatcher.info.backend_pid)
@@ -105,7 +105,7 @@ class Backlog:
         jobs, seconds = self._claim()
         self.seconds.append(seconds)
         self.fewest = min(self.fewest, jobs)
-        with _muted(self._worker) as connection:
+        with muted(self._worker) as connection:
             connection.execute(_NEXT.encode(), (jobs,))
 
     @property
@@ -131,31 +131,9 @@ class Backlog:
             self._worker.execute("insert into pgreact.queue (task, lane) values ('bench.noop', 'lane1')")
             self._claim()
 
-    def _load(self, rows: int) -> None:
-        # after TRUNCATE in the same transaction, rows need no WAL; building whole indexes is faster
-        with _muted(self._worker) as connection:
-            connection.execute("truncate pgreact.queue")
-            indexes = connection.execute(
-                "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) "
-                "from pg_index where indrelid = 'pgreact.queue'::regclass and not indisprimary"
-            ).fetchall()
-            for name, _ in indexes:
-                connection.execute(f"drop index {name}".encode())
-            connection.execute(_ROWS.encode(), (rows,))
-            for _, definition in indexes:
-                connection.execute(definition.encode())
-            connection.execute(_FIRST.encode())
-        self._worker.execute("vacuum (analyze) pgreact.queue")
-
     def _claim(self) -> tuple[int, float]:
         """Claim; return the number of jobs and the seconds."""
-        began = time.perf_counter()
-        row = self._dispatcher.execute("select pgreact.claim(%s)", (BATCH,)).fetchone()
-        seconds = time.perf_counter() - began
-        assert row is not None
-        tasks = [job["claim_id"] for job in row[0]["jobs"]]
-        self._worker.execute("select pgreact.published(%s::uuid[])", (tasks,))
-        return int(row[0]["claimed"]), seconds
+        return claim(self._dispatcher, self._worker, BATCH)
 
     def _used(self) -> float:
         times = self._process.cpu_times()
@@ -208,14 +186,61 @@ def _print(report: Report, backlogs: dict[str, Backlog]) -> None:
     )
     p50 = {name: statistics.median(backlog.seconds) for name, backlog in backlogs.items()}
     first, *_, last, at_once = p50
-    report.bar(f"p50 of a claim: {last} / {first} rows", p50[last] / p50[first], 1.5)
+    report.bar(f"p50 of a claim: {last} / {first} rows", p50[last] / p50[first], 1.3)
     report.bar(f"p50 of a claim: {at_once} rows that came at once / {first}", p50[at_once] / p50[first], 1.5)
     least = min(backlog.fewest for backlog in backlogs.values())
     report.bar("jobs of each such claim", least, BATCH, least=True)
 
 
+def load(connection: psycopg.Connection[Any], *statements: tuple[str, Sequence[object]]) -> None:
+    """Fill an empty queue.
+
+    Args:
+        connection: A session that commits by itself.
+        *statements: Statements that insert the rows or, with all indexes, change them, and their values.
+    """
+    # after TRUNCATE in the same transaction, rows need no WAL; building whole indexes is faster
+    (inserts, values), *changes = statements
+    with muted(connection):
+        connection.execute("truncate pgreact.queue")
+        indexes = connection.execute(
+            "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) "
+            "from pg_index where indrelid = 'pgreact.queue'::regclass and not indisprimary"
+        ).fetchall()
+        for name, _ in indexes:
+            connection.execute(f"drop index {name}".encode())
+        connection.execute(inserts.encode(), values)
+        for _, definition in indexes:
+            connection.execute(definition.encode())
+        for change, values in changes:
+            connection.execute(change.encode(), values)
+    connection.execute("vacuum (analyze) pgreact.queue")
+
+
+def claim(
+    dispatcher: psycopg.Connection[Any], worker: psycopg.Connection[Any], batch: int
+) -> tuple[int, float]:
+    """Claim jobs, and say that they are published.
+
+    Args:
+        dispatcher: The session of the claim.
+        worker: Another session.
+        batch: The most jobs.
+
+    Returns:
+        The number of jobs, and the seconds of the claim.
+    """
+    began = time.perf_counter()
+    row = dispatcher.execute("select pgreact.claim(%s)", (batch,)).fetchone()
+    seconds = time.perf_counter() - began
+    assert row is not None
+    claims = [job["claim_id"] for job in row[0]["jobs"]]
+    worker.execute("select pgreact.published(%s::uuid[])", (claims,))
+    return int(row[0]["claimed"]), seconds
+
+
 @contextmanager
-def _muted(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+def muted(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
     """A transaction that signals nothing."""
     with connection.transaction():
         connection.execute("select pgreact.mute()")

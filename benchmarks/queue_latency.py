@@ -8,15 +8,17 @@ import time
 from collections.abc import Mapping, Sequence
 
 from benchmarks.marks import Marks
-from benchmarks.queue_sides import Side
+from benchmarks.queue_sides import POOLS, Side
 from benchmarks.report import Report, ms, percentile
 
 NAMES = {
     "delay": "commit, then delay()",
     "pgreact": "pgreact.enqueue",
+    **{pool: f"pgreact.enqueue, -P {pool}" for pool in POOLS},
     "procrastinate": "Procrastinate",
     "pgqueuer": "PgQueuer",
 }
+PEERS = ("procrastinate", "pgqueuer")
 WARM_UP = 8  # jobs
 DEADLINE = 30.0
 PAUSE = (0.02, 0.1)  # seconds from the start of one job to the commit of the next
@@ -66,18 +68,22 @@ def print_latencies(report: Report, broker: str, found: Latencies) -> None:
     sides = list(found.rounds[0])
     report.table(
         f"commit → task start, {broker}, ms",
-        ["p50", "p99", "by delay()"],
+        ["p50", "p99", "by delay()", *(["by Procrastinate"] if "procrastinate" in sides else [])],
         [(NAMES[side], _cells(found, side)) for side in sides],
     )
     report.bar(f"{broker}: p50 of pgreact / delay()", found.ratio("pgreact", "delay"), 3)
-    for peer in sides:
-        if peer not in {"delay", "pgreact"}:
-            report.bar(f"{broker}: p50 of pgreact / {NAMES[peer]}", found.ratio("pgreact", peer), 1)
+    for peer in (side for side in sides if side in PEERS):
+        report.bar(f"{broker}: p50 of pgreact / {NAMES[peer]}", found.ratio("pgreact", peer), 1)
+    for pool in (side for side in sides if side in POOLS):
+        what = f"{broker}: p50 of pgreact with -P {pool} / {NAMES['procrastinate']}"
+        report.bar(what, found.ratio(pool, "procrastinate"), 1.5)
 
 
 def _cells(found: Latencies, side: str) -> Sequence[str]:
     sample = found.all(side)
-    return [ms(statistics.median(sample)), ms(percentile(sample, 99)), f"{found.ratio(side, 'delay'):.2f}"]
+    others = [other for other in ("delay", "procrastinate") if other in found.rounds[0]]
+    ratios = [f"{found.ratio(side, other):.2f}" for other in others]
+    return [ms(statistics.median(sample)), ms(percentile(sample, 99)), *ratios]
 
 
 def _measure(side: Side, marks: Marks) -> float:

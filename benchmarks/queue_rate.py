@@ -62,7 +62,9 @@ class Meter:
         return {place: now[place] - before for place, before in self._begin.items()}
 
     def _read(self) -> dict[str, float]:
-        found = {place: _cpu(process, family=place != "producer") for place, process in self._roots.items()}
+        found = {
+            place: cpu_seconds(process, family=place != "producer") for place, process in self._roots.items()
+        }
         times = self._redis.info("cpu")
         return {**found, "broker": float(times["used_cpu_user"]) + float(times["used_cpu_sys"])}
 
@@ -181,12 +183,12 @@ def _postmaster(side: Side) -> psutil.Process:
     return parent
 
 
-def _cpu(process: psutil.Process, *, family: bool) -> float:
+def cpu_seconds(process: psutil.Process, *, family: bool) -> float:
     """Return the CPU seconds of a process and of its children, dead ones included."""
     alive = 0.0
     for child in process.children() if family else []:
         with contextlib.suppress(psutil.NoSuchProcess):  # ended: its parent has its time
-            alive += _cpu(child, family=True)
+            alive += cpu_seconds(child, family=True)
     times = process.cpu_times()
     gone = times.children_user + times.children_system if family else 0.0
     return float(times.user + times.system + gone + alive)

@@ -5,7 +5,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ MANY = 1000  # jobs of a statement in bulk enqueues
 
 LANE = "celery"  # the lane and Celery queue whose jobs share messages
 SINGLE = "single"  # likewise, of jobs each of which has a message of its own
+THREADS, SOLO = POOLS = (
+    "threads",
+    "solo",
+)  # Celery's pools without child processes; each has a lane of its name
 
 CONFIGURATION = f"""
 [queue]
@@ -33,6 +37,9 @@ max_in_progress = 1000
 
 [lanes.{SINGLE}]
 bundle = 1
+
+[lanes.{THREADS}]
+[lanes.{SOLO}]
 """
 
 
@@ -109,15 +116,15 @@ class Pgreact(Side):
 
         Args:
             dsn: A database with pgreact's queue.
-            lane: Of all jobs but that which reports its start; ``None``: that of the task's route, which
-                makes the queue know the task.
+            lane: Of the jobs; ``None``: that of the task's route, which makes the queue know the task.
             **processes: The side's processes, by name.
         """
         super().__init__(dsn, **processes)
         self.lane = lane
 
     def start(self, number: int) -> float:
-        self.connection.execute("select pgreact.enqueue('bench.start', %s)", (json.dumps([number]),))
+        statement = "select pgreact.enqueue('bench.start', %s, lane => %s)"
+        self.connection.execute(statement, (json.dumps([number]), self.lane))
         return time.monotonic()
 
     def noops(self, count: int) -> None:
@@ -222,14 +229,19 @@ def daemon_and_worker(
     """
     with (
         workshop.running("-m", "pgreact", "listen", PGREACT_DSN=dsn, PGREACT_BROKER=broker) as daemon,
-        workshop.running(
-            *("-m", "celery", "-A", "benchmarks.queue_app", "worker"),
-            *("-c", str(concurrency), "-Q", ",".join(lanes)),
-            says_ready=False,
-            **{"BENCH_DSN": dsn, "BENCH_BROKER": broker, DIRECTORY: str(marks)},
-        ) as worker,
+        _worker(workshop, dsn, broker, marks, lanes, "-c", str(concurrency)) as worker,
     ):
         yield {"daemon": daemon, "worker": worker}
+
+
+def _worker(
+    workshop: Workshop, dsn: str, broker: str, marks: Path, lanes: Sequence[str], *options: str
+) -> AbstractContextManager[psutil.Process]:
+    return workshop.running(
+        *("-m", "celery", "-A", "benchmarks.queue_app", "worker", "-Q", ",".join(lanes), *options),
+        says_ready=False,
+        **{"BENCH_DSN": dsn, "BENCH_BROKER": broker, DIRECTORY: str(marks)},
+    )
 
 
 @contextmanager
@@ -247,6 +259,19 @@ def celery_sides(
         }
         for side in sides.values():
             stack.callback(side.close)
+        yield sides
+
+
+@contextmanager
+def pool_sides(workshop: Workshop, dsn: str, broker: str, marks: Path) -> Iterator[dict[str, Side]]:
+    """Run a worker of each of `POOLS` for the database of `celery_sides`."""
+    with ExitStack() as stack:
+        sides: dict[str, Side] = {}
+        for pool in POOLS:
+            options = ("-P", pool, "-c", str(CONCURRENCY), "-n", f"{pool}@%h")
+            worker = stack.enter_context(_worker(workshop, dsn, broker, marks, [pool], *options))
+            sides[pool] = Pgreact(dsn, pool, worker=worker)
+            stack.callback(sides[pool].close)
         yield sides
 
 

@@ -57,10 +57,15 @@ declare
     blocked bigint[];
     keys text[];
     exhausted text[] := '{}';  -- lanes whose further ready jobs are locked
-    rated text[];  -- lanes with a rate whose tokens this claim has locked
+    rated text[] := '{}';  -- lanes with a rate whose tokens this claim has locked
     watermark bigint;  -- the next oldest_contested
     unrenewed bigint[];  -- jobs with an ended lease whose rows are locked
     unrouted text[];  -- tasks whose Celery queue the leader is to look up
+    next_delayed timestamptz;  -- when the first delayed job is due
+    without_lane boolean;  -- whether there are such ready jobs
+    has_rate boolean;  -- whether a lane has one
+    keyed boolean;  -- whether chosen jobs may have keys
+    stale_jobs boolean;  -- whether chosen jobs may have expired
     ended boolean := false;  -- whether leases have ended
     unanswered jsonb;
     full_lanes jsonb;
@@ -68,12 +73,14 @@ declare
     reach integer := batch;
     claimed integer := 0;
     next_expiry timestamptz;  -- of the claimed jobs
+    next_token timestamptz;  -- when a lane with ready jobs has a token again
     allowed constant bigint := pgreact.claim_bytes();
     bytes bigint;
     counted integer;
     unstarted bigint := 0;
     unpublished bigint;
-    more boolean;
+    left_over boolean;  -- whether unpublished jobs do not fit into this answer
+    more boolean := false;
     skipped boolean := false;  -- whether anything was locked by another transaction
     utf8 boolean := getdatabaseencoding() = 'UTF8';
     tracked boolean := current_setting('track_commit_timestamp')::boolean;
@@ -87,7 +94,8 @@ declare
     served_lanes text[];
     served_jobs integer[];
     accounted integer;
-    bundling boolean := exists (select from pgreact.task t where pgreact.is_short(t));  -- some jobs may be
+    reached float8;  -- the virtual time of the last lane served
+    bundling boolean;  -- some jobs may be
     bundled bigint[] := '{}';  -- jobs that this claim took and that may be bundled
     packed bigint[];  -- those of them that are
     slow constant interval := '5 ms';  -- reads of the first jobs that take longer pass many dead entries
@@ -104,14 +112,30 @@ begin
     if not found then
         return jsonb_build_object('jobs', '[]'::jsonb, 'claimed', 0, 'more', false, 'waiting', 0, 'next_s', 0.1);
     end if;
-    perform pgreact.mute();
+    perform set_config('pgreact.muted', 'on', true);  -- not pgreact.mute(), which is planned at each call
     reference_time := pgreact.clock_now();
-    select s.* into setting from pgreact.queue_setting s;
     floored := state.floors is not null
         and clock_timestamp() between state.full_read_at and state.full_read_at + 10 * state.full_read;
+    -- One statement for what follows, most of which is usually not there: to begin a statement costs more than such a read.
+    select
+        s.max_in_progress,
+        s.lease,
+        s.start_within,
+        (
+            select q.run_at
+            from pgreact.queue q
+            where q.state = 'delayed' and q.run_at > case when floored then state.delayed_floor else '-infinity' end
+            order by q.run_at
+            limit 1
+        ),
+        exists (select from pgreact.queue q where q.state = 'ready' and q.lane is null),
+        exists (select from pgreact.lane l where l.rate is not null),
+        exists (select from pgreact.task t where pgreact.is_short(t))
+    into setting.max_in_progress, setting.lease, setting.start_within, next_delayed, without_lane, has_rate, bundling
+    from pgreact.queue_setting s;
 
     -- 2
-    loop
+    while next_delayed <= reference_time loop
         select array_agg(d.id) into chosen
         from (
             select q.id
@@ -150,25 +174,27 @@ begin
         set lane = 'default'
         where q.state = 'ready' and q.lane is null and pgreact.readable(q.task) <> q.task;
     end if;
-    if exists (select from pgreact.queue q where q.state = 'ready' and q.lane is null) then
+    if without_lane or next_delayed <= reference_time then
         select array_agg(distinct u.task) into unrouted
         from (select q.task from pgreact.queue q where q.state = 'ready' and q.lane is null limit max_scan) u;
     end if;
 
-    with free as materialized (
-        select s.lane, s.tokens, l.burst, pgreact.lane_tokens(s.tokens, s.tokens_at, l.rate, l.burst, reference_time) as filled
-        from pgreact.lane l
-        join pgreact.lane_state s on s.lane = l.name
-        where l.rate is not null
-        for update of s skip locked
-    ),
-    filled as (
-        update pgreact.lane_state s
-        set tokens = f.filled, tokens_at = reference_time
-        from free f
-        where f.lane = s.lane and f.tokens <> f.burst
-    )
-    select coalesce(array_agg(f.lane), '{}') into rated from free f;
+    if has_rate then
+        with free as materialized (
+            select s.lane, s.tokens, l.burst, pgreact.lane_tokens(s.tokens, s.tokens_at, l.rate, l.burst, reference_time) as filled
+            from pgreact.lane l
+            join pgreact.lane_state s on s.lane = l.name
+            where l.rate is not null
+            for update of s skip locked
+        ),
+        filled as (
+            update pgreact.lane_state s
+            set tokens = f.filled, tokens_at = reference_time
+            from free f
+            where f.lane = s.lane and f.tokens <> f.burst
+        )
+        select coalesce(array_agg(f.lane), '{}') into rated from free f;
+    end if;
 
     for pass in 1..10 loop
         -- The only scan of in_progress: its cost grows with the number of places.
@@ -211,25 +237,27 @@ begin
             -- 4. Keys whose first waiting job may have nothing to unblock it. Read after the census: a job that was gone before the
             -- census has its key written before this.
             watermark := coalesce(census.oldest_claim, state.claim_number + 1);
-            for note in
-                select k.key, array_agg(k.id) as ids, min(k.claim_number) as claim_number
-                from pgreact.contested_key k
-                where k.claim_number >= state.oldest_contested
-                group by k.key
-                order by min(k.id)
-                limit max_scan
-            loop
-                perform from pgreact.in_progress p where p.key = note.key for update skip locked;
-                if found  -- the settlement of that job comes after this claim, and unblocks the next one
-                    or not exists (select from pgreact.in_progress p where p.key = note.key)
-                        and pgreact.unblock_next(note.key)
-                then
-                    delete from pgreact.contested_key k where k.id = any (note.ids);
-                else
-                    watermark := least(watermark, note.claim_number);
-                    skipped := true;
-                end if;
-            end loop;
+            if exists (select from pgreact.contested_key k where k.claim_number >= state.oldest_contested) then
+                for note in
+                    select k.key, array_agg(k.id) as ids, min(k.claim_number) as claim_number
+                    from pgreact.contested_key k
+                    where k.claim_number >= state.oldest_contested
+                    group by k.key
+                    order by min(k.id)
+                    limit max_scan
+                loop
+                    perform from pgreact.in_progress p where p.key = note.key for update skip locked;
+                    if found  -- the settlement of that job comes after this claim, and unblocks the next one
+                        or not exists (select from pgreact.in_progress p where p.key = note.key)
+                            and pgreact.unblock_next(note.key)
+                    then
+                        delete from pgreact.contested_key k where k.id = any (note.ids);
+                    else
+                        watermark := least(watermark, note.claim_number);
+                        skipped := true;
+                    end if;
+                end loop;
+            end if;
         end if;
 
         -- 5
@@ -345,9 +373,10 @@ begin
         touched := 0;
 
         -- 7
-        select array_agg(h.id), coalesce(sum(h.size), 0) into free, bytes
+        select array_agg(h.id), coalesce(sum(h.size), 0), count(h.key) > 0, coalesce(min(h.expires) <= reference_time, false)
+        into free, bytes, keyed, stale_jobs
         from (
-            select q.id, coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as size
+            select q.id, q.key, q.expires, coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options))) as size
             from pgreact.queue q
             where q.id = any (chosen)
             for update skip locked
@@ -378,7 +407,9 @@ begin
                 end if;
             end loop;
             free := array(select distinct f from unnest(free) f);
-            select coalesce(sum(coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options)))), 0) into bytes
+            select coalesce(sum(coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options)))), 0), count(q.key) > 0,
+                coalesce(min(q.expires) <= reference_time, false)
+            into bytes, keyed, stale_jobs
             from pgreact.queue q
             where q.id = any (free);
         end if;
@@ -389,7 +420,10 @@ begin
         chosen := free;
 
         -- 8
-        select o.jobs, o.keys into blocked, keys from pgreact.out_of_turn(chosen) o;
+        blocked := null;
+        if keyed then
+            select o.jobs, o.keys into blocked, keys from pgreact.out_of_turn(chosen) o;
+        end if;
         if blocked is not null then
             -- The job ahead unblocks its successor when it settles or is removed. A lock on its row proves that this has not
             -- begun, so that it will see these blocked jobs. Where the lock fails, contested_key lets the next claim check.
@@ -423,12 +457,12 @@ begin
         end if;
 
         -- 9
-        if exists (select from pgreact.queue q where q.id = any (chosen) and q.expires <= reference_time) then
+        if stale_jobs then
             begin
                 perform pgreact.drop_job(q.id, 'expired', format('not started before it expired at %s', q.expires))
                 from pgreact.queue q
                 where q.id = any (chosen) and q.expires <= reference_time;
-                touched := touched + 1;
+                touched := touched + found::integer;
             exception
                 when lock_not_available then  -- the history is locked
                     skipped := true;
@@ -489,27 +523,36 @@ begin
                     u (lane, jobs, weight, rate, burst)
                 join pgreact.lane_state s on s.lane = u.lane
                 for update of s skip locked
+            ),
+            advanced as (
+                update pgreact.lane_state s
+                set virtual_time = greatest(s.virtual_time, state.virtual_time) + f.jobs / f.weight,
+                    tokens = case when f.rate is not null then coalesce(s.tokens, f.burst) - f.jobs end,
+                    -- drops the tokens since reference_time, so that the rate holds between the times in the history, too
+                    tokens_at = claim_time,
+                    claimed = s.claimed + f.jobs,
+                    claim_number = state.claim_number + 1,
+                    recent = s.recent * exp(-least(greatest(0, extract(epoch from reference_time - s.recent_at)) / 60, 99)) + f.jobs,
+                    recent_at = reference_time
+                from free f
+                where s.lane = f.lane
+                returning s.virtual_time - 1 / f.weight as virtual_time
             )
-            update pgreact.lane_state s
-            set virtual_time = greatest(s.virtual_time, state.virtual_time) + f.jobs / f.weight,
-                tokens = case when f.rate is not null then coalesce(s.tokens, f.burst) - f.jobs end,
-                -- drops the tokens since reference_time, so that the rate holds between the times in the history, too
-                tokens_at = claim_time,
-                claimed = s.claimed + f.jobs,
-                claim_number = state.claim_number + 1,
-                recent = s.recent * exp(-least(greatest(0, extract(epoch from reference_time - s.recent_at)) / 60, 99)) + f.jobs,
-                recent_at = reference_time
-            from free f
-            where s.lane = f.lane;
-            get diagnostics accounted = row_count;
+            select count(*), greatest(reached, max(a.virtual_time)) into accounted, reached from advanced a;
             if accounted < cardinality(served.lanes) then
                 -- A lane's first jobs. A lane without a rate whose row is locked gets these jobs without moving its virtual time.
-                insert into pgreact.lane_state (lane, virtual_time, tokens, tokens_at, claimed, claim_number, recent, recent_at)
-                select u.lane, state.virtual_time + u.jobs / u.weight, case when u.rate is not null then u.burst - u.jobs end,
-                    claim_time, u.jobs, state.claim_number + 1, u.jobs, reference_time
-                from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
-                    u (lane, jobs, weight, rate, burst)
-                where not exists (select from pgreact.lane_state s where s.lane = u.lane);
+                with added as (
+                    insert into pgreact.lane_state (lane, virtual_time, tokens, tokens_at, claimed, claim_number, recent, recent_at)
+                    select u.lane, state.virtual_time + u.jobs / u.weight, case when u.rate is not null then u.burst - u.jobs end,
+                        claim_time, u.jobs, state.claim_number + 1, u.jobs, reference_time
+                    from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
+                        u (lane, jobs, weight, rate, burst)
+                    where not exists (select from pgreact.lane_state s where s.lane = u.lane)
+                    returning lane, virtual_time
+                )
+                select greatest(reached, max(a.virtual_time - 1 / u.weight)) into reached
+                from added a
+                join unnest(served.lanes, served.weights) u (lane, weight) on u.lane = a.lane;
                 rated := rated || served.lanes;
                 begin
                     insert into pgreact.lane (name, origin)
@@ -533,12 +576,7 @@ begin
         -- A lane that was idle or could not be served continues from the virtual time of the last lane served, so it gets no
         -- more than its share afterwards.
         update pgreact.queue_state q
-        set virtual_time = greatest(state.virtual_time, (
-                select max(s.virtual_time - 1 / coalesce(l.weight, 1)::float8)
-                from pgreact.lane_state s
-                left join pgreact.lane l on l.name = s.lane
-                where s.recent_at = reference_time
-            )),
+        set virtual_time = greatest(state.virtual_time, reached),
             claim_number = state.claim_number + 1,
             oldest_claim = coalesce(census.oldest_claim, state.claim_number + 1),
             oldest_contested = watermark;
@@ -687,10 +725,28 @@ begin
             where p.claim_number between state.oldest_claim and state.claim_number and p.published_at is null
                 and p.id <> all (coalesce(free, '{}'))
         );
+        select array_agg(j.id), max(j.all_of_them), max(j.all_of_them) > count(*)
+        into free, unpublished, left_over
+        from (
+            select
+                u.id,
+                sum(u.size) over (order by u.claimed_at, u.priority desc, u.run_at, u.id) - u.size as before,
+                count(*) over () as all_of_them
+            from (
+                select p.id, p.claimed_at, p.priority, p.run_at, p.size
+                from pgreact.in_progress p
+                where p.claim_number >= state.oldest_claim
+                    and p.published_at is null
+                    and (p.claim_number > state.claim_number or p.id = any (free))
+                limit 2 * batch
+            ) u
+        ) j
+        where j.before < allowed;
+        more := more or coalesce(unpublished = 2 * batch or left_over, false);
     end if;
 
     -- Args, kwargs and options are texts inside the answer, which the leader parses one job at a time: so an unreadable job
-    -- does not affect the others.
+    -- does not affect the others. Step 7 has bounded their size, unless there are earlier attempts.
     select
         jsonb_agg(jsonb_build_object(
             'id', j.id, 'claim_id', j.claim_id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
@@ -699,57 +755,53 @@ begin
             'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
             'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end,
             'retries', j.retries, 'before', j.before_it, 'again', j.again, 'trace', j.trace
-        ) order by j.place),
-        max(j.all_of_them)
-    into jobs, unpublished
+        ) order by j.claimed_at, j.priority desc, j.run_at, j.id)
+    into jobs
     from (
-        select
-            u.*,
-            row_number() over first_come as place,
-            sum(u.size) over first_come - u.size as before,
-            count(*) over () as all_of_them
-        from (
-            select p.id, p.claim_id, p.task_id, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at, p.size,
-                case when p.trace is not null then p.trace || jsonb_build_object('ready', extract(epoch from p.ready_at)) end as trace,
-                coalesce(p.resume ->> 'task', p.task) as task,
-                coalesce(p.resume -> 'args', p.args) as args,
-                coalesce(p.resume -> 'kwargs', p.kwargs) as kwargs,
-                coalesce(p.resume -> 'options', p.options) as options,
-                coalesce((p.resume ->> 'retries')::integer, 0) as retries,
-                coalesce((p.resume ->> 'before')::integer, 0) as before_it,
-                p.attempt - p.lost < p.max_attempts as again
-            from pgreact.in_progress p
-            where p.claim_number >= case when census.unpublished then state.oldest_claim else state.claim_number + 1 end
-                and p.published_at is null
-                and (p.claim_number > state.claim_number or p.id = any (free))
-            limit 2 * batch
-        ) u
-        window first_come as (order by u.claimed_at, u.priority desc, u.run_at, u.id)
-    ) j
-    where j.before < allowed;
-    more := more or claimed = batch or coalesce(unpublished = 2 * batch or unpublished > jsonb_array_length(jobs), false);
+        select p.id, p.claim_id, p.task_id, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at,
+            case when p.trace is not null then p.trace || jsonb_build_object('ready', extract(epoch from p.ready_at)) end as trace,
+            coalesce(p.resume ->> 'task', p.task) as task,
+            coalesce(p.resume -> 'args', p.args) as args,
+            coalesce(p.resume -> 'kwargs', p.kwargs) as kwargs,
+            coalesce(p.resume -> 'options', p.options) as options,
+            coalesce((p.resume ->> 'retries')::integer, 0) as retries,
+            coalesce((p.resume ->> 'before')::integer, 0) as before_it,
+            p.attempt - p.lost < p.max_attempts as again
+        from pgreact.in_progress p
+        where p.claim_number >= case when census.unpublished then state.oldest_claim else state.claim_number + 1 end
+            and p.published_at is null
+            and (not census.unpublished or p.id = any (free))
+    ) j;
+    more := more or claimed = batch;
 
     -- 12
-    select least(
+    if next_delayed <= reference_time or ended then
+        next_delayed := (
+            select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > reference_time order by q.run_at limit 1
+        );
+    end if;
+    if has_rate then
+        select min(case
+            when s.lane = any (rated)
+                then s.tokens_at + make_interval(secs => least((1 - s.tokens) / l.rate + 0.001, 86400))
+            else pgreact.clock_now() + interval '1 s'
+        end)
+        into next_token
+        from pgreact.lane l
+        join pgreact.lane_state s on s.lane = l.name
+        where l.rate is not null and not l.paused and (s.tokens < 1 or s.lane <> all (rated))
+            and exists (select from pgreact.lane_jobs(l.name, heads, 0, 1));
+    end if;
+    due := least(
         due,
-        (select q.run_at from pgreact.queue q where q.state = 'delayed' and q.run_at > reference_time order by q.run_at limit 1),
+        next_delayed,
+        next_token,
         census.lease_until,
         case when claimed > 0 then claim_time + setting.lease end,
         next_expiry,
         case when skipped or census.ended then pgreact.clock_now() + interval '1 s' end,
-        case when floored then pgreact.clock_now() + (state.full_read_at + 10 * state.full_read - clock_timestamp()) end,
-        (
-            select min(case
-                when s.lane = any (rated)
-                    then s.tokens_at + make_interval(secs => least((1 - s.tokens) / l.rate + 0.001, 86400))
-                else pgreact.clock_now() + interval '1 s'
-            end)
-            from pgreact.lane l
-            join pgreact.lane_state s on s.lane = l.name
-            where l.rate is not null and not l.paused and (s.tokens < 1 or s.lane <> all (coalesce(rated, '{}')))
-                and exists (select from pgreact.lane_jobs(l.name, heads, 0, 1))
-        )
-    ) into due;
+        case when floored then pgreact.clock_now() + (state.full_read_at + 10 * state.full_read - clock_timestamp()) end
+    );
 
     perform set_config('pgreact.muted', muted, true);
     return jsonb_build_object(

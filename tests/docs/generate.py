@@ -1,4 +1,4 @@
-"""Write all generated pages: ``python -m tests.docs.generate``."""
+"""Write all generated pages, and the tables of ``docs/scale.md``: ``python -m tests.docs.generate``."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from pgreact import logs
 from pgreact.daemon import metrics
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.doctor import catalogue
+from tests.docs import scale_page
 from tests.docs.pages import DOCS
 from tests.docs.reference import cli, python, settings, sql
 from tests.harness import fresh_database, install
@@ -35,6 +36,7 @@ def main() -> None:
             found = generated(connection)
     found["logs.md"] = "\n".join(logs.catalogue()) + "\n"
     found["metrics.md"] = metrics.documentation()
+    found["scale.md"] = scale_page.page()
     found["doctor.md"] = "\n".join(catalogue.page()) + "\n"
     for page, text in found.items():
         (DOCS / page).write_text(text, "utf-8")
