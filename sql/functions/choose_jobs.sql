@@ -43,7 +43,7 @@ begin
                 select distinct on (h.lane) h.lane, h.id
                 from unnest(heads) h
                 where h.live and h.lane <> all (exhausted)
-                order by h.lane, h.priority desc
+                order by h.lane, h.priority desc, h.run_at, h.id
             )
         ),
         open as materialized (

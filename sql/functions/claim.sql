@@ -98,6 +98,7 @@ declare
     bundling boolean;  -- some jobs may be
     bundled bigint[] := '{}';  -- jobs that this claim took and that may be bundled
     packed bigint[];  -- those of them that are
+    margin constant interval := '1 s';  -- transactions may take as long to commit
     slow constant interval := '5 ms';  -- reads of the first jobs that take longer pass many dead entries
     slow_head constant interval := '0.1 ms';  -- for each of many lanes and priorities
     deep boolean;  -- whether this claim's read did
@@ -147,7 +148,8 @@ begin
         ) d;
         exit when chosen is null;
         update pgreact.queue q
-        set state = 'ready'
+        set state = 'ready',
+            ready_at = case when floored then reference_time else q.ready_at end  -- see pgreact.queue_heads
         where q.id in (
             select d.id
             from pgreact.queue d
@@ -324,10 +326,13 @@ begin
 
         -- 6
         if heads is not null then
-            heads := pgreact.queue_heads(heads);
+            heads := pgreact.queue_heads(heads, state.full_read_at - margin);
         elsif state.floors is not null then
             look_at := clock_timestamp();
-            heads := pgreact.queue_heads(case when floored then state.floors else '{}' end);
+            heads := case
+                when floored then pgreact.queue_heads(state.floors, state.full_read_at - margin)
+                else pgreact.queue_heads('{}')
+            end;
             deep := clock_timestamp() - look_at > greatest(slow, cardinality(heads) * slow_head);
             if not floored then
                 state.full_read_at := look_at;
@@ -568,6 +573,11 @@ begin
             end if;
         end if;
         exit when touched = 0;
+        -- Another pass costs as much for a few jobs as for many, and the next claim takes them at once.
+        if claimed > 0.9 * batch then
+            more := true;
+            exit;
+        end if;
         more := more or pass = 10;
     end loop;
 
@@ -583,7 +593,17 @@ begin
     end if;
     if moved then
         update pgreact.queue_state q
-        set floors = state.floors, full_read_at = state.full_read_at, full_read = state.full_read, delayed_floor = state.delayed_floor;
+        set full_read_at = state.full_read_at,
+            full_read = state.full_read,
+            delayed_floor = state.delayed_floor,
+            floors = case
+                when state.floors is not null then array(
+                    select row(f.lane, f.priority, least(f.run_at, reference_time - margin),
+                        case when f.run_at < reference_time - margin then f.id else 0 end, false, false)::pgreact.queue_head
+                    from unnest(state.floors) f
+                    where not f.single
+                )
+            end;
     end if;
     if state.held <> coalesce(unrenewed, '{}') then
         update pgreact.queue_state q set held = coalesce(unrenewed, '{}');

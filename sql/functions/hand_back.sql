@@ -22,7 +22,7 @@ begin
     loop
         delete from pgreact.in_progress p where p.id = held.id;
         held.attempt := held.attempt - 1;  -- the claim counts it again
-        perform pgreact.requeue(held, held.run_at, null, held.ready_at);
+        perform pgreact.requeue(held, held.run_at, null);
         returned := returned || held.id;
     end loop;
     return array(

@@ -20,16 +20,24 @@ begin atomic
     union all
     (
         select j.id, j.priority, j.run_at
-        from pg_catalog.unnest(lane_jobs.heads) h
-        cross join lateral (
+        from (
+            select r.id, r.priority, r.run_at
+            from pg_catalog.unnest(lane_jobs.heads) h
+            cross join lateral (
+                select q.id, q.priority, q.run_at
+                from pgreact.queue q
+                where q.state = 'ready' and q.lane = h.lane and q.priority = h.priority and (q.run_at, q.id) >= (h.run_at, h.id)
+                    and q.id <> all (lane_jobs.passed)
+                order by q.run_at, q.id
+                limit lane_jobs.skipped + lane_jobs.places
+            ) r
+            where h.lane = lane_jobs.lane and not h.single
+            union all
             select q.id, q.priority, q.run_at
-            from pgreact.queue q
-            where q.state = 'ready' and q.lane = h.lane and q.priority = h.priority and (q.run_at, q.id) >= (h.run_at, h.id)
-                and q.id <> all (lane_jobs.passed)
-            order by q.run_at, q.id
-            limit lane_jobs.skipped + lane_jobs.places
+            from pg_catalog.unnest(lane_jobs.heads) h
+            join pgreact.queue q on q.id = h.id
+            where h.lane = lane_jobs.lane and h.single and q.state = 'ready' and q.id <> all (lane_jobs.passed)
         ) j
-        where h.lane = lane_jobs.lane
         order by j.priority desc, j.run_at, j.id
         offset lane_jobs.skipped
         limit lane_jobs.places

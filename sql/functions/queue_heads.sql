@@ -6,7 +6,9 @@
 -- floors, as it must soon.
 --
 -- floors: from an earlier call; '{}': read from the first entry on. A floor without a job behind it stays, with live = false.
-create or replace function pgreact.queue_heads(floors pgreact.queue_head[]) returns pgreact.queue_head[]
+-- freed_since: adds single jobs before their floors, which became ready since then: their key or a worker held them up.
+create or replace function pgreact.queue_heads(floors pgreact.queue_head[], freed_since timestamptz default null)
+    returns pgreact.queue_head[]
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
@@ -23,12 +25,12 @@ declare
 begin
     for next_floor in
         select f.*
-        from (select u.* from unnest(floors) u union all select null, null, null, null, null) f
+        from (select u.* from unnest(floors) u where not u.single union all select null, null, null, null, null, null) f
         order by f.lane, f.priority desc  -- nulls last: the end
     loop
         -- priorities and lanes without a floor
         loop
-            select q.lane, q.priority, q.run_at, q.id, true
+            select q.lane, q.priority, q.run_at, q.id, true, false
             into head
             from pgreact.queue q
             where q.state = 'ready' and q.lane = last_lane and q.priority < last_priority
@@ -38,7 +40,7 @@ begin
             if not found then
                 exit when next_floor.lane = last_lane;
                 if next_floor.lane is null then
-                    select q.lane, q.priority, q.run_at, q.id, true
+                    select q.lane, q.priority, q.run_at, q.id, true, false
                     into head
                     from pgreact.queue q
                     where q.state = 'ready' and q.lane > last_lane
@@ -46,7 +48,7 @@ begin
                     limit 1;
                     exit when not found;
                 else
-                    select q.lane, q.priority, q.run_at, q.id, true
+                    select q.lane, q.priority, q.run_at, q.id, true, false
                     into head
                     from pgreact.queue q
                     where q.state = 'ready' and q.lane > last_lane and q.lane < next_floor.lane
@@ -67,7 +69,7 @@ begin
             last_priority := head.priority;
         end loop;
         exit when next_floor.lane is null;
-        select q.lane, q.priority, q.run_at, q.id, true
+        select q.lane, q.priority, q.run_at, q.id, true, false
         into head
         from pgreact.queue q
         where q.state = 'ready' and q.lane = next_floor.lane and q.priority = next_floor.priority
@@ -82,8 +84,25 @@ begin
         last_lane := next_floor.lane;
         last_priority := next_floor.priority;
     end loop;
-    return heads;
+    if freed_since is null then
+        return heads;
+    end if;
+    return heads || array(
+        select row(f.lane, f.priority, f.run_at, f.id, true, true)::pgreact.queue_head
+        from (
+            select q.lane, q.priority, q.run_at, q.id
+            from pgreact.queue q
+            where q.state = 'ready' and q.ready_at > freed_since and q.lane is not null
+            order by q.ready_at
+            limit most
+        ) f
+        where not exists (
+            select
+            from unnest(heads) h
+            where h.lane = f.lane and h.priority = f.priority and (h.run_at, h.id) <= (f.run_at, f.id)
+        )
+    );
 end
 $$;
-comment on function pgreact.queue_heads(pgreact.queue_head[]) is 'the first ready job of each priority of each lane';
-revoke all on function pgreact.queue_heads(pgreact.queue_head[]) from public;
+comment on function pgreact.queue_heads(pgreact.queue_head[], timestamptz) is 'the first ready job of each priority of each lane';
+revoke all on function pgreact.queue_heads(pgreact.queue_head[], timestamptz) from public;

@@ -91,8 +91,9 @@ comment on column pgreact.queue_setting.canary_queue
 insert into pgreact.queue_setting default values;
 
 -- Only claims write queue_state and lane_state, once each: fillfactor leaves room for HOT updates.
-create type pgreact.queue_head as (lane text, priority integer, run_at timestamptz, id bigint, live boolean);
-comment on type pgreact.queue_head is 'a place in the order of ready jobs: the first job of a lane and priority; live: whether it exists';
+create type pgreact.queue_head as (lane text, priority integer, run_at timestamptz, id bigint, live boolean, single boolean);
+comment on type pgreact.queue_head
+    is 'a place in the order of ready jobs: the first job of a lane and priority (live: whether it exists), or a single one before it';
 
 create table pgreact.queue_state (
     one boolean primary key default true check (one),
@@ -236,12 +237,14 @@ comment on column pgreact.queue.size
     is 'bytes of args, kwargs and options as text; a claim takes 8 MiB at most. null: the claim measures them';
 
 comment on column pgreact.queue.ready_at
-    is 'when the job ahead of its key ended, or its last attempt; null: no other job and no earlier attempt held it up';
+    is 'when the job ahead of its key ended, or its last attempt, or a worker handed it back; null: nothing of that held it up';
 
 comment on column pgreact.queue.trace
     is 'trace context of the job, as W3C headers: traceparent, tracestate, baggage; null: its trace begins at the publish';
 
 create index queue_ready on pgreact.queue (lane, priority desc, run_at, id) where state = 'ready';
+-- jobs that became ready later than their place in queue_ready says: see pgreact.queue_heads
+create index queue_freed on pgreact.queue (ready_at) where state = 'ready' and ready_at is not null;
 create index queue_delayed on pgreact.queue (run_at) where state = 'delayed';
 -- for counts by lane
 create index queue_waiting on pgreact.queue (lane, state, retrying) where state <> 'ready';

@@ -13,7 +13,7 @@ from tests.queue_steps import Queue
 DEAD = 60_000  # index entries: a read of all of them lasts longer than 10 ms on any machine
 LANES = ("a", "b", "c")
 
-_job = st.tuples(st.sampled_from(LANES), st.integers(-1, 1))
+_job = st.tuples(st.sampled_from(LANES), st.integers(-1, 1), st.sampled_from([None, None, "k", "l"]))
 _round = st.tuples(st.lists(_job, max_size=8), st.integers(1, 6), st.booleans())
 
 
@@ -103,7 +103,7 @@ def test_a_full_read_renews_the_floors(queue: Queue) -> None:
     read_from_here(queue)
     add_dead(queue)
     read_in_full(queue)
-    last = queue.add(lane="'a'", priority="3")
+    last = queue.add(lane="'a'", priority="3", run_at="now() - interval '1 min'")
     queue.claim()
     assert queue.value("select floors[1].id from pgreact.queue_state") == last
 
@@ -118,7 +118,7 @@ def test_a_job_before_its_floor_is_claimed_after_the_next_full_read(queue: Queue
     assert 20 < answer["next_s"] <= 30  # when a full read is due
     read_in_full(queue)
     assert queue.claimed() == [late]
-    assert queue.claim()["next_s"] > 30  # the lease: no further read is owed
+    assert queue.claim()["next_s"] > 30  # the lease: no further read is due
 
 
 def test_a_clock_that_was_set_back_holds_up_no_full_read(queue: Queue) -> None:
@@ -177,6 +177,47 @@ def test_the_next_token_of_a_rate_is_awaited_with_floors_too(queue: Queue) -> No
     assert queue.claim()["next_s"] <= 2.1
 
 
+def test_a_job_of_a_key_is_claimed_though_it_lies_before_its_floor(queue: Queue) -> None:
+    for key in ("k", "l"):
+        queue.add(lane="'a'", key=f"'{key}'")
+    first, second = queue.claimed()
+    blocked = queue.add(lane="'a'", key="'k'"), queue.add(lane="'a'", key="'l'")
+    queue.claim()
+    last = queue.add(lane="'a'")
+    read_from_here(queue)
+    for job, following in zip((first, second), blocked, strict=True):
+        queue.start(job)
+        queue.settle(job)
+        assert following in queue.claimed()
+    assert queue.state(last) == "in progress"
+
+
+def test_jobs_that_were_lost_or_handed_back_are_claimed_though_they_lie_before_their_floor(
+    queue: Queue,
+) -> None:
+    lost, back = queue.add(lane="'a'"), queue.add(lane="'a'")
+    queue.claim()
+    queue.add(lane="'a'")
+    read_from_here(queue)
+    queue.start(lost)
+    queue.settle(lost, "lost")
+    queue.value(
+        "select pgreact.hand_back(array[id], array[claim_id], 'w') from pgreact.in_progress where id = %s",
+        back,
+    )
+    assert {lost, back} < set(queue.claimed())
+
+
+def test_a_delayed_job_is_claimed_though_it_lies_before_its_floor(queue: Queue) -> None:
+    read_from_here(queue)
+    later = queue.add(lane="'a'", run_at="clock_timestamp() + interval '10 ms'")
+    queue.until(f"select clock_timestamp() > (select run_at from pgreact.queue where id = {later})")
+    queue.add(lane="'a'")
+    read_from_here(queue)
+    queue.run("update pgreact.queue_state set delayed_floor = '-infinity'")
+    assert later in queue.claimed()
+
+
 @pytest.mark.usefixtures("snapshot")
 def test_claims_under_an_old_snapshot_read_few_delayed_jobs_that_became_ready(queue: Queue) -> None:
     queue.run(
@@ -199,31 +240,33 @@ def test_claims_under_an_old_snapshot_read_few_delayed_jobs_that_became_ready(qu
 def test_claims_with_floors_take_what_a_full_read_finds(module_queue: Queue, rounds: list[Any]) -> None:
     module_queue.empty()
     module_queue.run("insert into pgreact.lane (name) values ('a'), ('b'), ('c')")
+    read_from_here(module_queue)
     with module_queue.connect() as connection:
-        read_from_here(module_queue)
         for jobs, batch, move in rounds:
-            for lane, priority in jobs:
+            for lane, priority, key in jobs:
                 connection.execute(
-                    "insert into pgreact.queue (state, lane, task, priority) values ('ready', %s, 't', %s)",
-                    (lane, priority),
+                    "select pgreact.enqueue('t', lane => %s, priority => %s, key => %s)",
+                    (lane, priority, key),
                 )
             if move:
                 connection.execute(
                     "update pgreact.queue_state "
                     "set floors = pgreact.queue_heads(floors), full_read_at = clock_timestamp()"
                 )
-            assert _heads(connection, "floors") == _heads(connection, "'{}'")
+            assert _first(connection, "floors, full_read_at - interval '1 s'") == _first(connection, "'{}'")
             [[foreseen]] = connection.execute("select pgreact.next_jobs(%s)", (batch,)).fetchall()
             [[answer]] = connection.execute("select pgreact.claim(%s)", (batch,)).fetchall()
             assert answer["claimed"] == len(foreseen)
-            taken = connection.execute("delete from pgreact.in_progress returning id").fetchall()
-            assert sorted(foreseen) == sorted(job for [job] in taken)
+            taken = connection.execute("select id, claim_id from pgreact.in_progress").fetchall()
+            assert sorted(foreseen) == sorted(job for job, _ in taken)
+            for job, claim in taken:  # which lets the next job of a key become ready, before its floor
+                connection.execute("select pgreact.settle(%s, %s, 'done')", (job, claim))
 
 
-def _heads(connection: "psycopg.Connection[Any]", floors: str) -> list[Any]:
-    """The first jobs of each lane and priority, in order."""
+def _first(connection: "psycopg.Connection[Any]", floors: str) -> list[Any]:
+    """The first job of each lane and priority."""
     return connection.execute(
-        "select h.lane, h.priority, h.id from pgreact.queue_state q, "
-        f"unnest(pgreact.queue_heads({floors})) with ordinality h (lane, priority, run_at, id, live, place) "
-        "where h.live order by h.place"
+        "select distinct on (h.lane, h.priority) h.lane, h.priority, h.id "
+        f"from pgreact.queue_state q, unnest(pgreact.queue_heads({floors})) h "
+        "where h.live order by h.lane, h.priority, h.run_at, h.id"
     ).fetchall()
