@@ -36,6 +36,8 @@ PREFETCH = 4  # messages for each process that a worker takes from the broker in
 GROUP = 20  # messages that the daemon sends together
 WINDOW = 0.005  # seconds, of the queue's route
 PASS = 1000  # schedules that are fired by one statement
+LIST = 1000  # jobs of a burst that are enqueued by a statement
+STEP = 0.01  # seconds at which a burst is looked at
 PAUSE = 0.005  # seconds between two passes over the schedules
 
 
@@ -225,10 +227,12 @@ class Load:
             each of which a dispatch task sends a plain Celery message; ``schedules``, whose jobs may share
             messages.
         rate: Jobs a second, committed one by one at random; ``None``: there are always more.
+        burst: So many jobs instead, enqueued by statements of a thousand.
     """
 
     kind: str
     rate: float | None = None
+    burst: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,7 +310,7 @@ class Model:
         self.busy_leader = self.busy_firing = self.busy_main = 0.0
         self.busy_dispatch = self.busy_broker = 0.0
         self.waits: list[float] = []
-        self.endless = load.rate is None
+        self.endless = load.rate is None and not load.burst
         self._endless_queue = self.endless and load.kind != "schedules"
         self.room = cluster.max_unstarted * (1 if load.kind == "alone" else MANY)  # jobs
 
@@ -345,6 +349,17 @@ class Model:
             waits=sorted(self.waits),
         )
 
+    def run_burst(self) -> float:
+        """Run until all jobs of a burst are settled; return the jobs a second from its begin."""
+        simulation = self.simulation
+        for machine in self.machines:
+            simulation.start(self._worker(machine))
+        simulation.start(self._leader())
+        simulation.start(self._burst(self.load.burst))
+        while self.settled < self.load.burst:
+            simulation.run(simulation.now + STEP)
+        return self.load.burst / simulation.now
+
     def _counters(self) -> tuple[float, ...]:
         worker = sum(machine.used for machine in self.machines)
         return (
@@ -369,6 +384,14 @@ class Model:
         self.ready.append(_Job(self.simulation.now))
         self._notify(self.wake)
 
+    def _burst(self, jobs: int) -> Actor:
+        while jobs > 0:
+            count = min(jobs, LIST)
+            yield self.postgres, count * self.costs.enqueue
+            self.ready.extend(_Job(self.simulation.now) for _ in range(count))
+            self._notify(self.wake)
+            jobs -= count
+
     def _notify(self, store: Store) -> None:
         if not store.items:
             store.put(True)
@@ -391,7 +414,6 @@ class Model:
             room = max(0, self.room - self.waiting)
             messages = yield from self._claim(min(self.batch, room))
             yield from self._publish(messages)
-            self.busy_leader += simulation.now - began
             count = sum(len(message.jobs) for message in messages)
             if 0 < room <= count:
                 if full_at is not None:
@@ -402,7 +424,7 @@ class Model:
 
     def _claim(self, most: int) -> Generator[Any, Any, list[_Message]]:
         """Take waiting jobs, and divide them into messages."""
-        costs = self.costs
+        costs, began = self.costs, self.simulation.now
         count = most if self._endless_queue else min(most, len(self.ready))
         size = self._size(count)
         if size < 2:
@@ -413,6 +435,7 @@ class Model:
             costs.claim + count * costs.claim_job + self.in_progress * costs.claim_in_progress,
         )
         yield costs.network
+        self.busy_leader += self.simulation.now - began
         if self._endless_queue:
             jobs = [_Job(self.simulation.now) for _ in range(count)]
             self.simulation.start(self._more(count))
@@ -424,16 +447,20 @@ class Model:
         return [_Message(jobs[start : start + size]) for start in range(0, count, size)]
 
     def _publish(self, messages: list[_Message]) -> Actor:
-        costs = self.costs
+        costs, simulation = self.costs, self.simulation
         for start in range(0, len(messages), GROUP):
+            began = simulation.now
             group = messages[start : start + GROUP]
             bundled = sum(len(message.jobs) for message in group if len(message.jobs) > 1)
             yield self.daemon, len(group) * costs.message.daemon + bundled * costs.job.daemon
             yield from self._to_broker(group, bundled)
+            self.busy_leader += simulation.now - began
         single = sum(len(message.jobs) == 1 for message in messages)
         if single:
+            began = simulation.now
             yield self.postgres, single * costs.published
             yield costs.network
+            self.busy_leader += simulation.now - began
 
     def _size(self, count: int) -> int:
         """Return how many jobs share a message, by the claim's own rule."""
@@ -502,21 +529,21 @@ class Model:
             yield max(0.0, began + 0.1 - self.simulation.now)
 
     def _dispatch_task(self, done: Store) -> Actor:
-        costs = self.costs
+        costs, simulation = self.costs, self.simulation
         yield self.machines[0], costs.plain.main
-        began = self.simulation.now
         yield self.machines[0], costs.plain.child
         if self.endless:
-            jobs = [_Job(self.simulation.now) for _ in range(LARGE_BATCH)]
+            jobs = [_Job(simulation.now) for _ in range(LARGE_BATCH)]
             yield from self._more(len(jobs))
         else:
             jobs = list(self.ready)
             self.ready.clear()
         for start in range(0, len(jobs), GROUP):
+            began = simulation.now
             group = [_Message([job], plain=True) for job in jobs[start : start + GROUP]]
             yield self.machines[0], len(group) * costs.send
             yield from self._to_broker(group, 0)
-        self.busy_dispatch += self.simulation.now - began
+            self.busy_dispatch += simulation.now - began
         done.put(True)
 
     # ---- workers -------------------------------------------------------------------------------------------

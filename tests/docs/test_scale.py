@@ -1,8 +1,11 @@
 """The tables of the page on scale are those that the simulation computes, which keeps to its bounds."""
 
+import re
+
 import pytest
 
 from benchmarks import scale
+from pgreact.daemon.metrics import FAMILIES
 from tests.docs import scale_page
 
 
@@ -15,7 +18,7 @@ def test_tables_are_those_of_the_simulation() -> None:
 
 
 def test_simulation_of_one_machine_agrees_with_the_measurement() -> None:
-    ratios = {what: computed / measured for what, (measured, computed) in scale.compared().items()}
+    ratios = {kind: scale.one_machine(kind) / scale.MEASURED[kind].rate for kind in scale.KINDS}
     assert ratios == dict.fromkeys(ratios, pytest.approx(1, abs=scale.TOLERANCE - 1))
 
 
@@ -32,3 +35,12 @@ def test_jobs_alone_are_no_faster_than_the_cpu_time_of_their_parts_allows() -> N
         rate = scale.row("alone", machines).most.rate
         assert rate < 1.05 / (costs.message.daemon + costs.claim_job + costs.published)
         assert rate < 1.05 * machines / costs.message.main
+
+
+def test_page_names_metrics_that_exist() -> None:
+    exported = {family.exported for family in FAMILIES.values()}
+    named = {
+        re.sub(r"_(sum|count|bucket)$", "", name) for name in re.findall(r"pgreact_\w+", scale_page.text())
+    }
+    assert named
+    assert named <= exported
