@@ -99,9 +99,9 @@ declare
     bundled bigint[] := '{}';  -- jobs that this claim took and that may be bundled
     packed bigint[];  -- those of them that are
     margin constant interval := '1 s';  -- transactions may take as long to commit
-    slow constant interval := '5 ms';  -- reads of the first jobs that take longer pass many dead entries
-    slow_head constant interval := '0.1 ms';  -- for each of many lanes and priorities
-    deep boolean;  -- whether this claim's read did
+    most_entries constant bigint := 10000;  -- of the index that a read of the first jobs returns, unless most are dead
+    entries bigint;  -- those that this transaction had read before
+    deep boolean;  -- whether this claim's read returned more
     floored boolean;  -- whether this claim reads from the floors on
     heads pgreact.queue_head[];  -- where it reads the lanes from; null: from the first index entries on
     moved boolean := false;  -- whether it changed them
@@ -329,11 +329,12 @@ begin
             heads := pgreact.queue_heads(heads, state.full_read_at - margin);
         elsif state.floors is not null then
             look_at := clock_timestamp();
+            entries := pg_stat_get_xact_tuples_returned('pgreact.queue_ready'::regclass);
             heads := case
                 when floored then pgreact.queue_heads(state.floors, state.full_read_at - margin)
                 else pgreact.queue_heads('{}')
             end;
-            deep := clock_timestamp() - look_at > greatest(slow, cardinality(heads) * slow_head);
+            deep := pg_stat_get_xact_tuples_returned('pgreact.queue_ready'::regclass) - entries > most_entries;
             if not floored then
                 state.full_read_at := look_at;
                 state.full_read := clock_timestamp() - look_at;
@@ -354,20 +355,17 @@ begin
         end if;
 
         look_at := clock_timestamp();
+        entries := pg_stat_get_xact_tuples_returned('pgreact.queue_ready'::regclass);
         chosen := pgreact.choose_jobs(places, reference_time, state.virtual_time, rated, exhausted, census.lanes, census.used,
             census.unstarted, heads);
-        if heads is null and clock_timestamp() - look_at > slow
+        if heads is null and pg_stat_get_xact_tuples_returned('pgreact.queue_ready'::regclass) - entries > most_entries
             and (state.full_read_at is null
                 or look_at not between state.full_read_at and state.full_read_at + 10 * state.full_read)
         then
-            state.floors := pgreact.queue_heads('{}');
+            heads := pgreact.queue_heads('{}');
+            state.floors := heads;
             state.full_read_at := look_at;
             state.full_read := clock_timestamp() - look_at;
-            if state.full_read > greatest(2 * slow, cardinality(state.floors) * slow_head) then
-                heads := state.floors;
-            else
-                state.floors := null;
-            end if;
             moved := true;
         end if;
         exit when chosen is null;

@@ -43,6 +43,7 @@ SAMPLES = {
     "pgreact.in_progress": "null",
     "pgreact.schedule": "null",
     "pgreact.task": "null",
+    "pgreact.queue_head[]": "'{}'",
     "pgreact.lane_name": "'x'",
     "pgreact.tally[]": "'{}'",
     "name": "'x'",
