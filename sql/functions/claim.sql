@@ -630,8 +630,7 @@ begin
     -- Jobs claimed next start after those in the broker, so the leader may delay the claim of a freed place, unless something
     -- may wait for just that place: a lane with a rate, another lane, the next job of a key.
     if claimed > 0 and (full_lanes is not null or counted + claimed >= setting.max_in_progress) then
-        select count(*) into unstarted
-        from (
+        with ready_lanes as materialized (
             -- not min and max: their plans, made while the queue is empty, would read the whole queue
             select
                 (
@@ -652,7 +651,10 @@ begin
             select min(h.lane), max(h.lane)
             from unnest(heads) h
             where exists (select from pgreact.lane_jobs(h.lane, heads, 0, 1))
-        ) r
+        )
+        select count(*)
+        into unstarted
+        from ready_lanes r
         join pgreact.lane l on l.name = r.first and l.name = r.last and l.rate is null
         join pgreact.in_progress p on p.claim_number >= state.oldest_claim and p.lane = l.name and p.started_at is null
         where not exists (select from pgreact.in_progress k where k.key is not null);

@@ -393,6 +393,15 @@ def test_runs_of_about_the_same_length_write_nothing(queue: Bundles) -> None:
     assert queue.value("select xmin::text from pgreact.task where name = 't'") == before
 
 
+def test_runs_that_are_too_short_to_tell_apart_write_nothing(queue: Bundles) -> None:
+    for _ in range(20):
+        queue.value("select pgreact.measure_run('t', 0.000001)")
+    before = queue.value("select array[xmin::text, run_s::text] from pgreact.task where name = 't'")
+    for run_s in (0.00015, 0.000001, 0):
+        queue.value(f"select pgreact.measure_run('t', {run_s})")
+    assert queue.value("select array[xmin::text, run_s::text] from pgreact.task where name = 't'") == before
+
+
 def test_a_long_run_is_measured_when_it_settles(queue: Bundles) -> None:
     job = queue.add("t")
     queue.claim()
