@@ -117,7 +117,7 @@ comment on column pgreact.queue_state.held
 
 comment on column pgreact.queue_state.floors
     is 'where claims read ready jobs from, until the next full read: dead index entries lie before; null: from the first entry on';
-comment on column pgreact.queue_state.full_read_at is 'when a claim last looked for these places; the next one does after ten times as long as it took';
+comment on column pgreact.queue_state.full_read_at is 'when a claim last looked for these places; the next one does after twenty times as long as it took';
 comment on column pgreact.queue_state.full_read is 'how long that took';
 comment on column pgreact.queue_state.delayed_floor is 'no delayed job was due before, as of full_read_at';
 

@@ -46,7 +46,7 @@ def add_dead(queue: Queue, lane: str = "a", priority: int = 0) -> None:
 def read_from_here(queue: Queue) -> None:
     """Let claims read from the first jobs of now on, for an hour."""
     queue.run(
-        "update pgreact.queue_state set full_read_at = clock_timestamp(), full_read = '6 min', "
+        "update pgreact.queue_state set full_read_at = clock_timestamp(), full_read = '3 min', "
         "floors = pgreact.queue_heads('{}')"
     )
 
@@ -108,7 +108,7 @@ def test_a_job_before_its_floor_is_claimed_after_the_next_full_read(queue: Queue
     queue.add(lane="'a'")
     read_from_here(queue)
     late = queue.add(lane="'a'", run_at="now() - interval '1 h'")
-    queue.run("update pgreact.queue_state set full_read = '3 s'")
+    queue.run("update pgreact.queue_state set full_read = '1.5 s'")
     answer = queue.claim()
     assert queue.state(late) == "ready"
     assert 20 < answer["next_s"] <= 30  # when a full read is due
