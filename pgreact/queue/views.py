@@ -273,8 +273,8 @@ def unanswered_reason(row: dict[str, Any]) -> str:
 def _taken(lane: dict[str, Any]) -> str:
     """Return what occupies the places of a full lane."""
     unstarted = str(lane["unstarted"])
-    if lane["unstarted"] >= lane["max_unstarted"]:
-        unstarted += f" of {lane['max_unstarted']}"
+    if lane["unstarted"] >= lane["unstarted_limit"]:
+        unstarted += f" of {lane['unstarted_limit']}"
     parts = [f"{lane['in_progress'] - lane['unstarted']} running", f"{unstarted} published and not started"]
     if lane["retrying"]:
         parts.append(f"{lane['retrying']} wait for a retry")

@@ -1,5 +1,6 @@
 -- Each lane, its jobs and its rate of claims. A count of waiting jobs above counted_to means more. Jobs that wait for a retry their task asked for
--- take no place.
+-- take no place. More than max_unstarted are published and not started only where messages carry several, five at least: see
+-- pgreact.lane_rooms.
 select
     pgreact.readable(d.lane) as name,
     l.name is not null as known,
@@ -13,14 +14,18 @@ select
     d.unstarted,
     l.max_in_progress,
     l.max_unstarted,
+    u.unstarted_limit,
     l.weight,
     l.bundle,
     l.rate as rate_limit,
     coalesce(s.recent * exp(-least(greatest(0, extract(epoch from now() - s.recent_at)::float8) / 60, 99)) / 60, 0) as rate,
     coalesce(s.claimed, 0) as claimed,
     l.paused,
-    d.ready > 0 and (d.in_progress >= l.max_in_progress or d.unstarted >= l.max_unstarted) is true as "full"
+    d.ready > 0 and (d.in_progress >= l.max_in_progress or d.unstarted >= u.unstarted_limit) is true as "full"
 from pgreact.lane_depths() d
 left join pgreact.lane l on l.name = d.lane
 left join pgreact.lane_state s on s.lane = d.lane
+cross join lateral (
+    select l.max_unstarted::bigint * case when d.unstarted > l.max_unstarted then 5 else 1 end as unstarted_limit
+) u
 order by d.lane

@@ -5,7 +5,6 @@ select
     l.paused,
     l.rate,
     l.max_in_progress,
-    l.max_unstarted,
     coalesce(
         least(l.burst, s.tokens + l.rate * greatest(0, extract(epoch from now() - s.tokens_at)::float8)) < 1,
         false

@@ -291,6 +291,21 @@ def test_status_says_what_fills_a_lane_and_what_waits_for_a_retry(queue: Queue) 
     assert "FULL: 1 running, 1 of 1 published and not started, 1 wait for a retry" in lines[2]
 
 
+def test_a_lane_whose_messages_carry_several_jobs_is_full_at_five_times_as_many(queue: Queue) -> None:
+    queue.run(
+        "update pgreact.task set run_s = 0.0005 where name = 't'",
+        "update pgreact.lane set max_unstarted = 10",
+    )
+    for _ in range(60):
+        queue.add()
+    with queue.connect() as connection:
+        assert queue.claim(40)["claimed"] == 40
+        assert "FULL" not in "\n".join(overview.overview_lines(overview.overview(connection, [])))
+        assert queue.claim(40)["claimed"] == 10
+        lines = list(overview.overview_lines(overview.overview(connection, [])))
+    assert "FULL: 0 running, 50 of 50 published and not started" in lines[2]
+
+
 # ---- attempts ----------------------------------------------------------------------------------------------
 
 
