@@ -15,7 +15,7 @@ from pgreact.errors import SessionLost
 from pgreact.postgres.errors import ascii_escaped, describe, remedy
 from pgreact.postgres.session import Session
 from pgreact.postgres.trouble import Troubles
-from pgreact.queue.claim_delay import claim_delay
+from pgreact.queue.claim_delay import claim_delay, until_place
 from pgreact.queue.lane_monitor import LaneMonitor
 from pgreact.queue.measures import QueueMeasures
 
@@ -69,6 +69,7 @@ class QueueDispatch:
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
         self._claimed = 0  # jobs claimed since the last log event: none of their messages was published
         self._full_at: float | None = None  # when the claim before this one left no place free
+        self._took_at = 0.0  # when the last claim that took jobs began
         self._lanes = LaneMonitor()
         self._database = ""  # its id, which messages carry
         self._at_once = False  # claim again at once
@@ -111,7 +112,12 @@ class QueueDispatch:
         # locked rows alone are no reason to claim again at once
         if answer["more"] and (jobs or answer["claimed"]):
             self._at_once = True
+        if answer["claimed"]:
+            self._took_at = began
         again_in = self._until_next(answer["next_s"])
+        if any(lane.get("idle") for lane in answer.get("full_lanes", ())):
+            soon = until_place(claimed - self._took_at)
+            again_in = min((wait for wait in (again_in, soon) if wait is not None), default=None)
         # a daemon may be newer than the functions of its database
         waiting = answer.get("waiting", 0)
         full_at, self._full_at = self._full_at, began if waiting else None

@@ -609,10 +609,12 @@ begin
     end if;
 
     -- Full lanes with ready jobs. A start signals nothing, so where starts make room (max_unstarted) the next claim is due
-    -- soon: after 50 ms while the lane makes progress, up to a second while it does not.
+    -- soon: after 50 ms while the lane makes progress, up to a second while it does not. idle: its places are taken and no message of
+    -- it waits for a worker, so the place of a job that ends is idle until a claim.
     if heads is not null or exists (select from pgreact.queue q where q.state = 'ready' and q.lane is not null) then
         select
-            jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted)),
+            jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted,
+                'idle', coalesce(c.jobs >= c.max_in_progress, false) and c.lane <> all (coalesce(census.waiting, '{}')))),
             min(pgreact.clock_now() + greatest(interval '50 ms', least(interval '1 s', (reference_time - c.recent_at) / 2)))
                 filter (where c.jobs < coalesce(c.max_in_progress, c.jobs + 1))
         into full_lanes, due

@@ -161,12 +161,22 @@ def test_the_routing_of_known_tasks_is_asked_for_at_each_election(
     database.until("select queue = 'celery' from pgreact.task")
 
 
+def test_a_claim_tells_where_a_place_that_becomes_free_is_idle(queue: Queue) -> None:
+    queue.run("update pgreact.lane set max_in_progress = 1")
+    first, _ = queue.add(), queue.add()
+    assert [lane["idle"] for lane in queue.claim()["full_lanes"]] == [True]
+    queue.run("update pgreact.in_progress set published_at = published_at - interval '1 s'")
+    assert [lane["idle"] for lane in queue.claim()["full_lanes"]] == [False]  # a message waits for a worker
+    queue.start(first)
+    assert [lane["idle"] for lane in queue.claim()["full_lanes"]] == [True]
+
+
 def test_a_lane_full_of_unstarted_jobs_is_claimed_soon_and_then_seldom(queue: Queue) -> None:
     queue.run("update pgreact.lane set max_unstarted = 1")
     queue.add(), queue.add()
     answer = queue.claim()
     assert answer["next_s"] <= 0.06
-    assert answer["full_lanes"] == [{"lane": "default", "in_progress": 1, "unstarted": 1}]
+    assert answer["full_lanes"] == [{"lane": "default", "in_progress": 1, "unstarted": 1, "idle": False}]
     queue.run("update pgreact.lane_state set recent_at = now() - interval '1 min'")
     assert 0.9 < queue.claim()["next_s"] <= 1
     queue.start(1)
