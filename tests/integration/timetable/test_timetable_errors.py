@@ -335,6 +335,7 @@ def poison(table: Timetable) -> list[str]:
     return names
 
 
+@pytest.mark.alone  # it holds lateness to a bound
 async def test_rows_with_invalid_values_hold_up_no_other(
     table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +439,7 @@ async def test_a_row_that_cannot_even_be_marked_is_set_aside_until_it_is_mended(
 # ---- history -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone  # it holds lateness to a bound
 async def test_much_history_is_deleted_while_firing_goes_on(
     table: Timetable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
