@@ -95,7 +95,8 @@ begin
             ) e
             cross join lateral (
                 select f.id, row_number() over (order by f.priority desc, f.run_at, f.id) as place
-                from pgreact.lane_jobs(o.lane, heads, o.share, least(o.room, ceil((e.virtual_time - o.virtual_time) * o.weight) + 1) - o.share, passed) f
+                from pgreact.lane_jobs(o.lane, heads, o.share,
+                    least(o.room, ceil((e.virtual_time - o.virtual_time) * o.weight) + 1) - o.share, passed) f
             ) c
             where o.room > o.share and o.virtual_time + o.share / o.weight <= e.virtual_time
         )
