@@ -70,7 +70,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """The server of most tests."""
-    with EmbeddedPostgres(bindir=servers.postgres_binaries(MAJOR)) as server:
+    with servers.Postgres(bindir=servers.postgres_binaries(MAJOR)) as server:
         yield server
 
 
@@ -81,14 +81,14 @@ def each_postgres(request: pytest.FixtureRequest, postgres: EmbeddedPostgres) ->
         yield postgres
         return
     servers.require_or_skip(f"pg{request.param}")
-    with EmbeddedPostgres(bindir=servers.postgres_binaries(request.param)) as server:
+    with servers.Postgres(bindir=servers.postgres_binaries(request.param)) as server:
         yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server for this test alone, which may restart it."""
-    with EmbeddedPostgres(bindir=servers.postgres_binaries(MAJOR)) as server:
+    with servers.Postgres(bindir=servers.postgres_binaries(MAJOR)) as server:
         hostile.give(server.dsn())
         yield server
 

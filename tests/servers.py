@@ -21,7 +21,7 @@ import pytest
 from redis import Redis
 
 from pgreact.demo.guard import Guard
-from pgreact.demo.postgres import find_binaries, free_port
+from pgreact.demo.postgres import EmbeddedPostgres, find_binaries, free_port
 from pgreact.errors import PgreactError
 from tests.harness import by_way_of, eventually
 
@@ -29,6 +29,8 @@ DEADLINE = 60.0
 # Read at import: fixtures hide the machine's settings from the tests.
 MAJOR = int(os.environ.get("PGREACT_PG_MAJOR") or 18)
 _CACHE = Path(__file__).parents[1] / ".cache"
+_MEMORY = Path("/dev/shm")  # noqa: S108  a file system in memory
+_ROOM = 4 << 30  # bytes: a server's WAL and databases take some hundred MB, and several servers run at once
 _SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
@@ -104,6 +106,27 @@ def require_or_skip(name: str) -> None:
         if {name, "all"} & set(os.environ.get("PGREACT_REQUIRE", "").split(",")):
             pytest.fail(f"PGREACT_REQUIRE names {name}, but {reason}", pytrace=False)
         pytest.skip(reason)
+
+
+class Postgres(EmbeddedPostgres):
+    """A private PostgreSQL, its data in memory where there is room.
+
+    Each test makes a database, and on a disk most of that time goes into the files.
+    """
+
+    def _prepare(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            if _has_room(_MEMORY):
+                patch.setattr(tempfile, "tempdir", str(_MEMORY))
+            super()._prepare()
+
+
+def _has_room(place: Path) -> bool:
+    """Return whether servers can have their data, and a copy of their programs, in a directory."""
+    if not os.access(place, os.W_OK | os.X_OK):
+        return False
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize >= _ROOM and not found.f_flag & os.ST_NOEXEC
 
 
 # ---- running servers ---------------------------------------------------------------------------------------

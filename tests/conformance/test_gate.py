@@ -72,7 +72,7 @@ def plant(
 ) -> Iterator[Plant]:
     """A server that takes prepared transactions, and a daemon that leads."""
     servers.require_or_skip(f"pg{request.param}")
-    with EmbeddedPostgres(
+    with servers.Postgres(
         bindir=servers.postgres_binaries(request.param), settings={"max_prepared_transactions": "20"}
     ) as server:
         found = Plant(server, redis_url, tmp_path_factory.mktemp("plant"))

@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 
 from pgreact.apply import apply
 from pgreact.clock import Clock
-from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.dispatch.route import Route
 from pgreact.postgres.queries import query
 from pgreact.postgres.session import Session
@@ -525,7 +524,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     servers.require_or_skip(f"pg{request.param}")
     with (
         pytest.MonkeyPatch.context() as patch,
-        EmbeddedPostgres(
+        servers.Postgres(
             bindir=servers.postgres_binaries(request.param), settings={"max_prepared_transactions": "20"}
         ) as postgres,
         asyncio.Runner() as runner,

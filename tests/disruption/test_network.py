@@ -62,7 +62,7 @@ def island() -> Iterator[Island]:
 def reachable(island: Island) -> Iterator[EmbeddedPostgres]:
     """A server that the island may log in to."""
     binaries = servers.postgres_binaries()
-    with EmbeddedPostgres(bindir=binaries, settings={"listen_addresses": f"127.0.0.1,{HERE}"}) as server:
+    with servers.Postgres(bindir=binaries, settings={"listen_addresses": f"127.0.0.1,{HERE}"}) as server:
         with (server.directory / "data" / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {THERE}/32 scram-sha-256\n")
         with psycopg.connect(server.dsn(), autocommit=True) as admin:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from pgreact.demo.postgres import EmbeddedPostgres
 from tests import servers
 from tests.conftest import MAJOR
 from tests.harness import Daemon, Database, Inbox, one_route
@@ -65,7 +64,7 @@ def small_queue() -> Iterator[Database]:
     """A database on a server whose queue of notifications is small."""
     if MAJOR < 17:
         pytest.skip("max_notify_queue_pages came with PostgreSQL 17")
-    with EmbeddedPostgres(
+    with servers.Postgres(
         bindir=servers.postgres_binaries(MAJOR), settings={"max_notify_queue_pages": "64"}
     ) as server:
         yield Database(server.dsn())

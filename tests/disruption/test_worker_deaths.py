@@ -25,7 +25,7 @@ def cluster(database: Database, inbox: Inbox) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def other_postgres() -> Iterator[EmbeddedPostgres]:
     """A server that the tests stop and start."""
-    with EmbeddedPostgres(bindir=servers.postgres_binaries()) as server:
+    with servers.Postgres(bindir=servers.postgres_binaries()) as server:
         yield server
 
 

@@ -132,7 +132,7 @@ def whole(
     """An installation that all tests of this module break and mend."""
     pages = {"max_notify_queue_pages": "64"} if servers.MAJOR >= 17 else {}
     with (
-        EmbeddedPostgres(
+        servers.Postgres(
             bindir=servers.postgres_binaries(servers.MAJOR), settings={**SETTINGS, **pages}
         ) as server,
         fresh_database(server) as database,

@@ -23,7 +23,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
     """A server that takes prepared transactions, and ends none of its own."""
     servers.require_or_skip(f"pg{request.param}")
     settings = {"max_prepared_transactions": "5", "autovacuum": "off"}
-    with EmbeddedPostgres(bindir=servers.postgres_binaries(request.param), settings=settings) as started:
+    with servers.Postgres(bindir=servers.postgres_binaries(request.param), settings=settings) as started:
         yield started
 
 

@@ -45,7 +45,7 @@ def base(each_database: Database) -> Database:
 @pytest.fixture(scope="module")
 def publisher() -> Iterator[EmbeddedPostgres]:
     """A server that logical replication can read from."""
-    with EmbeddedPostgres(bindir=servers.postgres_binaries(18), settings={"wal_level": "logical"}) as server:
+    with servers.Postgres(bindir=servers.postgres_binaries(18), settings={"wal_level": "logical"}) as server:
         yield server
 
 

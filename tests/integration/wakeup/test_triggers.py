@@ -329,7 +329,7 @@ def test_a_transaction_that_fails_to_serialize_never_signals(
 
 
 def test_a_transaction_that_signals_cannot_be_prepared(installed: Install) -> None:
-    with EmbeddedPostgres(
+    with servers.Postgres(
         bindir=servers.postgres_binaries(MAJOR), settings={"max_prepared_transactions": "2"}
     ) as server:
         database = Database(server.dsn())
