@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal
 
 from psycopg import sql
@@ -43,12 +44,14 @@ class Migration:
         return f"{self.text.rstrip()}\n\n{record.as_string()}"
 
 
-def migrations() -> list[Migration]:
+@cache
+def migrations() -> tuple[Migration, ...]:
     """Return the numbered migrations in order."""
     files = sorted((folder("sql") / "migrations").glob("*.sql"))
-    return [Migration(file.stem, file.read_text(encoding="utf-8")) for file in files]
+    return tuple(Migration(file.stem, file.read_text(encoding="utf-8")) for file in files)
 
 
+@cache
 def functions() -> Migration:
     """Return all functions as one migration, which runs again whenever one of them changes."""
     files = sorted((folder("sql") / "functions").glob("*.sql"))
