@@ -10,16 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import asyncpg
-import psycopg
 import pytest
 
 from pgreact import logs
-from pgreact.apply import apply
 from pgreact.daemon import metrics_sampler, status_writer
 from pgreact.dispatch import run_monitor
 from pgreact.postgres import errors
 from pgreact.queue import maintenance, roll_up
-from pgreact.settings import Settings
 from tests.harness import Database, Inbox
 from tests.in_process import running
 from tests.scrape import scrape
@@ -161,8 +158,9 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
 
 @pytest.fixture
-def busy(database: Database, inbox: Inbox) -> Database:
+def busy(database: Database, inbox: Inbox, installed: Install) -> Database:
     """A database in which everything the daemon does is asked for."""
+    installed(database)
     database.run("create table job_queue (id int)")
     settings = {
         "routes": {
@@ -188,8 +186,7 @@ def busy(database: Database, inbox: Inbox) -> Database:
         },
         "lanes": {inbox.queue: {"max_unstarted": 1_000_000}},
     }
-    with psycopg.connect(database.dsn, autocommit=True) as connection:
-        list(apply(connection, Settings.model_validate(settings), 10.0, lambda _line: None))
+    installed(database, settings)
     return database
 
 
