@@ -431,7 +431,8 @@ class World:
                 self._brake.execute("select pg_advisory_unlock(77, %s)", [point])
             return await task
         finally:
-            self._brake.execute("select pg_advisory_unlock_all()")
+            if halts:
+                self._brake.execute("select pg_advisory_unlock_all()")
 
     def _next(self) -> list[Step]:
         return self._between.pop(0) if self._between else []
@@ -580,6 +581,25 @@ DAEMONS = st.one_of(
         ],
         st.sampled_from(["poll", "long silence"]),
         st.integers(0, 6),
+        NUMBER,
+    ),
+    st.builds(
+        lambda point, steps: [("rush", []), ("poll", []), ("long silence", [[]] * point + [steps])],
+        st.integers(0, 6),
+        st.one_of(WHOLE, WRITES),
+    ),
+    st.builds(
+        lambda name, steps: [("refuse", []), ("poll", []), (name, []), *steps, ("poll", [])],
+        st.sampled_from(["rush", "long silence"]),
+        WHOLE,
+    ),
+    st.builds(
+        lambda point, number: [
+            *w(number, "begin", "write"),
+            ("die", []),
+            ("elect", [[]] * point + [w(number, "commit")]),
+        ],
+        st.integers(0, 4),
         NUMBER,
     ),
     st.builds(lambda between: [("poll", between)], BETWEEN),
