@@ -15,6 +15,8 @@ from tests.harness import Daemon, Database, Inbox, fresh_database, install
 from tests.queue_steps import Queue, queue_database
 
 MAJOR = int(os.environ.get("PGREACT_PG_MAJOR", "18"))
+# Files of minutes: run last, one of them keeps one process busy and leaves the others idle.
+LONG = ("tests/docs/", "tests/disruption/", "tests/conformance/", "tests/model/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests that are not meant for hostile defaults."""
+    """Put the long files first; deselect the tests that are not meant for hostile defaults."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     few = config.getoption("--hostile-few")
     if not few and not config.getoption("--hostile"):
         return
