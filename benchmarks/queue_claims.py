@@ -133,7 +133,7 @@ class Backlog:
 
     def _claim(self) -> tuple[int, float]:
         """Claim; return the number of jobs and the seconds."""
-        return claim(self._dispatcher, self._worker, BATCH)
+        return claim(self._dispatcher, BATCH)
 
     def _used(self) -> float:
         times = self._process.cpu_times()
@@ -217,14 +217,11 @@ def load(connection: psycopg.Connection[Any], *statements: tuple[str, Sequence[o
     connection.execute("vacuum (analyze) pgreact.queue")
 
 
-def claim(
-    dispatcher: psycopg.Connection[Any], worker: psycopg.Connection[Any], batch: int
-) -> tuple[int, float]:
+def claim(dispatcher: psycopg.Connection[Any], batch: int) -> tuple[int, float]:
     """Claim jobs, and say that they are published.
 
     Args:
         dispatcher: The session of the claim.
-        worker: Another session.
         batch: The most jobs.
 
     Returns:
@@ -234,8 +231,6 @@ def claim(
     row = dispatcher.execute("select pgreact.claim(%s)", (batch,)).fetchone()
     seconds = time.perf_counter() - began
     assert row is not None
-    claims = [job["claim_id"] for job in row[0]["jobs"]]
-    worker.execute("select pgreact.published(%s::uuid[])", (claims,))
     return int(row[0]["claimed"]), seconds
 
 

@@ -129,7 +129,7 @@ class Contended:
 
     def claim_once(self) -> None:
         """Claim one batch, settle its jobs, and enqueue as many."""
-        jobs, seconds = claim(self._dispatcher, self._worker, self._batch)
+        jobs, seconds = claim(self._dispatcher, self._batch)
         found = self._worker.execute(_IN_PROGRESS.encode()).fetchall()
         for job, claim_id, _, _ in found[:1]:  # none, if the claim found blocked jobs only
             began = time.perf_counter()

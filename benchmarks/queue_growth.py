@@ -75,7 +75,7 @@ class Mill:
         self._in_progress = 0
         self.settled = 0
         self.claims: list[float] = []
-        self.spent = dict.fromkeys(("enqueue", "claim", "published", "start", "settle"), 0.0)
+        self.spent = dict.fromkeys(("enqueue", "claim", "start", "settle"), 0.0)
 
     def run_batch(self) -> None:
         """Take a batch of jobs through all steps."""
@@ -91,8 +91,6 @@ class Mill:
         answer = self._time("claim", "select pgreact.claim(%s)", BATCH)
         self.claims.append(self.spent["claim"] - before)
         self._in_progress += answer["claimed"]
-        claims = [job["claim_id"] for job in answer["jobs"]]
-        self._time("published", "select pgreact.published(%s::uuid[])", claims)
         self._time("start", f"select count(pgreact.start(id, claim_id, 0, 'bench')) from ({_NOT_STARTED}) p")
         if self._in_progress >= IN_PROGRESS:
             settled = self._time(

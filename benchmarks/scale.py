@@ -30,7 +30,6 @@ CONSTANTS: Mapping[str, Constant] = {
     "claim": Constant("PostgreSQL: a claim", 1100, "scale --measure"),
     "claim_job": Constant("PostgreSQL: a claim, each job that it takes", 24, "scale --measure"),
     "claim_in_progress": Constant("PostgreSQL: a claim, each job in progress", 0.5, "scale --measure"),
-    "published": Constant("PostgreSQL: mark of a message as published", 20, "queue"),
     "dispatch_postgres": Constant("PostgreSQL: a dispatch of a route", 13, "scale --measure"),
     "fire_postgres": Constant("PostgreSQL: a schedule that fires", 41, "scale --measure"),
     # the daemon
@@ -230,9 +229,8 @@ def core_table() -> Table:
 
 
 def _publish_seconds(jobs: int, kind: Kind) -> float:
-    """Return the seconds that the leader takes for a claim, its messages and their marks."""
-    marks = jobs * COSTS.published if kind is ALONE else 0
-    return COSTS.claim + jobs * (COSTS.claim_job + kind.daemon * US) + marks + 2 * COSTS.network
+    """Return the seconds that the leader takes for a claim and its messages."""
+    return COSTS.claim + jobs * (COSTS.claim_job + kind.daemon * US) + 2 * COSTS.network
 
 
 def _per_second(*parts: str) -> list[float]:

@@ -193,8 +193,7 @@ def _claims(workshop: Workshop, postgres: EmbeddedPostgres) -> tuple[float, floa
             _enqueue(other, batch * count)
             began = _used(process)
             for _ in range(count):
-                row = connection.execute("select pgreact.claim(%s)", (batch,)).fetchone()
-                _mark(other, row)
+                connection.execute("select pgreact.claim(%s)", (batch,))
             return (_used(process) - began) / count
 
         def settle() -> None:
@@ -209,7 +208,7 @@ def _claims(workshop: Workshop, postgres: EmbeddedPostgres) -> tuple[float, floa
         settle()
         _enqueue(other, IN_PROGRESS)
         for _ in range(IN_PROGRESS // 1000):
-            _mark(other, other.execute("select pgreact.claim(1000)").fetchone())
+            other.execute("select pgreact.claim(1000)")
         beside = claims(1)
     # while the full claims went on, half of them were in progress on average
     each = (beside - one) / IN_PROGRESS
@@ -219,13 +218,6 @@ def _claims(workshop: Workshop, postgres: EmbeddedPostgres) -> tuple[float, floa
 def _enqueue(connection: "psycopg.Connection[Any]", count: int) -> None:
     text = json.dumps([{"task": "bench.noop", "lane": "bench"}] * count)
     connection.execute("select pgreact.enqueue_many(%s)", (text,))
-
-
-def _mark(connection: "psycopg.Connection[Any]", row: tuple[Any, ...] | None) -> None:
-    """Mark the jobs of a claim's answer as published."""
-    assert row is not None
-    ids = [job["claim_id"] for job in row[0]["jobs"]]
-    connection.execute("select pgreact.published(%s::uuid[])", (ids,))
 
 
 # ---- dispatches of plain routes ----------------------------------------------------------------------------

@@ -168,7 +168,6 @@ class Costs:
         claim: PostgreSQL, for a claim.
         claim_job: For each job that it takes.
         claim_in_progress: For each job that is in progress already.
-        published: For each message that is marked as published: those with one job.
         message: Of a message.
         job: Of each job of a bundle, in addition.
         plain: Of a message of plain Celery.
@@ -185,7 +184,6 @@ class Costs:
     claim: float
     claim_job: float
     claim_in_progress: float
-    published: float
     message: Cost
     job: Cost
     plain: Cost
@@ -454,12 +452,6 @@ class Model:
             bundled = sum(len(message.jobs) for message in group if len(message.jobs) > 1)
             yield self.daemon, len(group) * costs.message.daemon + bundled * costs.job.daemon
             yield from self._to_broker(group, bundled)
-            self.busy_leader += simulation.now - began
-        single = sum(len(message.jobs) == 1 for message in messages)
-        if single:
-            began = simulation.now
-            yield self.postgres, single * costs.published
-            yield costs.network
             self.busy_leader += simulation.now - began
 
     def _size(self, count: int) -> int:

@@ -42,8 +42,6 @@ def post_bundle(
     options = {"queue": cluster.queue, "shadow": task, **more, "headers": headers}
     bundle = str(uuid4())
     app = Celery("sender", broker=cluster.broker, set_as_current=False)
-    # first, as the leader does: a worker does not start what another transaction holds just then
-    cluster.database.value("select pgreact.published(%s::uuid[])", [job["claim_id"] for job in jobs])
     for _ in range(copies):
         app.send_task(JOB_TASK, [body], {}, task_id=bundle, **options)
     return bundle

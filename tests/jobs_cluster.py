@@ -152,8 +152,6 @@ class Cluster:
         """Claim jobs and send them; return the tasks' ids."""
         jobs = self.claim()
         self.post(jobs, copies, **more)
-        if jobs:
-            self.database.value("select pgreact.published(%s::uuid[])", [job["claim_id"] for job in jobs])
         return [job["task_id"] for job in jobs]
 
     def run(self, task: str, *args: Any, sql: str = "max_attempts => 1", **kwargs: Any) -> tuple[int, str]:

@@ -19,10 +19,8 @@ class Queue(Database):
         return found
 
     def claim(self, batch: int = 100) -> dict[str, Any]:
-        """Claim, and mark all jobs as published."""
+        """Claim."""
         answer: dict[str, Any] = self.value(f"select pgreact.claim({batch})")
-        ids = ", ".join(f"'{job['claim_id']}'" for job in answer["jobs"])
-        self.run(f"select pgreact.published(array[{ids}]::uuid[])")
         return answer
 
     def claimed(self, batch: int = 100) -> list[int]:

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from pgreact import tracing
 from pgreact.broker.connection import BrokerConnection, PublisherThread, PublishFailed, summary
 from pgreact.broker.json_reader import read
-from pgreact.broker.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB, JOBS
+from pgreact.broker.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB, JOBS, PUBLISH_S
 from pgreact.broker.prepared_message import PreparedMessage
 from pgreact.broker.task_routing import TASK_OPTIONS, routed
 from pgreact.postgres.errors import ascii_escaped
@@ -51,6 +51,7 @@ class JobMessage:
     lane: str = ""
     # the job's context: W3C headers, and "ready": since when it could have been claimed, as a Unix time
     trace: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    asked: float | None = None  # when the leader asked for the claim, by the monotonic clock
 
 
 @dataclasses.dataclass
@@ -195,6 +196,8 @@ def message_options(app: Celery, message: JobMessage) -> dict[str, Any]:
     if message.expires is not None:
         options["expires"] = message.expires
     headers = {**(options.get("headers") or {}), **message.headers}
+    if message.asked is not None:
+        headers[PUBLISH_S] = round(max(0.0, time.monotonic() - message.asked), 6)
     if message.job is not None:
         headers |= {
             JOB: message.job,

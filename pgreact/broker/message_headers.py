@@ -17,14 +17,16 @@ CLAIM = "pgreact_claim"  # the UUID of the attempt
 DATABASE = "pgreact_database"  # the database of the job: pgreact.database_id()
 ATTEMPT = "pgreact_attempt"  # the number of the attempt
 AGAIN = "pgreact_again"  # another attempt will follow if this one fails
+PUBLISH_S = "pgreact_publish_s"  # seconds from the claim until the leader made this message
 REQUEUES = "pgreact_requeues"  # how often workers of other databases have requeued it
 # The number of messages of the attempt before the first one of this task, which replaced another.
 BEFORE = "pgreact_before"
-OURS = frozenset({JOB, JOBS, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, REQUEUES})
+OURS = frozenset({JOB, JOBS, ROUTE, TASK, CLAIM, DATABASE, ATTEMPT, BEFORE, AGAIN, PUBLISH_S, REQUEUES})
 
 # The task that messages of jobs name. Only pgreact.setup registers it: other workers reject them.
 JOB_TASK = "pgreact.job"
 
+_DAY = 86400.0
 _LONGEST = 1e9  # seconds of a time limit
 _YEARS = range(1970, 9000)  # in which times of every zone can be computed
 
@@ -72,6 +74,15 @@ def parse_count(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise ValueError(f"{value!r} is not a count")
+
+
+def parse_seconds(value: object) -> float:
+    """Return a header that is a time; 0.0 if it is missing, or no time within a day."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return found if 0 <= found <= _DAY else 0.0
 
 
 def _is_text(value: object) -> bool:

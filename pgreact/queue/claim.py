@@ -24,7 +24,7 @@ LARGE_BATCH = 500  # likewise, while jobs share messages
 CLAIM_TIMEOUT = 30.0  # seconds
 LONGEST = 3600.0  # seconds until the next claim, at most: a row's time may be infinite
 _KNOWN_TASKS = "select coalesce(jsonb_agg(t.name), '[]') from pgreact.task t"
-RETRY = 1.0  # seconds until the next try to mark or settle an attempt
+RETRY = 1.0  # seconds until the next try to revert or settle an attempt whose row is locked
 
 
 class Post(Protocol):
@@ -62,10 +62,8 @@ class QueueDispatch:
         self._post = post
         self._session = session
         self._clock = clock
-        self._unmarked: set[str] = set()  # attempts that the broker has and that are not marked as published
-        self._unsent: set[str] | None = (
-            None  # attempts of bundles that may not be sent; None: of the last claim
-        )
+        # attempts that a claim has marked as published and that may not be sent; None: any of the last claim
+        self._unsent: set[str] | None = None
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
         self._claimed = 0  # jobs claimed since the last log event: none of their messages was published
         self._full_at: float | None = None  # when the claim before this one left no place free
@@ -87,23 +85,27 @@ class QueueDispatch:
         """
         began = self._clock.monotonic()
         self._at_once = False
-        await self._record()
+        await self._revert_unsent()
+        await self._settle_refused()
         if not self._database:
             self._database = await self._ask("database id", "select pgreact.database_id()")
         asked = self._clock.monotonic()
+        locked, self._unsent = self._unsent, None
         answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", self._batch))
         claimed = self._clock.monotonic()
-        # without attempts whose rows another transaction holds: claims return them until it ends
-        jobs = [job for job in answer["jobs"] if job["claim_id"] not in self._unmarked | self._refused.keys()]
-        # a daemon may be newer than the functions of its database
-        bundles = answer.get("bundles") or []
+        jobs, bundles = (
+            answer["jobs"],
+            answer.get("bundles") or [],
+        )  # a daemon may be newer than its database's functions
+        self._unsent = {job["claim_id"] for job in jobs} | (locked or set())
+        self._unsent.update(claim for bundle in bundles for claim in bundle["claim_ids"])
         self._batch = LARGE_BATCH if bundles else BATCH
         bundled = sum(bundle["jobs"] for bundle in bundles)
         self._measures.republished += max(0, len(jobs) + bundled - answer["claimed"])
         if jobs or bundles:
             traces = [job["trace"] for job in jobs if job.get("trace")]
             tracing.record("pgreact.claim", claimed - asked, {"pgreact.jobs": len(jobs) + bundled}, traces)
-        failure = await self._publish(jobs, bundles, answer["claimed"], began, claimed)
+        failure = await self._publish(jobs, bundles, answer["claimed"], began, asked, claimed)
         published = Published(claimed, self._clock.monotonic()) if jobs or bundles else None
         self._watch_lanes(answer, claimed)
         if failure:
@@ -133,26 +135,26 @@ class QueueDispatch:
         bundles: list[dict[str, Any]],
         taken: int,
         began: float,
+        asked: float,
         claimed: float,
     ) -> str | None:
         """Publish jobs and bundles; return why some were not published, if the broker is away."""
-        messages = [message_of(job, self._database) for job in jobs]
-        messages += [bundle_of(bundle, self._database) for bundle in bundles]
+        messages = [message_of(job, self._database, asked) for job in jobs]
+        messages += [bundle_of(bundle, self._database, asked) for bundle in bundles]
         if not messages:
             return None
         self._claimed += taken
-        # a claim has marked the jobs of bundles as published
-        self._unsent = {claim for message in messages if message.jobs for claim in message.claims}
         posted = await self._post.post(messages)
-        self._unsent -= {claim for message in posted.sent if message.jobs for claim in message.claims}
-        self._unmarked |= {message.claims[0] for message in posted.sent if not message.jobs}
+        assert self._unsent is not None
+        self._unsent -= {claim for message in posted.sent for claim in message.claims}
         for message, reason in posted.refused:
             if message.jobs:
                 self._at_once = True  # the next claim returns its jobs one by one: only some may be at fault
                 continue
             logs.emit(logs.JobRefused(job=message.job or 0, task=message.task, error=reason))
             self._refused[message.claims[0]] = message, reason
-        await self._record()
+            self._unsent.remove(message.claims[0])
+        await self._settle_refused()
         if posted.sent:
             logs.emit(
                 logs.QueueDispatched(
@@ -192,22 +194,22 @@ class QueueDispatch:
     def _until_next(self, due: float | None) -> float | None:
         """Return the seconds until the next claim, or ``None`` if none is due."""
         waits = [] if due is None else [min(max(0.0, float(due)), LONGEST)]
-        if self._unmarked or self._refused or self._unrouted:
+        if self._unsent or self._refused or self._unrouted:
             waits.append(RETRY)
         # slightly late, since an early claim would find nothing due
         return min(waits) + 0.001 if waits else None
 
-    async def _record(self) -> None:
-        """Mark published attempts and settle refused ones; leave locked rows for the next dispatch."""
+    async def _revert_unsent(self) -> None:
+        """Let the next claim return what was not published; leave locked rows for the next dispatch."""
         if self._unsent is None or self._unsent:
             unsent = None if self._unsent is None else list(self._unsent)
-            await self._ask("unpublished", "select pgreact.unpublished($1::text[]::uuid[])", unsent)
-            self._unsent = set()
-        if self._unmarked:
-            left = await self._ask(
-                "published", "select pgreact.published($1::text[]::uuid[])::text[]", list(self._unmarked)
+            locked = await self._ask(
+                "unpublished", "select pgreact.unpublished($1::text[]::uuid[])::text[]", unsent
             )
-            self._unmarked = set(left)
+            self._unsent = set(locked)
+
+    async def _settle_refused(self) -> None:
+        """Settle what cannot be published; leave locked rows for the next dispatch."""
         for claim, (message, reason) in list(self._refused.items()):
             trouble = self._troubles[f"job {message.job}"]
             try:
@@ -240,12 +242,13 @@ class QueueDispatch:
             raise PublishFailed(f"{statement}: {describe(error)}{remedy(error)}") from error
 
 
-def message_of(job: Mapping[str, Any], database: str) -> JobMessage:
+def message_of(job: Mapping[str, Any], database: str, asked: float | None = None) -> JobMessage:
     """Return the message of a claimed job.
 
     Args:
         job: As ``pgreact.claim`` returns it.
         database: The database's id.
+        asked: When the claim began, by the monotonic clock.
     """
     return JobMessage(
         job=job["id"],
@@ -263,15 +266,17 @@ def message_of(job: Mapping[str, Any], database: str) -> JobMessage:
         lane=job["lane"],
         # a daemon may be newer than the functions of its database
         trace=job.get("trace") or {},
+        asked=asked,
     )
 
 
-def bundle_of(bundle: Mapping[str, Any], database: str) -> JobMessage:
+def bundle_of(bundle: Mapping[str, Any], database: str, asked: float | None = None) -> JobMessage:
     """Return the message of a bundle.
 
     Args:
         bundle: As ``pgreact.claim`` returns it. Its body goes to the worker as PostgreSQL wrote it.
         database: The database's id.
+        asked: When the claim began, by the monotonic clock.
     """
     return JobMessage(
         job=None,
@@ -285,4 +290,5 @@ def bundle_of(bundle: Mapping[str, Any], database: str) -> JobMessage:
         jobs=bundle["jobs"],
         database=database,
         lane=bundle["lane"],
+        asked=asked,
     )

@@ -225,12 +225,6 @@ class _Drain:
                 job=message.job, claim=message.claims[0], reason=reason,
             )  # fmt: skip
             self.done.append(DrainedTask(message.job, message.task, message.task_id, "dead", error=reason))
-            return
-        run(
-            self._connection,
-            "select pgreact.published(array[%(claim)s::uuid])::text[]",
-            claim=message.claims[0],
-        )
 
     def _run(self, delivery: Delivery) -> None:
         task = self._app.tasks.get(delivery.task)

@@ -72,6 +72,7 @@ class BundleLoop:
         read: Callable[[BundledJob], tuple[list[Any], dict[str, Any]]],
         clock: Callable[[], float] = time.monotonic,
         stopping: Callable[[], bool] = lambda: False,
+        publish_s: float = 0.0,
     ) -> None:
         """Begin nothing yet.
 
@@ -83,6 +84,7 @@ class BundleLoop:
             read: Returns the arguments of a job.
             clock: Seconds.
             stopping: Whether this process is to end soon.
+            publish_s: Seconds from the claim until the leader made the message.
         """
         self._jobs = jobs
         self._rest = deque(todo)
@@ -91,6 +93,7 @@ class BundleLoop:
         self._read = read
         self._clock = clock
         self._stopping = stopping
+        self._publish_s = publish_s
         self._pid = os.getpid()
         self._mutex = threading.Lock()  # held for the moves between places: no statement runs meanwhile
         self._begun: deque[Item] = deque()
@@ -236,7 +239,7 @@ class BundleLoop:
     def _execute(self, ended: Sequence[Ended], following: Sequence[Run]) -> set[int]:
         asked = self._clock()
         with self._jobs.pool.session() as session:
-            lease, started = settle_and_start(session, ended, following, self._worker, asked)
+            lease, started = settle_and_start(session, ended, following, self._worker, asked, self._publish_s)
         if lease != self._lease:
             self._lease = lease
             self._jobs.pool.limit_by(lease)

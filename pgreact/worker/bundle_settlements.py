@@ -43,7 +43,12 @@ def is_locked(error: BaseException) -> bool:
 
 
 def settle_and_start(
-    session: Session, done: Sequence[Ended], following: Sequence[Run], worker: str, now: float
+    session: Session,
+    done: Sequence[Ended],
+    following: Sequence[Run],
+    worker: str,
+    now: float,
+    publish_s: float = 0.0,
 ) -> tuple[float, set[int]]:
     """Settle jobs that ended well, and take attempts, in one statement.
 
@@ -53,6 +58,7 @@ def settle_and_start(
         following: The attempts to take.
         worker: The name of this process.
         now: The time by the clock of ``done``.
+        publish_s: Seconds from the claim until the leader made the message.
 
     Returns:
         The lease in seconds, and the ids of the jobs that may run.
@@ -69,6 +75,7 @@ def settle_and_start(
         next=as_array(run.job for run in following),
         next_claims=as_array(run.claim for run in following),
         worker=worker,
+        publish_s=publish_s,
     )
     if done:
         counters.add("settled_done", len(done) - len(ignored))

@@ -16,7 +16,7 @@ from celery.app.task import Context
 from celery.app.trace import TraceInfo, build_tracer, trace_ok_t
 
 from pgreact.broker.json_reader import read
-from pgreact.broker.message_headers import AGAIN, ATTEMPT, DATABASE, JOBS, TASK
+from pgreact.broker.message_headers import AGAIN, ATTEMPT, DATABASE, JOBS, PUBLISH_S, TASK, parse_seconds
 from pgreact.broker.sending import directly
 from pgreact.postgres.errors import describe
 from pgreact.worker.bundle import BUNDLE_TASK, BundledJob, Unreadable, keeps_failure, pace_of, read_bundle
@@ -103,7 +103,10 @@ def _run(bundle: "Task[Any, Any]", args: Any, request: dict[str, Any], records: 
     if reason := header(context, APART):
         _send_apart(task, tracer, todo, str(reason))
         return
-    loop = BundleLoop(jobs, todo, worker, pace_of(name), arguments, stopping=_is_stopping)
+    publish_s = parse_seconds(header(context, PUBLISH_S))
+    loop = BundleLoop(
+        jobs, todo, worker, pace_of(name), arguments, stopping=_is_stopping, publish_s=publish_s
+    )
     watch().add(loop)
     try:
         loop.run(tracer.trace)

@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from pgreact.broker.message_headers import BEFORE, CLAIM, DATABASE, JOB, ROUTE, parse_count
+from pgreact.broker.message_headers import (
+    BEFORE,
+    CLAIM,
+    DATABASE,
+    JOB,
+    PUBLISH_S,
+    ROUTE,
+    parse_count,
+    parse_seconds,
+)
 from pgreact.errors import NotGuarded
 from pgreact.worker.run import Run, worker_name
 
@@ -85,4 +94,5 @@ def run_of(request: Any, job: int) -> Run:
         worker_name(request.hostname, os.getpid()),
         str(request.id),
         database if isinstance(database, str) else None,
+        publish_s=parse_seconds(header(request, PUBLISH_S)),
     )

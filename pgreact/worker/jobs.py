@@ -150,7 +150,12 @@ class Jobs:
         """Return the lease of the attempt in seconds; ``None``: it is not to be run."""
         with self._pool.session() as session:
             lease: float | None = session.execute_pinned(
-                "job_start", job=run.job, claim=run.claim, retries=run.retries, worker=run.worker
+                "job_start",
+                job=run.job,
+                claim=run.claim,
+                retries=run.retries,
+                worker=run.worker,
+                publish_s=run.publish_s,
             )
             return lease
 

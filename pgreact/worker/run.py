@@ -56,6 +56,7 @@ class Run:
     task_id: str = ""  # Celery's, for the log
     database: str | None = None  # that published the message, if the message says so
     pid: int = dataclasses.field(default_factory=os.getpid)
+    publish_s: float = 0.0  # from the claim until the leader made the message
 
     def is_same_message(self, other: "Run") -> bool:
         """Return whether both are runs of the same message."""

@@ -19,9 +19,12 @@
 --   9. expired jobs become dead; the others move to in_progress, and their lanes' virtual times and tokens move on
 --   after the passes:
 --  10. write queue_state; find lanes that are full though jobs are ready, and messages that no worker starts
---  11. divide the jobs that may share a message (see fit_messages) into bundles; collect the other attempts that are not
---      published yet, of earlier claims, too
+--  11. divide the jobs that may share a message (see fit_messages) into bundles; collect the attempts of earlier claims whose messages
+--      are to be published again
 --  12. compute when the next claim is due
+--
+-- It marks all that it returns as published, which spares a statement for each job, on a row that a worker is about to take. The leader
+-- reverts that where it does not publish, or the next leader does: see pgreact.unpublished.
 --
 -- The answer: jobs (to be published), bundles (jobs that are to be published in one message), claimed (the number of all), more
 -- (claim again at once), next_s (seconds until the next claim is due; null: none is), waiting (unstarted jobs: the next claim may be delayed, see claim_delay.py), unrouted (tasks that are not
@@ -78,8 +81,8 @@ declare
     bytes bigint;
     counted integer;
     unstarted bigint := 0;
-    unpublished bigint;
-    left_over boolean;  -- whether unpublished jobs do not fit into this answer
+    again bigint[];  -- attempts of earlier claims that are to be published again
+    left_over boolean;  -- whether some of them do not fit into this answer
     more boolean := false;
     skipped boolean := false;  -- whether anything was locked by another transaction
     utf8 boolean := getdatabaseencoding() = 'UTF8';
@@ -497,11 +500,8 @@ begin
                 coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options))),
                 greatest(g.run_at, g.enqueued_at, g.ready_at),
                 g.committed_at,
-                g.trace,
-                -- the leader reverts this if it cannot publish the bundle, or the next leader does: see pgreact.unpublished
-                case when b.id is not null then claim_time end
+                g.trace, claim_time
             from gone g
-            left join unnest(bundled) b (id) on b.id = g.id
             returning lane, expires
         )
         select
@@ -726,46 +726,44 @@ begin
                 'claim_ids', m.claim_ids, 'body', m.body))
         into packed, bundles
         from made m;
-        if cardinality(packed) < cardinality(bundled) then
-            update pgreact.in_progress p
-            set published_at = null
-            from (select b.id from unnest(bundled) b (id) except select k.id from unnest(packed) k (id)) a
-            where p.id = a.id and p.claim_number > state.claim_number;
-        end if;
     end if;
     if census.unpublished then
         -- Attempts whose rows are locked are not published again: another transaction may be about to cancel them.
-        select array_agg(u.id) into free
-        from (
-            select p.id
+        with free as materialized (
+            select p.id, p.claimed_at, p.priority, p.run_at, p.size
             from pgreact.in_progress p
             where p.claim_number between state.oldest_claim and state.claim_number and p.published_at is null
+            order by p.claimed_at, p.priority desc, p.run_at, p.id
+            limit 2 * batch
             for no key update skip locked
-        ) u;
+        ),
+        fitting as (
+            select f.id
+            from (
+                select n.id, sum(n.size) over (order by n.claimed_at, n.priority desc, n.run_at, n.id) - n.size as before
+                from free n
+            ) f
+            where f.before < allowed
+        ),
+        marked as (
+            update pgreact.in_progress p
+            set published_at = reference_time
+            from fitting f
+            where p.id = f.id
+            returning p.id
+        )
+        select array_agg(m.id), count(*) = 2 * batch or count(*) < (select count(*) from free)
+        into again, left_over
+        from marked m;
         skipped := skipped or exists (
             select
             from pgreact.in_progress p
             where p.claim_number between state.oldest_claim and state.claim_number and p.published_at is null
-                and p.id <> all (coalesce(free, '{}'))
         );
-        select array_agg(j.id), max(j.all_of_them), max(j.all_of_them) > count(*)
-        into free, unpublished, left_over
-        from (
-            select
-                u.id,
-                sum(u.size) over (order by u.claimed_at, u.priority desc, u.run_at, u.id) - u.size as before,
-                count(*) over () as all_of_them
-            from (
-                select p.id, p.claimed_at, p.priority, p.run_at, p.size
-                from pgreact.in_progress p
-                where p.claim_number >= state.oldest_claim
-                    and p.published_at is null
-                    and (p.claim_number > state.claim_number or p.id = any (free))
-                limit 2 * batch
-            ) u
-        ) j
-        where j.before < allowed;
-        more := more or coalesce(unpublished = 2 * batch or left_over, false);
+        if again is not null then
+            update pgreact.queue_state q set republished_at = reference_time;
+        end if;
+        more := more or left_over;
     end if;
 
     -- Args, kwargs and options are texts inside the answer, which the leader parses one job at a time: so an unreadable job
@@ -791,9 +789,9 @@ begin
             coalesce((p.resume ->> 'before')::integer, 0) as before_it,
             p.attempt - p.lost < p.max_attempts as again
         from pgreact.in_progress p
-        where p.claim_number >= case when census.unpublished then state.oldest_claim else state.claim_number + 1 end
-            and p.published_at is null
-            and (not census.unpublished or p.id = any (free))
+        where p.claim_number >= case when again is not null then state.oldest_claim else state.claim_number + 1 end
+            and (p.claim_number > state.claim_number or p.id = any (again))
+            and not exists (select from unnest(packed) k (id) where k.id = p.id)
     ) j;
     more := more or claimed = batch;
 

@@ -4,6 +4,7 @@
 --   done, done_claims   attempts that ended well. ago_s: seconds since the body began; run_s: its length. The worker's clock
 --                       measures only these distances
 --   next, next_claims   attempts to take, never started before
+--   publish_s           seconds from the claim until the leader made the message
 --   started             those of next that may run; the others are gone, expired, started elsewhere, or locked by another transaction
 --   ignored             those of done that had ended before: their lease expired, say
 --
@@ -16,6 +17,7 @@ create or replace function pgreact.settle_and_start(
     next bigint[],
     next_claims uuid[],
     worker text,
+    publish_s double precision default 0,
     out lease_s double precision,
     out started bigint[],
     out ignored bigint[]
@@ -111,7 +113,7 @@ begin
         taken as (
             update pgreact.in_progress p
             set started_at = moment,
-                published_at = coalesce(p.published_at, moment),
+                published_at = least(moment, p.published_at + make_interval(secs => publish_s)),
                 retries = 0,
                 worker = settle_and_start.worker,
                 lease_until = moment + setting.lease
@@ -130,7 +132,7 @@ begin
 end
 $$;
 comment on function pgreact.settle_and_start(
-    bigint[], uuid[], double precision[], double precision[], bigint[], uuid[], text)
+    bigint[], uuid[], double precision[], double precision[], bigint[], uuid[], text, double precision)
     is 'settles attempts of a bundle that ended well, and takes the next ones for a worker';
 revoke all on function pgreact.settle_and_start(
-    bigint[], uuid[], double precision[], double precision[], bigint[], uuid[], text) from public;
+    bigint[], uuid[], double precision[], double precision[], bigint[], uuid[], text, double precision) from public;

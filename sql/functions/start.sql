@@ -2,9 +2,10 @@
 --   the first message of the attempt, or a retry or replacement of it under a higher number    taken: the lease in seconds
 --   a duplicate message, or the attempt is gone                                                 null
 --   the job has expired and not started                                                         settled as expired, null
+-- publish_s: seconds from the claim until the leader made the message.
 -- If another transaction holds the row, and may be about to cancel it, this fails with lock_not_available (55P03): the worker
 -- puts off the message.
-create or replace function pgreact.start(job bigint, claim_id uuid, retries integer, worker text) returns double precision
+create or replace function pgreact.start(job bigint, claim_id uuid, retries integer, worker text, publish_s double precision default 0) returns double precision
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -12,24 +13,28 @@ create or replace function pgreact.start(job bigint, claim_id uuid, retries inte
 as $$
 declare
     lease interval := (select s.lease from pgreact.queue_setting s);
+    moment timestamptz := pgreact.clock_now();
 begin
     update pgreact.in_progress p
-    set started_at = coalesce(p.started_at, pgreact.clock_now()),
-        published_at = coalesce(p.published_at, pgreact.clock_now()),
+    set started_at = coalesce(p.started_at, moment),
+        published_at = case
+            when p.started_at is null then least(moment, p.published_at + make_interval(secs => publish_s))
+            else p.published_at
+        end,
         retries = start.retries,
         worker = start.worker,
-        lease_until = pgreact.clock_now() + lease
+        lease_until = moment + lease
     where p.id = job and p.claim_id = start.claim_id and p.retries < start.retries
-        and (p.started_at is not null or p.expires is null or p.expires > pgreact.clock_now());
+        and (p.started_at is not null or p.expires is null or p.expires > moment);
     if found then
         return extract(epoch from lease);
     end if;
     perform pgreact.settle(p.id, p.claim_id, 'expired', format('not started before it expired at %s', p.expires))
     from pgreact.in_progress p
-    where p.id = job and p.claim_id = start.claim_id and p.started_at is null and p.expires <= pgreact.clock_now();
+    where p.id = job and p.claim_id = start.claim_id and p.started_at is null and p.expires <= moment;
     return null;
 end
 $$;
-comment on function pgreact.start(bigint, uuid, integer, text)
+comment on function pgreact.start(bigint, uuid, integer, text, double precision)
     is 'takes an attempt for a worker; returns its lease in seconds; null: do not run it';
-revoke all on function pgreact.start(bigint, uuid, integer, text) from public;
+revoke all on function pgreact.start(bigint, uuid, integer, text, double precision) from public;

@@ -102,6 +102,7 @@ create table pgreact.queue_state (
     oldest_claim bigint not null default 0,
     oldest_contested bigint not null default 0,
     held bigint[] not null default '{}',
+    republished_at timestamptz,
     floors pgreact.queue_head[],
     full_read_at timestamptz,
     full_read interval,
@@ -115,6 +116,7 @@ comment on column pgreact.queue_state.oldest_contested is 'no row of contested_k
 comment on column pgreact.queue_state.held
     is 'jobs whose lease had ended at the last claim, and whose rows other transactions had locked';
 
+comment on column pgreact.queue_state.republished_at is 'published_at of the attempts of earlier claims that a claim last returned';
 comment on column pgreact.queue_state.floors
     is 'where claims read ready jobs from, until the next full read: dead index entries lie before; null: from the first entry on';
 comment on column pgreact.queue_state.full_read_at is 'when a claim last looked for these places; the next one does after twenty times as long as it took';
@@ -305,6 +307,8 @@ comment on column pgreact.in_progress.claim_id is 'identifies the attempt in its
 comment on column pgreact.in_progress.ready_at is 'since when nothing but a place in its lane held the job up, as far as its row shows';
 comment on column pgreact.in_progress.committed_at
     is 'commit of the transaction that made the job ready; null unless PostgreSQL runs with track_commit_timestamp = on';
+comment on column pgreact.in_progress.published_at
+    is 'when the leader took its message to publish it, and since a worker started it, when the leader made it; null: it is to be published';
 comment on column pgreact.in_progress.publishes is 'messages of this attempt that no worker started within their lease';
 comment on column pgreact.in_progress.retries is 'the number of Celery''s own retries in the last message started; -1: none started';
 

@@ -39,7 +39,6 @@ STATEMENTS = {
     "plans": "set_config('enable_seqscan'",
     "database id": "pgreact.database_id",
     "claim": "pgreact.claim",
-    "published": "pgreact.published",
     "settle": "pgreact.settle",
     "tasks": "from pgreact.task t",
     "routing of tasks": "pgreact.route_tasks",

@@ -2,7 +2,7 @@
 
 The abstraction, and why it is fair:
 
-- A **job** is its row: `queue`, `claimed` (in progress, to be published), `sent` (marked as published),
+- A **job** is its row: `queue`, `claimed` (in progress, to be published again), `sent` (marked as published),
   `started` by a process, or at its end: `done`, `dead`, `cancelled`. `lost` has reached `max_lost`, which
   is 1. `ran` is a ghost variable: the body of this attempt has begun.
 - A **claim_id** is compared with the row's, and never comes back. So a process or message that knows it
@@ -71,7 +71,7 @@ class State(NamedTuple):
     jobs: tuple[Job, ...]
     processes: tuple[Process, ...]
     messages: frozenset[frozenset[int]]
-    sending: frozenset[int]  # a bundle that the leader has marked as published, and is to send
+    sending: frozenset[int]  # the jobs of a message that a claim has returned, and that is to be sent
     crashes: int  # and other accidents, still to come
     copies: int  # likewise: messages that are delivered twice
     fault: str | None = None
@@ -95,7 +95,7 @@ class Rules:
     by_claim: bool = True  # a settlement, and a hand back, name the attempt
     abandon_unbegun: bool = True  # jobs that the dead child has not begun go back
     abandon_dead_only: bool = True  # the main process waits until the child has ended
-    revert_unsent: bool = True  # the leader reverts the mark of a bundle that the broker has not taken
+    revert_unsent: bool = True  # the leader reverts the marks of messages that the broker has not taken
     spent: bool = True  # whether `wrong` includes attempts that are spent for nothing
 
 
@@ -187,29 +187,29 @@ def _clients(s: State) -> list[tuple[str, State]]:
 
 
 def _leader(s: State, rules: Rules) -> list[tuple[str, State]]:
-    found = []
-    waiting = [job for job in JOBS if s.jobs[job].row == "queue"]
-    fresh = [job for job in waiting if not s.jobs[job].lost]
-    if len(fresh) > 1:
-        both = s
-        for job in fresh:
-            both = _job(both, job, row="sent")
-        found.append(("leader claims a bundle", both._replace(sending=frozenset(fresh))))
-    found += [("leader claims a job", _job(s, job, row="claimed")) for job in waiting]
-    for job in JOBS:
-        if s.jobs[job].row == "claimed":
-            sent = s._replace(messages=s.messages | {frozenset({job})})
-            found.append(("leader publishes a job", _job(sent, job, row="sent")))
-            if sent != s:
-                found.append(("leader dies", sent))  # before it has marked the job as published
+    """Return the next claim; or what becomes of the message that the last one returned."""
     if s.sending:
         unsent = s._replace(sending=frozenset())
-        found.append(("leader publishes the bundle", unsent._replace(messages=s.messages | {s.sending})))
-        found.append(("leader dies", unsent))
+        reverted = unsent
         for job in s.sending if rules.revert_unsent else ():
             if s.jobs[job].row == "sent":
-                unsent = _job(unsent, job, row="claimed")
-        found.append(("publish fails", unsent))
+                reverted = _job(reverted, job, row="claimed")
+        return [
+            ("leader publishes", unsent._replace(messages=s.messages | {s.sending})),
+            ("publish fails", reverted),
+            ("leader dies", unsent),  # the next one may die, too, before it takes the marks back
+        ]
+    waiting = [job for job in JOBS if s.jobs[job].row == "queue" and not s.jobs[job].lost]
+    found = [
+        ("leader claims a job", _job(s, job, row="sent")._replace(sending=frozenset({job})))
+        for job in JOBS
+        if s.jobs[job].row in {"queue", "claimed"}
+    ]
+    if len(waiting) > 1:
+        both = s
+        for job in waiting:
+            both = _job(both, job, row="sent")
+        found.append(("leader claims a bundle", both._replace(sending=frozenset(waiting))))
     return found
 
 

@@ -33,6 +33,8 @@ class Session:
         self.answer: dict[str, Any] = {}
 
     async def value(self, sql: str, *_: object, **__: object) -> Any:
+        if "unpublished(" in sql:
+            return []
         return json.dumps(self.answer) if "claim(" in sql else "[]" if "jsonb_agg" in sql else None
 
 

@@ -298,7 +298,6 @@ def test_the_daemons_role_reads_routes_writes_flights_and_no_more(roles: Callabl
                 "database_id",
                 "readable",
                 "replaced",
-                "published",
                 "unpublished",
                 "route_tasks",
                 "unanswered",

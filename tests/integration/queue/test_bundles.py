@@ -33,7 +33,6 @@ class Bundles(Queue):
         answer = self.claim(batch)
         for bundle in answer["bundles"]:
             bundle["body"] = json.loads(bundle["body"])
-            self.value("select pgreact.published(%s::uuid[])", bundle["claim_ids"])
         found: list[dict[str, Any]] = answer["bundles"]
         return found
 

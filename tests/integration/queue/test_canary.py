@@ -79,8 +79,8 @@ def test_canary_that_does_not_come_back_is_told_with_its_place_and_not_piled_up(
         (
             "select 1",
             "update pgreact.lane set paused = true where name = 'pgreact.canary'",
-            "update pgreact.lane set paused = false; select pgreact.claim(1)",
-            "select pgreact.published(array_agg(claim_id)) from pgreact.in_progress",
+            "update pgreact.lane set paused = false; select pgreact.claim(1); select pgreact.unpublished()",
+            "select pgreact.claim(1)",
             "select pgreact.start(id, claim_id, 0, 'worker-1 7') from pgreact.in_progress",
             "select pgreact.settle(id, claim_id, 'rejected', 'as told') from pgreact.in_progress",
         ),

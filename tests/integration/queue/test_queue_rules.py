@@ -619,7 +619,8 @@ def test_unpublished_jobs_bound_the_bytes_of_a_claim(queue: Queue) -> None:
         "select pgreact.enqueue('t', args => jsonb_build_array(repeat('x', 1000000))) "
         "from generate_series(1, 30)"
     )
-    first = queue.value("select pgreact.claim(100)")  # and none is published
+    first = queue.value("select pgreact.claim(100)")
+    queue.run("select pgreact.unpublished()")
     second = queue.value("select pgreact.claim(100)")
     assert first["jobs"] == second["jobs"]
     assert (second["claimed"], second["more"]) == (0, True)
@@ -762,12 +763,13 @@ def test_an_attempt_that_no_worker_ever_starts_is_dead_after_a_week(queue: Queue
 
 def test_a_message_that_the_broker_never_took_does_not_count(queue: Queue) -> None:
     job = queue.add()
-    queue.value("select pgreact.claim(100)")
+    queue.claim()
     for _ in range(9):
         queue.run(
-            "update pgreact.in_progress set lease_until = now(), claimed_at = now() - interval '8 days'"
+            "select pgreact.unpublished(array_agg(claim_id)) from pgreact.in_progress",
+            "update pgreact.in_progress set lease_until = now(), claimed_at = now() - interval '8 days'",
         )
-        queue.value("select pgreact.claim(100)")
+        assert queue.claimed() == [job]
     assert queue.state(job) == "in progress"
     assert queue.value("select publishes from pgreact.in_progress") == 0
 
@@ -781,12 +783,43 @@ def test_the_next_lease_that_ends_is_a_timer(queue: Queue) -> None:
     assert queue.claim()["next_s"] == pytest.approx(30, abs=1)
 
 
-def test_the_next_claim_returns_unpublished_attempts(queue: Queue) -> None:
+def test_the_next_claim_returns_unpublished_attempts_once(queue: Queue) -> None:
     job = queue.add()
-    (first,) = queue.value("select pgreact.claim(100)")["jobs"]
-    (second,) = queue.value("select pgreact.claim(100)")["jobs"]
-    assert first["id"] == job
+    (first,) = queue.claim()["jobs"]
+    queue.run("select pgreact.unpublished()")
+    later = queue.add()
+    second, other = queue.claim()["jobs"]
+    assert (first["id"], other["id"]) == (job, later)
     assert first == second
+    assert queue.claimed() == []
+
+
+def test_a_new_leader_finds_all_that_the_last_claim_returned(queue: Queue) -> None:
+    old, started = queue.add(), queue.add()
+    queue.claim()
+    queue.start(started)
+    queue.claim()  # one that found nothing, before the leader died
+    queue.run("select pgreact.unpublished()")
+    new = queue.add()
+    assert queue.claimed() == [old, new]
+    queue.run("select pgreact.unpublished()")
+    assert queue.claimed() == [old, new], "both the attempt that was sent again, and the one just claimed"
+    queue.run("select pgreact.unpublished()")
+    assert queue.start(new), "a message that was sent all the same"
+    assert queue.claimed() == [old]
+
+
+def test_the_hop_through_the_leader_is_what_the_message_says(queue: Queue) -> None:
+    job = queue.add()
+    queue.claim()
+    queue.run(
+        "update pgreact.in_progress set claimed_at = claimed_at - interval '10 s', "
+        "published_at = published_at - interval '10 s'"
+    )
+    queue.run(f"select pgreact.start(id, claim_id, 0, 'w', 4) from pgreact.in_progress where id = {job}")
+    queue.settle(job)
+    hops = "array[round(publish_s)::integer, round(broker_s)::integer]"
+    assert queue.value(f"select {hops} from pgreact.settled where outcome = 'done'") == [4, 6]
 
 
 def test_a_renewed_lease_lasts(queue: Queue) -> None:

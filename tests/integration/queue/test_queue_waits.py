@@ -37,7 +37,6 @@ def drain(queue: Queue) -> None:
     with queue.connect() as session:
         for _ in range(100):
             session.execute("select pgreact.claim(100)")
-            session.execute("select pgreact.published(array_agg(claim_id)) from pgreact.in_progress")
             assert not session.execute(_TWICE).fetchall()
             session.execute("select pgreact.start(id, claim_id, retries + 1, 'w') from pgreact.in_progress")
             session.execute("select pgreact.settle(id, claim_id, 'done') from pgreact.in_progress")
@@ -71,10 +70,10 @@ from unnest('{running,silent}'::text[]) t;
 select pgreact.enqueue(t, key => t) from unnest('{running,silent}'::text[]) t;
 select pgreact.enqueue(t) from unnest('{waiting,lapsed}'::text[]) t;
 select pgreact.claim(100);
-select pgreact.published(array_agg(claim_id)) from pgreact.in_progress;
 select pgreact.start(id, claim_id, 0, 'w') from pgreact.in_progress where task in ('running', 'silent');
 select pgreact.enqueue('claimed', key => 'claimed') from generate_series(1, 2);
 select pgreact.claim(100);
+select pgreact.unpublished();
 update pgreact.in_progress set lease_until = clock_timestamp() where task in ('silent', 'lapsed');
 select pgreact.enqueue(t, key => t) from unnest('{ready,ready}'::text[]) t;
 select pgreact.enqueue('delayed', run_at => clock_timestamp() + interval '1 ms');
@@ -128,7 +127,8 @@ _OF = "from pgreact.in_progress where task = "
 _RETRY = """'{"retries": 1, "before": 0}'"""
 _CALLS = {
     "claim": "select pgreact.claim(100)",
-    "published": "select pgreact.published(array_agg(claim_id)) from pgreact.in_progress",
+    "unpublished": "select pgreact.unpublished()",
+    "unpublished, by claim_id": "select pgreact.unpublished(array_agg(claim_id)) from pgreact.in_progress",
     "renew": "select pgreact.renew(array_agg(id), array_agg(claim_id)) from pgreact.in_progress",
     "start": f"select pgreact.start(id, claim_id, 0, 'w') {_OF} 'waiting'",
     "start of what is not published": f"select pgreact.start(id, claim_id, 0, 'w') {_OF} 'claimed'",
@@ -176,7 +176,6 @@ def test_every_function_answers_beside_a_lock_and_the_other_jobs_flow(
             assert free <= {job["id"] for job in answer["jobs"]}
             assert answer["more"] or answer["next_s"] > 0, "it does not spin"
             for call in (
-                "select pgreact.published(array_agg(claim_id)) from pgreact.in_progress where task = 'free'",
                 "select pgreact.start(id, claim_id, 0, 'w') from pgreact.in_progress where task = 'free'",
                 "select pgreact.settle(id, claim_id, 'done') from pgreact.in_progress where task = 'free'",
             ):
@@ -519,16 +518,17 @@ def test_a_lease_that_could_not_be_renewed_gets_time_when_the_lock_is_gone(queue
         assert queue.state(first) == "lost", "it was cancelled, so it is not tried again"
 
 
-def test_published_returns_attempts_that_it_could_not_mark(queue: Queue) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["by claim_id", "of the last claim"])
+def test_unpublished_returns_attempts_that_it_could_not_revert(queue: Queue, known: bool) -> None:
     jobs = [queue.add() for _ in range(3)]
-    claims = {job["id"]: job["claim_id"] for job in queue.value("select pgreact.claim(100)")["jobs"]}
-    mark = "select pgreact.published(%s::uuid[])::text[]"
+    claims = {job["id"]: job["claim_id"] for job in queue.claim()["jobs"]}
+    revert = "select pgreact.unpublished(%s::uuid[])::text[]"
     with held(queue, f"select pgreact.cancel({jobs[0]})") as user:
-        assert queue.value(mark, list(claims.values())) == [claims[jobs[0]]]
-        assert queue.value("select count(*) from pgreact.in_progress where published_at is null") == 1
+        assert queue.value(revert, list(claims.values()) if known else None) == [claims[jobs[0]]]
+        assert queue.value("select count(*) from pgreact.in_progress where published_at is null") == 2
         user.commit()
-    assert queue.value(mark, [claims[jobs[0]]]) == [], "what is gone needs no mark"
-    assert queue.value(mark, []) == []
+    assert queue.value(revert, [claims[jobs[0]]]) == [], "what is gone needs no message"
+    assert queue.value(revert, []) == []
 
 
 # ---- housekeeping ------------------------------------------------------------------------------------------

@@ -257,7 +257,6 @@ def run_world(world: World, count: int, sizes: list[int], *, duplicates: bool, m
         ):
             process.close()
             return
-        world.value("select pgreact.published(%s::uuid[])::text", [job["claim_id"] for job in jobs])
         alone = [job for job in jobs if job["retries"] or job["before"]]
         bundled = [job for job in jobs if not (job["retries"] or job["before"])]
         parts: list[list[dict[str, Any]]] = []
