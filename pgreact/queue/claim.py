@@ -64,6 +64,7 @@ class QueueDispatch:
         self._clock = clock
         # attempts that a claim has marked as published and that may not be sent; None: any of the last claim
         self._unsent: set[str] | None = None
+        self._refused_bundles: set[str] = set()  # likewise, of bundles that the broker refused
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
         self._claimed = 0  # jobs claimed since the last log event: none of their messages was published
         self._full_at: float | None = None  # when the claim before this one left no place free
@@ -150,6 +151,8 @@ class QueueDispatch:
         for message, reason in posted.refused:
             if message.jobs:
                 self._at_once = True  # the next claim returns its jobs one by one: only some may be at fault
+                self._refused_bundles.update(message.claims)
+                self._unsent.difference_update(message.claims)
                 continue
             logs.emit(logs.JobRefused(job=message.job or 0, task=message.task, error=reason))
             self._refused[message.claims[0]] = message, reason
@@ -194,7 +197,7 @@ class QueueDispatch:
     def _until_next(self, due: float | None) -> float | None:
         """Return the seconds until the next claim, or ``None`` if none is due."""
         waits = [] if due is None else [min(max(0.0, float(due)), LONGEST)]
-        if self._unsent or self._refused or self._unrouted:
+        if self._unsent or self._refused_bundles or self._refused or self._unrouted:
             waits.append(RETRY)
         # slightly late, since an early claim would find nothing due
         return min(waits) + 0.001 if waits else None
@@ -202,11 +205,14 @@ class QueueDispatch:
     async def _revert_unsent(self) -> None:
         """Let the next claim return what was not published; leave locked rows for the next dispatch."""
         if self._unsent is None or self._unsent:
-            unsent = None if self._unsent is None else list(self._unsent)
-            locked = await self._ask(
-                "unpublished", "select pgreact.unpublished($1::text[]::uuid[])::text[]", unsent
-            )
-            self._unsent = set(locked)
+            self._unsent = await self._unpublished(self._unsent, alone=False)
+        if self._refused_bundles:
+            self._refused_bundles = await self._unpublished(self._refused_bundles, alone=True)
+
+    async def _unpublished(self, claims: set[str] | None, *, alone: bool) -> set[str]:
+        """Revert marks; return the attempts whose rows are locked."""
+        sql = "select pgreact.unpublished($1::text[]::uuid[], $2)::text[]"
+        return set(await self._ask("unpublished", sql, None if claims is None else list(claims), alone))
 
     async def _settle_refused(self) -> None:
         """Settle what cannot be published; leave locked rows for the next dispatch."""

@@ -12,8 +12,11 @@ current   its body runs                                 the body ends
 ``ended`` its body ended well                           the statement that begins the next settles it
 ========= ============================================= ======================================================
 
-A job that ends in another way is settled at once, as one with a message of its own. The watch takes ``rest``,
-``begun`` and ``ended`` away from a loop whose current job lasts: nothing waits behind that.
+A job that ends in another way is settled at once, as one with a message of its own. The others are handed back
+if another task replaces it, which goes on in a message of its own, and if a row of the next jobs is held by
+another transaction, which may be another run of this message: jobs of a bundle take one place of their lane, so
+only one of them may run. The watch takes ``rest``, ``begun`` and ``ended`` away from a loop whose current job
+lasts: nothing waits behind that.
 
 The jobs begun together last about 20 ms, by what the last ones took, so nothing renews their leases. No body
 begins later than a third of the lease: a database that is away may have held the loop up. What a process that
@@ -144,6 +147,11 @@ class BundleLoop:
             with self._mutex:
                 self._ended.append(Ended(run, self._body_began or self._since, self._clock()))
         else:
+            if settlement.query == "job_snooze":
+                with self._mutex:
+                    begun, rest, ended = self._empty()
+                self._settle_later(ended)
+                self._hand_back(begun, rest)
             self._jobs.end(settlement)
 
     def end_later(self, settlement: Settlement) -> None:
@@ -193,7 +201,7 @@ class BundleLoop:
         try:
             items = self._prepare(wanted)
             wanted = []
-            started = self._settle_and_start(ended, items) if ended or items else set()
+            started, held = self._settle_and_start(ended, items) if ended or items else (set(), False)
             ended = []
         except BaseException:  # a soft time limit, or a bug: what this step has taken must not be forgotten
             self._settle_later(ended)
@@ -203,6 +211,10 @@ class BundleLoop:
             self._begun.extend(item for item in items if item.run.job in started)
         if len(started) < len(items):
             self._drop([item for item in items if item.run.job not in started])
+        if held:
+            with self._mutex:
+                rest = self._empty_rest()
+            self._hand_back((), rest)
         return True
 
     def _prepare(self, wanted: Sequence[BundledJob]) -> list[Item]:
@@ -217,8 +229,8 @@ class BundleLoop:
                 self._jobs.end_later(abandoned(run, "invalid", reason))
         return items
 
-    def _settle_and_start(self, ended: list[Ended], items: Sequence[Item]) -> set[int]:
-        """Settle jobs and begin others; return the ids of those that may run."""
+    def _settle_and_start(self, ended: list[Ended], items: Sequence[Item]) -> tuple[set[int], bool]:
+        """Settle jobs and begin others; return the ids of those that may run, and whether one is held."""
         following = [item.run for item in items]
         try:
             return self._execute(ended, following)
@@ -228,7 +240,7 @@ class BundleLoop:
             self._settle_later(ended, error)
         ended.clear()
         if not following:
-            return set()
+            return set(), False
         try:
             return with_retries(functools.partial(self._execute, (), following), self._jobs.timeout)
         except SoftTimeLimitExceeded:
@@ -236,19 +248,21 @@ class BundleLoop:
         except Exception as error:  # noqa: BLE001 - whatever it is, no body may run
             return self._not_started(error, items)
 
-    def _execute(self, ended: Sequence[Ended], following: Sequence[Run]) -> set[int]:
+    def _execute(self, ended: Sequence[Ended], following: Sequence[Run]) -> tuple[set[int], bool]:
         asked = self._clock()
         with self._jobs.pool.session() as session:
-            lease, started = settle_and_start(session, ended, following, self._worker, asked, self._publish_s)
+            lease, started, held = settle_and_start(
+                session, ended, following, self._worker, asked, self._publish_s
+            )
         if lease != self._lease:
             self._lease = lease
             self._jobs.pool.limit_by(lease)
         self._run_before = asked + lease / RENEWALS
         if following:
             self._jobs.start_trouble.recovered()
-        return started
+        return started, held
 
-    def _not_started(self, error: BaseException, items: Sequence[Item]) -> set[int]:
+    def _not_started(self, error: BaseException, items: Sequence[Item]) -> tuple[set[int], bool]:
         """Give up the bundle: the database cannot be asked. It may have begun the jobs nevertheless."""
         with self._mutex:
             rest = self._empty_rest()
@@ -260,7 +274,7 @@ class BundleLoop:
         )
         # not in the name of this worker: what the statement has begun, unseen, ends with its lease
         self._hand_back((), given_up)
-        return set()
+        return set(), False
 
     def _take(self) -> Item | None:
         """End the current job, and return the next that has begun; ``None``: there is none."""
@@ -326,5 +340,5 @@ class BundleLoop:
                 "message.dropped: %s: another message runs or ran it, it expired, or the job was cancelled",
                 item.run,
             )
-        # those whose rows another transaction held are left unstarted
+        # those whose rows another transaction held, and the others beside them
         self._hand_back((), [item.job for item in items])

@@ -49,7 +49,7 @@ def settle_and_start(
     worker: str,
     now: float,
     publish_s: float = 0.0,
-) -> tuple[float, set[int]]:
+) -> tuple[float, set[int], bool]:
     """Settle jobs that ended well, and take attempts, in one statement.
 
     Args:
@@ -61,12 +61,13 @@ def settle_and_start(
         publish_s: Seconds from the claim until the leader made the message.
 
     Returns:
-        The lease in seconds, and the ids of the jobs that may run.
+        The lease in seconds; the ids of the jobs that may run; and whether another transaction, or another
+        run of the message, holds one of ``following``: then none may.
 
     Raises:
         NotGuarded: PostgreSQL cannot be reached, or refuses, or another transaction holds a row of ``done``.
     """
-    lease, started, ignored = session.execute_pinned(
+    lease, started, held, ignored = session.execute_pinned(
         "job_settle_and_start",
         done=as_array(ended.run.job for ended in done),
         done_claims=as_array(ended.run.claim for ended in done),
@@ -88,7 +89,7 @@ def settle_and_start(
                 )
     if started:
         counters.add("started", len(started))
-    return lease, set(started)
+    return lease, set(started), held
 
 
 class EndedJobs:
@@ -169,7 +170,7 @@ class _Several:
 class HandedBack(_Several):
     """Jobs that will not run in this process."""
 
-    def __init__(self, jobs: Sequence[tuple[int, str]], worker: str) -> None:
+    def __init__(self, jobs: Sequence[tuple[int, str]], worker: str, *, alone: bool = False) -> None:
         """Take jobs.
 
         Args:
@@ -177,9 +178,11 @@ class HandedBack(_Several):
             worker: The name of this process, if it has begun these attempts and vouches that no body has
                 run; else :data:`NOBODY`. Another run of the same message may have begun them under the same
                 name.
+            alone: They are to have messages of their own next time.
         """
         super().__init__(jobs, "handed back")
         self._worker = worker
+        self._alone = alone
 
     def send(self, session: Session) -> None:
         """Put them back into the queue.
@@ -187,7 +190,7 @@ class HandedBack(_Several):
         Raises:
             NotGuarded: Some are left for the next time.
         """
-        self._call(session, "job_hand_back", worker=self._worker)
+        self._call(session, "job_hand_back", worker=self._worker, alone=self._alone)
 
 
 class AbandonedBundle(_Several):

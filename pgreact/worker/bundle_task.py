@@ -17,18 +17,18 @@ from celery.app.trace import TraceInfo, build_tracer, trace_ok_t
 
 from pgreact.broker.json_reader import read
 from pgreact.broker.message_headers import AGAIN, ATTEMPT, DATABASE, JOBS, PUBLISH_S, TASK, parse_seconds
-from pgreact.broker.sending import directly
 from pgreact.postgres.errors import describe
 from pgreact.worker.bundle import BUNDLE_TASK, BundledJob, Unreadable, keeps_failure, pace_of, read_bundle
 from pgreact.worker.bundle_events import WANTED, Record, record
 from pgreact.worker.bundle_loop import BundleLoop, Item
+from pgreact.worker.bundle_settlements import NOBODY, HandedBack
 from pgreact.worker.bundle_watch import watch
 from pgreact.worker.database import WorkerDatabase, databases
 from pgreact.worker.guard import settlement_of_error
 from pgreact.worker.headers import BUNDLED, header
-from pgreact.worker.jobs import OtherDatabase
+from pgreact.worker.jobs import Jobs, OtherDatabase
 from pgreact.worker.requeue import requeue
-from pgreact.worker.run import Run, abandoned, settled, worker_name
+from pgreact.worker.run import Run, settled, worker_name
 
 SKIPPED = "pgreact_skipped"  # a header that the main process adds: the ids of jobs that were revoked
 APART = "pgreact_apart"  # likewise: why each job needs a message of its own in this worker
@@ -101,7 +101,7 @@ def _run(bundle: "Task[Any, Any]", args: Any, request: dict[str, Any], records: 
         requeue(bundle, error, Context({key: value for key, value in request.items() if key not in added}))
         return
     if reason := header(context, APART):
-        _send_apart(task, tracer, todo, str(reason))
+        _return_apart(name, jobs, todo, str(reason))
         return
     publish_s = parse_seconds(header(context, PUBLISH_S))
     loop = BundleLoop(
@@ -222,32 +222,18 @@ class JobTracer:
             _log.warning("bundle.failed: job %s: its result cannot be stored: %s", job.id, describe(failure))
 
 
-def _send_apart(task: "Task[Any, Any]", tracer: JobTracer, jobs: Sequence[BundledJob], reason: str) -> None:
-    """Send each job of a bundle again, as a message of its own, to the queue that the bundle came from."""
-    if (task.name, reason) not in _apart:
-        _apart.add((task.name, reason))
+def _return_apart(task: str, jobs: Jobs, todo: Sequence[BundledJob], reason: str) -> None:
+    """Hand the jobs of a bundle back; the leader sends each as a message of its own."""
+    if (task, reason) not in _apart:
+        _apart.add((task, reason))
         _log.warning(
-            "bundle.split: %s: %s in this worker, which the daemon does not know: each job of its bundles is "
-            "sent again alone; give both the same configuration, or the lane bundle = 1",
-            task.name,
+            "bundle.split: %s: %s in this worker, which the daemon does not know: the jobs of its bundles go "
+            "back to the queue, and are sent again alone; give both the same configuration, or the lane "
+            "bundle = 1",
+            task,
             reason,
         )
-    jobs_of = databases[task.app].jobs
-    for job in jobs:
-        request = tracer.request(job)
-        try:
-            args, kwargs = arguments(job)
-        except Exception as error:  # noqa: BLE001 - Celery's decoders raise what they like
-            run = Run(job.id, job.claim, 0, "-", job.task_id)
-            jobs_of.end_later(abandoned(run, "invalid", f"its arguments cannot be read: {error}"))
-            continue
-        try:
-            with directly():
-                found: Any = Context(request, args=args, kwargs=kwargs)
-                signature: Any = task.signature_from_request(found, found.args, found.kwargs)
-                signature.apply_async()
-        except Exception as failure:  # noqa: BLE001 - after the lease the leader publishes it
-            _log.warning("message.requeue_failed: task %s: %s", job.task_id, describe(failure))
+    jobs.renewer.send_later(HandedBack([(job.id, job.claim) for job in todo], NOBODY, alone=True))
 
 
 def _is_stopping() -> bool:

@@ -46,6 +46,13 @@ begin
                 order by h.lane, h.priority desc, h.run_at, h.id
             )
         ),
+        short as materialized (
+            select array_agg(w.lane) as lanes
+            from waiting w
+            join pgreact.lane l on l.name = w.lane and l.max_in_progress is not null
+            join pgreact.queue q on q.id = w.id
+            join pgreact.task t on t.name = q.task and pgreact.is_short(t)
+        ),
         open as materialized (
             select n.*, least(n.room, ceil(places * n.weight / sum(n.weight) over ()) + 1) as share
             from (
@@ -57,7 +64,8 @@ begin
                     least(places, r.room) as room
                 from waiting w
                 join pgreact.lane_rooms(
-                        array(select w.lane from waiting w), at, rated, choose_jobs.lanes, used, unstarted, taken) r
+                        array(select w.lane from waiting w), at, rated, choose_jobs.lanes, used, unstarted, taken,
+                        coalesce((select s.lanes from short s), '{}')) r
                     on r.lane = w.lane
                 where not r.paused
             ) n

@@ -9,18 +9,19 @@
 --   5. in the first pass: ended leases, and unstarted jobs that expired
 --        not started, expired                            settled as expired
 --        not started, sent too often and for too long    settled as unstarted
+--        not started, of a bundle                        back to the queue, and alone next time
 --        not started otherwise                           published again, under a lease twice as long
 --        started, the row was locked at the last claim   the worker gets 10 s more to renew the lease
 --        started otherwise                               settled as lost
 --   6. choose jobs, lane by lane: start-time fair queueing by the lanes' virtual times, within limits, rates and priorities.
---      pgreact.next_jobs foresees this by the same functions: lane_rooms, choose_jobs, first_bytes, out_of_turn
+--      pgreact.next_jobs foresees this by the same functions: lane_rooms, choose_jobs, first_bytes, out_of_turn, fit_messages
 --   7. lock them; replace those that other transactions hold by later jobs of their lanes; stop at 8 MiB of arguments
 --   8. of each key take the first job only, and none while one is in progress: the others become blocked
---   9. expired jobs become dead; the others move to in_progress, and their lanes' virtual times and tokens move on
+--   9. expired jobs become dead; the others are divided into messages (fit_messages), move to in_progress, and their lanes' virtual
+--      times and tokens move on
 --   after the passes:
 --  10. write queue_state; find lanes that are full though jobs are ready, and messages that no worker starts
---  11. divide the jobs that may share a message (see fit_messages) into bundles; collect the attempts of earlier claims whose messages
---      are to be published again
+--  11. write the bundles; collect the attempts of earlier claims whose messages are to be published again
 --  12. compute when the next claim is due
 --
 -- It marks all that it returns as published, which spares a statement for each job, on a row that a worker is about to take. The leader
@@ -96,11 +97,14 @@ declare
     served record;
     served_lanes text[];
     served_jobs integer[];
+    served_places integer[];
     accounted integer;
     reached float8;  -- the virtual time of the last lane served
     bundling boolean;  -- some jobs may be
-    bundled bigint[] := '{}';  -- jobs that this claim took and that may be bundled
-    packed bigint[];  -- those of them that are
+    messages integer[];  -- which the chosen jobs share
+    full_now text[];  -- lanes that have no room for all chosen jobs
+    crowded boolean;  -- whether more jobs might have been chosen than places were left
+    bundled integer := 0;  -- the highest number of a bundle of this claim
     pause constant integer := 20;  -- between full reads, by their length: they take 5 % of the time at most
     margin constant interval := '1 s';  -- transactions may take as long to commit
     most_entries constant bigint := 10000;  -- of the index that a read of the first jobs returns, unless most are dead
@@ -208,6 +212,7 @@ begin
             coalesce(sum(l.jobs), 0)::integer as jobs,
             array_agg(l.lane) as lanes,
             array_agg(l.jobs) as used,
+            array_agg(l.jobs) as places,
             array_agg(l.unstarted) as unstarted,
             array_agg(l.lane) filter (where l.waits) as waiting,
             min(l.oldest_claim) as oldest_claim,
@@ -215,6 +220,7 @@ begin
             coalesce(bool_or(l.ended), false) as ended,
             coalesce(bool_or(l.unanswered), false) as unanswered,
             coalesce(bool_or(l.unpublished), false) as unpublished,
+            coalesce(bool_or(l.bundled), false) as bundled,
             coalesce(sum(l.bytes), 0)::bigint as bytes
         into census
         from (
@@ -229,15 +235,24 @@ begin
                 bool_or(p.publishes >= 2 and p.started_at is null) as unanswered,
                 bool_or(p.started_at is null and p.published_at < reference_time - interval '10 ms') as waits,
                 bool_or(p.published_at is null) as unpublished,
+                bool_or(p.bundle is not null) as bundled,
                 sum(p.size) filter (where p.published_at is null) as bytes
             from pgreact.in_progress p
             where p.claim_number >= state.oldest_claim
             group by p.lane
         ) l;
 
+        if census.bundled then
+            select array_agg(coalesce(b.places, u.jobs) order by u.number),
+                array_agg(u.lane) filter (where coalesce(b.waits, u.lane = any (census.waiting)))
+            into census.places, census.waiting
+            from unnest(census.lanes, census.used) with ordinality u (lane, jobs, number)
+            left join pgreact.bundled_places(state.oldest_claim, reference_time) b on b.lane = u.lane;
+        end if;
         counted := census.jobs - claimed;
         served_lanes := '{}';
         served_jobs := '{}';
+        served_places := '{}';
 
         if pass = 1 then
             -- 4. Keys whose first waiting job may have nothing to unblock it. Read after the census: a job that was gone before the
@@ -295,6 +310,8 @@ begin
                     exception
                         when lock_not_available then exit;  -- the history is locked: wait for it once only
                     end;
+                elsif stale.started_at is null and stale.bundle is not null then
+                    perform pgreact.return_unrun(stale, true);
                 elsif stale.started_at is null then
                     -- The message was lost, or no worker is there. It is sent again, twice as late each time. Only messages
                     -- that the broker took are counted.
@@ -360,7 +377,7 @@ begin
 
         look_at := clock_timestamp();
         entries := pg_stat_get_xact_tuples_returned('pgreact.queue_ready'::regclass);
-        chosen := pgreact.choose_jobs(places, reference_time, state.virtual_time, rated, exhausted, census.lanes, census.used,
+        chosen := pgreact.choose_jobs(places, reference_time, state.virtual_time, rated, exhausted, census.lanes, census.places,
             census.unstarted, heads);
         if heads is null and pg_stat_get_xact_tuples_returned('pgreact.queue_ready'::regclass) - entries > most_entries
             and (state.full_read_at is null
@@ -373,10 +390,7 @@ begin
             moved := true;
         end if;
         exit when chosen is null;
-        if bundling then
-            select f.fitting, bundled || f.shared into chosen, bundled
-            from pgreact.fit_messages(chosen, census.waiting, census.lanes, census.unstarted) f;
-        end if;
+        crowded := cardinality(chosen) = places;
         touched := 0;
 
         -- 7
@@ -479,6 +493,17 @@ begin
             end;
         end if;
 
+        messages := '{}';
+        if bundling then
+            select f.fitting, f.messages, f.full
+            into chosen, messages, full_now
+            from pgreact.fit_messages(chosen, census.waiting, census.lanes, census.places, census.unstarted) f;
+            if full_now <> '{}' then
+                exhausted := exhausted || full_now;
+                touched := touched + crowded::integer;  -- other lanes may have had their places
+            end if;
+        end if;
+
         -- Taken after the census: a job that settled before the census has an earlier settled_at than this claimed_at.
         claim_time := pgreact.clock_now();
         with gone as (
@@ -491,7 +516,7 @@ begin
             insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
                 unique_while, attempt, max_attempts, lost, max_lost, backoff, expires, options, resume, enqueued_at, task_id,
                 retries, claimed_at, lease_until, claim_number, size, ready_at, committed_at, trace,
-                published_at)
+                published_at, bundle)
             select g.id, g.lane, g.task, g.args, g.kwargs, g.priority, g.run_at, g.key, g.unique_key,
                 g.unique_while, least(g.attempt, 2147483646) + 1, g.max_attempts, g.lost, g.max_lost, g.backoff, g.expires,
                 g.options, g.resume, g.enqueued_at, g.task_id,
@@ -500,20 +525,28 @@ begin
                 coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options))),
                 greatest(g.run_at, g.enqueued_at, g.ready_at),
                 g.committed_at,
-                g.trace, claim_time
+                g.trace, claim_time, (state.claim_number + 1) * 10000 + bundled + m.number
             from gone g
-            returning lane, expires
+            left join unnest(chosen, messages) m (id, number) on m.id = g.id
+            returning lane, expires, bundle
         )
         select
             array_agg(h.lane) as lanes,
             array_agg(h.jobs) as jobs,
+            array_agg(h.places) as places,
+            max(h.last_bundle) as last_bundle,
             array_agg(coalesce(l.weight, 1)::float8) as weights,
             array_agg(l.rate) as rates,
             array_agg(l.burst) as bursts,
             coalesce(sum(h.jobs), 0)::integer as claimed,
             min(h.expires) as expires
         into served
-        from (select h.lane, count(*)::integer as jobs, min(h.expires) as expires from here h group by h.lane) h
+        from (
+            select h.lane, count(*)::integer as jobs, min(h.expires) as expires, max(h.bundle) as last_bundle,
+                (count(*) filter (where h.bundle is null) + count(distinct h.bundle))::integer as places
+            from here h
+            group by h.lane
+        ) h
         left join pgreact.lane l on l.name = h.lane;
 
         if served.claimed > 0 then
@@ -521,6 +554,8 @@ begin
             next_expiry := least(next_expiry, served.expires);
             served_lanes := served.lanes;
             served_jobs := served.jobs;
+            served_places := served.places;
+            bundled := coalesce(served.last_bundle - (state.claim_number + 1) * 10000, bundled);
             with free as materialized (
                 select u.*
                 from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)
@@ -614,19 +649,20 @@ begin
     if heads is not null or exists (select from pgreact.queue q where q.state = 'ready' and q.lane is not null) then
         select
             jsonb_agg(jsonb_build_object('lane', c.lane, 'in_progress', c.jobs, 'unstarted', c.unstarted,
-                'idle', coalesce(c.jobs >= c.max_in_progress, false) and c.lane <> all (coalesce(census.waiting, '{}')))),
+                'idle', coalesce(c.places >= c.max_in_progress, false) and c.lane <> all (coalesce(census.waiting, '{}')))),
             min(pgreact.clock_now() + greatest(interval '50 ms', least(interval '1 s', (reference_time - c.recent_at) / 2)))
-                filter (where c.jobs < coalesce(c.max_in_progress, c.jobs + 1))
+                filter (where c.places < coalesce(c.max_in_progress, c.places + 1))
         into full_lanes, due
         from (
             select l.name as lane, l.max_in_progress, l.max_unstarted, s.recent_at,
-                coalesce(u.jobs, 0) + coalesce(v.jobs, 0) as jobs, coalesce(u.unstarted, 0) + coalesce(v.jobs, 0) as unstarted
-            from unnest(census.lanes, census.used, census.unstarted) u (lane, jobs, unstarted)
-            full join unnest(served_lanes, served_jobs) v (lane, jobs) on v.lane = u.lane
+                coalesce(u.jobs, 0) + coalesce(v.jobs, 0) as jobs, coalesce(u.places, 0) + coalesce(v.places, 0) as places,
+                coalesce(u.unstarted, 0) + coalesce(v.jobs, 0) as unstarted
+            from unnest(census.lanes, census.used, census.places, census.unstarted) u (lane, jobs, places, unstarted)
+            full join unnest(served_lanes, served_places, served_jobs) v (lane, places, jobs) on v.lane = u.lane
             join pgreact.lane l on l.name = coalesce(u.lane, v.lane) and not l.paused
             left join pgreact.lane_state s on s.lane = l.name
         ) c
-        where (c.unstarted >= c.max_unstarted or c.jobs >= c.max_in_progress)
+        where (c.unstarted >= c.max_unstarted or c.places >= c.max_in_progress)
             and exists (select from pgreact.lane_jobs(c.lane, heads, 0, 1));
     end if;
 
@@ -660,7 +696,9 @@ begin
         from ready_lanes r
         join pgreact.lane l on l.name = r.first and l.name = r.last and l.rate is null
         join pgreact.in_progress p on p.claim_number >= state.oldest_claim and p.lane = l.name and p.started_at is null
-        where not exists (select from pgreact.in_progress k where k.key is not null);
+        where not exists (select from pgreact.in_progress k where k.key is not null)
+            -- in a lane at its limit a freed place is idle, unless messages wait
+            and (l.max_in_progress is null or l.name = any (coalesce(census.waiting, '{}')));
     end if;
 
     -- This query is not cheap, and its result changes only when a lease has ended.
@@ -680,52 +718,21 @@ begin
     end if;
 
     -- 11
-    if bundled <> '{}' then
-        with busy as (
-            select w.lane, count(*) as workers
-            from (
-                select distinct p.lane, p.worker
-                from pgreact.in_progress p
-                where p.claim_number >= state.oldest_claim and p.started_at is not null
-            ) w
-            group by w.lane
-        ),
-        sized as materialized (
-            select p.id, p.claim_id, p.task_id, p.lane, p.task, p.options, p.attempt, p.args, p.kwargs,
-                case when p.attempt - p.lost < p.max_attempts then 'true' else 'false' end as again,
-                -- A message lasts 20 ms, and each busy worker has another one. Of a lane whose workers may be idle, 16 have one.
-                least(coalesce(l.bundle, 100), 0.02 / greatest(t.run_s, 0.0002),
-                    case
-                        when p.lane = any (coalesce(census.waiting, '{}')) then least(ceil(count(*) over alike / 4.0),
-                            (count(*) over (partition by p.lane) + u.unstarted) / (2.0 * coalesce(b.workers, 1)))
-                        else ceil(count(*) over alike / 16.0)
-                    end)::integer as size,
-                row_number() over (alike order by p.priority desc, p.run_at, p.id) as place
-            from unnest(bundled) k (id)
-            join pgreact.in_progress p on p.id = k.id
-            join pgreact.task t on t.name = p.task
-            left join unnest(census.lanes, census.unstarted) u (lane, unstarted) on u.lane = p.lane
-            left join pgreact.lane l on l.name = p.lane
-            left join busy b on b.lane = p.lane
-            where p.claim_number > state.claim_number
-            window alike as (partition by p.lane, p.task, p.options)
-        ),
-        made as (
-            select s.lane, s.task, s.options, array_agg(s.id) as ids, array_agg(s.claim_id) as claim_ids,
+    if bundled > 0 then
+        select jsonb_agg(jsonb_build_object('lane', m.lane, 'task', m.task, 'options', m.options::text, 'jobs', cardinality(m.claim_ids),
+            'claim_ids', m.claim_ids, 'body', m.body))
+        into bundles
+        from (
+            select p.lane, p.task, p.options, array_agg(p.claim_id) as claim_ids,
                 -- not json_build_array, which takes three times as long
-                '[' || string_agg(concat('[', s.id, ',"', s.claim_id, '","', s.task_id, '",', s.attempt, ',', s.again,
-                    ',', to_json(s.args::text), ',', to_json(s.kwargs::text), ']'), ',' order by s.place) || ']' as body
-            from sized s
-            where s.size > 1
-            group by s.lane, s.task, s.options, (s.place - 1) / s.size
-            having count(*) > 1
-        )
-        select
-            array(select i from made m cross join unnest(m.ids) i),
-            jsonb_agg(jsonb_build_object('lane', m.lane, 'task', m.task, 'options', m.options::text, 'jobs', cardinality(m.ids),
-                'claim_ids', m.claim_ids, 'body', m.body))
-        into packed, bundles
-        from made m;
+                '[' || string_agg(concat('[', p.id, ',"', p.claim_id, '","', p.task_id, '",', p.attempt, ',',
+                    case when p.attempt - p.lost < p.max_attempts then 'true' else 'false' end,
+                    ',', to_json(p.args::text), ',', to_json(p.kwargs::text), ']'), ',' order by p.priority desc, p.run_at, p.id) || ']'
+                    as body
+            from pgreact.in_progress p
+            where p.claim_number > state.claim_number and p.bundle is not null
+            group by p.bundle, p.lane, p.task, p.options
+        ) m;
     end if;
     if census.unpublished then
         -- Attempts whose rows are locked are not published again: another transaction may be about to cancel them.
@@ -790,8 +797,7 @@ begin
             p.attempt - p.lost < p.max_attempts as again
         from pgreact.in_progress p
         where p.claim_number >= case when again is not null then state.oldest_claim else state.claim_number + 1 end
-            and (p.claim_number > state.claim_number or p.id = any (again))
-            and not exists (select from unnest(packed) k (id) where k.id = p.id)
+            and (p.claim_number > state.claim_number and p.bundle is null or p.id = any (again))
     ) j;
     more := more or claimed = batch;
 

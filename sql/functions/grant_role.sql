@@ -18,7 +18,7 @@ begin
             execute format('grant select, insert, update, delete on pgreact.trouble to %s', role);
             execute format('grant execute on function pgreact.acquire_lock(text, interval), pgreact.lock_class(text), '
                 'pgreact.poll_gates(integer[]), pgreact.set_gates(integer[], bigint), pgreact.claim(integer), pgreact.database_id(), '
-                'pgreact.unpublished(uuid[]), pgreact.route_tasks(jsonb), pgreact.unanswered(), pgreact.settle(bigint, uuid, text, text), pgreact.maintain_history(), '
+                'pgreact.unpublished(uuid[], boolean), pgreact.route_tasks(jsonb), pgreact.unanswered(), pgreact.settle(bigint, uuid, text, text), pgreact.maintain_history(), '
                 'pgreact.trigger_arguments(text[]), pgreact.outbox_trigger(text, text), pgreact.outbox_key(regclass), '
                 'pgreact.trigger_parts(regclass, text), pgreact.trigger_definition(regclass, text), '
                 'pgreact.trigger_state(regclass, text, text, boolean, text), pgreact.replaced(regclass, text), '
@@ -69,7 +69,7 @@ begin
             execute format('grant select (id, name) on pgreact.route to %s', role);
             execute format('grant execute on function pgreact.start(bigint, uuid, integer, text, float8), '
                 'pgreact.settle_and_start(bigint[], uuid[], float8[], float8[], bigint[], uuid[], text, float8), '
-                'pgreact.hand_back(bigint[], uuid[], text), pgreact.abandon_bundle(bigint[], uuid[], text, text, text), '
+                'pgreact.hand_back(bigint[], uuid[], text, boolean), pgreact.abandon_bundle(bigint[], uuid[], text, text, text), '
                 'pgreact.renew(bigint[], uuid[]), pgreact.snooze(bigint, uuid, interval, boolean), '
                 'pgreact.settle(bigint, uuid, text, text), pgreact.store_result(bigint, uuid, jsonb, jsonb, interval), '
                 'pgreact.postpone(bigint, uuid, integer, interval, text, text), pgreact.database_id(), '

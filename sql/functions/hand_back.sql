@@ -1,7 +1,8 @@
 -- A worker calls this for attempts of a bundle that it will not run: they go back to the queue as they were, and no attempt is spent.
+-- alone: they are to have messages of their own next time.
 -- It takes unstarted attempts, and those that this worker has taken, whose bodies have not run, as the worker vouches.
 -- It waits for no lock: returns the attempts that another transaction holds, for a later call.
-create or replace function pgreact.hand_back(jobs bigint[], claim_ids uuid[], worker text) returns bigint[]
+create or replace function pgreact.hand_back(jobs bigint[], claim_ids uuid[], worker text, alone boolean default false) returns bigint[]
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -20,9 +21,7 @@ begin
         order by p.id
         for update of p skip locked
     loop
-        delete from pgreact.in_progress p where p.id = held.id;
-        held.attempt := held.attempt - 1;  -- the claim counts it again
-        perform pgreact.requeue(held, held.run_at, null);
+        perform pgreact.return_unrun(held, alone);
         returned := returned || held.id;
     end loop;
     return array(
@@ -33,6 +32,6 @@ begin
     );
 end
 $$;
-comment on function pgreact.hand_back(bigint[], uuid[], text)
+comment on function pgreact.hand_back(bigint[], uuid[], text, boolean)
     is 'puts attempts that have not run back into the queue, untouched; returns those that are locked, to be handed back later';
-revoke all on function pgreact.hand_back(bigint[], uuid[], text) from public;
+revoke all on function pgreact.hand_back(bigint[], uuid[], text, boolean) from public;

@@ -21,37 +21,45 @@ declare
     chosen bigint[];
     blocked bigint[];
     dropped bigint[];
+    messages integer[];
+    full_lanes text[];
+    crowded boolean;
+    exhausted text[] := '{}';
 begin
     select s.* into setting from pgreact.queue_setting s;
     select u.* into use from pgreact.places_used() u;
     for pass in 1..10 loop
         places := least(batch - cardinality(found_jobs), coalesce(setting.max_in_progress - use.jobs, batch));
         exit when places <= 0 or use.bytes >= pgreact.claim_bytes();
-        chosen := pgreact.choose_jobs(places, at, virtual_time, null, '{}', use.lanes, use.used, use.unstarted, null, taken,
+        chosen := pgreact.choose_jobs(places, at, virtual_time, null, exhausted, use.lanes, use.used, use.unstarted, null, taken,
             passed);
         exit when chosen is null;
-        chosen := (pgreact.fit_messages(chosen, use.waiting, use.lanes, use.unstarted)).fitting;
+        crowded := cardinality(chosen) = places;
         chosen := pgreact.first_bytes(chosen, chosen, use.bytes);
         blocked := coalesce((pgreact.out_of_turn(chosen)).jobs, '{}');
         dropped := array(select q.id from pgreact.queue q where q.id = any (chosen) and q.expires <= at);
         passed := passed || chosen;
         chosen := array(select c from unnest(chosen) c where c <> all (blocked) and c <> all (dropped));
+        select f.fitting, f.messages, f.full
+        into chosen, messages, full_lanes
+        from pgreact.fit_messages(chosen, use.waiting, use.lanes, use.used, use.unstarted) f;
+        exhausted := exhausted || full_lanes;
         found_jobs := found_jobs || chosen;
-        exit when blocked = '{}' and dropped = '{}';
+        exit when blocked = '{}' and dropped = '{}' and not (crowded and full_lanes <> '{}');
 
         select array_agg(l.lane), array_agg(l.used), array_agg(l.unstarted), array_agg(l.taken), use.jobs + cardinality(chosen),
             use.bytes + coalesce(sum(l.bytes), 0)
         into use.lanes, use.used, use.unstarted, taken, use.jobs, use.bytes
         from (
-            select coalesce(u.lane, c.lane) as lane, coalesce(u.used, 0) + coalesce(c.jobs, 0) as used,
+            select coalesce(u.lane, c.lane) as lane, coalesce(u.used, 0) + coalesce(c.places, 0) as used,
                 coalesce(u.unstarted, 0) + coalesce(c.jobs, 0) as unstarted, coalesce(u.taken, 0) + coalesce(c.jobs, 0) as taken,
                 c.bytes
             from unnest(use.lanes, use.used, use.unstarted, taken) u (lane, used, unstarted, taken)
             full join (
-                select q.lane, count(*) as jobs,
+                select q.lane, count(*) as jobs, count(*) filter (where m.message is null) + count(distinct m.message) as places,
                     sum(coalesce(q.size, octet_length(concat(q.args, q.kwargs, q.options)))) as bytes
-                from pgreact.queue q
-                where q.id = any (chosen)
+                from unnest(chosen, messages) m (id, message)
+                join pgreact.queue q on q.id = m.id
                 group by q.lane
             ) c on c.lane = u.lane
         ) l;

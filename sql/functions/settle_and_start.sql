@@ -5,7 +5,9 @@
 --                       measures only these distances
 --   next, next_claims   attempts to take, never started before
 --   publish_s           seconds from the claim until the leader made the message
---   started             those of next that may run; the others are gone, expired, started elsewhere, or locked by another transaction
+--   started             those of next that may run; the others are gone or expired
+--   held                one of next is started elsewhere, or locked by another transaction: none is started. The message may run
+--                       twice, and jobs of a bundle, which take one place of their lane, run one after the other
 --   ignored             those of done that had ended before: their lease expired, say
 --
 -- If another transaction holds a row of done, it fails with lock_not_available (55P03), and nothing has changed.
@@ -20,6 +22,7 @@ create or replace function pgreact.settle_and_start(
     publish_s double precision default 0,
     out lease_s double precision,
     out started bigint[],
+    out held boolean,
     out ignored bigint[]
 )
     language plpgsql
@@ -47,6 +50,7 @@ begin
     select s.* into setting from pgreact.queue_setting s;
     lease_s := extract(epoch from setting.lease);
     started := '{}';
+    held := false;
     ignored := '{}';
     if cardinality(done) > 0 then
         partition := to_regclass('pgreact.history_' || to_char(moment at time zone 'UTC', 'YYYYMMDD')) is not null;
@@ -103,30 +107,35 @@ begin
         end loop;
     end if;
     if cardinality(next) > 0 then
-        with free as materialized (
+        started := array(
             select p.id
             from unnest(next, next_claims) n (id, claim_id)
             join pgreact.in_progress p on p.id = n.id and p.claim_id = n.claim_id
             where p.started_at is null and p.retries < 0 and (p.expires is null or p.expires > moment)
             for update of p skip locked
-        ),
-        taken as (
+        );
+        if cardinality(started) < cardinality(next) then
+            perform pgreact.settle(p.id, p.claim_id, 'expired', format('not started before it expired at %s', p.expires))
+            from unnest(next, next_claims) n (id, claim_id)
+            join pgreact.in_progress p on p.id = n.id and p.claim_id = n.claim_id
+            where p.started_at is null and p.expires <= moment;
+            held := exists (
+                select
+                from unnest(next, next_claims) n (id, claim_id)
+                join pgreact.in_progress p on p.id = n.id and p.claim_id = n.claim_id
+                where p.id <> all (started)
+            );
+        end if;
+        if held then
+            started := '{}';
+        else
             update pgreact.in_progress p
             set started_at = moment,
                 published_at = least(moment, p.published_at + make_interval(secs => publish_s)),
                 retries = 0,
                 worker = settle_and_start.worker,
                 lease_until = moment + setting.lease
-            from free f
-            where p.id = f.id
-            returning p.id
-        )
-        select coalesce(array_agg(t.id), '{}') into started from taken t;
-        if cardinality(started) < cardinality(next) then
-            perform pgreact.settle(p.id, p.claim_id, 'expired', format('not started before it expired at %s', p.expires))
-            from unnest(next, next_claims) n (id, claim_id)
-            join pgreact.in_progress p on p.id = n.id and p.claim_id = n.claim_id
-            where p.started_at is null and p.expires <= moment;
+            where p.id = any (started);
         end if;
     end if;
 end

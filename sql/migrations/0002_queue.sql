@@ -212,6 +212,7 @@ create table pgreact.queue (
     error text,
     size integer,
     ready_at timestamptz,
+    alone boolean,
     trace jsonb default case when current_setting('pgreact.traceparent', true) <> '' then pgreact.trace_context() end
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0.2);
@@ -240,6 +241,9 @@ comment on column pgreact.queue.size
 
 comment on column pgreact.queue.ready_at
     is 'when the job ahead of its key ended, or its last attempt, or a worker handed it back; null: nothing of that held it up';
+
+comment on column pgreact.queue.alone
+    is 'true: the job travels in a message of its own: one that it shared was lost or refused, or a worker cannot run it in one; null: it need not';
 
 comment on column pgreact.queue.trace
     is 'trace context of the job, as W3C headers: traceparent, tracestate, baggage; null: its trace begins at the publish';
@@ -298,6 +302,7 @@ create table pgreact.in_progress (
     size integer not null default 0,
     ready_at timestamptz,
     committed_at timestamptz,
+    bundle bigint,
     trace jsonb
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
@@ -309,6 +314,8 @@ comment on column pgreact.in_progress.committed_at
     is 'commit of the transaction that made the job ready; null unless PostgreSQL runs with track_commit_timestamp = on';
 comment on column pgreact.in_progress.published_at
     is 'when the leader took its message to publish it, and since a worker started it, when the leader made it; null: it is to be published';
+comment on column pgreact.in_progress.bundle
+    is 'jobs with the same number share a message, and take one place of their lane: a worker runs one after the other; null: a message of its own';
 comment on column pgreact.in_progress.publishes is 'messages of this attempt that no worker started within their lease';
 comment on column pgreact.in_progress.retries is 'the number of Celery''s own retries in the last message started; -1: none started';
 

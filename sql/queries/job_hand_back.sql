@@ -1,1 +1,1 @@
-select pgreact.hand_back(%(jobs)s::bigint[], %(claims)s::uuid[], %(worker)s)
+select pgreact.hand_back(%(jobs)s::bigint[], %(claims)s::uuid[], %(worker)s, %(alone)s)

@@ -71,7 +71,7 @@ class State(NamedTuple):
     jobs: tuple[Job, ...]
     processes: tuple[Process, ...]
     messages: frozenset[frozenset[int]]
-    sending: frozenset[int]  # the jobs of a message that a claim has returned, and that is to be sent
+    sending: frozenset[int]  # a bundle that the claim has marked as published, and the leader is to send
     crashes: int  # and other accidents, still to come
     copies: int  # likewise: messages that are delivered twice
     fault: str | None = None
@@ -187,29 +187,32 @@ def _clients(s: State) -> list[tuple[str, State]]:
 
 
 def _leader(s: State, rules: Rules) -> list[tuple[str, State]]:
-    """Return the next claim; or what becomes of the message that the last one returned."""
-    if s.sending:
-        unsent = s._replace(sending=frozenset())
-        reverted = unsent
-        for job in s.sending if rules.revert_unsent else ():
-            if s.jobs[job].row == "sent":
-                reverted = _job(reverted, job, row="claimed")
-        return [
-            ("leader publishes", unsent._replace(messages=s.messages | {s.sending})),
-            ("publish fails", reverted),
-            ("leader dies", unsent),  # the next one may die, too, before it takes the marks back
-        ]
+    """Return claims, and what becomes of their messages; of a job alone that is one step."""
+    found = []
+    for job in JOBS:
+        if s.jobs[job].row in {"queue", "claimed"}:
+            marked = _job(s, job, row="sent")
+            sent = marked._replace(messages=s.messages | {frozenset({job})})
+            found.append(("leader publishes a job", sent))
+            found.append(("leader dies", marked))  # so may the next one, before it takes the mark back
+            if s.jobs[job].row == "queue":
+                found.append(
+                    ("publish fails", _job(s, job, row="claimed" if rules.revert_unsent else "sent"))
+                )
     waiting = [job for job in JOBS if s.jobs[job].row == "queue" and not s.jobs[job].lost]
-    found = [
-        ("leader claims a job", _job(s, job, row="sent")._replace(sending=frozenset({job})))
-        for job in JOBS
-        if s.jobs[job].row in {"queue", "claimed"}
-    ]
     if len(waiting) > 1:
         both = s
         for job in waiting:
             both = _job(both, job, row="sent")
         found.append(("leader claims a bundle", both._replace(sending=frozenset(waiting))))
+    if s.sending:
+        unsent = s._replace(sending=frozenset())
+        found.append(("leader publishes the bundle", unsent._replace(messages=s.messages | {s.sending})))
+        found.append(("leader dies", unsent))
+        for job in s.sending if rules.revert_unsent else ():
+            if s.jobs[job].row == "sent":
+                unsent = _job(unsent, job, row="claimed")
+        found.append(("publish fails", unsent))
     return found
 
 

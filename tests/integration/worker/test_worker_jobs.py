@@ -219,10 +219,11 @@ def test_expired_or_revoked_message_ends_its_job(cluster: Cluster) -> None:
     cluster.dispatch(expires=-1)
     cluster.until_settled(job, "expired")
     job = cluster.enqueue("plain", sql="max_attempts => 5")
-    task_id = str(cluster.claim()[0]["task_id"])
+    claimed = cluster.claim()
+    task_id = str(claimed[0]["task_id"])
     cluster.revoke(task_id)
     cluster.workers[0].wait_for_log(f"Tasks flagged as revoked: {task_id}")
-    cluster.dispatch()
+    cluster.post(claimed)
     cluster.until_settled(job, "revoked")
     assert cluster.runs() == []
 
