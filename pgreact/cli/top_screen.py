@@ -14,6 +14,7 @@ from pgreact.dispatch.route import QUEUE_ROUTE
 from pgreact.logs import printable
 from pgreact.quantities import format_count, format_duration
 from pgreact.queue.flow import Flow
+from pgreact.queue.views import taken
 
 REASONS = 3  # of what is wrong
 ROUTES = 6
@@ -192,7 +193,7 @@ def _table(columns: Sequence[_Column], lines: Sequence[Sequence[Text]], width: i
 
 
 def _places(found: dict[str, Any]) -> str:
-    return f"{found['in_progress']}/{found['max_in_progress'] or '∞'}"
+    return f"{taken(found)}/{found['max_in_progress'] or '∞'}"
 
 
 def _duration(seconds: float | None) -> str:

@@ -78,9 +78,9 @@ def _reason(lane: dict[str, Any], facts: Facts) -> tuple[str, str] | None:
         return None
     if lane["unstarted"] >= lane["max_unstarted"]:
         return f"no worker starts {lane['unstarted']} published jobs of the lane", "pgreact doctor celery"
-    if lane["max_in_progress"] is not None and lane["in_progress"] >= lane["max_in_progress"]:
+    if lane["max_in_progress"] is not None and lane["places"] >= lane["max_in_progress"]:
         return (
-            f"{lane['in_progress']} of {lane['max_in_progress']} places are taken",
+            f"{lane['places']} of {lane['max_in_progress']} places are taken",
             f"pgreact queue limit {_argument(lane)} {2 * lane['max_in_progress']}",
         )
     if lane["max_in_all"] is not None and (lane["in_all"] or 0) >= lane["max_in_all"]:

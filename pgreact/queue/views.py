@@ -288,7 +288,14 @@ def _stalled(lane: dict[str, Any]) -> bool:
 
 
 def _of(found: dict[str, Any]) -> str:
-    return f"{found['in_progress']}/{found['max_in_progress'] or '-'}"
+    return f"{taken(found)}/{found['max_in_progress'] or '-'}"
+
+
+def taken(found: dict[str, Any]) -> int:
+    """Return what is in progress: places taken in a lane with a limit, else jobs."""
+    of_lane = found["max_in_progress"] is not None and "places" in found
+    count: int = found["places" if of_lane else "in_progress"]
+    return count
 
 
 def total(lanes: Sequence[dict[str, Any]], state: str) -> str:

@@ -124,7 +124,7 @@ def _claim_reason(depth: Mapping[str, Any], now: Mapping[str, Any], leads: bool)
         (not leads, "no daemon leads"),
         (now.get("paused"), "the lane is paused"),
         (
-            depth.get("full") and depth["in_progress"] >= (now.get("max_in_progress") or float("inf")),
+            depth.get("full") and depth["places"] >= (now.get("max_in_progress") or float("inf")),
             f"all {now.get('max_in_progress')} places of the lane are taken",
         ),
         (depth.get("full"), f"{depth.get('unstarted')} jobs are published, and no worker starts them"),

@@ -12,11 +12,11 @@ current   its body runs                                 the body ends
 ``ended`` its body ended well                           the statement that begins the next settles it
 ========= ============================================= ======================================================
 
-A job that ends in another way is settled at once, as one with a message of its own. The others are handed back
-if another task replaces it, which goes on in a message of its own, and if a row of the next jobs is held by
-another transaction, which may be another run of this message: jobs of a bundle take one place of their lane, so
-only one of them may run. The watch takes ``rest``, ``begun`` and ``ended`` away from a loop whose current job
-lasts: nothing waits behind that.
+A job that ends in another way is settled at once, as one with a message of its own. The others are handed
+back if another task replaces it, which goes on in a message of its own, and if a row of the next jobs is held
+by another transaction, which may be another run of this message: jobs of a bundle take one place of their
+lane, so only one of them may run. The watch takes ``rest``, ``begun`` and ``ended`` away from a loop whose
+current job lasts: nothing waits behind that.
 
 The jobs begun together last about 20 ms, by what the last ones took, so nothing renews their leases. No body
 begins later than a third of the lease: a database that is away may have held the loop up. What a process that
@@ -209,12 +209,14 @@ class BundleLoop:
             raise
         with self._mutex:
             self._begun.extend(item for item in items if item.run.job in started)
-        if len(started) < len(items):
-            self._drop([item for item in items if item.run.job not in started])
+        left = [item for item in items if item.run.job not in started]
         if held:
             with self._mutex:
                 rest = self._empty_rest()
-            self._hand_back((), rest)
+            # not in the name of this worker: what a statement has begun, unseen, ends with its lease
+            self._hand_back((), [*(item.job for item in left), *rest])
+        elif left:
+            self._drop(left)
         return True
 
     def _prepare(self, wanted: Sequence[BundledJob]) -> list[Item]:
@@ -230,7 +232,7 @@ class BundleLoop:
         return items
 
     def _settle_and_start(self, ended: list[Ended], items: Sequence[Item]) -> tuple[set[int], bool]:
-        """Settle jobs and begin others; return the ids of those that may run, and whether one is held."""
+        """Settle jobs and begin others; return the ids that may run, and whether to hand back the rest."""
         following = [item.run for item in items]
         try:
             return self._execute(ended, following)
@@ -260,21 +262,22 @@ class BundleLoop:
         self._run_before = asked + lease / RENEWALS
         if following:
             self._jobs.start_trouble.recovered()
+        if held:
+            _log.info(
+                "bundle.split: job %d or one of the %d after it is held by another run of their message, or "
+                "by another transaction: they go back to the queue",
+                following[0].job,
+                len(following) - 1,
+            )
         return started, held
 
     def _not_started(self, error: BaseException, items: Sequence[Item]) -> tuple[set[int], bool]:
         """Give up the bundle: the database cannot be asked. It may have begun the jobs nevertheless."""
-        with self._mutex:
-            rest = self._empty_rest()
-        given_up = [*(item.job for item in items), *rest]
+        count, first = len(items) + len(self._rest), items[0].run.job
         self._jobs.start_trouble.failed(
-            error,
-            f"{len(given_up)} jobs of a bundle from job {given_up[0].id}: cannot be started; they go back to "
-            "the queue",
+            error, f"{count} jobs of a bundle from job {first}: cannot be started; they go back to the queue"
         )
-        # not in the name of this worker: what the statement has begun, unseen, ends with its lease
-        self._hand_back((), given_up)
-        return set(), False
+        return set(), True
 
     def _take(self) -> Item | None:
         """End the current job, and return the next that has begun; ``None``: there is none."""
@@ -340,5 +343,3 @@ class BundleLoop:
                 "message.dropped: %s: another message runs or ran it, it expired, or the job was cancelled",
                 item.run,
             )
-        # those whose rows another transaction held, and the others beside them
-        self._hand_back((), [item.job for item in items])

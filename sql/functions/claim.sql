@@ -91,7 +91,7 @@ declare
     jobs jsonb;
     due timestamptz;
     census record;
-    stale record;
+    stale pgreact.in_progress;
     short record;
     note record;
     served record;

@@ -15,7 +15,7 @@ create or replace function pgreact.fit_messages(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    short bigint[];
+    short_jobs bigint[];
     total bigint;
 begin
     fitting := chosen;
@@ -24,8 +24,8 @@ begin
     if coalesce(cardinality(chosen), 0) < 2 then
         return;
     end if;
-    short := pgreact.bundleable(chosen);
-    if short = '{}' then
+    short_jobs := pgreact.bundleable(chosen);
+    if short_jobs = '{}' then
         total := cardinality(chosen) + coalesce((select sum(u) from unnest(used) u), 0) + coalesce((select sum(u) from unnest(unstarted) u), 0);
         if total <= 200 and not exists (select from pgreact.lane l where least(l.max_unstarted, l.max_in_progress) < total) then
             return;  -- the usual case
@@ -37,12 +37,12 @@ begin
             -- of its lane
             row_number() over (partition by q.lane order by q.priority desc, q.run_at, q.id) as place,
             count(*) over (partition by q.lane) + coalesce(u.unstarted, 0) as jobs,
-            count(*) over (partition by q.lane) > l.max_in_progress - coalesce(u.used, 0) as crowded,
+            coalesce(count(*) over (partition by q.lane) > l.max_in_progress - coalesce(u.used, 0), false) as crowded,
             l.max_in_progress - coalesce(u.used, 0) as places,
             coalesce(l.max_unstarted, 200) - coalesce(u.unstarted, 0) as room,
             b.id is not null as short
         from pgreact.queue q
-        left join unnest(fit_messages.short) b (id) on b.id = q.id
+        left join unnest(short_jobs) b (id) on b.id = q.id
         left join pgreact.task t on t.name = q.task
         left join unnest(lanes, fit_messages.used, fit_messages.unstarted) u (lane, used, unstarted) on u.lane = q.lane
         left join pgreact.lane l on l.name = q.lane
@@ -55,7 +55,7 @@ begin
             from pgreact.in_progress p
             where p.claim_number >= (select s.oldest_claim from pgreact.queue_state s)
                 and p.started_at is not null
-                and fit_messages.short <> '{}'
+                and short_jobs <> '{}'
         ) w
         group by w.lane
     ),

@@ -1,9 +1,9 @@
 -- Each lane with its jobs by state. The cost does not grow with the jobs: a count above counted_to means more, and the oldest ready
 -- job is the first of each priority, of 100 priorities at most. Many lanes share 100,000 counted rows of a state, so that the whole
--- takes some 0.05 s at most; a lane always counts to 100. Row null: jobs whose task has no Celery queue yet.
+-- takes some 0.05 s at most; a lane always counts to 100. places: jobs in progress, a bundle of them counted once. Row null: jobs whose task has no Celery queue yet.
 create or replace function pgreact.lane_depths(most integer default 10000) returns table (
     lane text, ready integer, delayed integer, blocked integer, retrying integer, oldest timestamptz, in_progress integer,
-    unstarted integer, counted_to integer
+    places integer, unstarted integer, counted_to integer
 )
     language plpgsql
     stable
@@ -36,7 +36,8 @@ begin
         where n.lane is not null
     ),
     running as (
-        select p.lane, count(*)::integer as jobs, (count(*) filter (where p.started_at is null))::integer as unstarted
+        select p.lane, count(*)::integer as jobs, (count(*) filter (where p.started_at is null))::integer as unstarted,
+            (count(*) filter (where p.bundle is null) + count(distinct p.bundle))::integer as places
         from pgreact.in_progress p
         where p.claim_number >= (select s.oldest_claim from pgreact.queue_state s)
         group by p.lane
@@ -53,7 +54,8 @@ begin
     cap as materialized (
         select least(most, greatest(100, 100000 / greatest(1, count(*))))::integer as rows from lanes
     )
-    select l.lane, r.jobs, d.jobs, b.jobs, (d.retrying + b.retrying)::integer, o.oldest, coalesce(u.jobs, 0), coalesce(u.unstarted, 0),
+    select l.lane, r.jobs, d.jobs, b.jobs, (d.retrying + b.retrying)::integer, o.oldest, coalesce(u.jobs, 0), coalesce(u.places, 0),
+        coalesce(u.unstarted, 0),
         c.rows
     from lanes l
     cross join cap c
@@ -94,7 +96,7 @@ begin
         select min(f.since) as oldest from first_jobs f
     ) o
     union all
-    select null, n.ready, n.waiting, 0, 0, n.oldest, 0, 0, most
+    select null, n.ready, n.waiting, 0, 0, n.oldest, 0, 0, 0, most
     from (
         select
             (select count(*) from (select from pgreact.queue q where q.state = 'ready' and q.lane is null limit most + 1) c)::integer as ready,

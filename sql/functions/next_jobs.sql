@@ -46,6 +46,7 @@ begin
         exhausted := exhausted || full_lanes;
         found_jobs := found_jobs || chosen;
         exit when blocked = '{}' and dropped = '{}' and not (crowded and full_lanes <> '{}');
+        exit when cardinality(found_jobs) > 0.9 * batch;
 
         select array_agg(l.lane), array_agg(l.used), array_agg(l.unstarted), array_agg(l.taken), use.jobs + cardinality(chosen),
             use.bytes + coalesce(sum(l.bytes), 0)

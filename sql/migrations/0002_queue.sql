@@ -24,7 +24,7 @@ create table pgreact.lane (
         check (origin in ('sql', 'config', 'queue'))
 );
 comment on table pgreact.lane is 'named classes of jobs, with their limits; a committed change takes effect at once';
-comment on column pgreact.lane.max_in_progress is 'jobs of the lane in progress at most; null: no limit of its own';
+comment on column pgreact.lane.max_in_progress is 'jobs of the lane in progress at most, those of a bundle counted once; null: no limit of its own';
 comment on column pgreact.lane.max_unstarted
     is 'jobs of the lane at most that are in progress and that no worker has started';
 comment on column pgreact.lane.max_lost

@@ -11,7 +11,8 @@ with recursive lanes (lane, number) as (
     where n.number < 1000
 ),
 running as (
-    select p.lane, count(*) as jobs, count(*) filter (where p.started_at is null) as unstarted
+    select p.lane, count(*) as jobs, count(*) filter (where p.started_at is null) as unstarted,
+        count(*) filter (where p.bundle is null) + count(distinct p.bundle) as places
     from pgreact.in_progress p
     where p.claim_number >= (select s.oldest_claim from pgreact.queue_state s)
     group by p.lane
@@ -22,7 +23,7 @@ select
     coalesce(l.max_unstarted, 200) as max_unstarted,
     l.rate,
     coalesce(l.paused, false) as paused,
-    coalesce(r.jobs, 0) as in_progress,
+    coalesce(r.places, 0) as places,
     coalesce(r.unstarted, 0) as unstarted,
     (
         select count(*) from (select from pgreact.queue q where q.state = 'ready' and q.lane = n.lane limit 1001) w

@@ -4,7 +4,8 @@ The abstraction, and why it is fair:
 
 - A **job** is its row: `queue`, `claimed` (in progress, to be published again), `sent` (marked as published),
   `started` by a process, or at its end: `done`, `dead`, `cancelled`. `lost` has reached `max_lost`, which
-  is 1. `ran` is a ghost variable: the body of this attempt has begun.
+  is 1. `ran` is a ghost variable: the body of this attempt has begun. `shared`: the row is of the bundle,
+  whose jobs take one place of their lane.
 - A **claim_id** is compared with the row's, and never comes back. So a process or message that knows it
   needs one bit, fresh or not; and what knows only a stale one, and can no longer do anything, is forgotten.
   That leaves the number of attempts unbounded, and the state space finite.
@@ -39,7 +40,7 @@ BEGUN = frozenset({"begun", "late", "begun!", "late!"})
 CHANCE = frozenset({
     "job is cancelled", "broker loses a message", "broker delivers twice", "leader dies", "publish fails",
     "child dies", "worker dies", "answer is lost", "begun jobs are late", "process stops early",
-    "row of an ended job is locked", "row of the next job is locked", "lease ends during an outage",
+    "row of an ended job is locked", "lease ends during an outage",
 })  # fmt: skip
 
 ACCIDENTS = CHANCE - {"broker delivers twice"}
@@ -49,9 +50,10 @@ class Job(NamedTuple):
     row: str
     lost: bool = False
     ran: bool = False
+    shared: bool = False
 
     def __str__(self) -> str:
-        return f"{self.row}{' ran' * self.ran}{' lost' * self.lost}"
+        return f"{self.row}{' ran' * self.ran}{' lost' * self.lost}{' shared' * self.shared}"
 
 
 class Process(NamedTuple):
@@ -96,6 +98,10 @@ class Rules:
     abandon_unbegun: bool = True  # jobs that the dead child has not begun go back
     abandon_dead_only: bool = True  # the main process waits until the child has ended
     revert_unsent: bool = True  # the leader reverts the marks of messages that the broker has not taken
+    return_shared: bool = (
+        True  # a job of a bundle goes back to the queue; False: it is published under the same claim_id
+    )
+    stop_if_held: bool = True  # a run that finds a job started elsewhere begins none of the others
     spent: bool = True  # whether `wrong` includes attempts that are spent for nothing
 
 
@@ -139,7 +145,7 @@ def _end(s: State, job: int, row: str, **changes: object) -> State:
     )
     messages = frozenset(filter(None, (message - {job} for message in s.messages)))
     s = s._replace(processes=processes, messages=messages, sending=s.sending - {job})
-    return _job(s, job, row=row, ran=False, **changes)
+    return _job(s, job, row=row, ran=False, shared=False, **changes)
 
 
 def _lose(s: State, job: int) -> State:
@@ -203,7 +209,7 @@ def _leader(s: State, rules: Rules) -> list[tuple[str, State]]:
     if len(waiting) > 1:
         both = s
         for job in waiting:
-            both = _job(both, job, row="sent")
+            both = _job(both, job, row="sent", shared=True)
         found.append(("leader claims a bundle", both._replace(sending=frozenset(waiting))))
     if s.sending:
         unsent = s._replace(sending=frozenset())
@@ -211,9 +217,16 @@ def _leader(s: State, rules: Rules) -> list[tuple[str, State]]:
         found.append(("leader dies", unsent))
         for job in s.sending if rules.revert_unsent else ():
             if s.jobs[job].row == "sent":
-                unsent = _job(unsent, job, row="claimed")
+                unsent = _unpublished(unsent, job, rules)
         found.append(("publish fails", unsent))
     return found
+
+
+def _unpublished(s: State, job: int, rules: Rules) -> State:
+    """Let the next claim return an unstarted job."""
+    if s.jobs[job].shared and rules.return_shared:
+        return _end(s, job, "queue")
+    return _job(s, job, row="claimed")
 
 
 def _leases(s: State, rules: Rules) -> list[tuple[str, State]]:
@@ -222,7 +235,7 @@ def _leases(s: State, rules: Rules) -> list[tuple[str, State]]:
     for job in JOBS if rules.leases_end else ():
         row = s.jobs[job].row
         if row == "sent" and job not in s.sending:
-            found.append(("lease of an unstarted job ends", _job(s, job, row="claimed")))
+            found.append(("lease of an unstarted job ends", _unpublished(s, job, rules)))
         if not row.startswith("started"):
             continue
         if row == "started -":
@@ -416,6 +429,10 @@ def _body(s: State, number: int, job: int) -> State:
         return _fault(after, "attempt starts twice")
     if any(p.loop[job] in RUNNING for p in s.processes):
         return _fault(after, "two bodies of a job")
+    if all(s.jobs[each].shared for each in JOBS) and any(
+        place in {"runs", "slow"} for p in s.processes for place in p.loop
+    ):
+        return _fault(after, "two bodies in one place")
     return _job(after, job, ran=True)
 
 
@@ -434,21 +451,22 @@ def _statement(s: State, number: int, rules: Rules) -> list[tuple[str, State]]:
         left = unsettled
         for job in rest:
             left = _split(left, number, job, rules)
-        found.append(("process stops early", left))  # the worker stops, or the database is away
-        found.append(("row of the next job is locked", _split(unsettled, number, rest[0], rules)))
+        # the worker stops, the database is away, or another transaction holds the row of a next job
+        found.append(("process stops early", left))
     if rest and not rules.start_before_body:
         return [*found, ("body begins", _body(_settled(s, number, ended), number, rest[0]))]
     if not rules.one_transaction and ended:
         if rules.settle_first or not rest:
             return [*found, ("process settles", _settled(s, number, ended))]
         begins = [
-            ("process begins the next", _begin(s, number, rest[:count])) for count in range(1, len(rest) + 1)
+            ("process begins the next", _begin(s, number, rest[:count], rules))
+            for count in range(1, len(rest) + 1)
         ]
         return [*found, *begins, ("process settles", _settled(s, number, ended))]
     for count in range(len(rest) + 1) if ended else range(1, len(rest) + 1):
         if count == 0 and rest:
             continue
-        after = _begin(_settled(s, number, ended), number, rest[:count])
+        after = _begin(_settled(s, number, ended), number, rest[:count], rules)
         found.append(("process settles and begins", after))
         if rest:
             found.append(("answer is lost", _unanswered(s, after, number, rules)))
@@ -461,7 +479,13 @@ def _settled(s: State, number: int, ended: list[int]) -> State:
     return s
 
 
-def _begin(s: State, number: int, wanted: list[int]) -> State:
+def _begin(s: State, number: int, wanted: list[int], rules: Rules) -> State:
+    held = any(s.jobs[job].row.startswith("started") for job in wanted)
+    if held and rules.stop_if_held:
+        for job in JOBS:
+            if s.processes[number].loop[job] == "rest":
+                s = _split(s, number, job, rules)
+        return s
     for job in wanted:
         if s.jobs[job].row in UNSTARTED:
             s = _at(_job(s, job, row=f"started {number}"), number, job, loop="begun")

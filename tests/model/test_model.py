@@ -175,7 +175,11 @@ def test_no_job_of_a_bundle_starts_twice_or_is_stranded_whichever_process_dies(
             "take_away", "body begins of an attempt that has ended", id="the loop keeps what is handed back"
         ),
         pytest.param("start_before_body", "attempt starts twice", id="a body begins before its start"),
-        pytest.param("doubt_is_not_started", "attempt starts twice", id="a lost answer counts as a start"),
+        pytest.param(
+            "doubt_is_not_started",
+            "body begins of an attempt that has ended",
+            id="a lost answer counts as a start",
+        ),
         pytest.param(
             "unbegun_by_nobody", "body begins of an attempt that has ended", id="a started job goes back"
         ),
@@ -188,6 +192,8 @@ def test_no_job_of_a_bundle_starts_twice_or_is_stranded_whichever_process_dies(
         ),
         pytest.param("renew_slow", "two bodies of a job", id="nobody renews a slow job"),
         pytest.param("hand_back", "attempt spent that did not run", id="nothing is handed back"),
+        pytest.param("return_shared", "two bodies in one place", id="a job of a bundle is published again"),
+        pytest.param("stop_if_held", "two bodies in one place", id="a second run of the message goes on"),
     ],
 )
 def test_one_wrong_rule_of_bundles_is_found(explore: Callable[..., Result[Any]], rule: str, why: str) -> None:

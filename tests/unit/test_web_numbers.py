@@ -54,6 +54,7 @@ DEPTH = {
     "ready": 0,
     "oldest_s": None,
     "in_progress": 0,
+    "places": 0,
     "unstarted": 0,
     "blocked": 0,
     "full": False,
@@ -105,7 +106,7 @@ def test_means_without_a_past_light_nothing_and_a_wait_that_goes_on_does() -> No
     [
         ({}, {"paused": True}, False, "no daemon leads"),
         ({}, {"paused": True}, True, "the lane is paused"),
-        ({"full": True, "in_progress": 5}, {}, True, "all 5 places of the lane are taken"),
+        ({"full": True, "places": 5}, {}, True, "all 5 places of the lane are taken"),
         (
             {"full": True, "unstarted": 3},
             {"max_in_progress": None},

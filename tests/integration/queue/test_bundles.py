@@ -5,6 +5,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.queue_steps import Queue
 
@@ -241,18 +243,169 @@ def test_short_jobs_do_not_overtake_one_of_their_lane_that_finds_no_room(queue: 
     assert queue.state(later[0]) == "in progress"
 
 
-def test_jobs_of_a_message_are_published_again_one_by_one(queue: Bundles, bundle: list[list[Any]]) -> None:
+def test_jobs_of_a_lost_message_are_claimed_anew_one_by_one(queue: Bundles, bundle: list[list[Any]]) -> None:
     queue.run("update pgreact.in_progress set lease_until = now() - interval '1 s' where task = 't'")
     answer = queue.claim(500)
     assert answer["bundles"] == []
-    again = {job["id"]: job["claim_id"] for job in answer["jobs"]}
-    assert {job[0]: job[1] for job in bundle}.items() <= again.items()
+    again = {job["id"]: job for job in answer["jobs"]}
+    assert {job[0] for job in bundle} <= again.keys()
+    assert all(again[job[0]]["claim_id"] != job[1] for job in bundle), (
+        "no other message under the same claim_id"
+    )
+    assert {job["attempt"] for job in again.values()} == {1}
 
 
-def test_a_claim_returns_tasks_that_are_not_known_though_their_jobs_have_a_lane(queue: Bundles) -> None:
-    queue.add("new", lane="'default'")
-    queue.add("t")
-    assert queue.claim()["unrouted"] == ["new"]
+@pytest.mark.parametrize("alone", [True, False])
+def test_jobs_of_a_message_that_was_not_sent_are_claimed_anew(
+    queue: Bundles, bundle: list[list[Any]], alone: bool
+) -> None:
+    claims = [job[1] for job in bundle]
+    assert queue.value("select pgreact.unpublished(%s::uuid[], %s)::text[]", claims, alone) == []
+    assert {queue.state(job[0]) for job in bundle} == {"ready"}
+    answer = queue.claim(500)
+    assert (answer["bundles"] == []) is alone
+    found = {job["id"]: job["claim_id"] for job in answer["jobs"]}
+    found |= {job[0]: job[1] for each in answer["bundles"] for job in json.loads(each["body"])}
+    assert {job[0] for job in bundle} <= found.keys()
+    assert not {*found.values()} & {*claims}
+
+
+# ---- places of a lane with a limit -------------------------------------------------------------------------
+
+_PLACES = (
+    "select count(*) filter (where bundle is null) + count(distinct bundle) from pgreact.in_progress "
+    "where lane = %s"
+)
+
+
+@pytest.fixture
+def limited(queue: Bundles) -> Bundles:
+    """A queue whose lane ``default`` has four places, and no message that waits for a worker."""
+    queue.run("update pgreact.lane set max_in_progress = 4")
+    return queue
+
+
+def test_a_bundle_takes_one_place_of_its_lane(limited: Bundles) -> None:
+    jobs = limited.fill(50)
+    sent = limited.bundles()
+    assert [each["jobs"] for each in sent] == [13, 13, 13, 11]
+    assert limited.value(_PLACES, "default") == 4
+    later = limited.fill(10)
+    assert limited.claim(500)["claimed"] == 0
+    first = sent[0]["body"]
+    limited.advance([], first[:1])
+    limited.advance(first[:1], first[1:])
+    assert limited.claim(500)["claimed"] == 0, "its worker runs one of the others"
+    limited.advance(first[1:], [])
+    limited.run("update pgreact.task set run_s = 0.001 where name = 't'")
+    answer = limited.claim(500)
+    assert [each["jobs"] for each in answer["bundles"]] == [10]
+    assert (answer["jobs"], limited.state(later[-1])) == ([], "in progress")
+    assert limited.state(jobs[20]) == "in progress"
+
+
+def test_where_there_are_places_for_all_each_job_travels_alone(limited: Bundles) -> None:
+    limited.fill(4)
+    answer = limited.claim(500)
+    assert (len(answer["jobs"]), answer["bundles"]) == (4, [])
+
+
+@pytest.mark.parametrize(("places", "taken"), [(1, 1), (2, 3), (3, 4), (4, 4)])
+def test_jobs_of_a_lane_with_a_limit_do_not_overtake_one_that_finds_no_place(
+    queue: Bundles, places: int, taken: int
+) -> None:
+    queue.run(f"update pgreact.lane set max_in_progress = {places}")
+    jobs = [queue.add(task=task) for task in ("t", "slow", "t", "slow", "t", "t")]
+    foreseen = queue.value("select array_agg(j order by j) from unnest(pgreact.next_jobs(500)) j")
+    queue.claim(500)
+    assert [job for job in jobs if queue.state(job) == "in progress"] == foreseen == jobs[:taken]
+    assert queue.value(_PLACES, "default") == places
+
+
+def test_a_full_lane_leaves_the_claim_to_the_others(limited: Bundles) -> None:
+    limited.run("insert into pgreact.lane (name) values ('other')")
+    limited.fill(3)
+    slow = [limited.add(task="slow") for _ in range(20)]
+    other = limited.fill(30, lane="'other'")
+    foreseen = limited.value("select pgreact.next_jobs(20)")
+    answer = limited.claim(20)
+    taken = {job["id"] for job in answer["jobs"]}
+    taken |= {job[0] for each in answer["bundles"] for job in json.loads(each["body"])}
+    assert sorted(foreseen) == sorted(taken)
+    assert len(taken) == 20
+    assert limited.value(_PLACES, "default") == 4
+    assert limited.state(slow[0]) == "in progress"
+    assert limited.state(other[12]) == "in progress"
+
+
+def test_no_message_of_a_running_bundle_waits(limited: Bundles) -> None:
+    limited.fill(50)
+    sent = limited.bundles()
+    limited.run("update pgreact.in_progress set published_at = published_at - interval '1 s'")
+    limited.fill(10)
+    assert [lane["idle"] for lane in limited.claim(500)["full_lanes"]] == [False], "no worker has begun one"
+    for each in sent:
+        limited.advance([], each["body"][:1])
+    assert [lane["idle"] for lane in limited.claim(500)["full_lanes"]] == [True]
+    assert limited.value("select waiting from pgreact.places_used()") is None
+
+
+STEP = st.one_of(
+    st.tuples(
+        st.just("add"), st.sampled_from("abc"), st.sampled_from(["t", "u", "slow"]), st.integers(1, 12)
+    ),
+    st.tuples(st.just("claim"), st.integers(1, 40)),
+    st.tuples(st.just("run"), st.integers(0, 9), st.integers(1, 5)),
+    st.tuples(st.just("unsent"), st.integers(0, 9)),
+)
+LIMITS = {"a": 1, "b": 3}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEP, max_size=25))
+def test_no_lane_has_more_places_taken_than_its_limit(queue: Bundles, steps: list[tuple[Any, ...]]) -> None:
+    queue.run(
+        "delete from pgreact.queue",
+        "delete from pgreact.in_progress",
+        "insert into pgreact.task (name, queue, run_s) values ('u', 'default', 0.0005) "
+        "on conflict do nothing",
+        "insert into pgreact.lane (name, max_in_progress) values ('a', 1), ('b', 3), ('c', null) "
+        "on conflict do nothing",
+    )
+    sent: list[list[list[Any]]] = []  # messages that have not ended
+    lanes: dict[int, str] = {}
+    waiting: set[int] = set()
+    for step in (*steps, ("claim", 100)):
+        match step:
+            case ("add", lane, task, count):
+                added = queue.fill(count, task=task, lane=f"'{lane}'")
+                lanes |= dict.fromkeys(added, lane)
+                waiting.update(added)
+            case ("claim", batch):
+                foreseen = set(queue.value("select pgreact.next_jobs(%s)", batch))
+                answer = queue.claim(batch)
+                messages = [[[job["id"], job["claim_id"]]] for job in answer["jobs"]]
+                messages += [json.loads(each["body"]) for each in answer["bundles"]]
+                taken = {job[0] for message in messages for job in message} & waiting
+                assert taken == foreseen
+                for lane in LIMITS:
+                    in_order = sorted(job for job in waiting if lanes[job] == lane)
+                    ours = sorted(job for job in taken if lanes[job] == lane)
+                    assert ours == in_order[: len(ours)]
+                waiting -= taken
+                sent += messages
+            case ("run", number, count) if sent:
+                message = sent.pop(number % len(sent))
+                part, rest = message[:count], message[count:]
+                assert len(queue.advance([], part)["started"]) == len(part)
+                queue.advance(part, [])
+                sent += [rest] if rest else []
+            case ("unsent", number) if sent:
+                message = sent.pop(number % len(sent))
+                queue.value("select pgreact.unpublished(%s::uuid[])", [job[1] for job in message])
+                waiting.update(job[0] for job in message if queue.state(job[0]) == "ready")
+        for lane, most in LIMITS.items():
+            assert queue.value(_PLACES, lane) <= most
 
 
 # ---- how attempts begin and end ----------------------------------------------------------------------------
@@ -281,10 +434,16 @@ def test_one_statement_settles_attempts_and_starts_the_next(queue: Bundles, bund
 
 
 def test_an_attempt_starts_once(queue: Bundles, bundle: list[list[Any]]) -> None:
-    assert queue.start(bundle[1][0])  # a message of its own came first
-    assert queue.advance([], bundle[:2])["started"] == [bundle[0][0]]
-    assert queue.advance([], bundle[:2], "w 2")["started"] == []
+    assert queue.advance([], bundle[:2])["started"] == [bundle[0][0], bundle[1][0]]
+    again = queue.advance([], bundle[1:4], "w 2")  # another run of the message
+    assert (again["started"], again["held"]) == ([], True), "jobs of a bundle run one after the other"
     assert not queue.start(bundle[0][0])
+
+
+def test_jobs_that_are_gone_do_not_hold_the_others(queue: Bundles, bundle: list[list[Any]]) -> None:
+    queue.run(f"select pgreact.cancel({bundle[0][0]})")
+    found = queue.advance([], bundle[:3])
+    assert (sorted(found["started"]), found["held"]) == ([bundle[1][0], bundle[2][0]], False)
 
 
 def test_an_attempt_that_has_ended_is_ignored(queue: Bundles, bundle: list[list[Any]]) -> None:
@@ -296,7 +455,8 @@ def test_an_attempt_that_has_ended_is_ignored(queue: Bundles, bundle: list[list[
 def test_a_locked_attempt_is_not_started(queue: Bundles, bundle: list[list[Any]]) -> None:
     with queue.connect(autocommit=False) as other:
         other.execute("select from pgreact.in_progress where id = %s for update", (bundle[0][0],))
-        assert queue.advance([], bundle[:2])["started"] == [bundle[1][0]]
+        found = queue.advance([], bundle[:2])
+    assert (found["started"], found["held"]) == ([], True)
 
 
 def test_a_locked_settlement_changes_nothing(queue: Bundles, bundle: list[list[Any]]) -> None:

@@ -316,7 +316,9 @@ def test_the_whole_queue_may_be_full(led: Queue) -> None:
 
 def test_arguments_that_wait_to_be_published_hold_up_claims(led: Queue) -> None:
     led.add()
-    led.run("update pgreact.queue set size = 9000000", "select pgreact.claim(1)")
+    led.run(
+        "update pgreact.queue set size = 9000000", "select pgreact.claim(1)", "select pgreact.unpublished()"
+    )
     job = led.add()
     assert _codes(led, job) == ["bytes"]
 
@@ -355,7 +357,7 @@ def test_a_job_that_expired_is_dropped_by_the_next_claim(led: Queue) -> None:
 
 def test_a_claimed_job_waits_for_its_publish_then_its_start(led: Queue) -> None:
     job = led.add()
-    led.run("select pgreact.claim(1)")
+    led.run("select pgreact.claim(1)", "select pgreact.unpublished()")
     assert _codes(led, job) == ["claimed"]
     led.claim()
     assert _codes(led, job) == ["published"]
