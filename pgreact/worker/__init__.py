@@ -34,7 +34,9 @@ settlement.failed            warning the process ended before a settlement was s
                                      made; the lease ends the attempt as lost
 shutdown.delayed             info    the process sends delayed settlements before it ends
 bundle.split                 warning the jobs of a task need messages of their own in this worker: each is
-                                     sent again alone; debug: a job lasts, the others go back to the queue
+                                     sent again alone; info: another run of the message, or another
+                                     transaction, holds one of its jobs: the others go back to the queue;
+                                     debug: so they do, as a job lasts
 bundle.unreadable            error   the text of a bundle cannot be read: after their leases the jobs come one
                                      by one
 bundle.failed                error   a bug, or an error outside the body of a job

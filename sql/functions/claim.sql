@@ -508,9 +508,10 @@ begin
         claim_time := pgreact.clock_now();
         with gone as (
             delete from pgreact.queue q
-            where q.id = any (chosen)
+            using unnest(chosen, messages) m (id, number)
+            where q.id = m.id
             -- the last transaction that wrote a row that has always been ready is the one that enqueued it
-            returning q.*, case when tracked then pg_xact_commit_timestamp(q.xmin) end as committed_at
+            returning q.*, m.number as message, case when tracked then pg_xact_commit_timestamp(q.xmin) end as committed_at
         ),
         here as (
             insert into pgreact.in_progress (id, lane, task, args, kwargs, priority, run_at, key, unique_key,
@@ -525,9 +526,8 @@ begin
                 coalesce(g.size, octet_length(concat(g.args, g.kwargs, g.options))),
                 greatest(g.run_at, g.enqueued_at, g.ready_at),
                 g.committed_at,
-                g.trace, claim_time, (state.claim_number + 1) * 10000 + bundled + m.number
+                g.trace, claim_time, (state.claim_number + 1) * 100000000 + bundled + g.message
             from gone g
-            left join unnest(chosen, messages) m (id, number) on m.id = g.id
             returning lane, expires, bundle
         )
         select
@@ -555,7 +555,7 @@ begin
             served_lanes := served.lanes;
             served_jobs := served.jobs;
             served_places := served.places;
-            bundled := coalesce(served.last_bundle - (state.claim_number + 1) * 10000, bundled);
+            bundled := coalesce(served.last_bundle - (state.claim_number + 1) * 100000000, bundled);
             with free as materialized (
                 select u.*
                 from unnest(served.lanes, served.jobs, served.weights, served.rates, served.bursts)

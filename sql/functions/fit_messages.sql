@@ -32,15 +32,16 @@ begin
         end if;
     end if;
     with jobs as materialized (
-        select q.id, q.lane, q.task, q.options, t.run_s, l.bundle,
+        select q.id, q.lane, t.run_s, l.bundle,
             q.lane = any (coalesce(waiting, '{}')) as busy,
-            -- of its lane
+            -- in its lane
             row_number() over (partition by q.lane order by q.priority desc, q.run_at, q.id) as place,
-            count(*) over (partition by q.lane) + coalesce(u.unstarted, 0) as jobs,
-            coalesce(count(*) over (partition by q.lane) > l.max_in_progress - coalesce(u.used, 0), false) as crowded,
+            count(*) over (partition by q.lane) as jobs,
+            coalesce(u.unstarted, 0) as unstarted,
             l.max_in_progress - coalesce(u.used, 0) as places,
             coalesce(l.max_unstarted, 200) - coalesce(u.unstarted, 0) as room,
-            b.id is not null as short
+            b.id is not null as short,
+            dense_rank() over (order by q.lane, q.task, q.options, b.id is not null) as kind
         from pgreact.queue q
         left join unnest(short_jobs) b (id) on b.id = q.id
         left join pgreact.task t on t.name = q.task
@@ -59,52 +60,49 @@ begin
         ) w
         group by w.lane
     ),
+    counted as (
+        select j.*, w.busy as workers, j.jobs > j.places as crowded,
+            row_number() over (partition by j.kind order by j.place) as number,
+            count(*) over (partition by j.kind) as alike
+        from jobs j
+        left join workers w on w.lane = j.lane
+    ),
     sized as (
-        select j.*, row_number() over (alike order by j.place) as number,
+        select c.*,
             case
-                when not j.short then 1
+                when not c.short then 1
                 -- Messages that wait show that no worker is idle, and jobs that find no place would wait all the same. Elsewhere jobs
                 -- that share a message would wait for each other; so there only many do, which end before a worker has received the
                 -- next message, in about 1 ms.
-                when not (j.busy or j.crowded or j.run_s < 0.001 and count(*) over (partition by j.lane, j.task) >= 32) then 1
+                when not (c.busy or coalesce(c.crowded, false) or c.run_s < 0.001 and c.alike >= 32) then 1
                 -- A message lasts 20 ms, and each busy worker has another one. Of a lane whose workers may be idle, 16 have one.
-                else least(coalesce(j.bundle, 100), 0.02 / greatest(j.run_s, 0.0002), greatest(
-                    case when j.crowded then ceil(count(*) over alike / greatest(j.places, 1)::float8) end,
+                else least(coalesce(c.bundle, 100), 0.02 / greatest(c.run_s, 0.0002), greatest(
+                    case when c.crowded then ceil(c.alike / greatest(c.places, 1)::float8) end,
                     case
-                        when j.busy then least(ceil(count(*) over alike / 4.0), j.jobs / (2.0 * coalesce(w.busy, 1)))
-                        else ceil(count(*) over alike / 16.0)
+                        when c.busy then least(ceil(c.alike / 4.0), (c.jobs + c.unstarted) / (2.0 * coalesce(c.workers, 1)))
+                        else ceil(c.alike / 16.0)
                     end))::integer
             end as size
-        from jobs j
-        left join workers w on w.lane = j.lane
-        window alike as (partition by j.lane, j.task, j.options, j.short)
+        from counted c
     ),
     numbered as (
-        select s.*, case when s.size > 1 then
-                dense_rank() over (order by s.lane, s.task, s.options, case when s.size > 1 then (s.number - 1) / s.size end)
-            end as message
+        select s.*, case
+                when s.size > 1 and not (s.number = s.alike and s.alike % s.size = 1) then s.kind * 10000 + (s.number - 1) / s.size
+            end::integer as message
         from sized s
     ),
-    opened as (
-        select n.*, n.message is null or row_number() over (partition by n.message order by n.place) = 1 as opens
-        from numbered n
-    ),
     fits as (
-        select o.id, o.lane, o.place, o.message,
-            coalesce(sum(o.opens::integer) over so_far <= o.places, true)
-                and (sum((o.message is null)::integer) over so_far = 0 or sum((o.message is null)::integer) over so_far <= o.room) as fits
-        from opened o
-        window so_far as (partition by o.lane order by o.place)
-    ),
-    shared as (
-        select f.id, f.lane, f.place, case when count(*) over (partition by f.message) > 1 then f.message end as message
-        from fits f
-        where f.fits
+        select n.id, n.lane, n.place, n.message,
+            coalesce(sum((n.message is null or (n.number - 1) % n.size = 0)::integer) over so_far <= n.places, true)
+                and (sum((n.size <= 1)::integer) over so_far = 0 or sum((n.size <= 1)::integer) over so_far <= n.room) as fits
+        from numbered n
+        window so_far as (partition by n.lane order by n.place rows unbounded preceding)
     )
-    select array_agg(s.id order by s.lane, s.place), array_agg(s.message order by s.lane, s.place),
-        array(select distinct f.lane from fits f where not f.fits)
+    select array_agg(f.id order by f.lane, f.place) filter (where f.fits),
+        array_agg(f.message order by f.lane, f.place) filter (where f.fits),
+        coalesce(array_agg(distinct f.lane) filter (where not f.fits), '{}')
     into fitting, messages, "full"
-    from shared s;
+    from fits f;
 end
 $$;
 comment on function pgreact.fit_messages(bigint[], text[], text[], bigint[], bigint[])

@@ -142,9 +142,11 @@ def test_worker_with_a_time_limit_sends_each_job_again_alone(
 ) -> None:
     with a_cluster(postgres, redis_url, "prefork", TASK_TIME_LIMIT="30") as cluster:
         jobs = run_bundle(cluster, *[("brief",)] * 3)
+        cluster.workers[0].wait_for_log("bundle.split: tests.jobs_app.brief: the worker has a time limit")
+        cluster.database.until("select count(*) = 3 from pgreact.queue where alone and attempt = 0")
+        cluster.dispatch()
         for job in jobs:
             cluster.until_settled(job["id"], "done")
-        cluster.workers[0].wait_for_log("bundle.split: tests.jobs_app.brief: the worker has a time limit")
         assert sorted(cluster.runs("task_id")) == sorted(job["task_id"] for job in jobs)
 
 
