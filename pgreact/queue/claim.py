@@ -62,8 +62,8 @@ class QueueDispatch:
         self._post = post
         self._session = session
         self._clock = clock
-        # attempts that a claim has marked as published and that may not be sent; None: any of the last claim
-        self._unsent: set[str] | None = None
+        self._in_doubt = True  # what the last claim returned, and marked as published, is not known
+        self._unsent: set[str] = set()  # attempts that are marked as published and may not be sent
         self._refused_bundles: set[str] = set()  # likewise, of bundles that the broker refused
         self._refused: dict[str, tuple[JobMessage, str]] = {}  # attempts that cannot be published, and why
         self._claimed = 0  # jobs claimed since the last log event: none of their messages was published
@@ -91,15 +91,14 @@ class QueueDispatch:
         if not self._database:
             self._database = await self._ask("database id", "select pgreact.database_id()")
         asked = self._clock.monotonic()
-        locked, self._unsent = self._unsent, None
+        self._in_doubt = True
         answer = json.loads(await self._ask("claim", "select pgreact.claim($1)", self._batch))
         claimed = self._clock.monotonic()
-        jobs, bundles = (
-            answer["jobs"],
-            answer.get("bundles") or [],
-        )  # a daemon may be newer than its database's functions
-        self._unsent = {job["claim_id"] for job in jobs} | (locked or set())
+        jobs = answer["jobs"]
+        bundles = answer.get("bundles") or []  # a daemon may be newer than the functions of its database
+        self._unsent.update(job["claim_id"] for job in jobs)
         self._unsent.update(claim for bundle in bundles for claim in bundle["claim_ids"])
+        self._in_doubt = False
         self._batch = LARGE_BATCH if bundles else BATCH
         bundled = sum(bundle["jobs"] for bundle in bundles)
         self._measures.republished += max(0, len(jobs) + bundled - answer["claimed"])
@@ -146,7 +145,6 @@ class QueueDispatch:
             return None
         self._claimed += taken
         posted = await self._post.post(messages)
-        assert self._unsent is not None
         self._unsent -= {claim for message in posted.sent for claim in message.claims}
         for message, reason in posted.refused:
             if message.jobs:
@@ -204,8 +202,11 @@ class QueueDispatch:
 
     async def _revert_unsent(self) -> None:
         """Let the next claim return what was not published; leave locked rows for the next dispatch."""
-        if self._unsent is None or self._unsent:
+        if self._unsent:
             self._unsent = await self._unpublished(self._unsent, alone=False)
+        if self._in_doubt:
+            self._unsent |= await self._unpublished(None, alone=False)
+            self._in_doubt = False
         if self._refused_bundles:
             self._refused_bundles = await self._unpublished(self._refused_bundles, alone=True)
 

@@ -5,6 +5,7 @@
 -- the first index entries on. passed: jobs that a preview has chosen before.
 -- The other arguments are those of pgreact.lane_rooms.
 --
+-- Where one lane alone has ready jobs, as is usual, they are its first ones that have room: the general query costs twice as much.
 -- The rows that it reads must not grow with lanes times places. So it reads each lane's first job; then up to its share of a lane
 -- that may have a second job among the chosen; and the remainder only of lanes that used up their share.
 create or replace function pgreact.choose_jobs(
@@ -15,7 +16,38 @@ create or replace function pgreact.choose_jobs(
     stable
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    head record;
 begin
+    if heads is null then
+        select f.lane, f.id,
+            not exists (select from pgreact.queue q where q.state = 'ready' and q.lane > f.lane and q.id <> all (passed)) as alone,
+            exists (
+                select
+                from pgreact.queue q
+                join pgreact.task t on t.name = q.task and pgreact.is_short(t)
+                where q.id = f.id
+            ) as short
+        into head
+        from (
+            select q.lane, q.id
+            from pgreact.queue q
+            where q.state = 'ready' and q.lane is not null and q.id <> all (passed)
+            order by q.lane, q.priority desc, q.run_at, q.id
+            limit 1
+        ) f;
+        if head.id is null then
+            return null;
+        elsif head.alone then
+            return (
+                select array_agg(j.id order by j.priority desc, j.run_at, j.id)
+                from pgreact.lane_rooms(array[head.lane], at, rated, lanes, used, unstarted, taken,
+                        case when head.short then array[head.lane] else '{}' end) r
+                cross join lateral pgreact.lane_jobs(r.lane, null, 0, least(places, r.room), passed) j
+                where not r.paused and r.room >= 1 and r.lane <> all (exhausted)
+            );
+        end if;
+    end if;
     return (
         with recursive first (lane, id) as (
             (

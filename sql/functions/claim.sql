@@ -80,6 +80,7 @@ declare
     next_token timestamptz;  -- when a lane with ready jobs has a token again
     allowed constant bigint := pgreact.claim_bytes();
     bytes bigint;
+    claimed_bytes bigint := 0;
     counted integer;
     unstarted bigint := 0;
     again bigint[];  -- attempts of earlier claims that are to be published again
@@ -250,6 +251,7 @@ begin
             left join pgreact.bundled_places(state.oldest_claim, reference_time) b on b.lane = u.lane;
         end if;
         counted := census.jobs - claimed;
+        census.bytes := census.bytes + claimed_bytes;
         served_lanes := '{}';
         served_jobs := '{}';
         served_places := '{}';
@@ -528,7 +530,7 @@ begin
                 g.committed_at,
                 g.trace, claim_time, (state.claim_number + 1) * 100000000 + bundled + g.message
             from gone g
-            returning lane, expires, bundle
+            returning lane, expires, bundle, size
         )
         select
             array_agg(h.lane) as lanes,
@@ -539,10 +541,11 @@ begin
             array_agg(l.rate) as rates,
             array_agg(l.burst) as bursts,
             coalesce(sum(h.jobs), 0)::integer as claimed,
+            coalesce(sum(h.bytes), 0)::bigint as bytes,
             min(h.expires) as expires
         into served
         from (
-            select h.lane, count(*)::integer as jobs, min(h.expires) as expires, max(h.bundle) as last_bundle,
+            select h.lane, count(*)::integer as jobs, sum(h.size) as bytes, min(h.expires) as expires, max(h.bundle) as last_bundle,
                 (count(*) filter (where h.bundle is null) + count(distinct h.bundle))::integer as places
             from here h
             group by h.lane
@@ -551,6 +554,7 @@ begin
 
         if served.claimed > 0 then
             claimed := claimed + served.claimed;
+            claimed_bytes := claimed_bytes + served.bytes;
             next_expiry := least(next_expiry, served.expires);
             served_lanes := served.lanes;
             served_jobs := served.jobs;

@@ -330,7 +330,9 @@ def test_claim_reports_unstarted_jobs_that_take_all_places(queue: Queue, limited
     for _ in range(5):
         queue.add()
     answer = queue.claim()
-    assert answer["waiting"] == 3
+    # in a lane with a limit of its own a freed place may be idle, unless messages have waited for a worker
+    assert answer["waiting"] == (3 if limited == "queue_setting" else 0)
+    queue.run("update pgreact.in_progress set published_at = published_at - interval '1 s'")
     first = answer["jobs"][0]["id"]
     queue.start(answer["jobs"][1]["id"])
     queue.start(first)
@@ -612,6 +614,15 @@ def test_a_claim_takes_limited_bytes_and_reports_more(queue: Queue) -> None:
             break
         assert answer["jobs"]
     assert taken == list(range(1, 22))
+
+
+def test_all_passes_of_a_claim_share_its_bytes(queue: Queue) -> None:
+    queue.run(
+        "insert into pgreact.queue (task, lane, expires) values ('t', 'default', now() - interval '1 s')",
+        "insert into pgreact.queue (task, lane, size) "
+        "select 't', 'default', 1500000 from generate_series(1, 12)",
+    )
+    assert len(queue.claimed()) == 6, "the expired job makes for another pass"
 
 
 def test_unpublished_jobs_bound_the_bytes_of_a_claim(queue: Queue) -> None:

@@ -281,7 +281,7 @@ def test_counts_stop_above_ten_thousand_and_cost_no_more_with_a_million_jobs(mil
         connection.execute("select pgreact.lane_depths()")
         found = connection.execute("select * from pgreact.lane_depths()").fetchall()
         by_lane = {row[0]: row for row in found}
-        assert {row[8] for row in found} == {10_000}
+        assert {row[9] for row in found} == {10_000}
         assert by_lane["l0"][1:4] == (10_001, 10_001, 10_001)
         assert by_lane["rare"][1:4] == (1, 0, 0)
         assert by_lane["default"][1:4] == (0, 0, 0)
