@@ -75,8 +75,9 @@ begin
                 -- that share a message would wait for each other; so there only many do, which end before a worker has received the
                 -- next message, in about 1 ms.
                 when not (c.busy or coalesce(c.crowded, false) or c.run_s < 0.001 and c.alike >= 32) then 1
-                -- A message lasts 20 ms, and each busy worker has another one. Of a lane whose workers may be idle, 16 have one.
-                else least(coalesce(c.bundle, 100), 0.02 / greatest(c.run_s, 0.0002), greatest(
+                -- A message lasts 20 ms, and each busy worker has another one; 50 ms where a place is idle between two messages. Of a
+                -- lane whose workers may be idle, 16 have one.
+                else least(coalesce(c.bundle, 100), case when c.crowded then 0.05 else 0.02 end / greatest(c.run_s, 0.0002), greatest(
                     case when c.crowded then ceil(c.alike / greatest(c.places, 1)::float8) end,
                     case
                         when c.busy then least(ceil(c.alike / 4.0), (c.jobs + c.unstarted) / (2.0 * coalesce(c.workers, 1)))
