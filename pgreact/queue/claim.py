@@ -154,7 +154,7 @@ class QueueDispatch:
                 continue
             logs.emit(logs.JobRefused(job=message.job or 0, task=message.task, error=reason))
             self._refused[message.claims[0]] = message, reason
-            self._unsent.remove(message.claims[0])
+            self._unsent.discard(message.claims[0])
         await self._settle_refused()
         if posted.sent:
             logs.emit(

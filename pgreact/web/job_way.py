@@ -12,7 +12,7 @@ _PARTS = (
     ("enqueued_at", "held", "delayed, behind a job of its key, or after an earlier attempt"),
     ("ready_at", "transaction", "ready, but its transaction was open"),
     ("committed_at", "claim", "ready, until a claim took it"),
-    ("claimed_at", "publish", "until the broker had its message"),
+    ("claimed_at", "publish", "until its message was made"),
     ("published_at", "broker", "until a worker started it"),
     ("started_at", "run", "the task ran"),
 )

@@ -19,7 +19,7 @@ alter table pgreact.settled replica identity full;  -- for publications of all t
 comment on table pgreact.settled is 'settled attempts that pgreact.roll_up has yet to count';
 comment on column pgreact.settled.transaction_s is 'seconds from ready to the commit that made it so; null: not known, and part of claim_s';
 comment on column pgreact.settled.claim_s is 'seconds from there to the claim';
-comment on column pgreact.settled.publish_s is 'seconds from the claim until the broker had the message';
+comment on column pgreact.settled.publish_s is 'seconds from the claim until the leader had made the message';
 comment on column pgreact.settled.broker_s is 'seconds from there until a worker started the attempt';
 comment on column pgreact.settled.run_s is 'seconds from the start to the settlement';
 create index settled_xid on pgreact.settled (xid);
