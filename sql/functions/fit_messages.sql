@@ -37,6 +37,7 @@ begin
             -- in its lane
             row_number() over (partition by q.lane order by q.priority desc, q.run_at, q.id) as place,
             count(*) over (partition by q.lane) as jobs,
+            count(b.id) over (partition by q.lane) as short_ones,
             coalesce(u.unstarted, 0) as unstarted,
             l.max_in_progress - coalesce(u.used, 0) as places,
             coalesce(l.max_unstarted, 200) - coalesce(u.unstarted, 0) as room,
@@ -80,7 +81,7 @@ begin
                 else least(coalesce(c.bundle, 100), case when c.crowded then 0.05 else 0.02 end / greatest(c.run_s, 0.0002), greatest(
                     case when c.crowded then ceil(c.alike / greatest(c.places, 1)::float8) end,
                     case
-                        when c.busy then least(ceil(c.alike / 4.0), (c.jobs + c.unstarted) / (2.0 * coalesce(c.workers, 1)))
+                        when c.busy then least(ceil(c.alike / 4.0), (c.short_ones + c.unstarted) / (2.0 * coalesce(c.workers, 1)))
                         else ceil(c.alike / 16.0)
                     end))::integer
             end as size
