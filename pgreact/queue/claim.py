@@ -140,7 +140,11 @@ class QueueDispatch:
     ) -> str | None:
         """Publish jobs and bundles; return why some were not published, if the broker is away."""
         messages = [message_of(job, self._database, asked) for job in jobs]
-        messages += [bundle_of(bundle, self._database, asked) for bundle in bundles]
+        if bundles:
+            messages += [bundle_of(bundle, self._database, asked) for bundle in bundles]
+            # a bundle goes where its first job would; what is published again goes first
+            places = [found.get("place") or 0 for found in (*jobs, *bundles)]
+            messages = [messages[at] for at in sorted(range(len(places)), key=places.__getitem__)]
         if not messages:
             return None
         self._claimed += taken

@@ -27,7 +27,8 @@
 -- It marks all that it returns as published, which spares a statement for each job, on a row that a worker is about to take. The leader
 -- reverts that where it does not publish, or the next leader does: see pgreact.unpublished.
 --
--- The answer: jobs (to be published), bundles (jobs that are to be published in one message), claimed (the number of all), more
+-- The answer: jobs (to be published), bundles (jobs that are to be published in one message), both with their place in the order of
+-- publishing if there are bundles, claimed (the number of all), more
 -- (claim again at once), next_s (seconds until the next claim is due; null: none is), waiting (unstarted jobs: the next claim may be delayed, see claim_delay.py), unrouted (tasks that are not
 -- in pgreact.task), full_lanes, unanswered (rows of pgreact.unanswered; null: it did not look).
 --
@@ -83,6 +84,7 @@ declare
     claimed_bytes bigint := 0;
     counted integer;
     unstarted bigint := 0;
+    in_order bigint[];  -- the claimed jobs, if some share messages
     again bigint[];  -- attempts of earlier claims that are to be published again
     left_over boolean;  -- whether some of them do not fit into this answer
     more boolean := false;
@@ -723,11 +725,15 @@ begin
 
     -- 11
     if bundled > 0 then
-        select jsonb_agg(jsonb_build_object('lane', m.lane, 'task', m.task, 'options', m.options::text, 'jobs', cardinality(m.claim_ids),
+        in_order := array(
+            select p.id from pgreact.in_progress p where p.claim_number > state.claim_number order by p.priority desc, p.run_at, p.id
+        );
+        select jsonb_agg(jsonb_build_object('place', array_position(in_order, m.first), 'lane', m.lane, 'task', m.task, 'options', m.options::text, 'jobs', cardinality(m.claim_ids),
             'claim_ids', m.claim_ids, 'body', m.body))
         into bundles
         from (
             select p.lane, p.task, p.options, array_agg(p.claim_id) as claim_ids,
+                (array_agg(p.id order by p.priority desc, p.run_at, p.id))[1] as first,
                 -- not json_build_array, which takes three times as long
                 '[' || string_agg(concat('[', p.id, ',"', p.claim_id, '","', p.task_id, '",', p.attempt, ',',
                     case when p.attempt - p.lost < p.max_attempts then 'true' else 'false' end,
@@ -781,7 +787,7 @@ begin
     -- does not affect the others. Step 7 has bounded their size, unless there are earlier attempts.
     select
         jsonb_agg(jsonb_build_object(
-            'id', j.id, 'claim_id', j.claim_id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
+            'place', array_position(in_order, j.id), 'id', j.id, 'claim_id', j.claim_id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
             'task', case when utf8 then j.task else pgreact.readable(j.task) end,
             'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
             'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,

@@ -1,4 +1,4 @@
-"""When the leader claims again without a signal."""
+"""When the leader claims again without a signal, and in which order it publishes."""
 
 import json
 from typing import Any
@@ -39,9 +39,13 @@ class Session:
 
 
 class Post:
-    """Has no job to publish."""
+    """Takes all messages."""
+
+    def __init__(self) -> None:
+        self.sent: list[JobMessage] = []
 
     async def post(self, messages: list[JobMessage]) -> PublishResult:
+        self.sent += messages
         return PublishResult(messages)
 
     async def routes(self, _tasks: list[str]) -> dict[str, Any]:
@@ -70,3 +74,48 @@ async def test_where_a_freed_place_is_idle_the_leader_claims_soon_for_a_while(
     clock.now += later
     session.answer = {**full, "claimed": 0}
     assert (await dispatch.publish("b", "c")).again_in == again_in
+
+
+async def test_a_bundle_is_published_where_its_first_job_would_be() -> None:
+    clock, session, post = Manual(), Session(), Post()
+    dispatch = QueueDispatch(post, session, clock, Troubles(clock), QueueMeasures())  # type: ignore[arg-type]
+    job = {
+        **dict.fromkeys(("task_id", "task", "args", "kwargs", "options", "lane"), "{}"),
+        "attempt": 1,
+        "retries": 0,
+        "before": 0,
+        "again": False,
+    }
+    session.answer = {
+        "jobs": [
+            {**job, "id": 1, "claim_id": "again", "place": None},
+            {**job, "id": 9, "claim_id": "last", "place": 6},
+        ],
+        "bundles": [
+            {
+                "place": 2,
+                "lane": "a",
+                "task": "t",
+                "options": "{}",
+                "jobs": 4,
+                "claim_ids": ["b"],
+                "body": "[]",
+            },
+            {
+                "place": 1,
+                "lane": "a",
+                "task": "t",
+                "options": "{}",
+                "jobs": 4,
+                "claim_ids": ["a"],
+                "body": "[]",
+            },
+        ],
+        "claimed": 9,
+        "more": False,
+        "next_s": None,
+        "unanswered": [],
+        "full_lanes": [],
+    }
+    await dispatch.publish("a", "b")
+    assert [message.claims[0] for message in post.sent] == ["again", "a", "b", "last"]
