@@ -218,7 +218,7 @@ def load(connection: psycopg.Connection[Any], *statements: tuple[str, Sequence[o
 
 
 def claim(dispatcher: psycopg.Connection[Any], batch: int) -> tuple[int, float]:
-    """Claim jobs, and say that they are published.
+    """Claim jobs.
 
     Args:
         dispatcher: The session of the claim.

@@ -124,7 +124,8 @@ begin
     if not found then
         return jsonb_build_object('jobs', '[]'::jsonb, 'claimed', 0, 'more', false, 'waiting', 0, 'next_s', 0.1);
     end if;
-    perform set_config('pgreact.muted', 'on', true);  -- not pgreact.mute(), which is planned at each call
+    -- not pgreact.mute(), which is planned at each call; nor a SET clause, which needs a superuser
+    perform set_config('pgreact.muted', 'on', true);
     reference_time := pgreact.clock_now();
     floored := state.floors is not null
         and clock_timestamp() between state.full_read_at and state.full_read_at + pause * state.full_read;
