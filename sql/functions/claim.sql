@@ -1,7 +1,8 @@
 -- Moves jobs that may run from pgreact.queue to pgreact.in_progress, and returns what the leader publishes.
 --
 -- In this order:
---   1. lock the row of queue_state: one claim runs at a time, and counts after that, so limits hold at every instant
+--   1. lock the row of queue_state: one claim runs at a time, and counts after that, so limits hold at every instant; where nothing
+--      or one plain job is to be done, pgreact.claim_lone does that, and the claim ends
 --   2. delayed jobs that are due become ready
 --   3. look for tasks of jobs without a lane; fill the token buckets of lanes with a rate
 --   then up to ten passes, until no place is free or no job is ready; each counts the jobs in progress (census) first:
@@ -118,6 +119,7 @@ declare
     moved boolean := false;  -- whether it changed them
     look_at timestamptz;  -- when it began to look for them
     bundles jsonb;
+    answer jsonb;  -- of pgreact.claim_lone
 begin
     -- 1
     select s.* into state from pgreact.queue_state s for update skip locked;
@@ -146,6 +148,16 @@ begin
         exists (select from pgreact.task t where pgreact.is_short(t))
     into setting.max_in_progress, setting.lease, setting.start_within, next_delayed, without_lane, has_rate, bundling
     from pgreact.queue_setting s;
+
+    if utf8 and batch > 1 and state.floors is null and state.held = '{}' and not without_lane and not has_rate
+        and coalesce(next_delayed > reference_time, true)
+    then
+        answer := pgreact.claim_lone(state, setting, reference_time, next_delayed);
+        if answer is not null then
+            perform set_config('pgreact.muted', muted, true);
+            return answer;
+        end if;
+    end if;
 
     -- 2
     while next_delayed <= reference_time loop
@@ -784,32 +796,22 @@ begin
         more := more or left_over;
     end if;
 
-    -- Args, kwargs and options are texts inside the answer, which the leader parses one job at a time: so an unreadable job
-    -- does not affect the others. Step 7 has bounded their size, unless there are earlier attempts.
-    select
-        jsonb_agg(jsonb_build_object(
-            'place', array_position(in_order, j.id), 'id', j.id, 'claim_id', j.claim_id, 'task_id', j.task_id, 'attempt', j.attempt, 'lane', j.lane,
-            'task', case when utf8 then j.task else pgreact.readable(j.task) end,
-            'args', case when utf8 then j.args::text else pgreact.readable(j.args::text) end,
-            'kwargs', case when utf8 then j.kwargs::text else pgreact.readable(j.kwargs::text) end,
-            'options', case when utf8 then j.options::text else pgreact.readable(j.options::text) end,
-            'retries', j.retries, 'before', j.before_it, 'again', j.again, 'trace', j.trace
-        ) order by j.claimed_at, j.priority desc, j.run_at, j.id)
+    -- Step 7 has bounded the size of their texts, unless there are earlier attempts.
+    select jsonb_agg(pgreact.job_message(p, array_position(in_order, p.id)) order by p.claimed_at, p.priority desc, p.run_at, p.id)
     into jobs
-    from (
-        select p.id, p.claim_id, p.task_id, p.attempt, p.lane, p.claimed_at, p.priority, p.run_at,
-            case when p.trace is not null then p.trace || jsonb_build_object('ready', extract(epoch from p.ready_at)) end as trace,
-            coalesce(p.resume ->> 'task', p.task) as task,
-            coalesce(p.resume -> 'args', p.args) as args,
-            coalesce(p.resume -> 'kwargs', p.kwargs) as kwargs,
-            coalesce(p.resume -> 'options', p.options) as options,
-            coalesce((p.resume ->> 'retries')::integer, 0) as retries,
-            coalesce((p.resume ->> 'before')::integer, 0) as before_it,
-            p.attempt - p.lost < p.max_attempts as again
-        from pgreact.in_progress p
-        where p.claim_number >= case when again is not null then state.oldest_claim else state.claim_number + 1 end
-            and (p.claim_number > state.claim_number and p.bundle is null or p.id = any (again))
-    ) j;
+    from pgreact.in_progress p
+    where p.claim_number >= case when again is not null then state.oldest_claim else state.claim_number + 1 end
+        and (p.claim_number > state.claim_number and p.bundle is null or p.id = any (again));
+    if not utf8 then
+        select jsonb_agg(
+            j.job || (
+                select jsonb_object_agg(t.key, pgreact.readable(t.value))
+                from jsonb_each_text(j.job) t
+                where t.key in ('task', 'args', 'kwargs', 'options'))
+            order by j.number)
+        into jobs
+        from jsonb_array_elements(jobs) with ordinality j (job, number);
+    end if;
     more := more or claimed = batch;
 
     -- 12

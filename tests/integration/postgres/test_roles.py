@@ -40,6 +40,8 @@ SAMPLES = {
     "uuid[]": "'{}'",
     "anyelement": "null::pgreact.queue",
     "pgreact.queue": "null",
+    "pgreact.queue_state": "null",
+    "pgreact.queue_setting": "null",
     "pgreact.in_progress": "null",
     "pgreact.schedule": "null",
     "pgreact.task": "null",
