@@ -19,6 +19,7 @@ import pytest
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.errors import NotGuarded
 from pgreact.postgres.queries import folder
+from pgreact.worker import session
 from pgreact.worker.database import RouteId, WorkerDatabase
 from pgreact.worker.jobs import Jobs, OtherDatabase
 from pgreact.worker.run import Run, abandoned, postponed, settled, snoozed
@@ -109,16 +110,17 @@ class Faults:
         """Make a statement fail twice."""
         with monkeypatch.context() as patch:
             if error == PYTHON:
-                left, fetchall = [None] * TIMES, psycopg.ClientCursor.fetchall
+                left, execute = [None] * TIMES, session._Connection.run
                 said = f"pgreact.{statement.removeprefix('job_')}"
 
-                def failing(cursor: Any) -> Any:
-                    if left and said.encode() in cursor._query.query:
+                def failing(connection: Any, text: bytes, *rest: Any) -> Any:
+                    rows = execute(connection, text, *rest)
+                    if left and said.encode() in text:
                         left.pop()
                         raise RecursionError("as told")
-                    return fetchall(cursor)
+                    return rows
 
-                patch.setattr(psycopg.ClientCursor, "fetchall", failing)
+                patch.setattr(session._Connection, "run", failing)
             else:
                 self.database.run(
                     f"select setval('faults.left', {-TIMES})",
