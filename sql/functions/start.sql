@@ -12,8 +12,8 @@ create or replace function pgreact.start(job bigint, claim_id uuid, retries inte
     set lock_timeout = '500ms'
 as $$
 declare
-    lease interval := (select s.lease from pgreact.queue_setting s);
     moment timestamptz := pgreact.clock_now();
+    lease_s float8;
 begin
     update pgreact.in_progress p
     set started_at = coalesce(p.started_at, moment),
@@ -23,11 +23,13 @@ begin
         end,
         retries = start.retries,
         worker = start.worker,
-        lease_until = moment + lease
+        lease_until = moment + s.lease
+    from pgreact.queue_setting s
     where p.id = job and p.claim_id = start.claim_id and p.retries < start.retries
-        and (p.started_at is not null or p.expires is null or p.expires > moment);
+        and (p.started_at is not null or p.expires is null or p.expires > moment)
+    returning extract(epoch from s.lease) into lease_s;
     if found then
-        return extract(epoch from lease);
+        return lease_s;
     end if;
     perform pgreact.settle(p.id, p.claim_id, 'expired', format('not started before it expired at %s', p.expires))
     from pgreact.in_progress p
