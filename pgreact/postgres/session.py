@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Never, Self, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Never, Self, TypeVar, cast
 
 import asyncpg
 
@@ -29,6 +29,8 @@ _LIVENESS = {
 }
 CONNECT_TIMEOUT = 10.0
 REPLY_TIMEOUT = 5.0
+
+T = TypeVar("T")
 
 
 class Session:
@@ -104,8 +106,8 @@ class Session:
             Exception: The server refused the statement, or its reply cannot be decoded; the session lives.
                 :func:`pgreact.postgres.errors.classify` tells the kind.
         """
-        async with self._lock, self._lost_if_in_doubt(timeout):
-            return await self._connection.fetch(sql, *args)
+        async with self._lock:
+            return await self._lost_if_in_doubt(self._connection.fetch(sql, *args), timeout)
 
     async def value(self, sql: str, *args: object, timeout: float = REPLY_TIMEOUT) -> Any:
         """Run one statement and return the first column of its first row, ``None`` without rows."""
@@ -145,16 +147,19 @@ class Session:
             SessionLost: The session is gone.
             Exception: The server refused the query, or its reply cannot be decoded.
         """
-        async with self._lock, self._lost_if_in_doubt(timeout + REPLY_TIMEOUT):
-            transaction = self._connection.transaction(readonly=True)
-            await transaction.start()
-            try:
-                await self._connection.execute(
-                    f"set local statement_timeout = {int(timeout * 1000)}; set local search_path to default"
-                )
-                return bool(await self._connection.fetchval(sql))
-            finally:
-                await transaction.rollback()  # undoes settings that the query made
+        async with self._lock:
+            return await self._lost_if_in_doubt(self._read_only(sql, timeout), timeout + REPLY_TIMEOUT)
+
+    async def _read_only(self, sql: str, timeout: float) -> bool:
+        transaction = self._connection.transaction(readonly=True)
+        await transaction.start()
+        try:
+            await self._connection.execute(
+                f"set local statement_timeout = {int(timeout * 1000)}; set local search_path to default"
+            )
+            return bool(await self._connection.fetchval(sql))
+        finally:
+            await transaction.rollback()  # undoes settings that the query made
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -184,12 +189,11 @@ class Session:
         except Exception:  # noqa: BLE001 - the next statement might run inside the old transaction
             self.terminate()
 
-    @contextlib.asynccontextmanager
-    async def _lost_if_in_doubt(self, timeout: float) -> AsyncIterator[None]:
-        """End the session when a statement times out, is cancelled, or loses the connection."""
+    async def _lost_if_in_doubt(self, answer: Awaitable[T], timeout: float) -> T:
+        """Await an answer; end the session if it is late, cancelled, or the connection is lost."""
         try:
             async with asyncio.timeout(timeout):
-                yield
+                return await answer
         except TimeoutError:
             self.terminate()
             raise SessionLost(f"no answer from PostgreSQL in {format_duration(timeout)}") from None
