@@ -13,26 +13,9 @@ import asyncpg
 import sdnotify
 from kombu import Connection
 
-BODY = [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
-HEADERS: dict[str, object] = {
-    "lang": "py",
-    "task": "tasks.dispatch_next_available",
-    "shadow": None,
-    "eta": None,
-    "expires": "2026-01-01T00:00:00.000000+00:00",
-    "group": None,
-    "group_index": None,
-    "retries": 0,
-    "timelimit": [None, None],
-    "parent_id": None,
-    "argsrepr": "()",
-    "kwargsrepr": "{}",
-    "origin": "gen1@bare",
-    "ignore_result": True,
-    "replaced_task_nesting": 0,
-    "stamped_headers": None,
-    "stamps": {},
-}
+from benchmarks.bare_message import BODY, HEADERS
+
+TASK = {"task": "tasks.dispatch_next_available", "expires": "2026-01-01T00:00:00.000000+00:00"}
 
 
 async def main(dsn: str, broker: str, queue: str) -> None:
@@ -46,7 +29,7 @@ async def main(dsn: str, broker: str, queue: str) -> None:
         producer.publish(
             BODY,
             routing_key=queue,
-            headers={**HEADERS, "id": task_id, "root_id": task_id},
+            headers={**HEADERS, **TASK, "id": task_id, "root_id": task_id},
             correlation_id=task_id,
             serializer="json",
             delivery_mode=2,  # persistent, as Celery's

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from benchmarks import claims, queue_growth, queue_latency, queue_rate
 from benchmarks.marks import Marks
 from benchmarks.processes import Workshop
-from benchmarks.queue_sides import celery_sides, peer_sides, pool_sides
+from benchmarks.queue_sides import bare_side, celery_sides, peer_sides, pool_sides
 from benchmarks.report import Report
 from pgreact.demo.postgres import EmbeddedPostgres
 from tests.servers import rabbitmq_server, redis_server
@@ -48,9 +48,10 @@ def _on_rabbitmq(report: Report, workshop: Workshop, postgres: EmbeddedPostgres,
         Marks(place) as marks,
         celery_sides(workshop, postgres, broker.url, place, "on_rabbitmq") as sides,
     ):
-        del sides["single"]
-        queue_latency.warm_up(sides, marks)
-        found = queue_latency.measure(sides, marks, rounds=size.rounds, jobs=size.jobs)
+        with bare_side(workshop, postgres.dsn("on_rabbitmq"), broker.url) as bare:
+            alone = {name: side for name, side in {**sides, **bare}.items() if name != "single"}
+            queue_latency.warm_up(alone, marks)
+            found = queue_latency.measure(alone, marks, rounds=size.rounds, jobs=size.jobs)
         queue_latency.print_latencies(report, "RabbitMQ", found)
 
 
@@ -63,8 +64,12 @@ def _on_redis(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, si
         peer_sides(workshop, postgres, place) as peers,
     ):
         sides = {**celery, **peers}
-        with pool_sides(workshop, postgres.dsn("on_redis"), broker.url, place) as pools:
-            alone = {name: side for name, side in {**sides, **pools}.items() if name != "single"}
+        dsn = postgres.dsn("on_redis")
+        with (
+            pool_sides(workshop, dsn, broker.url, place) as pools,
+            bare_side(workshop, dsn, broker.url) as bare,
+        ):
+            alone = {name: side for name, side in {**sides, **pools, **bare}.items() if name != "single"}
             queue_latency.warm_up(alone, marks)
             latencies = queue_latency.measure(alone, marks, rounds=size.rounds, jobs=size.jobs)
         queue_latency.print_latencies(report, "Redis", latencies)

@@ -1,11 +1,15 @@
 """The Celery application whose worker runs jobs of the queue and plain Celery tasks."""
 
+import functools
 import os
 import time
+from typing import Any
 
+import psycopg
 from celery import Celery, current_task
 
 import pgreact
+from benchmarks import bare_queue
 from benchmarks.journal import JournalWriter
 from benchmarks.marks import MarkWriter
 from pgreact.broker.message_headers import CLAIM
@@ -24,6 +28,19 @@ _journal = JournalWriter()
 def start(number: int) -> None:
     """Report the start."""
     _marks.began(number)
+
+
+@functools.cache
+def _connection() -> "psycopg.Connection[tuple[Any, ...]]":
+    """Connect, in the process that runs the task."""
+    return psycopg.connect(os.environ["BENCH_DSN"], autocommit=True)
+
+
+@app.task(name="bench.bare")
+def bare(job: int, number: int) -> None:
+    """Take a job of the bare side, and report the start."""
+    if _connection().execute(bare_queue.START, (job,)).fetchone() is not None:
+        _marks.began(number)
 
 
 @app.task(name="bench.noop")

@@ -15,10 +15,11 @@ NAMES = {
     "delay": "commit, then delay()",
     "pgreact": "pgreact.enqueue",
     **{pool: f"pgreact.enqueue, -P {pool}" for pool in POOLS},
+    **{f"delay_{pool}": f"commit, then delay(), -P {pool}" for pool in POOLS},
+    "bare": "bare: LISTEN, UPDATE, publish, UPDATE",
     "procrastinate": "Procrastinate",
     "pgqueuer": "PgQueuer",
 }
-PEERS = ("procrastinate", "pgqueuer")
 WARM_UP = 8  # jobs
 DEADLINE = 30.0
 PAUSE = (0.02, 0.1)  # seconds from the start of one job to the commit of the next
@@ -34,11 +35,17 @@ class Latencies:
         """Return the seconds of all rounds."""
         return [seconds for found in self.rounds for seconds in found[side]]
 
+    def ratios(self, side: str, other: str) -> list[float]:
+        """Return the rounds' ratios of medians: a disturbance hits both sides of a round."""
+        return [statistics.median(found[side]) / statistics.median(found[other]) for found in self.rounds]
+
     def ratio(self, side: str, other: str) -> float:
-        """Return the median of the rounds' ratios of medians: a disturbance hits both sides of a round."""
-        return statistics.median(
-            statistics.median(found[side]) / statistics.median(found[other]) for found in self.rounds
-        )
+        """Return the median of the rounds' ratios."""
+        return statistics.median(self.ratios(side, other))
+
+    def p99(self, side: str) -> float:
+        """Return the 99th percentile of all rounds: one has too few jobs for its own."""
+        return percentile(self.all(side), 99)
 
 
 _numbers = itertools.count(1)
@@ -71,11 +78,13 @@ def print_latencies(report: Report, broker: str, found: Latencies) -> None:
         ["p50", "p99", "by delay()", *(["by Procrastinate"] if "procrastinate" in sides else [])],
         [(NAMES[side], _cells(found, side)) for side in sides],
     )
-    report.bar(f"{broker}: p50 of pgreact / delay()", found.ratio("pgreact", "delay"), 3)
-    for peer in (side for side in sides if side in PEERS):
-        report.bar(f"{broker}: p50 of pgreact / {NAMES[peer]}", found.ratio("pgreact", peer), 1)
+    ratios = found.ratios("pgreact", "delay")
+    what = f"{broker}: p50 of pgreact / delay() ({min(ratios):.2f} to {max(ratios):.2f})"
+    report.bar(what, statistics.median(ratios), 1.5)
+    report.bar(f"{broker}: p99 of pgreact / delay()", found.p99("pgreact") / found.p99("delay"), 2)
     for pool in (side for side in sides if side in POOLS):
-        what = f"{broker}: p50 of pgreact with -P {pool} / {NAMES['procrastinate']}"
+        least = found.ratio(f"delay_{pool}", "procrastinate")
+        what = f"{broker}: p50 of pgreact with -P {pool} / Procrastinate, where delay() has {least:.2f}"
         report.bar(what, found.ratio(pool, "procrastinate"), 1.5)
 
 
@@ -83,7 +92,7 @@ def _cells(found: Latencies, side: str) -> Sequence[str]:
     sample = found.all(side)
     others = [other for other in ("delay", "procrastinate") if other in found.rounds[0]]
     ratios = [f"{found.ratio(side, other):.2f}" for other in others]
-    return [ms(statistics.median(sample)), ms(percentile(sample, 99)), *ratios]
+    return [ms(statistics.median(sample)), ms(found.p99(side)), *ratios]
 
 
 def _measure(side: Side, marks: Marks) -> float:

@@ -2,6 +2,7 @@
 
 import abc
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from celery import Celery
 from pgqueuer.db import AsyncpgDriver, SyncPsycopgDriver
 from pgqueuer.queries import Queries, SyncQueries
 
+from benchmarks import bare_queue
 from benchmarks.marks import DIRECTORY
 from benchmarks.processes import Workshop
 from pgreact.demo.postgres import EmbeddedPostgres
@@ -84,11 +86,22 @@ class Delay(Side):
 
     settles = False
 
-    def __init__(self, dsn: str, broker: str, **processes: psutil.Process) -> None:
+    def __init__(self, dsn: str, broker: str, queue: str = LANE, **processes: psutil.Process) -> None:
+        """Connect.
+
+        Args:
+            dsn: A database, for the commits.
+            broker: The broker's URL.
+            queue: The Celery queue of the tasks.
+            **processes: The side's processes, by name.
+        """
         super().__init__(dsn, **processes)
-        self.connection.execute("create table business (id bigint generated always as identity)")
+        self.connection.execute(
+            "create table if not exists business (id bigint generated always as identity)"
+        )
         app = Celery("producer", broker=broker)
         app.conf.task_ignore_result = True
+        app.conf.task_default_queue = queue
         if broker.startswith("amqp"):
             app.conf.broker_transport_options = {"confirm_publish": True}
         self._start = app.task(name="bench.start", typing=False)(_nothing)
@@ -144,6 +157,24 @@ class Pgreact(Side):
 
     def settled(self) -> bool:
         return self._none("select from pgreact.in_progress") and self._none("select from pgreact.queue")
+
+
+class Bare(Side):
+    """The bare side, see :mod:`benchmarks.bare_queue`."""
+
+    def __init__(self, dsn: str, **processes: psutil.Process) -> None:
+        super().__init__(dsn, **processes)
+        self.connection.execute(bare_queue.SCHEMA.encode())
+
+    def start(self, number: int) -> float:
+        self.connection.execute("insert into bare_job (number) values (%s)", (number,))
+        return time.monotonic()
+
+    def noops(self, count: int) -> None:
+        raise NotImplementedError
+
+    def settled(self) -> bool:
+        return True
 
 
 class Procrastinate(Side):
@@ -263,15 +294,28 @@ def celery_sides(
 
 
 @contextmanager
+def bare_side(workshop: Workshop, dsn: str, broker: str) -> Iterator[dict[str, Side]]:
+    """Run the bare side for the worker of `celery_sides`."""
+    side = Bare(dsn)
+    with (
+        contextlib.closing(side),
+        workshop.running("-m", "benchmarks.bare_queue", LANE, BENCH_DSN=dsn, BENCH_BROKER=broker),
+    ):
+        yield {"bare": side}
+
+
+@contextmanager
 def pool_sides(workshop: Workshop, dsn: str, broker: str, marks: Path) -> Iterator[dict[str, Side]]:
-    """Run a worker of each of `POOLS` for the database of `celery_sides`."""
+    """Run a worker of each of `POOLS` for the database of `celery_sides`, for jobs and for ``delay()``."""
     with ExitStack() as stack:
         sides: dict[str, Side] = {}
         for pool in POOLS:
             options = ("-P", pool, "-c", str(CONCURRENCY), "-n", f"{pool}@%h")
             worker = stack.enter_context(_worker(workshop, dsn, broker, marks, [pool], *options))
             sides[pool] = Pgreact(dsn, pool, worker=worker)
+            sides[f"delay_{pool}"] = Delay(dsn, broker, pool, worker=worker)
             stack.callback(sides[pool].close)
+            stack.callback(sides[f"delay_{pool}"].close)
         yield sides
 
 
