@@ -13,7 +13,8 @@ from kombu.exceptions import OperationalError
 from pgreact import tracing
 from pgreact.broker.connection import BrokerConnection, PublisherThread, PublishFailed, summary
 from pgreact.broker.json_reader import read
-from pgreact.broker.message_headers import AGAIN, ATTEMPT, CLAIM, DATABASE, JOB, JOBS, PUBLISH_S
+from pgreact.broker.message_headers import AGAIN, ATTEMPT, BEFORE, CLAIM, DATABASE, JOB, JOBS, PUBLISH_S
+from pgreact.broker.message_kinds import MessageKinds, Values
 from pgreact.broker.prepared_message import PreparedMessage
 from pgreact.broker.task_routing import TASK_OPTIONS, routed
 from pgreact.postgres.errors import ascii_escaped
@@ -79,6 +80,7 @@ class JobPublisher:
         self._app = app
         self._thread = PublisherThread(app, deadline)
         self._imported = False
+        self._kinds = MessageKinds(app)
 
     async def post(self, messages: Sequence[JobMessage]) -> PublishResult:
         """Publish messages until the broker is away or time is up.
@@ -151,9 +153,7 @@ class JobPublisher:
         prepared: list[tuple[JobMessage, PreparedMessage]] = []
         for message in group:
             try:
-                options = message_options(self._app, message)
-                ready = PreparedMessage(connection, message.task, message.task_id, options, message.before)
-                prepared.append((message, ready))
+                prepared.append((message, self._prepare(connection, message)))
             except Exception as error:  # noqa: BLE001 - arguments and options are whatever a user wrote
                 posted.refused.append((message, refusal_reason(error)))
         if time.monotonic() < until and _send_together(connection, prepared):
@@ -170,6 +170,25 @@ class JobPublisher:
                 posted.refused.append((message, refusal_reason(refusal)))
             else:
                 doubtful.append((len(posted.sent), message, refusal_reason(refusal)))
+
+    def _prepare(self, connection: BrokerConnection, message: JobMessage) -> PreparedMessage:
+        kind = (message.task, message.options)
+        values = None
+        if message.job is not None and not message.headers and message.expires is None:
+            values = Values(
+                message.task_id,
+                _read("args", message.args, marked=True),
+                _read("kwargs", message.kwargs, marked=True),
+                message.retries,
+                _job_headers(message) | ({BEFORE: message.before} if message.before > 0 else {}),
+            )
+            if (derived := self._kinds.derive(kind, values)) is not None:
+                return derived
+        options = message_options(self._app, message)
+        made = PreparedMessage(connection, message.task, message.task_id, options, message.before)
+        if values is not None:
+            self._kinds.learn(kind, values, made)
+        return made
 
     def _import_tasks(self) -> None:
         if not self._imported:
@@ -195,18 +214,8 @@ def message_options(app: Celery, message: JobMessage) -> dict[str, Any]:
     options |= _read("options", message.options)
     if message.expires is not None:
         options["expires"] = message.expires
-    headers = {**(options.get("headers") or {}), **message.headers}
-    if message.asked is not None:
-        headers[PUBLISH_S] = round(max(0.0, time.monotonic() - message.asked), 6)
+    headers = {**(options.get("headers") or {}), **message.headers, **_job_headers(message)}
     if message.job is not None:
-        headers |= {
-            JOB: message.job,
-            CLAIM: next(iter(message.claims), ""),
-            DATABASE: message.database,
-            ATTEMPT: message.attempt,
-        }
-        if message.again:
-            headers[AGAIN] = True
         options["retries"] = message.retries
         # PostgreSQL's clock decides, at the claim and at the start; the class does not
         options["expires"] = None
@@ -225,6 +234,23 @@ def message_options(app: Celery, message: JobMessage) -> dict[str, Any]:
         "kwargs": _read("kwargs", message.kwargs, marked=True),
         "headers": headers,
     }
+
+
+def _job_headers(message: JobMessage) -> dict[str, Any]:
+    """Return pgreact's headers of a message, but for the name of its task and what comes before it."""
+    headers: dict[str, Any] = {}
+    if message.asked is not None:
+        headers[PUBLISH_S] = round(max(0.0, time.monotonic() - message.asked), 6)
+    if message.job is not None:
+        headers |= {
+            JOB: message.job,
+            CLAIM: next(iter(message.claims), ""),
+            DATABASE: message.database,
+            ATTEMPT: message.attempt,
+        }
+        if message.again:
+            headers[AGAIN] = True
+    return headers
 
 
 def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:

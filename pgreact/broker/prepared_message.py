@@ -1,11 +1,12 @@
 """A message that Celery has made and that is sent later: Celery's ``send_task``, halted in the middle."""
 
 import contextlib
+import copy
 import datetime
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 from celery import Celery
 from celery.app.task import Context
@@ -13,7 +14,7 @@ from kombu import Producer
 
 from pgreact import tracing
 from pgreact.broker.connection import BrokerConnection
-from pgreact.broker.message_headers import BEFORE, JOB, JOBS, OURS, as_job, unfit
+from pgreact.broker.message_headers import BEFORE, JOB, JOBS, OURS, TASK, as_job, unfit
 from pgreact.broker.sending import directly
 from pgreact.broker.task_routing import MADE, overrides_apply_async
 
@@ -92,10 +93,10 @@ class PreparedMessage:
         self._taken = False
         self._zone = connection.app.timezone
         self._lasts = options.get("expires")
-        self._ours = {name: value for name, value in (options.get("headers") or {}).items() if name in OURS}
+        self.ours = {name: value for name, value in (options.get("headers") or {}).items() if name in OURS}
         self._before = before > 0
         if before:
-            self._ours[BEFORE] = before
+            self.ours[BEFORE] = before
         call = {
             "task_id": task_id,
             "producer": self,
@@ -107,8 +108,10 @@ class PreparedMessage:
             "ignore_result": True,  # else the result backend would begin to wait for the result
         }
         made = call.pop(MADE, False)
+        own = None if made else _own_apply_async(connection.app, task)
+        self._made_by_task = own is not None
         with directly():
-            if not made and (own := _own_apply_async(connection.app, task)):
+            if own is not None:
                 self._made_by(own, call)
             else:
                 connection.app.send_task(task, result_cls=_NoResult, **call)  # type: ignore[arg-type]
@@ -116,8 +119,58 @@ class PreparedMessage:
         if isinstance(headers, dict) and "ignore_result" in headers:
             headers["ignore_result"] = bool(options.get("ignore_result"))
         check_message(self._data, self._options.get("headers") or {}, before=self._before)
-        if JOB in self._ours or JOBS in self._ours:
+        if JOB in self.ours or JOBS in self.ours:
             as_job(self._message, self._options, task)
+
+    @property
+    def derivable(self) -> bool:
+        """Whether others may be made from it: of Celery's second protocol, and not made by its task."""
+        return "id" in (self._message.headers or {}) and not self._made_by_task
+
+    def _copied(self) -> Self:
+        """Return a copy that shares nothing with it that its sending changes."""
+        other = copy.copy(self)
+        message = self._message
+        args, kwargs, embedded = message.body
+        other._message = message._replace(
+            headers={**message.headers, "stamps": dict(message.headers["stamps"])},
+            properties=dict(message.properties),
+            body=(args, kwargs, dict(embedded)),
+            sent_event=None if message.sent_event is None else dict(message.sent_event),
+        )
+        other._options = {**self._options, "headers": dict(self._options.get("headers") or {})}
+        return other
+
+    def for_job(
+        self, task_id: str, args: Any, kwargs: Any, told: Mapping[str, Any], ours: Mapping[str, Any]
+    ) -> Self:
+        """Return the message of another job of its kind.
+
+        Args:
+            task_id: Celery's id.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            told: ``argsrepr``, ``kwargsrepr`` and ``retries``.
+            ours: pgreact's headers.
+        """
+        other = self._copied()
+        other.task_id, message = task_id, other._message
+        message.headers.update(told, id=task_id, root_id=task_id)
+        message.properties["correlation_id"] = task_id
+        other._message = message._replace(body=(args, kwargs, message.body[2]))
+        if (event := message.sent_event) is not None:
+            event.update(uuid=task_id, root_id=task_id, retries=told["retries"])
+            event.update(args=told["argsrepr"], kwargs=told["kwargsrepr"])
+        added = other._options["headers"]
+        kept = {name: value for name, value in added.items() if name not in OURS or name == TASK}
+        other._options["headers"] = {**kept, **ours}
+        return other
+
+    def is_like(self, other: "PreparedMessage") -> bool:
+        """Return whether another message is the same."""
+        return (self._message, self._options, self._name, self._lasts, self.task, self.task_id) == (
+            (other._message, other._options, other._name, other._lasts, other.task, other.task_id)
+        )
 
     def _made_by(self, own: Callable[..., object], call: dict[str, Any]) -> None:
         token = _making.set(self)
@@ -166,8 +219,8 @@ class PreparedMessage:
             raise Unfit(f"apply_async of {self.task} does not pass on task_id")
         if self._taken:
             raise Unfit(f"apply_async of {self.task} makes two messages of one task_id")
-        if self._ours:
-            options["headers"] = {**(options.get("headers") or {}), **self._ours}
+        if self.ours:
+            options["headers"] = {**(options.get("headers") or {}), **self.ours}
         self._taken = True
         self._sender, self._name, self._message, self._options = sender, name, message, options
         return True

@@ -1,0 +1,191 @@
+"""Messages made from one of their kind, beside the same ones made by Celery."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+from celery import Celery, Task, signals
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgreact.broker.connection import BrokerConnection
+from pgreact.broker.job_publisher import JobMessage, JobPublisher, message_options
+from pgreact.broker.prepared_message import PreparedMessage
+
+_value = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_job = st.builds(
+    JobMessage,
+    job=st.integers(1, 2**62),
+    attempt=st.integers(1, 9),
+    task_id=st.uuids().map(str),
+    task=st.just("t"),
+    args=st.lists(_value, max_size=3).map(json.dumps),
+    kwargs=st.dictionaries(st.text(), _value, max_size=3).map(json.dumps),
+    options=st.just("{}"),
+    claims=st.uuids().map(lambda claim: (str(claim),)),
+    database=st.just("d/1"),
+    again=st.booleans(),
+    retries=st.integers(0, 3),
+    before=st.integers(0, 2),
+)
+OPTIONS = st.sampled_from(
+    [
+        {},
+        {"queue": "q"},
+        {"queue": "q", "priority": 3, "headers": {"mine": {"a": [1]}}, "time_limit": 9, "shadow": "s"},
+        {"link": {"task": "u", "args": [], "kwargs": {}, "options": {}}, "ignore_result": True},
+    ]
+)
+
+
+class Publisher(JobPublisher):
+    """Prepares messages in the test's own thread."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(app, 20)
+        self.connection = BrokerConnection(app, 20)
+
+    def prepare(self, message: JobMessage) -> PreparedMessage:
+        """Prepare a message as the thread does."""
+        return self._prepare(self.connection, message)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tasks of the messages that Celery has made."""
+    made: list[str] = []
+    inner = PreparedMessage.__init__
+
+    def counting(self: PreparedMessage, connection: Any, task: str, *rest: Any) -> None:
+        made.append(task)
+        inner(self, connection, task, *rest)
+
+    monkeypatch.setattr(PreparedMessage, "__init__", counting)
+    return made
+
+
+def application(**configuration: Any) -> Celery:
+    """Return an application on a broker in memory."""
+    app = Celery("a", broker="memory://", set_as_current=False)
+    app.conf.update(configuration)
+    return app
+
+
+def job(number: int, **values: Any) -> JobMessage:
+    """Return a plain job."""
+    defaults = {
+        "task": "t",
+        "args": f"[{number}]",
+        "kwargs": "{}",
+        "options": "{}",
+        "claims": (str(UUID(int=1)),),
+    }
+    return JobMessage(**{"job": number, "attempt": 1, "task_id": str(UUID(int=number)), **defaults, **values})
+
+
+@settings(max_examples=60, deadline=None)
+@given(jobs=st.lists(_job, min_size=3, max_size=4), options=OPTIONS, event=st.booleans())
+def test_a_message_of_a_kind_is_as_celery_makes_it(
+    jobs: list[JobMessage], options: dict[str, Any], event: bool
+) -> None:
+    app = application(task_send_sent_event=event)
+    publisher = Publisher(app)
+    for message in jobs:
+        object.__setattr__(message, "options", json.dumps(options))
+        ours = publisher.prepare(message)
+        own = message_options(app, message)
+        assert ours.is_like(
+            PreparedMessage(publisher.connection, message.task, message.task_id, own, message.before)
+        )
+
+
+def test_celery_makes_the_first_two_messages_of_a_kind(counted: list[str]) -> None:
+    publisher = Publisher(application())
+    for number in range(5):
+        publisher.prepare(job(number))
+        publisher.prepare(job(number, task="u"))
+        publisher.prepare(job(number, options='{"queue": "q"}', task="v"))
+    assert counted == ["t", "u", "v", "t", "u", "v"]
+
+
+def test_a_message_whose_options_tell_the_time_is_made_by_celery(counted: list[str]) -> None:
+    publisher = Publisher(application())
+    for number in range(4):
+        publisher.prepare(job(number, options='{"countdown": 5}'))
+    assert len(counted) == 4
+
+
+class Own(Celery):
+    """Sends tasks in its own way."""
+
+    def send_task(self, *args: Any, **options: Any) -> Any:
+        """Send a task."""
+        return super().send_task(*args, **options)
+
+
+class OwnTask(Task):  # type: ignore[type-arg]
+    """Calls in its own way."""
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Call the task."""
+        return super().apply_async(*args, **options)
+
+
+def with_own_task() -> Celery:
+    """Return an application with a task of its own class."""
+    app = application()
+
+    @app.task(name="t", base=OwnTask, shared=False)
+    def task(number: int) -> None:
+        pytest.fail("it ran here")
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        lambda: Own("a", broker="memory://", set_as_current=False),
+        lambda: application(task_routes=(lambda *_, **__: None,)),
+        lambda: application(task_protocol=1),
+        with_own_task,
+    ],
+    ids=["send_task", "router", "first protocol", "apply_async"],
+)
+def test_an_application_that_may_do_something_at_each_call_makes_all_messages(
+    app: Any, counted: list[str]
+) -> None:
+    publisher = Publisher(app())
+    for number in range(4):
+        publisher.prepare(job(number))
+    assert len(counted) == 4
+
+
+def test_what_a_receiver_does_to_a_message_does_not_change_the_next_one(
+    request: pytest.FixtureRequest,
+) -> None:
+    def spoil(headers: dict[str, Any], body: Any, properties: dict[str, Any], **_: Any) -> None:
+        headers["spoilt"] = headers["stamps"]["spoilt"] = body[2]["spoilt"] = properties["spoilt"] = True
+
+    signals.before_task_publish.connect(spoil, weak=False)
+    request.addfinalizer(lambda: signals.before_task_publish.disconnect(spoil))
+    app = application()
+    publisher = Publisher(app)
+    for number in range(4):
+        message = publisher.prepare(job(number))
+        assert "spoilt" not in repr(message._message)
+        message.send(publisher.connection.producer)
+        assert "spoilt" in repr(message._message)
+
+
+def test_arguments_that_are_no_list_are_refused_by_celery() -> None:
+    publisher = Publisher(application())
+    for number in range(3):
+        publisher.prepare(job(number))
+    with pytest.raises(TypeError, match="task args must be a list"):
+        publisher.prepare(job(4, args='{"a": 1}'))
