@@ -20,6 +20,8 @@ from pgreact.quantities import format_duration
 
 T = TypeVar("T")
 
+IDLE = 0.005  # seconds
+
 # What kombu's modules raise where the client of a broker is missing: some go on without it until it is used.
 NO_CLIENT = (ImportError, NameError, AttributeError)
 
@@ -129,7 +131,7 @@ class _Call:
     def __init__(
         self,
         function: Callable[[BrokerConnection], Any],
-        after: Callable[[BrokerConnection], None],
+        after: Callable[[BrokerConnection], None] | None,
         done: Callable[[Any, Exception | None], None],
     ) -> None:
         self.function = function
@@ -162,13 +164,14 @@ class PublisherThread:
     async def call(
         self,
         function: Callable[[BrokerConnection], T],
-        after: Callable[[BrokerConnection], None] = lambda _connection: None,
+        after: Callable[[BrokerConnection], None] | None = None,
     ) -> T:
         """Run a function in the thread.
 
         Args:
             function: What to run.
-            after: What to run there once the result is on its way.
+            after: What to run there once no call has come for :data:`IDLE`: who gets the message needs the
+                processor first. It runs once for all calls that gave it meanwhile.
 
         Returns:
             The function's result.
@@ -227,7 +230,17 @@ class _Thread:
         with contextlib.suppress(Exception):
             # a failure to connect is reported by the first publish
             assert self.connection.producer
-        while (call := self.calls.get()) is not None and not self.connection.aborted:
+        later: dict[Callable[[BrokerConnection], None], None] = {}  # in order
+        while True:
+            try:
+                call = self.calls.get(timeout=IDLE if later else None)
+            except queue.Empty:
+                for after in later:
+                    after(self.connection)
+                later.clear()
+                continue
+            if call is None or self.connection.aborted:
+                break
             value: Any = None
             failure: Exception | None = None
             try:
@@ -236,7 +249,8 @@ class _Thread:
                 self.connection.close()
                 failure = error
             call.done(value, failure)
-            call.after(self.connection)
+            if call.after is not None:
+                later[call.after] = None
         self.connection.close()
 
 

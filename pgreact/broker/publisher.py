@@ -123,6 +123,7 @@ class TaskCall:
         self._options = options
         self._route = route
         self._prepared: PreparedMessage | None = None  # used only for its own task id
+        self._next_task_id = ""
 
     async def publish(self, task_id: str, next_task_id: str, traces: Sequence[str] = ()) -> None:
         """Publish one call.
@@ -148,13 +149,14 @@ class TaskCall:
                 connection.close()
                 self._send(connection, task_id, traces)
 
-        def prepare_next(connection: BrokerConnection) -> None:
-            if not connection.connected or "countdown" in self._options:  # an eta must not grow old
-                return
-            with contextlib.suppress(Exception):  # the next publish makes it again, and reports the error
-                self._prepared = self._message(connection, next_task_id)
+        self._next_task_id = next_task_id
+        await self._thread.call(send, self._prepare_next)
 
-        await self._thread.call(send, prepare_next)
+    def _prepare_next(self, connection: BrokerConnection) -> None:
+        if not connection.connected or "countdown" in self._options:  # an eta must not grow old
+            return
+        with contextlib.suppress(Exception):  # the next publish makes it again, and reports the error
+            self._prepared = self._message(connection, self._next_task_id)
 
     def _send(self, connection: BrokerConnection, task_id: str, traces: Sequence[str]) -> None:
         producer = connection.producer
