@@ -20,7 +20,7 @@ from pgreact.quantities import format_duration
 
 T = TypeVar("T")
 
-IDLE = 0.005  # seconds
+IDLE = 0.005  # seconds without a call, after which the thread does what may wait
 
 # What kombu's modules raise where the client of a broker is missing: some go on without it until it is used.
 NO_CLIENT = (ImportError, NameError, AttributeError)

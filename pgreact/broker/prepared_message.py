@@ -93,6 +93,7 @@ class PreparedMessage:
         self._taken = False
         self._zone = connection.app.timezone
         self._lasts = options.get("expires")
+        # pgreact's headers
         self.ours = {name: value for name, value in (options.get("headers") or {}).items() if name in OURS}
         self._before = before > 0
         if before:
@@ -133,7 +134,10 @@ class PreparedMessage:
         message = self._message
         args, kwargs, embedded = message.body
         other._message = message._replace(
-            headers={**message.headers, "stamps": dict(message.headers["stamps"])},
+            headers={
+                name: dict(value) if isinstance(value, dict) else value
+                for name, value in message.headers.items()
+            },
             properties=dict(message.properties),
             body=(args, kwargs, dict(embedded)),
             sent_event=None if message.sent_event is None else dict(message.sent_event),
