@@ -92,7 +92,9 @@ def plant(postgres: EmbeddedPostgres, database: Database, daemons: Callable[...,
         prepare(jobs)
         jobs.run(
             f"update pgreact.queue_setting set lease = '{LEASE} s', max_in_progress = {TOTAL}",
-            f"insert into pgreact.lane (name, max_in_progress) values ('narrow', {NARROW})",
+            # its jobs are counted, and a bundle of them would take one place
+            f"insert into pgreact.lane (name, max_in_progress, bundle) values ('narrow', {NARROW}, 1)",
+            f"insert into pgreact.lane (name, max_in_progress) values ('tight', {NARROW})",
         )
 
         def start() -> Daemon:
@@ -147,7 +149,8 @@ class Producer(threading.Thread):
                     ).fetchone()
                     more: list[Any] = connection.execute(
                         "select pgreact.enqueue('tests.jobs_app.quick', max_lost => 1000, "
-                        'options => \'{"queue": "chaos"}\') from generate_series(1, %s)',
+                        "lane => case when n %% 4 = 0 then 'tight' else 'default' end, "
+                        'options => \'{"queue": "chaos"}\') from generate_series(1, %s) n',
                         (self._quick,),
                     ).fetchall()
                     if dice.random() < 0.1:
@@ -170,10 +173,10 @@ def test_each_job_of_a_bundle_is_done_once(
     plant: Plant, record_property: Callable[[str, object], None]
 ) -> None:
     plant.cluster.database.run("update pgreact.queue_setting set max_in_progress = null")
-    begun_together = 0
+    begun_together = places = 0
 
     def look() -> None:
-        nonlocal begun_together
+        nonlocal begun_together, places
         with contextlib.suppress(psycopg.Error):
             # whatever a busy machine makes of them, and the faults
             plant.cluster.database.run(
@@ -185,9 +188,14 @@ def test_each_job_of_a_bundle_is_done_once(
                 "group by worker, started_at) s"
             )
             begun_together = max(begun_together, found)
+            found = plant.cluster.database.value(
+                "select coalesce(max(places), 0) from pgreact.lane_depths() where lane = 'tight'"
+            )
+            places = max(places, found)
 
     done, _ = disrupt(plant, Producer(plant.postgres.dsn(), quick=20), record_property, look)
     assert begun_together > 1
+    assert 0 < places <= NARROW
     assert done > 8
 
 

@@ -62,15 +62,15 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
         (directory / "app.py").write_text(APP)
 
-    def start(self, *, knows_pgreact: bool = True) -> subprocess.Popen[bytes]:
-        """Start one with two processes."""
+    def start(self, *, knows_pgreact: bool = True, processes: int = 2) -> subprocess.Popen[bytes]:
+        """Start one."""
         name = f"w{len(self._processes)}@{self._queue}"
         quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
         with (self._directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "celery", "-A", "app", "worker"),
-                    *("-Q", self._queue, "-c", "2", "-n", name, *quiet),
+                    *("-Q", self._queue, "-c", str(processes), "-l", "info", "-n", name, *quiet),
                 ],
                 cwd=self._directory,
                 env={**self._environment, "KNOWS_PGREACT": "yes" if knows_pgreact else "no"},
@@ -80,6 +80,10 @@ class Workers:
             )
         self._processes.append(process)
         return process
+
+    def logged(self, event: str) -> int:
+        """Count an event in the logs of all."""
+        return sum(log.read_text().count(f"{event}:") for log in self._directory.glob("w*.log"))
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill one with all its children."""
@@ -228,8 +232,7 @@ def test_an_extra_message_sent_by_hand_is_dropped_and_not_replaced(
 ) -> None:
     from celery import Celery
 
-    workers.start()
-    workers.start()
+    workers.start(processes=4)  # one for each message
     queue.run("insert into hold values (1)", "insert into job_queue default values")
     leader.wait_for("flight.started")
     route = queue.value("select id from pgreact.route where name = 'dispatch'")
@@ -239,7 +242,8 @@ def test_an_extra_message_sent_by_hand_is_dropped_and_not_replaced(
             "proj.dispatch", queue=inbox.queue, headers={"pgreact_route": route}, ignore_result=True
         )
     queue.until("select exists (select from pg_locks where classid = 1885827691 and granted)")
-    eventually(lambda: not leader.seen("notification.rejected"), "their words are understood")
+    eventually(lambda: workers.logged("flight.dropped") == 2, "the others are dropped")
+    assert not leader.seen("notification.rejected"), "their words are understood"
     queue.run("truncate hold")
     leader.wait_for("flight.ended", outcome="done")
     queue.until("select count(*) = 2 from run where ended_at is not null")
