@@ -173,18 +173,18 @@ class JobPublisher:
 
     def _prepare(self, connection: BrokerConnection, message: JobMessage) -> PreparedMessage:
         kind = (message.task, message.options)
-        values = None
+        values = arguments = None
         if message.job is not None and not message.headers and message.expires is None:
+            arguments = _arguments(message)
             values = Values(
                 message.task_id,
-                _read("args", message.args, marked=True),
-                _read("kwargs", message.kwargs, marked=True),
+                *arguments,
                 message.retries,
                 _job_headers(message) | ({BEFORE: message.before} if message.before > 0 else {}),
             )
             if (derived := self._kinds.derive(kind, values)) is not None:
                 return derived
-        options = message_options(self._app, message)
+        options = message_options(self._app, message, arguments)
         made = PreparedMessage(connection, message.task, message.task_id, options, message.before)
         if values is not None:
             self._kinds.learn(kind, values, made)
@@ -198,12 +198,15 @@ class JobPublisher:
                 self._app.loader.import_default_modules()
 
 
-def message_options(app: Celery, message: JobMessage) -> dict[str, Any]:
+def message_options(
+    app: Celery, message: JobMessage, arguments: tuple[Any, Any] | None = None
+) -> dict[str, Any]:
     """Return the options of ``send_task`` for a message, with its arguments.
 
     Args:
         app: The application, whose tasks have options of their own.
         message: The message.
+        arguments: Positional and keyword arguments, if they have been read.
 
     Raises:
         ValueError: No worker could read an argument or option.
@@ -228,12 +231,12 @@ def message_options(app: Celery, message: JobMessage) -> dict[str, Any]:
             "headers": {**headers, JOBS: message.jobs, DATABASE: message.database},
             "expires": None,
         }
-    return {
-        **options,
-        "args": _read("args", message.args, marked=True),
-        "kwargs": _read("kwargs", message.kwargs, marked=True),
-        "headers": headers,
-    }
+    args, kwargs = arguments or _arguments(message)
+    return {**options, "args": args, "kwargs": kwargs, "headers": headers}
+
+
+def _arguments(message: JobMessage) -> tuple[Any, Any]:
+    return _read("args", message.args, marked=True), _read("kwargs", message.kwargs, marked=True)
 
 
 def _job_headers(message: JobMessage) -> dict[str, Any]:

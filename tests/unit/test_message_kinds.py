@@ -1,5 +1,6 @@
 """Messages made from one of their kind, beside the same ones made by Celery."""
 
+import dataclasses
 import json
 from typing import Any
 from uuid import UUID
@@ -9,8 +10,10 @@ from celery import Celery, Task, signals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgreact.broker import job_publisher
 from pgreact.broker.connection import BrokerConnection
 from pgreact.broker.job_publisher import JobMessage, JobPublisher, message_options
+from pgreact.broker.json_reader import read
 from pgreact.broker.prepared_message import PreparedMessage
 
 _value = st.recursive(
@@ -95,8 +98,8 @@ def test_a_message_of_a_kind_is_as_celery_makes_it(
 ) -> None:
     app = application(task_send_sent_event=event)
     publisher = Publisher(app)
-    for message in jobs:
-        object.__setattr__(message, "options", json.dumps(options))
+    for found in jobs:
+        message = dataclasses.replace(found, options=json.dumps(options))
         ours = publisher.prepare(message)
         own = message_options(app, message)
         assert ours.is_like(
@@ -190,3 +193,19 @@ def test_arguments_that_are_no_list_are_refused_by_celery() -> None:
         publisher.prepare(job(number))
     with pytest.raises(TypeError, match="task args must be a list"):
         publisher.prepare(job(4, args='{"a": 1}'))
+
+
+def test_the_arguments_of_a_message_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+
+    def counting(text: str, *, marked: bool = False) -> Any:
+        texts.append(text)
+        return read(text, marked=marked)
+
+    monkeypatch.setattr(job_publisher, "read", counting)
+    for app in (application(), application(task_routes=(lambda *_, **__: None,))):
+        publisher = Publisher(app)
+        texts.clear()
+        for number in range(4):
+            publisher.prepare(job(number))
+        assert texts == ["[0]", "[1]", "[2]", "[3]"]
