@@ -93,19 +93,26 @@ class BrokerConnection:
         """Whether the connection is open, as far as is known."""
         return self._producer is not None
 
-    def close(self) -> None:
-        """Close the connection; the next use opens another."""
+    def close(self, orderly: bool = False) -> None:
+        """Close the connection; the next use opens another.
+
+        Args:
+            orderly: Whether to take leave of the broker, which answers; else its answer is not waited for.
+        """
         connection, self.connection, self._producer, self.used = self.connection, None, None, False
-        if connection is not None:
-            with contextlib.suppress(Exception):
-                connection.collapse()  # type: ignore[attr-defined]
+        if connection is None:
+            return
+        with contextlib.suppress(Exception):  # it has failed, or the broker is away
+            if orderly and (sock := _amqp_socket(connection)) is not None:
+                sock.settimeout(self.deadline / 2)
+                connection.release()
+        with contextlib.suppress(Exception):
+            connection.collect()
 
     def abort(self) -> None:
         """Shut the socket down while another thread uses it, so that a hanging call ends; for good."""
         self.aborted = True
-        transport = getattr(getattr(self.connection, "_connection", None), "transport", None)
-        sock = getattr(transport, "sock", None)
-        if sock is not None:
+        if (sock := _amqp_socket(self.connection)) is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
@@ -116,6 +123,12 @@ class BrokerConnection:
         if "redis" in str(transport):
             return {"socket_timeout": self.deadline / 2, "socket_connect_timeout": self.deadline / 2}
         return {}
+
+
+def _amqp_socket(connection: Connection | None) -> socket.socket | None:
+    transport = getattr(getattr(connection, "_connection", None), "transport", None)
+    sock: socket.socket | None = getattr(transport, "sock", None)
+    return sock
 
 
 def _keep_client(channel: Any) -> None:
@@ -251,7 +264,7 @@ class _Thread:
             call.done(value, failure)
             if call.after is not None:
                 later[call.after] = None
-        self.connection.close()
+        self.connection.close(orderly=not self.connection.aborted)
 
 
 def broker_url(app: Celery) -> str:

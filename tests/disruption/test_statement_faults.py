@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 from pgreact import logs
@@ -218,6 +219,7 @@ async def test_every_statement_survives(
         await run.until(lambda: run.count(logs.LeaderElected), "elected")
         (opened,) = (event for event in run.events if isinstance(event, logs.HttpOpened))
         await asyncio.to_thread(scrape, opened.address)  # so that the leader samples
+        descriptors = psutil.Process().num_fds()
         writer = asyncio.create_task(keep_busy(busy, inbox))
         try:
             for name in STATEMENTS.keys() - AT_START - SEARCH - {"alive"}:
@@ -252,6 +254,7 @@ async def test_every_statement_survives(
         told = Counter(event.statement for event in run.events if isinstance(event, logs.StatementFailed))
         over = Counter(event.statement for event in run.events if isinstance(event, logs.StatementRecovered))
         assert told == over
+        assert psutil.Process().num_fds() < descriptors + 50, "some hundred messages were refused"
     assert faults.seen.keys() - STATEMENTS.keys() == set(), "a statement that is not listed"
     assert STATEMENTS.keys() - faults.seen.keys() <= SEARCH, "a statement that is never met proves nothing"
 

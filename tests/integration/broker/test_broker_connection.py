@@ -1,0 +1,84 @@
+"""The connection to the broker: what is left of it once it is closed."""
+
+import asyncio
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from celery import Celery
+
+from pgreact.broker.connection import BrokerConnection, PublisherThread
+from tests import servers
+from tests.harness import eventually
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[servers.Server]:
+    """A real RabbitMQ."""
+    servers.require_or_skip("rabbitmq")
+    with servers.rabbitmq_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """The URL of a broker."""
+    url: str = (
+        request.getfixturevalue("redis_url")
+        if request.param == "redis"
+        else request.getfixturevalue("rabbitmq").url
+    )
+    return url
+
+
+def application(url: str) -> Celery:
+    return Celery("connecting", broker=url, set_as_current=False)
+
+
+def sockets(url: str) -> int:
+    """Return the number of this process's connections to a broker."""
+    port = urlsplit(url).port
+    return sum(
+        bool(connection.raddr) and connection.raddr.port == port
+        for connection in psutil.Process().net_connections("tcp")
+    )
+
+
+@pytest.mark.parametrize("orderly", [False, True])
+def test_a_closed_connection_leaves_no_socket_and_the_next_use_opens_another(
+    broker: str, orderly: bool
+) -> None:
+    before = sockets(broker)
+    connection = BrokerConnection(application(broker), 20)
+    for _ in range(3):
+        assert connection.producer.channel is not None
+        assert sockets(broker) > before
+        connection.close(orderly=orderly)
+        assert sockets(broker) == before
+
+
+def test_a_thread_that_ends_takes_leave_of_rabbitmq(rabbitmq: servers.Server) -> None:
+    before = sockets(rabbitmq.url)
+
+    async def use() -> str:
+        thread = PublisherThread(application(rabbitmq.url), 20)
+
+        def address(connection: BrokerConnection) -> str:
+            channel = connection.producer.channel
+            assert channel is not None
+            host, port = channel.connection.transport.sock.getsockname()  # type: ignore[attr-defined]
+            return f"{host}:{port}"
+
+        found = await thread.call(address)
+        thread.close()
+        return found
+
+    client = asyncio.run(use())
+    eventually(lambda: sockets(rabbitmq.url) == before, "its socket is closed")
+
+    def ended() -> list[str]:
+        return [line for line in rabbitmq.log.read_text().splitlines() if client in line and "clos" in line]
+
+    eventually(ended, "RabbitMQ has logged the end")
+    assert not [line for line in ended() if "[warning]" in line], "RabbitMQ warns of clients that only vanish"
