@@ -153,14 +153,16 @@ async def test_more_requests_than_places_are_refused_while_all_are_busy(site: Si
 
 
 async def test_many_clients_do_not_hold_up_the_event_loop(site: Site) -> None:
-    longest, last, done = 0.0, time.monotonic(), asyncio.Event()
+    turns: list[tuple[float, float]] = []  # seconds, and those of them that this thread had a processor
+    done = asyncio.Event()
 
     async def tick() -> None:
-        nonlocal longest, last
+        last = time.monotonic(), time.thread_time()
         while not done.is_set():
             await asyncio.sleep(0)
-            now = time.monotonic()
-            longest, last = max(longest, now - last), now
+            now = time.monotonic(), time.thread_time()
+            turns.append((now[0] - last[0], now[1] - last[1]))
+            last = now
 
     ticking = asyncio.create_task(tick())
     places = asyncio.Semaphore(http_server.CONNECTIONS - 1)
@@ -172,7 +174,9 @@ async def test_many_clients_do_not_hold_up_the_event_loop(site: Site) -> None:
     assert set(await asyncio.gather(*(ask() for _ in range(300)))) == {200}
     done.set()
     await ticking
-    assert longest < 0.5, "on a loaded machine; alone it is about a millisecond"
+    # Alone each is about a millisecond. Other processes may hold up turns, but not use this thread's time.
+    assert max(used for _, used in turns) < 0.25
+    assert sorted(passed for passed, _ in turns)[-20] < 0.1, "what blocks does so for most requests"
 
 
 async def test_a_taken_port_is_an_error_that_names_it(site: Site) -> None:

@@ -16,6 +16,8 @@ WORKER = "w 1"
 class Bundles(Queue):
     """A queue whose task ``t`` was measured to be short, and in whose lane messages wait for a worker."""
 
+    measures = True
+
     def fill(self, count: int = 100, **arguments: object) -> list[int]:
         """Enqueue jobs."""
         return [self.add(**{"task": "t", **arguments}) for _ in range(count)]  # type: ignore[arg-type]
