@@ -89,8 +89,11 @@ class EventWriter:
             self._wake.clear()
             await retry(self._trouble, self.write)
 
-    async def write(self) -> None:
+    async def write(self, session: Session | None = None) -> None:
         """Write the events that wait.
+
+        Args:
+            session: In place of the writer's own.
 
         Raises:
             SessionLost: The session is gone.
@@ -101,8 +104,10 @@ class EventWriter:
         events = list(self._waiting)
         self._waiting.clear()
         try:
-            await self._session.fetch(query("log_events"), json.dumps(events), f"daemon {_name()}")
-        except BaseException:
+            await (session or self._session).fetch(
+                query("log_events"), json.dumps(events), f"daemon {_name()}"
+            )
+        except Exception:  # after a cancellation they may be written: they are not to be there twice
             self._waiting.extendleft(reversed(events))
             raise
 

@@ -65,24 +65,28 @@ class StatusWriter:
             await asyncio.sleep(PAUSE)
             await retry(self._troubles["status"], self.write)
 
-    async def write(self) -> None:
+    async def write(self, session: Session | None = None) -> None:
         """Write what changed since the last time.
+
+        Args:
+            session: In place of the writer's own.
 
         Raises:
             SessionLost: The session is gone.
             Exception: The server refused; then it is to be done again.
         """
+        session = session or self._session
         self._wake.clear()
         changed, self._changed = self._changed, {}
         try:
             if changed:
                 rows = json.dumps([self._row(runner) for runner in changed.values()])
                 written = {route_id: runner.dispatches for route_id, runner in changed.items()}
-                await self._session.fetch(query("write_flight"), rows)
+                await session.fetch(query("write_flight"), rows)
                 self._written |= written
                 changed = {}
             if (reports := self._troubles.reports()) != self._reported:
-                await write_troubles(self._session, SOURCE, self._troubles)
+                await write_troubles(session, SOURCE, self._troubles)
                 self._reported = reports
         finally:
             self._changed = {**changed, **self._changed}

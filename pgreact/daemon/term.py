@@ -122,6 +122,24 @@ class Term:
             readings.append(RouteReading(runner.route.name, runner.measures, dirty_s, closed))
         return readings
 
+    async def take_leave(self, dsn: str) -> None:
+        """Write that this daemon resigns, and the last status; both are for people.
+
+        Args:
+            dsn: The database, for another session: a stop amid a statement has cost the one for them.
+        """
+        session, lost = self._work, self._work.lost.done()
+        if lost:
+            session = await Session.open(dsn, application_name("work"))
+        try:
+            self.events.resigned()
+            await self.events.write(session)
+            await self.status_writer.write(session)
+            await self.events.write(session)  # of gates, which the status tells
+        finally:
+            if lost:
+                await session.close()
+
     def receive(self, pid: int, payload: str) -> None:
         """Take note of a notification.
 
@@ -364,10 +382,7 @@ async def term(
                 )
                 yield current  # a stop raises CancelledError here
         finally:
-            if current is not None and not work.lost.done():
-                # both are for people; the next leader writes its own
+            if current is not None and not candidate.session.lost.done():
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(GOODBYE_TIMEOUT):
-                        await current.status_writer.write()
-                        current.events.resigned()
-                        await current.events.write()
+                        await current.take_leave(dsn)
