@@ -26,6 +26,11 @@ MAX_LINKS = 128  # of a span: the limit of OpenTelemetry's SDK
 _STORED = ("traceparent", "tracestate", "baggage")  # what pgreact.trace_context keeps
 
 
+def active() -> bool:
+    """Return whether this process traces."""
+    return _tracer() is not None
+
+
 def current() -> dict[str, str] | None:
     """Return the context of the active span, as W3C headers; ``None``: no span is active."""
     trace = sys.modules.get("opentelemetry.trace")

@@ -2,13 +2,14 @@
 
 import contextlib
 import copy
+import dataclasses
 import datetime
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Self
 
-from celery import Celery
+from celery import Celery, signals
 from celery.app.task import Context
 from kombu import Producer
 
@@ -21,6 +22,9 @@ from pgreact.broker.task_routing import MADE, overrides_apply_async
 # Names under which a worker keeps Celery's own data of a message: a header of that name would replace it.
 # Under "headers" the first protocol, and tracing libraries, keep the other headers.
 _CELERYS = frozenset({*dir(Context), "task", "lang", "argsrepr", "kwargsrepr", "compression"} - {"headers"})
+
+# Of Celery, around the sending of a message.
+_SIGNALS = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
 
 
 class Unfit(Exception):
@@ -91,8 +95,9 @@ class PreparedMessage:
         self.task_id = task_id
         self.task = task
         self._taken = False
+        self._composed: _Composed | None = None
         self._zone = connection.app.timezone
-        self._lasts = options.get("expires")
+        self._lasts: Any = options.get("expires")
         # pgreact's headers
         self.ours = {name: value for name, value in (options.get("headers") or {}).items() if name in OURS}
         self._before = before > 0
@@ -188,7 +193,7 @@ class PreparedMessage:
             _making.reset(token)
         if not self._taken:
             raise Unfit(f"apply_async of {self.task} made no message")
-        if isinstance(self._lasts, int | float) and not self._expires_in(self._lasts):
+        if self._expires and not self._expires_in(self._lasts):
             self._lasts = None
 
     def _expires_in(self, seconds: float) -> bool:
@@ -198,6 +203,17 @@ class PreparedMessage:
             now = datetime.datetime.now(moment.tzinfo and self._zone)
             return abs((moment - now).total_seconds() - seconds) < 1
         return False
+
+    @property
+    def _expires(self) -> bool:
+        """Whether it expires some seconds after it is sent."""
+        return isinstance(self._lasts, int | float)
+
+    @property
+    def _moment(self) -> str:
+        """When it expires if it is sent now."""
+        lasts = datetime.timedelta(seconds=self._lasts)
+        return (datetime.datetime.now(self._zone) + lasts).isoformat()
 
     @property
     def _data(self) -> Any:
@@ -266,16 +282,89 @@ class PreparedMessage:
             producer: To send with.
             headers: In addition to those it has.
         """
-        if isinstance(self._lasts, int | float):
-            moment = datetime.datetime.now(self._zone) + datetime.timedelta(seconds=self._lasts)
+        if self._expires:
+            moment = self._moment
             # in the headers, or in the body of the old task protocol, and in the event "task-sent"
             for part in (self._message.headers, self._message.body, self._message.sent_event):
                 if isinstance(part, dict) and part.get("expires"):
-                    part["expires"] = moment.isoformat()
+                    part["expires"] = moment
         options = self._options
         if headers:
             options = {**options, "headers": {**(options.get("headers") or {}), **headers}}
         self._sender(producer, self._name, self._message, **options)
+
+    def compose(self, producer: Producer) -> None:
+        """Let kombu make its message ahead, too, unless other code takes part in the sending.
+
+        Args:
+            producer: Of the connection that the message will be sent by. It declares the queue now.
+
+        Raises:
+            Exception: Whatever Celery and kombu raise.
+        """
+        if _observed() or self._message.sent_event is not None:
+            return
+        channel: Any = producer.channel
+        own = vars(channel).get("basic_publish")  # py-amqp's, if it waits for confirms
+        composed: list[_Composed] = []
+        channel.basic_publish = lambda *args, **options: composed.append(_Composed(channel, args, options))
+        try:
+            self.send(producer)
+        finally:
+            if own is None:
+                del channel.basic_publish
+            else:
+                channel.basic_publish = own
+        if len(composed) == 1 and (not self._expires or composed[0].headers.get("expires")):
+            self._composed = composed[0]
+
+    def send_composed(self, producer: Producer) -> bool:
+        """Send the message as kombu made it ahead.
+
+        Returns:
+            Whether it was sent. If not, :meth:`send` can.
+
+        Raises:
+            Exception: Whatever kombu raises.
+        """
+        composed, self._composed = self._composed, None
+        channel: Any = producer.channel
+        if composed is None or composed.channel is not channel or _observed():
+            return False
+        if self._expires:
+            composed.headers["expires"] = self._moment
+        channel.basic_publish(*composed.args, **composed.options)
+        return True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Composed:
+    """A call of ``basic_publish`` of a channel.
+
+    Attributes:
+        channel: The channel.
+        args: kombu's message alone.
+        options: Where to publish it.
+    """
+
+    channel: Any
+    args: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers of the message; empty: it is of a transport that keeps them elsewhere."""
+        content: Any = self.args[0]
+        if isinstance(content, dict):  # of kombu's virtual transports
+            found = content.get("headers")
+        else:
+            found = getattr(content, "properties", {}).get("application_headers")
+        return found if isinstance(found, dict) else {}
+
+
+def _observed() -> bool:
+    """Return whether other code takes part when a message is sent: a user's, or a tracer."""
+    return any(signal.receivers for signal in _SIGNALS) or tracing.active()
 
 
 # The message that a task's own apply_async is making in this thread: it may not pass on the producer.

@@ -156,16 +156,19 @@ class TaskCall:
         if not connection.connected or "countdown" in self._options:  # an eta must not grow old
             return
         with contextlib.suppress(Exception):  # the next publish makes it again, and reports the error
-            self._prepared = self._message(connection, self._next_task_id)
+            message = self._message(connection, self._next_task_id)
+            message.compose(connection.producer)
+            self._prepared = message
 
     def _send(self, connection: BrokerConnection, task_id: str, traces: Sequence[str]) -> None:
         producer = connection.producer
         message, self._prepared = self._prepared, None
         if message is None or message.task_id != task_id:
             message = self._message(connection, task_id)
-        links = [{"traceparent": traceparent} for traceparent in traces]
-        with message.traced({}, {"pgreact.route": self._route}, links=links) as headers:
-            message.send(producer, headers)
+        if not message.send_composed(producer):
+            links = [{"traceparent": traceparent} for traceparent in traces]
+            with message.traced({}, {"pgreact.route": self._route}, links=links) as headers:
+                message.send(producer, headers)
         connection.used = True
 
     def _message(self, connection: BrokerConnection, task_id: str) -> PreparedMessage:

@@ -1,8 +1,10 @@
 """A prepared message equals the one that Celery would send."""
 
+import contextlib
 import datetime
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -43,9 +45,9 @@ CONFIGURATIONS: list[dict[str, Any]] = [
 MOMENTS = {"id", "root_id", "expires", "eta"}  # differ from message to message
 
 
-@pytest.fixture
-def sent_signals() -> Iterator[list[tuple[str, str, str]]]:
-    """Celery's signals around a publish."""
+@contextlib.contextmanager
+def watched() -> Iterator[list[tuple[str, str, str]]]:
+    """Note Celery's signals around a publish."""
     received: list[tuple[str, str, str]] = []
 
     def before(sender: str, routing_key: str, **_: object) -> None:
@@ -56,9 +58,17 @@ def sent_signals() -> Iterator[list[tuple[str, str, str]]]:
 
     signals.before_task_publish.connect(before)
     signals.after_task_publish.connect(after)
-    yield received
-    signals.before_task_publish.disconnect(before)
-    signals.after_task_publish.disconnect(after)
+    try:
+        yield received
+    finally:
+        signals.before_task_publish.disconnect(before)
+        signals.after_task_publish.disconnect(after)
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[list[tuple[str, str, str]]]:
+    """Leave the publish to Celery and kombu alone."""
+    yield []
 
 
 def take(app: Celery, queue: str) -> Any:
@@ -86,10 +96,25 @@ def essence(message: Any) -> Any:
     return headers, properties, old
 
 
+@pytest.mark.parametrize("watch", [watched, unwatched])
 @pytest.mark.parametrize(("configuration", "route"), list(itertools.product(CONFIGURATIONS, ROUTES)))
 async def test_prepared_message_equals_what_celery_would_send(
-    configuration: dict[str, Any], route: dict[str, Any], sent_signals: list[tuple[str, str, str]]
+    configuration: dict[str, Any],
+    route: dict[str, Any],
+    watch: Callable[[], AbstractContextManager[list[tuple[str, str, str]]]],
 ) -> None:
+    with watch() as sent_signals:
+        await check_calls(configuration, route, sent_signals, composed=watch is unwatched)
+
+
+async def check_calls(
+    configuration: dict[str, Any],
+    route: dict[str, Any],
+    sent_signals: list[tuple[str, str, str]],
+    *,
+    composed: bool,
+) -> None:
+    """Compare the calls of a route with Celery's own."""
     app = Celery("a", broker="memory://", set_as_current=False)
     app.conf.update(configuration)
     known = Route(**{**ROUTE, **route})
@@ -126,5 +151,25 @@ async def test_prepared_message_equals_what_celery_would_send(
             assert call._prepared is None
         else:
             eventually(lambda: call._prepared, "the next message is prepared")
+            assert call._prepared
+            assert sent_signals == received, "they tell of sent messages"
+            if composed and not configuration.keys() & {"task_protocol", "task_send_sent_event"}:
+                assert call._prepared._composed
+            if call._prepared._composed and known.expires:
+                # however long ago it was made
+                call._prepared._composed.headers["expires"] = "2001-02-03T04:05:06+00:00"
+    await publisher.close()
+    app.close()
+
+
+async def test_a_receiver_connected_since_hears_of_the_next_call() -> None:
+    app = Celery("a", broker="memory://", set_as_current=False)
+    publisher = CeleryPublisher(app)
+    call = task_call(Route(**{**ROUTE, "options": {"queue": "heard"}}), publisher)
+    await call.publish("m0", "m1")
+    eventually(lambda: call._prepared, "the next message is prepared")
+    with watched() as received:
+        await call.publish("m1", "m2")
+    assert [when for when, *_ in received] == ["before", "after"]
     await publisher.close()
     app.close()

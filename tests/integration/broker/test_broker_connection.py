@@ -1,16 +1,18 @@
 """The connection to the broker: what is left of it once it is closed."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psutil
 import pytest
 from celery import Celery
 
 from pgreact.broker.connection import BrokerConnection, PublisherThread
+from pgreact.broker.publisher import CeleryPublisher
 from tests import servers
-from tests.harness import eventually
+from tests.harness import Inbox, eventually
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +84,35 @@ def test_a_thread_that_ends_takes_leave_of_rabbitmq(rabbitmq: servers.Server) ->
 
     eventually(ended, "RabbitMQ has logged the end")
     assert not [line for line in ended() if "[warning]" in line], "RabbitMQ warns of clients that only vanish"
+
+
+async def test_calls_made_ahead_are_sent_once_each_and_their_queue_is_declared_on_a_new_connection(
+    broker: str,
+) -> None:
+    queue = f"q_{uuid4().hex[:12]}"
+    publisher = CeleryPublisher(application(broker))
+    call = publisher.call("proj.dispatch", {"queue": queue, "expires": 60, "args": ["x"]}, "dispatch")
+    messages: list[Mapping[str, object]] = []
+    for task_id, following, lost in (
+        ("1", "2", False),
+        ("2", "3", True),
+        ("3", "4", False),
+        ("4", "5", False),
+    ):
+        await call.publish(task_id, following)
+        await asyncio.to_thread(eventually, lambda: call._prepared, "the next one is made")
+        assert call._prepared is not None
+        assert call._prepared._composed is not None
+        if lost:
+            thread = publisher._thread._thread
+            assert thread is not None
+            thread.connection.close()
+        if lost or task_id == "4":
+            inbox = Inbox(broker, queue)
+            messages += inbox.rest()
+            inbox.close()  # deletes the queue
+    await publisher.close()
+    assert [message["id"] for message in messages] == ["1", "2", "3", "4"]
+    assert {message["argsrepr"] for message in messages} == {"['x']"}
+    moments = [str(message["expires"]) for message in messages]
+    assert moments == sorted(set(moments))
