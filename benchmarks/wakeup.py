@@ -217,7 +217,7 @@ def _print_latencies(report: Report, found: Mapping[str, Latencies]) -> None:
         ],
     )
     for name, latencies in found.items():
-        report.bar(f"{name}: p50 of pgreact / bare pair", latencies.ratio, 1.3)
+        report.bar(f"{name}: p50 of pgreact / bare pair", latencies.ratio, 1.2)
 
 
 def _polled(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, broker: str, size: Size) -> None:

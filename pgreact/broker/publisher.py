@@ -155,10 +155,10 @@ class TaskCall:
     def _prepare_next(self, connection: BrokerConnection) -> None:
         if not connection.connected or "countdown" in self._options:  # an eta must not grow old
             return
-        with contextlib.suppress(Exception):  # the next publish makes it again, and reports the error
-            message = self._message(connection, self._next_task_id)
-            message.compose(connection.producer)
-            self._prepared = message
+        # the next publish does again what fails here, and reports the error
+        with contextlib.suppress(Exception):
+            self._prepared = self._message(connection, self._next_task_id)
+            self._prepared.compose(connection.producer)
 
     def _send(self, connection: BrokerConnection, task_id: str, traces: Sequence[str]) -> None:
         producer = connection.producer
