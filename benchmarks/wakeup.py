@@ -75,9 +75,18 @@ class Latencies:
     @property
     def ratio(self) -> float:
         """The median of the rounds' ratios of medians: a disturbance hits both sides of a round."""
-        return statistics.median(
+        return statistics.median(self._ratios)
+
+    @property
+    def spread(self) -> str:
+        """The lowest and the highest of the rounds' ratios, as a text."""
+        return f"{min(self._ratios):.2f} to {max(self._ratios):.2f}"
+
+    @property
+    def _ratios(self) -> list[float]:
+        return [
             statistics.median(found["pgreact"]) / statistics.median(found["bare"]) for found in self.rounds
-        )
+        ]
 
 
 def run(report: Report, *, quick: bool) -> None:
@@ -214,6 +223,7 @@ def _print_latencies(report: Report, found: Mapping[str, Latencies]) -> None:
                 "Celery Beat at 1 s",
                 [ms(percentile(f.beat, percent)) for f in found.values() for percent in (50, 99)],
             ),
+            ("pgreact / bare; its spread", [x for f in found.values() for x in (f"{f.ratio:.2f}", f.spread)]),
         ],
     )
     for name, latencies in found.items():

@@ -89,7 +89,7 @@ class Size:
     settling: float  # first seconds of a run, not counted: connections, and closing the gate
 
 
-FULL = Size(rounds=4, seconds=2, settling=0.6)
+FULL = Size(rounds=5, seconds=2, settling=0.6)
 QUICK = Size(rounds=1, seconds=1, settling=0.4)
 
 
@@ -117,7 +117,15 @@ class Cell:
 
     def ratio(self, side: str, other: str) -> float:
         """The median of the rounds' ratios: a disturbance hits both sides of a round."""
-        return statistics.median(found[side].rate / found[other].rate for found in self.rounds)
+        return statistics.median(self._ratios(side, other))
+
+    def spread(self, side: str, other: str) -> str:
+        """The lowest and the highest of the rounds' ratios, as a text."""
+        ratios = self._ratios(side, other)
+        return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+    def _ratios(self, side: str, other: str) -> list[float]:
+        return [found[side].rate / found[other].rate for found in self.rounds]
 
 
 def run(report: Report, *, quick: bool) -> None:
@@ -300,6 +308,7 @@ def _print(report: Report, cells: Mapping[tuple[str, int], Cell], idle: Mapping[
         [
             *((what, [f"{cell.rate(side):,.0f}" for cell in cells.values()]) for side, what in SIDES.items()),
             ("pgreact / no trigger", [f"{cell.ratio('pgreact', 'none'):.2f}" for cell in cells.values()]),
+            ("its spread", [cell.spread("pgreact", "none") for cell in cells.values()]),
             ("pgreact / NOTIFY", [f"{cell.ratio('pgreact', 'notify'):.1f}" for cell in cells.values()]),
         ],
     )
@@ -317,6 +326,16 @@ def _print(report: Report, cells: Mapping[tuple[str, int], Cell], idle: Mapping[
                 [text for cell in idle.values() for text in (f"{cell.rate(side):,.0f}", ms(cell.p99(side)))],
             )
             for side, what in IDLE_SIDES.items()
+        ]
+        + [
+            (
+                "gate open / no trigger; its spread",
+                [
+                    text
+                    for cell in idle.values()
+                    for text in (f"{cell.ratio('idle', 'none'):.2f}", cell.spread("idle", "none"))
+                ],
+            )
         ],
     )
     for flush in FLUSHES:
