@@ -16,9 +16,8 @@ from benchmarks import queue_rate
 from benchmarks.journal import forget_journal, read_journal
 from benchmarks.marks import Marks
 from benchmarks.processes import Workshop
-from benchmarks.queue_rate import Run, median_and_spread
 from benchmarks.queue_sides import CONCURRENCY, LANE, SINGLE, Pgreact, daemon_and_worker, install
-from benchmarks.report import Report, ms, percentile
+from benchmarks.report import Report, median_and_spread, ms, percentile
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.errors import PgreactError
 from tests.servers import redis_server
@@ -136,7 +135,7 @@ def _mixed(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, broke
         ],
     )
     ratios = [statistics.mean(this[LANE]) / statistics.mean(this[SINGLE]) for this in found]
-    _bar(report, "mean wait of short jobs among long ones: bundles / bundle = 1", ratios, 1, least=False)
+    report.bar_of_rounds("mean wait of short jobs among long ones: bundles / bundle = 1", ratios, 1)
 
 
 def _until_short(side: Pgreact, marks: Marks) -> None:
@@ -198,7 +197,7 @@ def _limits(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, brok
     )
     for lane in (ROOMY, TIGHT):
         ratios = [this[lane].rate / this[LANE].rate for this in found]
-        _bar(report, f"jobs/s: {NAMES[lane]} / {NAMES[LANE]}", ratios, 0.9)
+        report.bar_of_rounds(f"jobs/s: {NAMES[lane]} / {NAMES[LANE]}", ratios, 0.9, least=True)
 
 
 # ---- an old snapshot ---------------------------------------------------------------------------------------
@@ -208,7 +207,7 @@ def _snapshot(
     report: Report, workshop: Workshop, postgres: EmbeddedPostgres, brokers: tuple[str, str], size: Size
 ) -> None:
     """Compare two databases: a snapshot holds back the vacuum of its own database only."""
-    found: list[dict[str, Run]] = []
+    found: list[dict[str, queue_rate.Run]] = []
     with ExitStack() as stack:
         sides = {
             name: (*stack.enter_context(_sides(workshop, postgres, broker, name, [LANE]))[:2], broker)
@@ -243,7 +242,7 @@ def _snapshot(
     )
     report.note(f"dead rows at the end: {dead['vacuumed']:,} without, {dead['held']:,} with")
     ratios = [this["held"].rate / this["vacuumed"].rate for this in found[len(found) // 2 :]]
-    _bar(report, "jobs/s beside an old snapshot / without, second half", ratios, 0.8)
+    report.bar_of_rounds("jobs/s beside an old snapshot / without, second half", ratios, 0.8, least=True)
 
 
 def _dead_rows(side: Pgreact) -> int:
@@ -252,8 +251,3 @@ def _dead_rows(side: Pgreact) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def _bar(report: Report, what: str, ratios: list[float], limit: float, *, least: bool = True) -> None:
-    ratio, lowest, highest = median_and_spread(ratios)
-    report.bar(f"{what} ({lowest:.2f} to {highest:.2f})", ratio, limit, least=least)

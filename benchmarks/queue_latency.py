@@ -78,9 +78,7 @@ def print_latencies(report: Report, broker: str, found: Latencies) -> None:
         ["p50", "p99", "by delay()", *(["by Procrastinate"] if "procrastinate" in sides else [])],
         [(NAMES[side], _cells(found, side)) for side in sides],
     )
-    ratios = found.ratios("pgreact", "delay")
-    what = f"{broker}: p50 of pgreact / delay() ({min(ratios):.2f} to {max(ratios):.2f})"
-    report.bar(what, statistics.median(ratios), 1.5)
+    report.bar_of_rounds(f"{broker}: p50 of pgreact / delay()", found.ratios("pgreact", "delay"), 1.5)
     report.bar(f"{broker}: p99 of pgreact / delay()", found.p99("pgreact") / found.p99("delay"), 2)
     for pool in (side for side in sides if side in POOLS):
         least = found.ratio(f"delay_{pool}", "procrastinate")

@@ -12,7 +12,7 @@ import redis
 
 from benchmarks.marks import Marks
 from benchmarks.queue_sides import CONCURRENCY, Pgreact, Side
-from benchmarks.report import Report
+from benchmarks.report import Report, median_and_spread
 from pgreact.errors import PgreactError
 
 DEADLINE = 120.0
@@ -134,18 +134,12 @@ def print_rates(report: Report, found: list[dict[str, Run]]) -> None:
         [(NAMES[name], _cells([this[name] for this in found])) for name in names],
     )
     for side, other, limit in BARS:
-        ratio, least, most = median_and_spread(_ratios(found, side, other))
-        what = f"jobs/s of {NAMES[side]} / {NAMES[other]} ({least:.2f} to {most:.2f})"
-        report.bar(what, ratio, limit, least=True)
+        what = f"jobs/s of {NAMES[side]} / {NAMES[other]}"
+        report.bar_of_rounds(what, _ratios(found, side, other), limit, least=True)
 
 
 def _ratios(found: list[dict[str, Run]], side: str, other: str) -> list[float]:
     return [this[side].rate / this[other].rate for this in found]
-
-
-def median_and_spread(values: list[float]) -> tuple[float, float, float]:
-    """Return the median, the least and the most."""
-    return statistics.median(values), min(values), max(values)
 
 
 def _cells(runs: list[Run]) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 
 
@@ -55,6 +56,11 @@ class Report:
         """Add a number and its limit to the verdict."""
         self._bars.append(Bar(what, value, limit, unit, least))
 
+    def bar_of_rounds(self, what: str, values: Sequence[float], limit: float, *, least: bool = False) -> None:
+        """Add the median of the values of some rounds, and their spread."""
+        value, lowest, highest = median_and_spread(values)
+        self.bar(f"{what} ({lowest:.2f} to {highest:.2f})", value, limit, least=least)
+
     def verdict(self) -> int:
         """Print all bars; return the exit status: 1 if one was missed."""
         self.table(
@@ -74,6 +80,11 @@ class Report:
         )
         self.note(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         return 0 if all(bar.met for bar in self._bars) else 1
+
+
+def median_and_spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median, the least and the most."""
+    return statistics.median(values), min(values), max(values)
 
 
 def percentile(sample: Sequence[float], percent: float) -> float:

@@ -19,9 +19,8 @@ import redis
 from benchmarks import queue_rate
 from benchmarks.marks import Marks
 from benchmarks.processes import Workshop
-from benchmarks.queue_rate import median_and_spread
 from benchmarks.queue_sides import Delay, Side, celery_sides, install
-from benchmarks.report import Report
+from benchmarks.report import Report, median_and_spread
 from benchmarks.wakeup import leading_daemon
 from pgreact.demo.postgres import EmbeddedPostgres
 from pgreact.errors import PgreactError

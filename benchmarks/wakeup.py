@@ -73,17 +73,8 @@ class Latencies:
         return percentile([seconds for found in self.rounds for seconds in found[side]], 99)
 
     @property
-    def ratio(self) -> float:
-        """The median of the rounds' ratios of medians: a disturbance hits both sides of a round."""
-        return statistics.median(self._ratios)
-
-    @property
-    def spread(self) -> str:
-        """The lowest and the highest of the rounds' ratios, as a text."""
-        return f"{min(self._ratios):.2f} to {max(self._ratios):.2f}"
-
-    @property
-    def _ratios(self) -> list[float]:
+    def ratios(self) -> list[float]:
+        """The rounds' ratios of medians: a disturbance hits both sides of a round."""
         return [
             statistics.median(found["pgreact"]) / statistics.median(found["bare"]) for found in self.rounds
         ]
@@ -223,11 +214,10 @@ def _print_latencies(report: Report, found: Mapping[str, Latencies]) -> None:
                 "Celery Beat at 1 s",
                 [ms(percentile(f.beat, percent)) for f in found.values() for percent in (50, 99)],
             ),
-            ("pgreact / bare; its spread", [x for f in found.values() for x in (f"{f.ratio:.2f}", f.spread)]),
         ],
     )
     for name, latencies in found.items():
-        report.bar(f"{name}: p50 of pgreact / bare pair", latencies.ratio, 1.2)
+        report.bar_of_rounds(f"{name}: p50 of pgreact / bare pair", latencies.ratios, 1.2)
 
 
 def _polled(report: Report, workshop: Workshop, postgres: EmbeddedPostgres, broker: str, size: Size) -> None:

@@ -115,17 +115,13 @@ class Cell:
         """The median of the rounds' p99."""
         return statistics.median(found[side].p99 for found in self.rounds)
 
-    def ratio(self, side: str, other: str) -> float:
-        """The median of the rounds' ratios: a disturbance hits both sides of a round."""
-        return statistics.median(self._ratios(side, other))
-
-    def spread(self, side: str, other: str) -> str:
-        """The lowest and the highest of the rounds' ratios, as a text."""
-        ratios = self._ratios(side, other)
-        return f"{min(ratios):.2f} to {max(ratios):.2f}"
-
-    def _ratios(self, side: str, other: str) -> list[float]:
+    def ratios(self, side: str, other: str) -> list[float]:
+        """The rounds' ratios: a disturbance hits both sides of a round."""
         return [found[side].rate / found[other].rate for found in self.rounds]
+
+    def ratio(self, side: str, other: str) -> float:
+        """Their median."""
+        return statistics.median(self.ratios(side, other))
 
 
 def run(report: Report, *, quick: bool) -> None:
@@ -308,7 +304,6 @@ def _print(report: Report, cells: Mapping[tuple[str, int], Cell], idle: Mapping[
         [
             *((what, [f"{cell.rate(side):,.0f}" for cell in cells.values()]) for side, what in SIDES.items()),
             ("pgreact / no trigger", [f"{cell.ratio('pgreact', 'none'):.2f}" for cell in cells.values()]),
-            ("its spread", [cell.spread("pgreact", "none") for cell in cells.values()]),
             ("pgreact / NOTIFY", [f"{cell.ratio('pgreact', 'notify'):.1f}" for cell in cells.values()]),
         ],
     )
@@ -326,26 +321,19 @@ def _print(report: Report, cells: Mapping[tuple[str, int], Cell], idle: Mapping[
                 [text for cell in idle.values() for text in (f"{cell.rate(side):,.0f}", ms(cell.p99(side)))],
             )
             for side, what in IDLE_SIDES.items()
-        ]
-        + [
-            (
-                "gate open / no trigger; its spread",
-                [
-                    text
-                    for cell in idle.values()
-                    for text in (f"{cell.ratio('idle', 'none'):.2f}", cell.spread("idle", "none"))
-                ],
-            )
         ],
     )
     for flush in FLUSHES:
         for writers, least in ((16, 0.9), (64, 0.75)):
-            ratio = cells[flush, writers].ratio("pgreact", "none")
-            report.bar(f"{flush} flush, {writers} writers: pgreact / no trigger", ratio, least, least=True)
-        one = cells[flush, 1].ratio("pgreact", "none")
+            ratios = cells[flush, writers].ratios("pgreact", "none")
+            what = f"{flush} flush, {writers} writers: pgreact / no trigger"
+            report.bar_of_rounds(what, ratios, least, least=True)
+        ratios = cells[flush, 1].ratios("pgreact", "none")
         least = 0.93 if flush == "native" else 0.9
-        report.bar(f"{flush} flush, one writer: pgreact / no trigger", one, least, least=True)
-    ratio = idle["native"].ratio("idle", "none")
-    report.bar("native flush, one writer, gate open: pgreact / no trigger", ratio, 0.85, least=True)
-    ratio = cells["slow", 64].ratio("pgreact", "notify")
-    report.bar("slow flush, 64 writers: pgreact / NOTIFY each", ratio, 10, least=True)
+        report.bar_of_rounds(f"{flush} flush, one writer: pgreact / no trigger", ratios, least, least=True)
+    ratios = idle["native"].ratios("idle", "none")
+    report.bar_of_rounds(
+        "native flush, one writer, gate open: pgreact / no trigger", ratios, 0.85, least=True
+    )
+    ratios = cells["slow", 64].ratios("pgreact", "notify")
+    report.bar_of_rounds("slow flush, 64 writers: pgreact / NOTIFY each", ratios, 10, least=True)
