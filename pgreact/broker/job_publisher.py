@@ -14,7 +14,7 @@ from pgreact import tracing
 from pgreact.broker.connection import BrokerConnection, PublisherThread, PublishFailed, summary
 from pgreact.broker.json_reader import read
 from pgreact.broker.message_headers import AGAIN, ATTEMPT, BEFORE, CLAIM, DATABASE, JOB, JOBS, PUBLISH_S
-from pgreact.broker.message_kinds import MessageKinds, Values
+from pgreact.broker.message_kinds import MessageKinds, SendableMessage, Values
 from pgreact.broker.prepared_message import PreparedMessage
 from pgreact.broker.task_routing import TASK_OPTIONS, routed
 from pgreact.postgres.errors import ascii_escaped
@@ -150,7 +150,7 @@ class JobPublisher:
                 it is a replica).
         """
         assert connection.producer  # raises when the broker is away: no message is at fault
-        prepared: list[tuple[JobMessage, PreparedMessage]] = []
+        prepared: list[tuple[JobMessage, SendableMessage]] = []
         for message in group:
             try:
                 prepared.append((message, self._prepare(connection, message)))
@@ -171,7 +171,7 @@ class JobPublisher:
             else:
                 doubtful.append((len(posted.sent), message, refusal_reason(refusal)))
 
-    def _prepare(self, connection: BrokerConnection, message: JobMessage) -> PreparedMessage:
+    def _prepare(self, connection: BrokerConnection, message: JobMessage) -> SendableMessage:
         kind = (message.task, message.options)
         values = arguments = None
         if message.job is not None and not message.headers and message.expires is None:
@@ -269,7 +269,7 @@ def _groups(messages: Sequence[JobMessage]) -> Iterator[Sequence[JobMessage]]:
         yield messages[first:]
 
 
-def _traced(message: JobMessage, prepared: PreparedMessage) -> AbstractContextManager[tracing.Carrier]:
+def _traced(message: JobMessage, prepared: SendableMessage) -> AbstractContextManager[tracing.Carrier]:
     attributes: dict[str, str | int] = {}
     if message.jobs:
         attributes = {"pgreact.jobs": message.jobs, "pgreact.lane": message.lane}
@@ -283,7 +283,7 @@ def _traced(message: JobMessage, prepared: PreparedMessage) -> AbstractContextMa
 
 
 def _send_together(
-    connection: BrokerConnection, prepared: Sequence[tuple[JobMessage, PreparedMessage]]
+    connection: BrokerConnection, prepared: Sequence[tuple[JobMessage, SendableMessage]]
 ) -> bool:
     """Send messages in one batch, where kombu can; false: the broker may have any of them."""
     producer = connection.producer
@@ -304,13 +304,14 @@ def _send_together(
 _OF_ONE = {404, 406}
 
 
-def _send(connection: BrokerConnection, message: JobMessage, ready: PreparedMessage) -> Exception | None:
+def _send(connection: BrokerConnection, message: JobMessage, ready: SendableMessage) -> Exception | None:
     """Send one message; return the error if the broker answers and refuses it."""
     producer = connection.producer
     for last in (False, True):
         try:
-            with _traced(message, ready) as headers:
-                ready.send(producer, headers)
+            if not ready.send_composed(producer):
+                with _traced(message, ready) as headers:
+                    ready.send(producer, headers)
         except Exception as error:  # noqa: BLE001
             fresh = not connection.used
             connection.close()

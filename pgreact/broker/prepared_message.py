@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import dataclasses
 import datetime
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from celery.app.task import Context
 from kombu import Producer
 
 from pgreact import tracing
+from pgreact.broker.composed_message import ComposedMessage, compose
 from pgreact.broker.connection import BrokerConnection
 from pgreact.broker.message_headers import BEFORE, JOB, JOBS, OURS, TASK, as_job, unfit
 from pgreact.broker.sending import directly
@@ -95,7 +95,7 @@ class PreparedMessage:
         self.task_id = task_id
         self.task = task
         self._taken = False
-        self._composed: _Composed | None = None
+        self._composed: ComposedMessage | None = None
         self._zone = connection.app.timezone
         self._lasts: Any = options.get("expires")
         # pgreact's headers
@@ -293,8 +293,8 @@ class PreparedMessage:
             options = {**options, "headers": {**(options.get("headers") or {}), **headers}}
         self._sender(producer, self._name, self._message, **options)
 
-    def compose(self, producer: Producer) -> None:
-        """Let kombu make its message ahead, too, unless other code takes part in the sending.
+    def compose(self, producer: Producer) -> ComposedMessage | None:
+        """Let kombu make its message ahead, too; ``None``: other code takes part in the sending.
 
         Args:
             producer: Of the connection that the message will be sent by. It declares the queue now.
@@ -302,21 +302,12 @@ class PreparedMessage:
         Raises:
             Exception: Whatever Celery and kombu raise.
         """
-        if _observed() or self._message.sent_event is not None:
-            return
-        channel: Any = producer.channel
-        own = vars(channel).get("basic_publish")  # py-amqp's, if it waits for confirms
-        composed: list[_Composed] = []
-        channel.basic_publish = lambda *args, **options: composed.append(_Composed(channel, args, options))
-        try:
-            self.send(producer)
-        finally:
-            if own is None:
-                del channel.basic_publish
-            else:
-                channel.basic_publish = own
-        if len(composed) == 1 and (not self._expires or composed[0].headers.get("expires")):
-            self._composed = composed[0]
+        if observed() or self._message.sent_event is not None:
+            return None
+        composed = compose(producer, lambda: self.send(producer))
+        if composed is not None and (not self._expires or composed.headers.get("expires")):
+            self._composed = composed
+        return self._composed
 
     def send_composed(self, producer: Producer) -> bool:
         """Send the message as kombu made it ahead.
@@ -328,41 +319,26 @@ class PreparedMessage:
             Exception: Whatever kombu raises.
         """
         composed, self._composed = self._composed, None
-        channel: Any = producer.channel
-        if composed is None or composed.channel is not channel or _observed():
+        if composed is None or composed.channel is not producer.channel or observed():
             return False
         if self._expires:
-            composed.headers["expires"] = self._moment
-        channel.basic_publish(*composed.args, **composed.options)
+            composed.publish(expires=self._moment)
+        else:
+            composed.publish()
         return True
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Composed:
-    """A call of ``basic_publish`` of a channel.
-
-    Attributes:
-        channel: The channel.
-        args: kombu's message alone.
-        options: Where to publish it.
-    """
-
-    channel: Any
-    args: tuple[Any, ...]
-    options: Mapping[str, Any]
+    @property
+    def serializer(self) -> Any:
+        """The name of the serializer of its body."""
+        return self._options.get("serializer")
 
     @property
-    def headers(self) -> dict[str, Any]:
-        """The headers of the message; empty: it is of a transport that keeps them elsewhere."""
-        content: Any = self.args[0]
-        if isinstance(content, dict):  # of kombu's virtual transports
-            found = content.get("headers")
-        else:
-            found = getattr(content, "properties", {}).get("application_headers")
-        return found if isinstance(found, dict) else {}
+    def embedded(self) -> Any:
+        """Celery's further values in its body."""
+        return self._message.body[2]
 
 
-def _observed() -> bool:
+def observed() -> bool:
     """Return whether other code takes part when a message is sent: a user's, or a tracer."""
     return any(signal.receivers for signal in _SIGNALS) or tracing.active()
 

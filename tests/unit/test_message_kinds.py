@@ -9,11 +9,13 @@ import pytest
 from celery import Celery, Task, signals
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kombu import Producer
 
 from pgreact.broker import job_publisher
 from pgreact.broker.connection import BrokerConnection
 from pgreact.broker.job_publisher import JobMessage, JobPublisher, message_options
 from pgreact.broker.json_reader import read
+from pgreact.broker.message_kinds import DerivedMessage
 from pgreact.broker.prepared_message import PreparedMessage
 
 _value = st.recursive(
@@ -55,7 +57,16 @@ class Publisher(JobPublisher):
 
     def prepare(self, message: JobMessage) -> PreparedMessage:
         """Prepare a message as the thread does."""
-        return self._prepare(self.connection, message)
+        ready = self._prepare(self.connection, message)
+        if isinstance(ready, DerivedMessage):
+            return ready.prepared
+        assert isinstance(ready, PreparedMessage)
+        return ready
+
+    def send(self, message: JobMessage) -> None:
+        """Prepare and send a message as the thread does."""
+        posted = self._post(self.connection, [message])
+        assert (posted.sent, posted.failure) == ([message], None), posted
 
 
 @pytest.fixture
@@ -72,11 +83,34 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the tasks whose messages kombu has made."""
+    made: list[str] = []
+    inner = Producer.publish
+
+    def counting(self: Producer, *args: Any, **options: Any) -> Any:
+        made.append(options["headers"]["id"])
+        return inner(self, *args, **options)
+
+    monkeypatch.setattr(Producer, "publish", counting)
+    return made
+
+
 def application(**configuration: Any) -> Celery:
     """Return an application on a broker in memory."""
     app = Celery("a", broker="memory://", set_as_current=False)
     app.conf.update(configuration)
     return app
+
+
+def take(publisher: Publisher, queue: str) -> Any:
+    """Take the one message that is in a queue; return all of it but what differs each time."""
+    channel: Any = publisher.connection.producer.channel
+    message = channel._get(queue)
+    assert channel._size(queue) == 0
+    del message["properties"]["delivery_tag"]
+    return message
 
 
 def job(number: int, **values: Any) -> JobMessage:
@@ -209,3 +243,64 @@ def test_the_arguments_of_a_message_are_read_once(monkeypatch: pytest.MonkeyPatc
         for number in range(4):
             publisher.prepare(job(number))
         assert texts == ["[0]", "[1]", "[2]", "[3]"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    jobs=st.lists(_job, min_size=6, max_size=7),
+    options=OPTIONS,
+    configuration=st.sampled_from(
+        [{}, {"task_send_sent_event": True}, {"task_compression": "gzip"}, {"task_serializer": "pickle"}]
+    ),
+)
+def test_a_message_is_sent_as_kombu_would_send_it(
+    jobs: list[JobMessage], options: dict[str, Any], configuration: dict[str, Any]
+) -> None:
+    app = application(task_default_queue="as kombu", accept_content=["json", "pickle"], **configuration)
+    publisher = Publisher(app)
+    queue = options.get("queue", "as kombu")
+    for found in jobs:
+        message = dataclasses.replace(found, options=json.dumps(options))
+        own = message_options(app, message)
+        PreparedMessage(publisher.connection, message.task, message.task_id, own, message.before).send(
+            publisher.connection.producer
+        )
+        plain = take(publisher, queue)
+        publisher.send(message)
+        assert take(publisher, queue) == plain
+
+
+def test_kombu_makes_the_first_message_of_a_kind_on_a_connection_and_another_one_as_the_proof(
+    published: list[str],
+) -> None:
+    publisher = Publisher(application(task_default_queue="made by kombu"))
+    sent = [job(number) for number in range(9)]
+    for number, message in enumerate(sent):
+        if number == 6:
+            publisher.connection.close()
+        publisher.send(message)
+    # two for the proof of Celery's part, two for that of kombu's
+    made = [sent[number].task_id for number in (0, 1, 2, 3, 6)]
+    assert published == made
+
+
+def test_of_a_kind_whose_body_is_compressed_kombu_makes_all_messages(published: list[str]) -> None:
+    publisher = Publisher(application(task_default_queue="compressed", task_compression="gzip"))
+    for number in range(7):
+        publisher.send(job(number))
+    assert len(published) == 7
+
+
+def test_a_receiver_connected_since_hears_of_the_next_job(request: pytest.FixtureRequest) -> None:
+    heard: list[str] = []
+
+    def hear(headers: dict[str, Any], **_: Any) -> None:
+        heard.append(headers["id"])
+
+    publisher = Publisher(application(task_default_queue="heard jobs"))
+    for number in range(6):
+        publisher.send(job(number))
+    signals.before_task_publish.connect(hear, weak=False)
+    request.addfinalizer(lambda: signals.before_task_publish.disconnect(hear))
+    publisher.send(job(7))
+    assert heard == [job(7).task_id]

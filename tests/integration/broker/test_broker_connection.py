@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 
 from pgreact.broker.connection import BrokerConnection, PublisherThread
+from pgreact.broker.job_publisher import JobMessage, JobPublisher
 from pgreact.broker.publisher import CeleryPublisher
 from tests import servers
 from tests.harness import Inbox, eventually
@@ -116,3 +117,34 @@ async def test_calls_made_ahead_are_sent_once_each_and_their_queue_is_declared_o
     assert {message["argsrepr"] for message in messages} == {"['x']"}
     moments = [str(message["expires"]) for message in messages]
     assert moments == sorted(set(moments))
+
+
+async def test_jobs_of_one_kind_are_sent_once_each_and_their_queue_is_declared_on_a_new_connection(
+    broker: str,
+) -> None:
+    queue = f"q_{uuid4().hex[:12]}"
+    publisher = JobPublisher(application(broker), 20)
+    messages: list[Mapping[str, object]] = []
+    for number in range(1, 10):
+        job = JobMessage(
+            job=number,
+            attempt=1,
+            task_id=f"job {number}",
+            task="proj.job",
+            args=f'[{number}, "\u00e9"]',
+            kwargs="{}",
+            options=f'{{"queue": "{queue}"}}',
+            claims=(str(uuid4()),),
+        )
+        assert (await publisher.post([job])).sent == [job]
+        if number in {6, 9}:
+            thread = publisher._thread._thread
+            assert thread is not None
+            thread.connection.close()
+            inbox = Inbox(broker, queue)
+            messages += inbox.rest()
+            inbox.close()  # deletes the queue
+    await publisher.close()
+    assert [(one["id"], one["pgreact_job"], one["argsrepr"]) for one in messages] == [
+        (f"job {number}", number, f"[{number}, 'é']") for number in range(1, 10)
+    ]
