@@ -89,7 +89,7 @@ begin
                 claim_time, claim_time + setting.lease, state.claim_number + 1, g.size,
                 greatest(g.run_at, g.enqueued_at, g.ready_at), g.committed_at, g.trace, claim_time
             from gone g
-            returning p as job
+            returning pgreact.job_message(p, null) as message
         ),
         free_lane as materialized (
             select s.lane from pgreact.lane_state s where s.lane = found_job.lane and exists (select from here) for update skip locked
@@ -115,7 +115,7 @@ begin
                 oldest_contested = coalesce(found_job.oldest_claim, state.claim_number + 1)
             from here
         )
-        select jsonb_build_array(pgreact.job_message(h.job, null)) into jobs from here h;
+        select jsonb_build_array(h.message) into jobs from here h;
         if jobs is null then
             return null;  -- another transaction holds it, or changed it
         end if;
