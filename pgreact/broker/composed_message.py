@@ -19,17 +19,19 @@ class ComposedMessage:
         headers: The headers.
         properties: The further properties.
         destination: Where and how to publish it.
+        message: As the channel made it, with these very headers; ``None``: it makes it when it is published.
     """
 
     channel: Any
     body: Any
     content: tuple[Any, ...]
-    headers: Mapping[str, Any]
+    headers: dict[str, Any]
     properties: Mapping[str, Any]
     destination: Mapping[str, Any]
+    message: Any = dataclasses.field(default=None, compare=False)
 
     def publish(self, **headers: object) -> None:
-        """Publish the message.
+        """Publish the message, once.
 
         Args:
             **headers: In place of those it has.
@@ -37,11 +39,15 @@ class ComposedMessage:
         Raises:
             Exception: Whatever kombu raises.
         """
-        given = {**self.headers, **headers}, dict(self.properties)  # a transport may keep and change them
-        message = self.channel.prepare_message(self.body, *self.content, *given)
+        self.headers.update(headers)
+        message = self.message
+        if message is None:
+            # a transport may keep and change the properties
+            given = self.headers, dict(self.properties)
+            message = self.channel.prepare_message(self.body, *self.content, *given)
         self.channel.basic_publish(message, **self.destination)
 
-    def replace(self, body: Any, headers: Mapping[str, Any], properties: Mapping[str, Any]) -> Self:
+    def replace(self, body: Any, headers: dict[str, Any], properties: Mapping[str, Any]) -> Self:
         """Return a message that goes the same way.
 
         Args:
@@ -50,7 +56,7 @@ class ComposedMessage:
             properties: Those that differ.
         """
         return dataclasses.replace(
-            self, body=body, headers=headers, properties={**self.properties, **properties}
+            self, body=body, headers=headers, properties={**self.properties, **properties}, message=None
         )
 
 
@@ -67,22 +73,22 @@ def compose(producer: Producer, send: Callable[[], object]) -> ComposedMessage |
     channel: Any = producer.channel
     prepare = channel.prepare_message
     prepared: list[tuple[Any, ...]] = []
-    published: list[Mapping[str, Any]] = []
+    published: list[tuple[Any, Mapping[str, Any]]] = []
 
     def prepare_message(
         body: Any,
         priority: Any = None,
         content_type: Any = None,
         content_encoding: Any = None,
-        headers: Mapping[str, Any] | None = None,
-        properties: Mapping[str, Any] | None = None,
+        headers: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
     ) -> Any:
-        content = (priority, content_type, content_encoding)
-        prepared.append((body, content, dict(headers or {}), dict(properties or {})))
+        content, headers = (priority, content_type, content_encoding), headers or {}
+        prepared.append((body, content, headers, dict(properties or {})))
         return prepare(body, *content, headers, properties)
 
-    def basic_publish(_message: Any, **destination: Any) -> None:
-        published.append(destination)
+    def basic_publish(message: Any, **destination: Any) -> None:
+        published.append((message, destination))
 
     with (
         _replaced(channel, "prepare_message", prepare_message),
@@ -91,7 +97,7 @@ def compose(producer: Producer, send: Callable[[], object]) -> ComposedMessage |
         send()
     if not len(prepared) == len(published) == 1:
         return None
-    (body, content, headers, properties), (destination,) = prepared[0], published
+    [(body, content, headers, properties)], [(message, destination)] = prepared, published
     return ComposedMessage(
         channel=channel,
         body=body,
@@ -99,6 +105,7 @@ def compose(producer: Producer, send: Callable[[], object]) -> ComposedMessage |
         headers=headers,
         properties=properties,
         destination=destination,
+        message=message,
     )
 
 

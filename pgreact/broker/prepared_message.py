@@ -294,7 +294,7 @@ class PreparedMessage:
         self._sender(producer, self._name, self._message, **options)
 
     def compose(self, producer: Producer) -> ComposedMessage | None:
-        """Let kombu make its message ahead, too; ``None``: other code takes part in the sending.
+        """Let kombu make its message ahead, too; ``None``: it cannot, or other code takes part then.
 
         Args:
             producer: Of the connection that the message will be sent by. It declares the queue now.
