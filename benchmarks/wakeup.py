@@ -268,7 +268,7 @@ def _burst(report: Report, dsn: str, broker: str, size: Size) -> None:
             writers.stdin.write(b"insert into job_queue default values;\n")
             writers.stdin.close()
             while writers.poll() is None:
-                observer.watch(0.2)
+                observer.watch(0.02)  # `ended` is as late
             ended = time.perf_counter()
         # the last commit needs a message; after that, none may come
         answered = observer.watch(5, lambda: seen[-1:] > [ended - WINDOW])
