@@ -74,7 +74,7 @@ begin
         s.floors is null and s.held = '{}' as plain
     into found_queue
     from pgreact.queue_state s
-    cross join pgreact.queue_setting c
+    left join pgreact.queue_setting c on true  -- without its row a job cannot be moved, which is an error
     for update of s skip locked;
     if not found then
         return jsonb_build_object('jobs', '[]'::jsonb, 'claimed', 0, 'more', false, 'waiting', 0, 'next_s', 0.1);
