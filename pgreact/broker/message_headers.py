@@ -63,6 +63,11 @@ def as_job(message: Any, options: dict[str, Any], task: str) -> None:
     fields["task"] = JOB_TASK
 
 
+def of_kind(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers that a job's message has in common with others of its task and options."""
+    return {name: value for name, value in headers.items() if name not in OURS or name == TASK}
+
+
 def parse_count(value: object) -> int:
     """Return a header that is a count. Some brokers turn numbers into text.
 

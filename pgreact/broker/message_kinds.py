@@ -13,7 +13,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -24,7 +24,7 @@ from kombu.serialization import dumps
 
 from pgreact import tracing
 from pgreact.broker.composed_message import ComposedMessage
-from pgreact.broker.message_headers import OURS, TASK
+from pgreact.broker.message_headers import of_kind
 from pgreact.broker.prepared_message import PreparedMessage, observed
 
 MOST = 1000  # kinds that are kept
@@ -94,23 +94,10 @@ class Values:
     retries: int
     headers: Mapping[str, Any]
 
-
-class SendableMessage(Protocol):
-    """A message that can be sent, see :class:`pgreact.broker.prepared_message.PreparedMessage`."""
-
-    def traced(
-        self, carrier: tracing.Carrier, attributes: tracing.Attributes, ready: float | None = None
-    ) -> AbstractContextManager[tracing.Carrier]:
-        """Record the publish of this message."""
-        ...
-
-    def send(self, producer: Producer, headers: Mapping[str, str] | None = None) -> None:
-        """Send the message, with Celery's signals."""
-        ...
-
-    def send_composed(self, producer: Producer) -> bool:
-        """Send the message as kombu made it; return whether it was sent."""
-        ...
+    @property
+    def call(self) -> tuple[Any, Any]:
+        """The arguments as Celery's body has them."""
+        return self.args or (), self.kwargs or {}
 
 
 class DerivedMessage:
@@ -163,6 +150,9 @@ class DerivedMessage:
         return self.prepared.send_composed(producer)
 
 
+SendableMessage = PreparedMessage | DerivedMessage
+
+
 class _Kind:
     def __init__(self, app: Celery, made: PreparedMessage) -> None:
         self.proved: bool | None = None  # None: only one message was made
@@ -175,8 +165,7 @@ class _Kind:
 
     def derive(self, values: Values) -> PreparedMessage:
         """Return a message as Celery makes it."""
-        args, kwargs = values.args or (), values.kwargs or {}
-        return self._made.for_job(values.task_id, args, kwargs, self._told(values), values.headers)
+        return self._made.for_job(values.task_id, *values.call, self._told(values), values.headers)
 
     def compose(self, values: Values, channel: Any) -> ComposedMessage | None:
         """Return a message as kombu makes it for a channel; ``None``: kombu has to make it."""
@@ -192,13 +181,10 @@ class _Kind:
         elif self.composable is None and last is not None and last.channel is made.channel:
             self.composable = self._compose(last, values) == made
         if made is not None and self.composable is not False:
-            headers = {
-                name: value for name, value in made.headers.items() if name not in OURS or name == TASK
-            }
-            self._composed = made.replace("", headers, {})
+            self._composed = made.replace("", of_kind(made.headers), {})
 
     def _compose(self, last: ComposedMessage, values: Values) -> ComposedMessage:
-        parts = values.args or (), values.kwargs or {}, self._made.embedded
+        parts = (*values.call, self._made.embedded)
         _content_type, _encoding, body = dumps(parts, serializer=self._made.serializer)
         ids = {"id": values.task_id, "root_id": values.task_id}
         headers = {**last.headers, **self._told(values), **ids, **values.headers}

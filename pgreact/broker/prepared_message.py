@@ -15,7 +15,7 @@ from kombu import Producer
 from pgreact import tracing
 from pgreact.broker.composed_message import ComposedMessage, compose
 from pgreact.broker.connection import BrokerConnection
-from pgreact.broker.message_headers import BEFORE, JOB, JOBS, OURS, TASK, as_job, unfit
+from pgreact.broker.message_headers import BEFORE, JOB, JOBS, OURS, as_job, of_kind, unfit
 from pgreact.broker.sending import directly
 from pgreact.broker.task_routing import MADE, overrides_apply_async
 
@@ -170,9 +170,7 @@ class PreparedMessage:
         if (event := message.sent_event) is not None:
             event.update(uuid=task_id, root_id=task_id, retries=told["retries"])
             event.update(args=told["argsrepr"], kwargs=told["kwargsrepr"])
-        added = other._options["headers"]
-        kept = {name: value for name, value in added.items() if name not in OURS or name == TASK}
-        other._options["headers"] = {**kept, **ours}
+        other._options["headers"] = {**of_kind(other._options["headers"]), **ours}
         return other
 
     def is_like(self, other: "PreparedMessage") -> bool:
